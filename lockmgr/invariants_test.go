@@ -1,0 +1,147 @@
+package lockmgr
+
+import "fmt"
+
+// checkTable looks at everything that must always be true of a table, and
+// returns the first thing that is not. hash is the one that the calls used, and
+// owners are all owners that ever met the table.
+func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
+	held, err := checkIndex(&tb.index, hash)
+	if err != nil {
+		return err
+	}
+
+	waiters := 0
+	queued := map[*Owner]int{}
+	for e := range held {
+		n, err := checkQueue(e, queued)
+		if err != nil {
+			return err
+		}
+		waiters += n
+	}
+	if waiters != tb.waiters || tb.Waiters() != waiters {
+		return fmt.Errorf("%d waiters queued, %d counted", waiters, tb.waiters)
+	}
+	if tb.Keys() != len(held) {
+		return fmt.Errorf("%d keys in the index, Keys says %d", len(held), tb.Keys())
+	}
+
+	keys := 0
+	for i, o := range owners {
+		n, err := checkOwner(o, held)
+		if err != nil {
+			return fmt.Errorf("owner %d: %w", i, err)
+		}
+		if o.queued != queued[o] {
+			return fmt.Errorf("owner %d has %d waiters queued, %d counted", i, queued[o], o.queued)
+		}
+		if o.Empty() != (n == 0 && queued[o] == 0) {
+			return fmt.Errorf("owner %d with %d keys and %d waiters: Empty is %t", i, n, queued[o], o.Empty())
+		}
+		keys += n
+	}
+	if keys != len(held) {
+		return fmt.Errorf("owners hold %d keys of %d", keys, len(held))
+	}
+	return checkPool(&tb.pool, held)
+}
+
+// checkIndex returns the set of entries in the index.
+func checkIndex(x *index, hash func([]byte) uint64) (map[*entry]bool, error) {
+	if x.n < minBuckets || x.n < x.keys || x.n > max(minBuckets, 2*x.keys) {
+		return nil, fmt.Errorf("%d buckets for %d keys", x.n, x.keys)
+	}
+	if x.mask&(x.mask+1) != 0 || x.n-1 > x.mask || x.n-1 <= x.mask>>1 {
+		return nil, fmt.Errorf("mask %#x for %d buckets", x.mask, x.n)
+	}
+	segments := (int(x.n) + segmentBuckets - 1) / segmentBuckets
+	if len(x.segments) != segments || cap(x.segments) > max(minDirectory, 4*segments) {
+		return nil, fmt.Errorf("directory of length %d, capacity %d for %d buckets", len(x.segments), cap(x.segments), x.n)
+	}
+	for _, s := range x.segments[len(x.segments):cap(x.segments)] {
+		if s != nil {
+			return nil, fmt.Errorf("a segment is kept behind the end of the directory")
+		}
+	}
+
+	held := map[*entry]bool{}
+	names := map[string]bool{}
+	for b := range uint64(len(x.segments) * segmentBuckets) {
+		head := *x.slot(b)
+		if b >= x.n && head != nil {
+			return nil, fmt.Errorf("key %q in bucket %d of %d", head.key, b, x.n)
+		}
+		for e := head; e != nil; e = e.chain {
+			switch {
+			case held[e] || names[string(e.key)]:
+				return nil, fmt.Errorf("key %q is in the index twice", e.key)
+			case e.hash != hash(e.key):
+				return nil, fmt.Errorf("key %q has hash %#x, want %#x", e.key, e.hash, hash(e.key))
+			case x.bucket(e.hash) != x.slot(b):
+				return nil, fmt.Errorf("key %q with hash %#x is in the wrong bucket %d of %d", e.key, e.hash, b, x.n)
+			case e.owner == nil:
+				return nil, fmt.Errorf("key %q has an entry and no holder", e.key)
+			}
+			held[e], names[string(e.key)] = true, true
+		}
+	}
+	if uint64(len(held)) != x.keys {
+		return nil, fmt.Errorf("%d entries in the index, %d counted", len(held), x.keys)
+	}
+	return held, nil
+}
+
+// checkQueue returns the length of the queue of e and counts it to the owners.
+func checkQueue(e *entry, queued map[*Owner]int) (int, error) {
+	n := 0
+	var prev *Waiter
+	for w := e.first; w != nil; prev, w = w, w.next {
+		if w.entry != e || w.owner == nil || w.prev != prev || !w.Queued() {
+			return 0, fmt.Errorf("waiter %d of key %q is linked badly: %+v", n, e.key, w)
+		}
+		queued[w.owner]++
+		n++
+	}
+	if e.last != prev {
+		return 0, fmt.Errorf("the queue of key %q has its end in the wrong place", e.key)
+	}
+	return n, nil
+}
+
+// checkOwner returns the number of keys in the circle of o.
+func checkOwner(o *Owner, held map[*entry]bool) (int, error) {
+	if o.held == nil {
+		return 0, nil
+	}
+	n := 0
+	for e := o.held; ; e = e.next {
+		if e.owner != o || !held[e] || e.next.prev != e || e.prev.next != e {
+			return 0, fmt.Errorf("key %q is linked badly: %+v", e.key, e)
+		}
+		n++
+		if e.next == o.held {
+			return n, nil
+		}
+		if n > len(held) {
+			return 0, fmt.Errorf("the circle of its keys does not close")
+		}
+	}
+}
+
+func checkPool(p *pool, held map[*entry]bool) error {
+	n := 0
+	for e := p.free; e != nil; e = e.chain {
+		if held[e] || e.owner != nil || e.next != nil || e.prev != nil || e.first != nil || e.last != nil {
+			return fmt.Errorf("free entry %d is still in use: %+v", n, e)
+		}
+		if cap(e.key) > maxFreeKey {
+			return fmt.Errorf("free entry %d keeps %d bytes for a key", n, cap(e.key))
+		}
+		n++
+	}
+	if n != p.len || n > maxFreeEntries {
+		return fmt.Errorf("%d free entries, %d counted, %d allowed", n, p.len, maxFreeEntries)
+	}
+	return nil
+}

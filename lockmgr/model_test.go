@@ -1,0 +1,239 @@
+package lockmgr
+
+import (
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// model is the lock table as one would write it down: a list of sessions for
+// every held key, the holder first, the waiters behind it.
+type model struct {
+	line map[string][]*place
+	held map[int][]string // keys by owner, in the order in which it got them
+}
+
+// place is one waiter of the model, and what its owner holds by it.
+type place struct {
+	owner  int
+	waiter int // -1 where the key was free
+}
+
+func (m *model) lock(owner, waiter int, key string, wait bool) Outcome {
+	line := m.line[key]
+	switch {
+	case len(line) == 0:
+		m.line[key] = []*place{{owner, -1}}
+		m.held[owner] = append(m.held[owner], key)
+		return Granted
+	case line[0].owner == owner:
+		return AlreadyHeld
+	case !wait:
+		return Busy
+	}
+	m.line[key] = append(line, &place{owner, waiter})
+	return Queued
+}
+
+// unlock returns the waiters that were granted a key, none or one.
+func (m *model) unlock(owner int, key string) (Outcome, []int) {
+	line := m.line[key]
+	if len(line) == 0 {
+		return NotHeld, nil
+	}
+	if line[0].owner != owner {
+		return NotOwner, nil
+	}
+	m.held[owner] = slices.DeleteFunc(m.held[owner], func(k string) bool { return k == key })
+	line = line[1:]
+	if len(line) == 0 {
+		delete(m.line, key)
+		return Released, nil
+	}
+	m.line[key] = line
+	m.held[line[0].owner] = append(m.held[line[0].owner], key)
+	return Released, []int{line[0].waiter}
+}
+
+func (m *model) cancel(waiter int) bool {
+	for key, line := range m.line {
+		for i, p := range line {
+			if i > 0 && p.waiter == waiter {
+				m.line[key] = slices.Delete(line, i, i+1)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (m *model) close(owner int) []int {
+	var granted []int
+	for _, key := range slices.Clone(m.held[owner]) {
+		_, g := m.unlock(owner, key)
+		granted = append(granted, g...)
+	}
+	return granted
+}
+
+func (m *model) waiters() int {
+	n := 0
+	for _, line := range m.line {
+		n += len(line) - 1
+	}
+	return n
+}
+
+const (
+	modelOwners  = 5
+	modelWaiters = 15 // waiter w belongs to owner w % modelOwners
+)
+
+// machine steps a table beside a model.
+type machine struct {
+	table   *Table
+	mask    uint64
+	owners  [modelOwners]Owner
+	waiters [modelWaiters]Waiter
+	grants  Grants
+	model   model
+}
+
+func (m *machine) hash(key []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(key)
+	return h.Sum64() & m.mask
+}
+
+func (m *machine) popGrants() []int {
+	var granted []int
+	for w := m.grants.Pop(); w != nil; w = m.grants.Pop() {
+		granted = append(granted, w.Tag.(int))
+	}
+	return granted
+}
+
+func (m *machine) lock(t *rapid.T, owner, waiter int, key string, wait bool) {
+	got := m.table.Lock(&m.owners[owner], &m.waiters[waiter], m.hash([]byte(key)), []byte(key), wait)
+	if want := m.model.lock(owner, waiter, key, wait); got != want {
+		t.Fatalf("lock of %q by owner %d: %v, want %v", key, owner, got, want)
+	}
+}
+
+func (m *machine) unlock(t *rapid.T, owner int, key string) {
+	got := m.table.Unlock(&m.owners[owner], m.hash([]byte(key)), []byte(key), &m.grants)
+	want, grants := m.model.unlock(owner, key)
+	if got != want {
+		t.Fatalf("unlock of %q by owner %d: %v, want %v", key, owner, got, want)
+	}
+	m.compareGrants(t, grants)
+}
+
+func (m *machine) compareGrants(t *rapid.T, want []int) {
+	if got := m.popGrants(); !slices.Equal(got, want) {
+		t.Fatalf("granted to waiters %v, want %v", got, want)
+	}
+}
+
+func (m *machine) cancel(t *rapid.T, waiter int) {
+	got := m.table.Cancel(&m.waiters[waiter])
+	if want := m.model.cancel(waiter); got != want {
+		t.Fatalf("cancel of waiter %d: %t, want %t", waiter, got, want)
+	}
+}
+
+func (m *machine) check(t *rapid.T) {
+	var owners []*Owner
+	for i := range m.owners {
+		owners = append(owners, &m.owners[i])
+	}
+	if err := checkTable(m.table, m.hash, owners...); err != nil {
+		t.Fatalf("invariant broken: %v", err)
+	}
+	if m.table.Keys() != len(m.model.line) || m.table.Waiters() != m.model.waiters() {
+		t.Fatalf("%d keys and %d waiters, want %d and %d",
+			m.table.Keys(), m.table.Waiters(), len(m.model.line), m.model.waiters())
+	}
+	for i := range m.owners {
+		keys := heldKeys(&m.owners[i])
+		if !slices.Equal(keys, m.model.held[i]) {
+			t.Fatalf("owner %d holds %q, want %q", i, keys, m.model.held[i])
+		}
+	}
+}
+
+func heldKeys(o *Owner) []string {
+	var keys []string
+	for e := o.held; e != nil; {
+		keys = append(keys, string(e.key))
+		if e = e.next; e == o.held {
+			break
+		}
+	}
+	return keys
+}
+
+// TestModel steps the table beside the model. Some runs cut the hashes down to a
+// few bits, so that many keys share a bucket or a whole hash; batches of keys
+// make the index grow and shrink under the others.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &machine{
+			table: NewTable(),
+			mask:  rapid.SampledFrom([]uint64{^uint64(0), 0xffffffff00000007, 3, 0}).Draw(t, "mask"),
+			model: model{line: map[string][]*place{}, held: map[int][]string{}},
+		}
+		for i := range m.waiters {
+			m.waiters[i].Tag = i
+		}
+
+		// Few keys, that sessions may meet at one; some of them long, around the
+		// bounds of the storage inside an entry and in a free one.
+		keys := []string{"", "a", "b", "c"}
+		for _, n := range []int{inlineKey, inlineKey + 1, maxFreeKey, maxFreeKey + 1, 9000} {
+			keys = append(keys, string(make([]byte, n)))
+		}
+		owner := rapid.IntRange(0, modelOwners-1)
+		waiter := rapid.IntRange(0, modelWaiters-1)
+		key := rapid.SampledFrom(keys)
+		batch := rapid.SampledFrom([]int{1, 10, segmentBuckets / 2, segmentBuckets + 200})
+
+		t.Repeat(map[string]func(*rapid.T){
+			"": m.check,
+			"lock": func(t *rapid.T) {
+				w := waiter.Draw(t, "waiter")
+				wait := !m.waiters[w].Queued() && rapid.Bool().Draw(t, "wait")
+				m.lock(t, w%modelOwners, w, key.Draw(t, "key"), wait)
+			},
+			"unlock": func(t *rapid.T) {
+				m.unlock(t, owner.Draw(t, "owner"), key.Draw(t, "key"))
+			},
+			"cancel": func(t *rapid.T) {
+				m.cancel(t, waiter.Draw(t, "waiter"))
+			},
+			"close": func(t *rapid.T) {
+				o := owner.Draw(t, "owner")
+				for w := o; w < modelWaiters; w += modelOwners {
+					m.cancel(t, w)
+				}
+				m.table.Close(&m.owners[o], &m.grants)
+				m.compareGrants(t, m.model.close(o))
+			},
+			"lock batch": func(t *rapid.T) {
+				w := waiter.Draw(t, "waiter")
+				for i := range batch.Draw(t, "n") {
+					m.lock(t, w%modelOwners, w, strconv.Itoa(i), false)
+				}
+			},
+			"unlock batch": func(t *rapid.T) {
+				o := owner.Draw(t, "owner")
+				for i := range batch.Draw(t, "n") {
+					m.unlock(t, o, strconv.Itoa(i))
+				}
+			},
+		})
+	})
+}

@@ -1,0 +1,46 @@
+package lockmgr
+
+// Owner is what one session holds in one table. A session that uses several
+// tables has an owner in each. The zero value holds nothing and is ready; it
+// must not be copied or forgotten while it is not empty, since the table points
+// at it.
+type Owner struct {
+	// held is the key that the owner has held longest. All its keys form a
+	// circle, oldest first, so that the youngest is held.prev.
+	held *entry
+
+	// queued counts the waiters of this owner that stand in a queue.
+	queued int
+}
+
+// Empty reports whether the owner holds no key and none of its waiters is
+// queued: nothing in the table points at it.
+func (o *Owner) Empty() bool {
+	return o.held == nil && o.queued == 0
+}
+
+// add makes o the holder of e, as its youngest key.
+func (o *Owner) add(e *entry) {
+	e.owner = o
+	oldest := o.held
+	if oldest == nil {
+		o.held, e.next, e.prev = e, e, e
+		return
+	}
+	youngest := oldest.prev
+	e.next, e.prev = oldest, youngest
+	youngest.next, oldest.prev = e, e
+}
+
+// remove takes e, which o holds, out of the circle.
+func (o *Owner) remove(e *entry) {
+	if e.next == e {
+		o.held = nil
+	} else {
+		e.prev.next, e.next.prev = e.next, e.prev
+		if o.held == e {
+			o.held = e.next
+		}
+	}
+	e.owner, e.next, e.prev = nil, nil, nil
+}

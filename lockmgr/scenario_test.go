@@ -1,0 +1,201 @@
+package lockmgr
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+)
+
+// TestScenarios runs the stories in testdata. Sessions and keys come into being
+// when they are named; a key "x*600" is 600 times the letter x. The commands:
+//
+//	lock s a      s asks for a and waits if it must
+//	try s a       s asks for a and does not wait
+//	unlock s a    s gives up a
+//	cancel s      s waits no longer
+//	close s       s ends: its wait is cancelled, what it holds given up
+//	show          every held key
+//
+// The first line of an answer is the outcome with the grants it caused; then
+// comes one line for every key that was touched: the holder, then the waiters.
+func TestScenarios(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no stories in testdata: %v", err)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			s := newScenario()
+			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+				out := s.run(t, d)
+				if err := checkTable(s.table, s.seed.Hash, s.owners()...); err != nil {
+					d.Fatalf(t, "invariant broken: %v", err)
+				}
+				return out
+			})
+		})
+	}
+}
+
+type scenario struct {
+	seed     Seed
+	table    *Table
+	sessions map[string]*scenarioSession
+	names    map[*Owner]string
+}
+
+type scenarioSession struct {
+	owner  Owner
+	waiter Waiter
+}
+
+func newScenario() *scenario {
+	return &scenario{
+		seed:     MakeSeed(),
+		table:    NewTable(),
+		sessions: map[string]*scenarioSession{},
+		names:    map[*Owner]string{},
+	}
+}
+
+func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
+	arg := func(i int) string {
+		if i >= len(d.CmdArgs) {
+			d.Fatalf(t, "%s wants more arguments", d.Cmd)
+		}
+		return d.CmdArgs[i].Key
+	}
+
+	var grants Grants
+	switch d.Cmd {
+	case "lock", "try":
+		session, key := s.session(arg(0)), arg(1)
+		outcome := s.table.Lock(&session.owner, &session.waiter, s.hash(key), spell(key), d.Cmd == "lock")
+		return s.answer(outcome.String(), &grants, key)
+
+	case "unlock":
+		session, key := s.session(arg(0)), arg(1)
+		outcome := s.table.Unlock(&session.owner, s.hash(key), spell(key), &grants)
+		return s.answer(outcome.String(), &grants, key)
+
+	case "cancel":
+		session := s.session(arg(0))
+		touched := session.waits()
+		if !s.table.Cancel(&session.waiter) {
+			return s.answer("not queued", &grants)
+		}
+		return s.answer("cancelled", &grants, touched...)
+
+	case "close":
+		session := s.session(arg(0))
+		touched := append(session.waits(), session.holds()...)
+		s.table.Cancel(&session.waiter)
+		s.table.Close(&session.owner, &grants)
+		return s.answer("closed", &grants, touched...)
+
+	case "show":
+		var keys []string
+		for _, session := range s.sessions {
+			keys = append(keys, session.holds()...)
+		}
+		slices.Sort(keys)
+		return s.answer(fmt.Sprintf("%d keys, %d waiters", s.table.Keys(), s.table.Waiters()), &grants, keys...)
+
+	default:
+		d.Fatalf(t, "unknown command %q", d.Cmd)
+		return ""
+	}
+}
+
+// answer is the outcome, the grants in their order, and a line for each key.
+func (s *scenario) answer(outcome string, grants *Grants, keys ...string) string {
+	var b strings.Builder
+	b.WriteString(outcome)
+	for sep := "; granted "; !grants.Empty(); sep = " " {
+		b.WriteString(sep + grants.Pop().Tag.(string))
+	}
+	b.WriteByte('\n')
+	for _, key := range keys {
+		fmt.Fprintf(&b, "%s: ", key)
+		e := *s.table.index.find(s.hash(key), spell(key))
+		if e == nil {
+			b.WriteString("free\n")
+			continue
+		}
+		b.WriteString(s.names[e.owner])
+		for w, sep := e.first, " <- "; w != nil; w, sep = w.next, " " {
+			b.WriteString(sep + w.Tag.(string))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func (s *scenario) session(name string) *scenarioSession {
+	session := s.sessions[name]
+	if session == nil {
+		session = &scenarioSession{waiter: Waiter{Tag: name}}
+		s.sessions[name] = session
+		s.names[&session.owner] = name
+	}
+	return session
+}
+
+func (s *scenario) owners() []*Owner {
+	var owners []*Owner
+	for o := range s.names {
+		owners = append(owners, o)
+	}
+	return owners
+}
+
+func (s *scenario) hash(key string) uint64 {
+	return s.seed.Hash(spell(key))
+}
+
+// waits returns the key that the session waits for, if any.
+func (session *scenarioSession) waits() []string {
+	if !session.waiter.Queued() {
+		return nil
+	}
+	return []string{abbreviate(session.waiter.entry.key)}
+}
+
+// holds returns the keys that the session holds, the oldest first.
+func (session *scenarioSession) holds() []string {
+	var keys []string
+	first := session.owner.held
+	for e := first; e != nil; {
+		keys = append(keys, abbreviate(e.key))
+		if e = e.next; e == first {
+			break
+		}
+	}
+	return keys
+}
+
+// spell turns "x*600" into 600 letters; abbreviate does the reverse.
+func spell(key string) []byte {
+	letter, times, found := strings.Cut(key, "*")
+	if !found {
+		return []byte(key)
+	}
+	n, err := strconv.Atoi(times)
+	if err != nil {
+		panic(fmt.Sprintf("key %q: %v", key, err))
+	}
+	return bytes.Repeat([]byte(letter), n)
+}
+
+func abbreviate(key []byte) string {
+	if len(key) <= 16 {
+		return string(key)
+	}
+	return fmt.Sprintf("%c*%d", key[0], len(key))
+}

@@ -1,0 +1,170 @@
+package lockmgr
+
+import "fmt"
+
+// Outcome is what became of a Lock or an Unlock. The zero value is none of
+// them, so that a forgotten answer never passes for a grant.
+type Outcome uint8
+
+const (
+	// Granted: the owner holds the key now.
+	Granted Outcome = iota + 1
+	// Queued: another owner holds the key, and the waiter stands in its queue.
+	Queued
+	// Busy: another owner holds the key, and the caller did not want to wait.
+	Busy
+	// AlreadyHeld: the owner that asks for the key holds it.
+	AlreadyHeld
+	// Released: the key was given up, and its first waiter has it now.
+	Released
+	// NotHeld: nobody holds the key.
+	NotHeld
+	// NotOwner: another owner holds the key.
+	NotOwner
+)
+
+// String returns the name of the outcome.
+func (o Outcome) String() string {
+	switch o {
+	case Granted:
+		return "granted"
+	case Queued:
+		return "queued"
+	case Busy:
+		return "busy"
+	case AlreadyHeld:
+		return "already held"
+	case Released:
+		return "released"
+	case NotHeld:
+		return "not held"
+	case NotOwner:
+		return "not owner"
+	default:
+		return fmt.Sprintf("Outcome(%d)", uint8(o))
+	}
+}
+
+// Table is the lock table of one loop, and only that loop may touch it. The
+// owners and waiters that are handed to one table must never meet another.
+//
+// Every key comes with its hash, made by one [Seed] for all calls: the caller
+// has it already, having chosen the loop by it. The table copies a key that it
+// keeps; the caller's bytes are its own again when the call returns.
+type Table struct {
+	index   index
+	pool    pool
+	waiters int
+}
+
+// NewTable returns a table in which every key is free.
+func NewTable() *Table {
+	return &Table{index: newIndex()}
+}
+
+// Lock asks for key on behalf of o. A free key is Granted. A held key is
+// AlreadyHeld by o itself, else Busy if wait is false, else Queued: w then
+// stands behind all who wait for the key, until a grant or Cancel. Only in that
+// case w is used; it may be nil when wait is false.
+//
+// It panics if w would be queued and still is elsewhere, or was granted and not
+// popped.
+func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Outcome {
+	link := t.index.find(hash, key)
+	e := *link
+	switch {
+	case e == nil:
+		e = t.pool.get(hash, key)
+		t.index.insert(link, e)
+		o.add(e)
+		return Granted
+	case e.owner == o:
+		return AlreadyHeld
+	case !wait:
+		return Busy
+	default:
+		e.enqueue(w, o)
+		t.waiters++
+		return Queued
+	}
+}
+
+// Unlock gives up key, which o should hold. If it does, the outcome is Released:
+// the key's first waiter holds it now and is appended to g, or nobody waits and
+// the key is free. Otherwise it is NotHeld or NotOwner, and nothing changes.
+func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
+	link := t.index.find(hash, key)
+	e := *link
+	switch {
+	case e == nil:
+		return NotHeld
+	case e.owner != o:
+		return NotOwner
+	case e.first != nil:
+		t.grant(e, g)
+	default:
+		t.free(link)
+	}
+	return Released
+}
+
+// Cancel takes w out of its queue without a grant. It returns false if w was not
+// queued: it never waited, was cancelled before, or was granted, popped or not.
+func (t *Table) Cancel(w *Waiter) bool {
+	e := w.entry
+	if e == nil {
+		return false
+	}
+	e.dequeue(w)
+	w.owner = nil
+	t.waiters--
+	return true
+}
+
+// Close gives up all that o holds, the key it has held longest first. Each key
+// goes to its first waiter, which is appended to g, or is free. o is empty
+// afterwards and may be used again.
+//
+// The caller must have cancelled the waiters of o: a session that ends must not
+// be granted a key. If one is queued, Close panics before it changes anything.
+func (t *Table) Close(o *Owner, g *Grants) {
+	if o.queued != 0 {
+		panic(fmt.Sprintf("lockmgr: close of owner %p with %d waiters queued", o, o.queued))
+	}
+	for e := o.held; e != nil; e = o.held {
+		if e.first != nil {
+			t.grant(e, g)
+		} else {
+			t.free(t.index.linkTo(e))
+		}
+	}
+}
+
+// Keys returns the number of held keys.
+func (t *Table) Keys() int {
+	return int(t.index.keys)
+}
+
+// Waiters returns the number of queued waiters, over all keys.
+func (t *Table) Waiters() int {
+	return t.waiters
+}
+
+// grant makes the first waiter of e, which there must be, the holder instead of
+// the owner, and appends it to g.
+func (t *Table) grant(e *entry, g *Grants) {
+	w := e.first
+	e.dequeue(w)
+	t.waiters--
+	e.owner.remove(e)
+	w.owner.add(e)
+	g.push(w)
+}
+
+// free takes the key at link, for which nobody waits, from its owner and out of
+// the table.
+func (t *Table) free(link **entry) {
+	e := t.index.remove(link)
+	e.owner.remove(e)
+	t.pool.put(e)
+}
