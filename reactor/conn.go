@@ -1,0 +1,193 @@
+package reactor
+
+import (
+	"net"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Client is what the server keeps for one connection. All calls come on the loop that owns the connection.
+type Client interface {
+	// Conn returns the connection, a field of the client that the reactor fills in before Opened.
+	Conn() *Conn
+	// Opened says that the connection can be written to.
+	Opened()
+	// Data hands over what was read. It is valid during the call: what is not consumed must be copied.
+	Data(p []byte)
+	// Closed says that the connection is gone: io.EOF (wrapped) at the end of the input, nil after Close, else what
+	// failed. It may come from inside Write or Close. Only Dup and RemoteAddr still work, and only during the call.
+	Closed(err error)
+}
+
+// Conn is one client's socket. It keeps what gnet does not promise: nothing is written to a closed connection, whose
+// descriptor may be somebody else's already, and a peer is held back by TCP instead of buffered without bound.
+//
+// While output waits for the peer to read it, no input is read. So a client that does not read its answers cannot ask
+// for more, and the end of its input is not seen before everything was sent: gnet drops what is unsent then.
+//
+// It belongs to one loop, as all its methods do.
+type Conn struct {
+	client   Client
+	loop     *Loop
+	sock     gnet.Conn // nil when closed
+	watching interest  // as far as we know: gnet goes from watchOutput to watchInput on its own
+	open     bool
+	paused   bool
+	lenient  bool // TCP_USER_TIMEOUT is lifted
+}
+
+// Loop returns the loop that owns the connection.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// Open reports whether the connection can still be written to.
+func (c *Conn) Open() bool { return c.open }
+
+// RemoteAddr returns the peer's address, nil when the connection is closed.
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.sock == nil {
+		return nil
+	}
+	return c.sock.RemoteAddr()
+}
+
+// Write sends p, or keeps a copy of what the peer cannot take yet. If the connection breaks, Closed has been called
+// when Write returns. On a closed connection it does nothing.
+func (c *Conn) Write(p []byte) {
+	if !c.open {
+		return
+	}
+	if c.watching == watchOutput {
+		c.regulate() // see whether gnet has drained since
+	}
+	// An error has closed the connection already.
+	if _, err := c.sock.Write(p); err == nil && c.sock.OutboundBuffered() > 0 {
+		c.regulate()
+	}
+}
+
+// Unsent returns the number of bytes that wait for the peer to read.
+func (c *Conn) Unsent() int {
+	if !c.open {
+		return 0
+	}
+	return c.sock.OutboundBuffered()
+}
+
+// CanHold reports whether reading can be paused. It cannot if the loop's epoll instance was not found; what is beyond
+// a mark must be dropped then.
+func (c *Conn) CanHold() bool { return c.loop.epoll >= 0 }
+
+// Pause stops reading, so that TCP holds the peer back; the end of the peer still closes the connection. It must be
+// repeated when Data is called all the same, which gnet does once after unsent output has drained.
+func (c *Conn) Pause() {
+	c.paused = true
+	c.regulate()
+}
+
+// Resume ends a pause.
+func (c *Conn) Resume() {
+	if c.paused {
+		c.paused = false
+		c.regulate()
+	}
+}
+
+// CloseWrite sends the end of output behind what has been written.
+func (c *Conn) CloseWrite() {
+	if c.open {
+		_ = unix.Shutdown(c.sock.Fd(), unix.SHUT_WR) // fails if the peer is gone: the next read says so
+	}
+}
+
+// Close ends the connection at once; Closed has been called when it returns.
+func (c *Conn) Close() {
+	if c.open {
+		_ = c.loop.events.Close(c.sock) // an error is about descriptors that are closed anyway
+	}
+}
+
+// Dup returns a second descriptor of the socket, which keeps it open when the connection is closed.
+func (c *Conn) Dup() (int, error) { return c.sock.Dup() }
+
+// PeerLost reports whether the peer's host has stopped answering: at least two packets in a row found no answer, and
+// none came for as long as a silent connection is kept. It is for connections with unsent output, which the kernel
+// would end either never or also when the peer is alive and does not read.
+func (c *Conn) PeerLost() bool {
+	if !c.open {
+		return false
+	}
+	info, err := unix.GetsockoptTCPInfo(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return false
+	}
+	unanswered := max(info.Probes, info.Retransmits)
+	return unanswered >= 2 && time.Duration(info.Last_ack_recv)*time.Millisecond >= c.loop.reactor.silence
+}
+
+// data hands what was read to the client. Nothing is left to gnet's own buffer, which has no bound.
+func (c *Conn) data() {
+	n := c.sock.InboundBuffered()
+	if n == 0 {
+		return
+	}
+	p, _ := c.sock.Next(n) // that many are there
+	c.loop.enter()
+	c.client.Data(p)
+	c.loop.leave()
+}
+
+// closed tells the client. gnet goes on to send what is unsent, then gives the descriptor back.
+func (c *Conn) closed(err error) {
+	c.loop.enter()
+	c.open = false
+	c.client.Closed(err)
+	c.sock = nil
+	c.loop.leave()
+}
+
+// regulate makes epoll watch for what the connection wants now.
+func (c *Conn) regulate() {
+	if !c.open || c.loop.epoll < 0 {
+		return
+	}
+	unsent := c.sock.OutboundBuffered() > 0
+	if c.watching == watchOutput && !unsent {
+		c.watching = watchInput // gnet has done that when its buffer drained
+	}
+	want := watchInput
+	switch {
+	case unsent:
+		want = watchOutput
+	case c.paused:
+		want = watchHangup
+	}
+	c.lift(unsent)
+	if want == c.watching {
+		return
+	}
+	if err := setInterest(c.loop.epoll, c.sock.Fd(), want); err != nil {
+		c.loop.reactor.cfg.Log.Error().Err(err).Msg("cannot hold a client back")
+		return
+	}
+	c.watching = want
+}
+
+// lift lifts or restores the limit on unacknowledged data: the kernel applies it also to a peer that is alive and does
+// not read. PeerLost takes its place meanwhile.
+func (c *Conn) lift(lenient bool) {
+	if lenient != c.lenient {
+		c.lenient = lenient
+		c.setUserTimeout()
+	}
+}
+
+func (c *Conn) setUserTimeout() {
+	limit := c.loop.reactor.silence
+	if c.lenient {
+		limit = 0
+	}
+	// Fails only on a socket that has ended, which the loop is about to hear.
+	_ = unix.SetsockoptInt(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
+}

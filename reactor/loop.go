@@ -1,0 +1,187 @@
+package reactor
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+)
+
+// maxBatch is the number of messages, and of timers, that a loop works off before it looks at its sockets again. What
+// is left waits for the next turn, so a flood of messages does not starve the clients of the loop.
+const maxBatch = 256
+
+// Handler is the server's part of one loop; all its methods run on that loop.
+type Handler interface {
+	// Accept returns the client for a new connection.
+	Accept() Client
+	// Receive takes a message that was posted to this loop.
+	Receive(m *Message)
+	// Expire takes a timer that ran out.
+	Expire(t *Timer)
+	// Settle ends a turn: it does what the calls of the turn have put off. It reports whether there is work left for
+	// another turn, which then follows after the sockets had theirs.
+	Settle() (more bool)
+}
+
+// Loop is one event loop: a gnet loop with a mailbox and a timing wheel. Unless a method says otherwise, it is to be
+// called on the loop itself.
+type Loop struct {
+	reactor *Reactor
+	index   int
+	events  gnet.EventLoop
+	epoll   int // descriptor of its epoll instance, -1 if it was not found
+	waker   int // our end of its boot connection: a byte written here wakes the loop
+	handler Handler
+
+	depth  int      // callbacks under way: Write and Close call Closed from inside
+	inbox  *Message // taken from the mailbox and not handled yet
+	wheel  *Wheel
+	outbox []batch // by destination: what this turn posts
+	posted []int   // destinations whose outbox is not empty
+
+	// Reached from other goroutines:
+	mailbox mailbox
+	alarm   atomic.Int64 // tick at which the ticker has to wake the loop; Never if it need not
+}
+
+// Index returns the number of the loop, from 0.
+func (l *Loop) Index() int { return l.index }
+
+// Post sends m to the loop with the index to, at the end of this turn.
+func (l *Loop) Post(to int, m *Message) {
+	if l.outbox[to].empty() {
+		l.posted = append(l.posted, to)
+	}
+	l.outbox[to].add(m)
+}
+
+// Send sends m to the loop at once. Safe from any goroutine.
+func (l *Loop) Send(m *Message) {
+	var b batch
+	b.add(m)
+	l.deliver(&b)
+}
+
+// StartTimer runs t for at least d; the handler's Expire gets it then.
+func (l *Loop) StartTimer(t *Timer, d time.Duration) {
+	now, due := l.reactor.dueTick(d)
+	if l.wheel.Len() == 0 {
+		l.wheel.Advance(now) // nobody has while it was empty
+	}
+	l.wheel.Start(t, due)
+	l.setAlarm(min(due, now+wheelSlots)) // the wheel says when to look again
+}
+
+// StopTimer stops t and reports whether it was running; Expire does not get it any more.
+func (l *Loop) StopTimer(t *Timer) bool { return l.wheel.Stop(t) }
+
+// accept makes a client of a new connection.
+func (l *Loop) accept(sock gnet.Conn) *Conn {
+	l.enter()
+	client := l.handler.Accept()
+	c := client.Conn()
+	*c = Conn{client: client, sock: sock, loop: l, watching: watchInput, open: true}
+	sock.SetContext(c)
+	c.setUserTimeout()
+	client.Opened()
+	l.leave()
+	return c
+}
+
+// turn handles what came by mailbox and what is due. It runs when the loop was woken.
+func (l *Loop) turn() {
+	l.enter()
+	more := l.receive()
+	more = l.expire() || more
+	l.leave()
+	if more {
+		l.wake()
+	}
+}
+
+// enter and leave enclose every callback. The outermost leave ends the turn.
+func (l *Loop) enter() { l.depth++ }
+
+func (l *Loop) leave() {
+	if l.depth > 1 {
+		l.depth--
+		return
+	}
+	more := l.handler.Settle()
+	l.depth--
+	for _, to := range l.posted {
+		l.reactor.loops[to].deliver(&l.outbox[to])
+		l.outbox[to] = batch{}
+	}
+	l.posted = l.posted[:0]
+	if more {
+		l.wake()
+	}
+}
+
+// receive handles one batch of messages and reports whether more are waiting.
+func (l *Loop) receive() (more bool) {
+	if l.inbox == nil {
+		l.inbox = l.mailbox.take()
+	}
+	for n := 0; l.inbox != nil && n < maxBatch; n++ {
+		m := l.inbox
+		l.inbox, m.next = m.next, nil
+		l.handler.Receive(m)
+	}
+	return l.inbox != nil || l.mailbox.top.Load() != nil
+}
+
+// expire handles one batch of timers and reports whether more are due.
+func (l *Loop) expire() (more bool) {
+	if l.wheel.Len() == 0 {
+		return false
+	}
+	now := l.reactor.tick()
+	l.wheel.Advance(now)
+	for n := 0; n < maxBatch; n++ {
+		t := l.wheel.Pop()
+		if t == nil {
+			break
+		}
+		l.handler.Expire(t)
+	}
+	next := l.wheel.Next()
+	if next <= now {
+		return true
+	}
+	l.setAlarm(next)
+	return false
+}
+
+// setAlarm has the ticker wake the loop at a tick, if it would not do so earlier.
+func (l *Loop) setAlarm(at Tick) {
+	if at < Tick(l.alarm.Load()) {
+		l.alarm.Store(int64(at))
+		l.reactor.ticker.hurry(at)
+	}
+}
+
+// deliver puts a batch into the mailbox and wakes the loop if it was empty: one wake-up serves all that follows until
+// the loop looks. Safe from any goroutine.
+func (l *Loop) deliver(b *batch) {
+	if l.mailbox.push(b) {
+		l.wake()
+	}
+}
+
+// wake makes the loop run a turn. Safe from any goroutine.
+func (l *Loop) wake() {
+	for {
+		_, err := unix.Write(l.waker, wakeByte)
+		// A full socket wakes the loop as well; a closed one has no loop behind it any more.
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+var wakeByte = []byte{0}

@@ -1,0 +1,69 @@
+package reactor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// gnet has no call that pauses reading, and its buffers grow without bound. This file reaches around it: it finds the
+// epoll instance of a loop and changes what that watches a connection for. Everything that depends on how gnet uses
+// epoll stands here, and poll_test.go fails when a new gnet does it differently.
+
+// interest is what an epoll instance watches a connection for. Errors and a hang-up of both sides are always reported.
+type interest uint32
+
+const (
+	// watchInput is gnet's own mask of a connection that has nothing to write.
+	watchInput interest = unix.EPOLLIN | unix.EPOLLPRI
+	// watchOutput waits until the peer has read; gnet goes back to watchInput when its buffer has drained.
+	watchOutput interest = unix.EPOLLOUT
+	// watchHangup reads nothing and still learns that the peer has ended: gnet closes the connection then.
+	watchHangup interest = unix.EPOLLRDHUP
+)
+
+// setInterest changes what the epoll instance watches the descriptor for.
+func setInterest(epoll, fd int, want interest) error {
+	ev := unix.EpollEvent{Events: uint32(want), Fd: int32(fd)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, unix.EPOLL_CTL_MOD, fd, &ev))
+}
+
+// findEpoll returns the descriptor of the epoll instance that watches fd. The kernel lists, for every epoll instance
+// of the process, the descriptors that it watches.
+func findEpoll(fd int) (int, error) {
+	const dir = "/proc/self/fdinfo"
+	infos, err := os.ReadDir(dir)
+	if err != nil {
+		return -1, fmt.Errorf("find the epoll instance of a loop: %w", err)
+	}
+	for _, info := range infos {
+		text, err := os.ReadFile(filepath.Join(dir, info.Name()))
+		if err != nil {
+			continue // closed since the directory was read
+		}
+		if !watches(text, fd) {
+			continue
+		}
+		return strconv.Atoi(info.Name())
+	}
+	return -1, fmt.Errorf("find the epoll instance of a loop: none in %s watches descriptor %d", dir, fd)
+}
+
+// watches reports whether the text of an fdinfo file has fd among its targets: lines "tfd: 12 events: 19 ...".
+func watches(fdinfo []byte, fd int) bool {
+	for line := range bytes.Lines(fdinfo) {
+		target, found := bytes.CutPrefix(line, []byte("tfd:"))
+		if !found {
+			continue
+		}
+		fields := bytes.Fields(target)
+		if len(fields) > 0 && string(fields[0]) == strconv.Itoa(fd) {
+			return true
+		}
+	}
+	return false
+}
