@@ -1,0 +1,128 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strconv"
+	"time"
+
+	"dreadlock/reactor"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultPort is the port of the protocol.
+const DefaultPort = 6001
+
+// ErrOption is wrapped by errors about options.
+var ErrOption = errors.New("bad option")
+
+// Config says how to serve. Start from [DefaultConfig]: zero is not a default, except where it says so.
+type Config struct {
+	// Listen is the address host:port. Without a host that is every address of both IP families; port 0 is a free one.
+	Listen string
+	// Loops is the number of event loops, 1 to 256; by default one for each processor this process may use.
+	Loops int
+	// MaxConnections is the number of clients served at a time; one more is refused. Zero, the default, is what the
+	// limit on open files leaves.
+	MaxConnections int
+	// MaxPipeline is the number of bytes that are kept of what a client sends while it waits; beyond it the client is
+	// held back by TCP. One read, up to 64 KiB, may come on top. 256 KiB by default.
+	MaxPipeline int
+	// MaxOutput is the number of bytes of answers that are kept for a client that does not read; beyond it the client
+	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top.
+	// 256 KiB by default.
+	MaxOutput int
+	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that. Whole
+	// seconds, at least one; 30 s by default.
+	KeepAlive time.Duration
+	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
+	Tick time.Duration
+
+	// Version is named in the log when the server starts.
+	Version string
+	// Log gets everything the server has to say. Its writer must not block, since the loops write to it.
+	Log zerolog.Logger
+	// Ready, if set, is called when the server serves, with the address as host:port.
+	Ready func(address string)
+}
+
+// DefaultConfig returns the defaults of all options. It logs nothing.
+func DefaultConfig() Config {
+	return Config{
+		Listen:      ":" + strconv.Itoa(DefaultPort),
+		Loops:       min(runtime.GOMAXPROCS(0), reactor.MaxLoops),
+		MaxPipeline: 256 << 10,
+		MaxOutput:   256 << 10,
+		KeepAlive:   30 * time.Second,
+		Tick:        5 * time.Millisecond,
+		Log:         zerolog.Nop(),
+	}
+}
+
+const (
+	// maxTick keeps timeouts within the 100 ms that the protocol allows.
+	maxTick = 100 * time.Millisecond
+	// maxKeepAlive is what the kernel takes.
+	maxKeepAlive = 32767 * time.Second
+)
+
+// Validate reports the first option that cannot be used, by the name of its flag: an error that wraps [ErrOption].
+func (c *Config) Validate() error {
+	if err := c.check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrOption, err)
+	}
+	return nil
+}
+
+func (c *Config) check() error {
+	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("--listen %s: want host:port or :port", c.Listen)
+	} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("--listen %s: the port must be a number from 0 to 65535", c.Listen)
+	}
+	switch {
+	case c.Loops < 1 || c.Loops > reactor.MaxLoops:
+		return fmt.Errorf("--loops %d: want 1 to %d", c.Loops, reactor.MaxLoops)
+	case c.MaxConnections < 0:
+		return fmt.Errorf("--max-connections %d: want at least 1, or 0 for what the limit on open files leaves", c.MaxConnections)
+	case c.MaxPipeline < 1:
+		return fmt.Errorf("--max-pipeline %d: want at least 1 byte", c.MaxPipeline)
+	case c.MaxOutput < 1:
+		return fmt.Errorf("--max-output %d: want at least 1 byte", c.MaxOutput)
+	case c.KeepAlive < time.Second || c.KeepAlive > maxKeepAlive || c.KeepAlive%time.Second != 0:
+		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
+	case c.Tick < time.Millisecond || c.Tick > maxTick:
+		return fmt.Errorf("--tick %s: want 1ms to %s", c.Tick, maxTick)
+	}
+	room := connectionRoom(c.Loops)
+	switch {
+	case room < 1:
+		return errors.New("the limit on open files leaves no room for connections: raise it with ulimit -n or LimitNOFILE=")
+	case c.MaxConnections > room:
+		return fmt.Errorf("--max-connections %d: the limit on open files leaves room for %d: raise it with ulimit -n or LimitNOFILE=",
+			c.MaxConnections, room)
+	}
+	return nil
+}
+
+// Descriptors that are not for connections. A connection that is accepted while none is free ends the event loops, so
+// the reserve is generous.
+const (
+	reservePerLoop = 8 // epoll, wake-up, listener, pair of the boot connection, one accepted beyond the limit, one half-closed
+	reserveOthers  = 64
+)
+
+// connectionRoom returns the number of connections that the limit on open files leaves, which may be none. The Go
+// runtime has raised the soft limit to the hard one.
+func connectionRoom(loops int) int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		panic(fmt.Sprintf("server: getrlimit: %v", err)) // fails only for a wrong pointer or number
+	}
+	const most = 1 << 24 // if it is unlimited: more than the kernel gives a process
+	return int(min(limit.Cur, most)) - reservePerLoop*loops - reserveOthers - maxRefusals
+}

@@ -1,0 +1,52 @@
+package server
+
+import (
+	"time"
+
+	"dreadlock/proto"
+	"dreadlock/reactor"
+)
+
+const (
+	// maxRefusals is the number of refused connections that may stay open for a moment, beyond the connection limit.
+	maxRefusals = 64
+	// refusalTime is how long such a connection stays open for the client to hear why.
+	refusalTime = time.Second
+)
+
+// refusal is the client of a connection beyond the limit. It says so and waits for the client to close: if it closed
+// first while the client's first command is unread, the kernel would reset the connection, and the answer could be
+// lost.
+type refusal struct {
+	conn    reactor.Conn
+	shard   *shard
+	timer   reactor.Timer // Tag: the refusal
+	counted bool
+}
+
+// Conn returns the connection.
+func (f *refusal) Conn() *reactor.Conn { return &f.conn }
+
+// Opened refuses.
+func (f *refusal) Opened() {
+	f.conn.Write([]byte(proto.ReplyTooManyConnections))
+	if f.shard.closed || !f.shard.server.beginRefusal() {
+		f.conn.Close()
+		return
+	}
+	f.counted = true
+	f.conn.CloseWrite()
+	f.timer.Tag = f
+	f.shard.loop.StartTimer(&f.timer, refusalTime)
+}
+
+// Data ignores what a refused client says.
+func (f *refusal) Data([]byte) {}
+
+// Closed ends the refusal.
+func (f *refusal) Closed(error) {
+	if f.counted {
+		f.shard.loop.StopTimer(&f.timer)
+		f.shard.server.refusals.Add(-1)
+	}
+}

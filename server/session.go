@@ -1,0 +1,209 @@
+package server
+
+import (
+	"dreadlock/lockmgr"
+	"dreadlock/proto"
+	"dreadlock/reactor"
+)
+
+// phase is how far a session has come.
+type phase uint8
+
+const (
+	serving  phase = iota // commands come and are executed
+	draining              // the input has ended; what came before is executed, if it need not wait
+	ended                 // it holds nothing and waits for nothing; at most answers are left to send
+	gone                  // and its socket is closed
+)
+
+// flushMark is the number of bytes of answers after which they are written, also if the turn gives more.
+const flushMark = 16 << 10
+
+// session is our state for one connection: what it holds, and the command it has under way.
+//
+// Everything belongs to the loop of the connection, save what request, foothold and cancellation say of themselves.
+type session struct {
+	conn  reactor.Conn
+	shard *shard // of the connection's loop
+	phase phase
+
+	parser  proto.Parser
+	backlog backlog // empty unless the session is busy or stalled
+
+	// At most one request is under way. awaited counts the messages that have to come back before the next command:
+	// the answer and, after the end of the input, the cancellation. A request that waits in the session's own shard
+	// counts as well.
+	request request
+	awaited uint8
+	away    int  // the other loop that the request is with; atHome otherwise
+	stalled bool // the next command has to wait until the client has read; the poll is running
+
+	owner     lockmgr.Owner // what it holds in its own shard
+	footholds []*foothold   // what it holds in the others, by loop; nil where it never asked for a key
+
+	outlet *outlet // for output that cannot be sent at once
+}
+
+// atHome is no loop.
+const atHome = -1
+
+func newSession(sh *shard) *session {
+	s := &session{shard: sh, away: atHome}
+	s.request.init(s)
+	return s
+}
+
+// Conn returns the connection.
+func (s *session) Conn() *reactor.Conn { return &s.conn }
+
+// Opened has nothing to do: the client speaks first.
+func (s *session) Opened() {}
+
+// Data executes the commands that were read, or keeps them behind the one that is under way.
+func (s *session) Data(p []byte) {
+	sh := s.shard
+	if s.phase >= ended || sh.closed {
+		return // what follows a syntax error is not executed
+	}
+	if s.awaited > 0 || s.backlog.len() > 0 {
+		s.backlog.add(p, &sh.spare)
+		if s.stalled {
+			s.resume() // gnet reads again when the client has read everything
+		}
+	} else {
+		n := s.execute(p)
+		s.backlog.add(p[n:], &sh.spare)
+	}
+	s.regulate()
+}
+
+// answered takes the answer of the request.
+func (s *session) answered() {
+	s.awaited--
+	s.away = atHome
+	if s.phase >= ended {
+		return
+	}
+	a := s.request.answer
+	if a == cancelled {
+		s.finish()
+		return
+	}
+	s.shard.out = append(s.shard.out, replies[a]...)
+	s.proceed()
+}
+
+// proceed goes on when nothing is awaited any more.
+func (s *session) proceed() {
+	if s.awaited > 0 {
+		s.flush()
+		return
+	}
+	s.resume()
+	s.regulate()
+}
+
+// resume executes the backlog, as far as it goes.
+func (s *session) resume() {
+	n := s.execute(s.backlog.bytes())
+	s.backlog.discard(n, &s.shard.spare)
+}
+
+// execute parses and executes commands until the input is used up, one has to wait, or the client has too many answers
+// to read. It writes the answers and returns the number of bytes consumed: all of them if the session has ended.
+func (s *session) execute(input []byte) (n int) {
+	sh := s.shard
+	var cmd proto.Command
+	s.stalled = false
+	for n < len(input) && s.awaited == 0 {
+		if len(sh.out) >= flushMark {
+			s.flush()
+		}
+		if s.phase >= ended {
+			return len(input)
+		}
+		if s.unsent() >= sh.server.cfg.MaxOutput {
+			s.stalled = true
+			break
+		}
+		consumed, status := s.parser.Next(input[n:], &cmd)
+		n += consumed
+		switch status {
+		case proto.Complete:
+			s.command(&cmd)
+		case proto.Invalid:
+			s.refuse(input[n:])
+			return len(input)
+		}
+	}
+	s.flush()
+	return n
+}
+
+// command executes one command in the shard of its key, or sends it there.
+func (s *session) command(cmd *proto.Command) {
+	sh := s.shard
+	r := &s.request
+	r.kind = cmd.Kind
+	r.timeout = cmd.Timeout
+	r.mayWait = s.phase == serving
+	r.hash = sh.server.seed.Hash(cmd.Key)
+	to := sh.server.shardOf(r.hash)
+	if to != sh.index {
+		s.parser.Retain(cmd)
+		r.key = cmd.Key
+		r.owner = s.ownerIn(to)
+		s.awaited++
+		s.away = to
+		sh.loop.Post(to, &r.message)
+		return
+	}
+	r.key = cmd.Key // not used beyond this call
+	r.owner = &s.owner
+	switch a := sh.execute(r); a {
+	case pending:
+		s.awaited++
+	case cancelled:
+		s.finish()
+	default:
+		sh.out = append(sh.out, replies[a]...)
+	}
+}
+
+// ownerIn returns what the session holds in the shard of another loop.
+func (s *session) ownerIn(loop int) *lockmgr.Owner {
+	if s.footholds == nil {
+		s.footholds = make([]*foothold, s.shard.server.cfg.Loops)
+	}
+	f := s.footholds[loop]
+	if f == nil {
+		f = &foothold{session: s}
+		f.message.Body = f
+		s.footholds[loop] = f
+	}
+	return &f.owner
+}
+
+// regulate ends a turn of the session: it holds back a client that sends more than is wanted, and ends a session that
+// has executed all that came before the end of its input.
+func (s *session) regulate() {
+	switch s.phase {
+	case serving:
+		limits := &s.shard.server.cfg
+		waiting := s.backlog.len()
+		switch {
+		case !s.conn.CanHold() && (waiting > limits.MaxPipeline || s.conn.Unsent() > limits.MaxOutput):
+			s.warn().Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).
+				Msg("client dropped: it sends too much and cannot be held back")
+			s.finish()
+		case waiting >= limits.MaxPipeline:
+			s.conn.Pause()
+		case waiting <= limits.MaxPipeline/2:
+			s.conn.Resume()
+		}
+	case draining:
+		if s.awaited == 0 && s.backlog.len() == 0 {
+			s.finish()
+		}
+	}
+}
