@@ -1,0 +1,68 @@
+// Dreadlock is a network lock daemon: it hands out named locks over TCP.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"dreadlock/server"
+
+	"github.com/rs/zerolog"
+)
+
+// The exit statuses other than 0.
+const (
+	exitFailed = 1 // it cannot serve, or cannot go on
+	exitUsage  = 2 // bad options
+)
+
+func main() {
+	opts, err := parseOptions(os.Args[1:], os.Stdout, os.Stderr)
+	if err == nil {
+		err = serve(opts)
+	}
+	switch {
+	case err == nil:
+	case opts == nil || errors.Is(err, server.ErrOption):
+		fmt.Fprintf(os.Stderr, "dreadlock: %v (dreadlock --help lists the options)\n", err)
+		os.Exit(exitUsage)
+	default:
+		fmt.Fprintf(os.Stderr, "dreadlock: %v%s\n", err, advice(err))
+		os.Exit(exitFailed)
+	}
+}
+
+// serve runs the daemon until it is told to stop.
+func serve(opts *options) error {
+	// A reader of the log that goes away must not take the daemon with it.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer restore()
+	context.AfterFunc(ctx, restore) // a second signal ends the process at once
+
+	queue := newQueueWriter(logFormat(opts.LogFormat, os.Stderr))
+	defer queue.close()
+	level, err := zerolog.ParseLevel(opts.LogLevel)
+	if err != nil {
+		return err
+	}
+	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
+	return server.Run(ctx, opts.config(log))
+}
+
+// advice says what to do about an error, as far as that is known.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return ": stop what listens there (ss -ltnp shows it), or choose another port"
+	case errors.Is(err, syscall.EACCES):
+		return ": ports below 1024 need root or CAP_NET_BIND_SERVICE"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return ": this machine has no such address (ip address shows them)"
+	}
+	return ""
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"dreadlock/server"
+
+	"github.com/alecthomas/kong"
+	"github.com/dustin/go-humanize"
+	"github.com/rs/zerolog"
+)
+
+const description = `A network lock daemon.
+
+A client connects and says "lock KEY TIMEOUT" or "unlock KEY", each line ended by CR LF. Whoever asks first gets the key
+first; the timeout is in milliseconds; a connection that ends frees all it held. Try it: nc -C localhost ${port}
+
+Every option can also be set by the environment variable behind it; the command line wins.`
+
+// options are the command line. The defaults come from the server.
+type options struct {
+	Port *int `arg:"" optional:"" help:"Port to listen on, on all addresses: short for --listen :PORT."`
+
+	Listen         string           `placeholder:"ADDR" help:"Address to listen on, HOST:PORT or :PORT for all addresses (${listen})." env:"DREADLOCK_LISTEN"`
+	Loops          int              `default:"${loops}" placeholder:"N" help:"Event loops; by default the processors this process may use (${default})." env:"DREADLOCK_LOOPS"`
+	MaxConnections int              `default:"0" placeholder:"N" help:"Clients served at a time, one more is refused; 0 for what the limit on open files leaves (${default})." env:"DREADLOCK_MAX_CONNECTIONS"`
+	MaxPipeline    size             `default:"${max_pipeline}" placeholder:"BYTES" help:"Input kept of a client that sends on while it waits; beyond it TCP holds the client back (${default})." env:"DREADLOCK_MAX_PIPELINE"`
+	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Answers kept for a client that does not read them; beyond it TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
+	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that it has lost its locks (${default})." env:"DREADLOCK_KEEPALIVE"`
+	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Unit of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
+	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
+	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines, auto for console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
+	Version        kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// size is a number of bytes: 262144, 256KiB, 1MB.
+type size int
+
+// UnmarshalText reads a size.
+func (s *size) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n > 1<<40 {
+		return fmt.Errorf("%q is no size: want bytes, like 262144 or 256KiB", text)
+	}
+	*s = size(n)
+	return nil
+}
+
+// parseOptions reads the command line and the environment. It ends the process for --help and --version.
+func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
+	defaults := server.DefaultConfig()
+	var opts options
+	parser, err := kong.New(&opts,
+		kong.Name("dreadlock"),
+		kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
+		kong.Vars{
+			"version":      version(),
+			"port":         strconv.Itoa(server.DefaultPort),
+			"listen":       defaults.Listen,
+			"loops":        strconv.Itoa(defaults.Loops),
+			"max_pipeline": humanize.IBytes(uint64(defaults.MaxPipeline)),
+			"max_output":   humanize.IBytes(uint64(defaults.MaxOutput)),
+			"keepalive":    defaults.KeepAlive.String(),
+			"tick":         defaults.Tick.String(),
+		})
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Port == nil {
+		if opts.Listen == "" {
+			opts.Listen = defaults.Listen
+		}
+		return &opts, nil
+	}
+	for _, element := range parsed.Path {
+		if element.Flag != nil && element.Flag.Name == "listen" {
+			return nil, fmt.Errorf("port %d and --listen %s: give one of them", *opts.Port, opts.Listen)
+		}
+	}
+	opts.Listen = ":" + strconv.Itoa(*opts.Port)
+	return &opts, nil
+}
+
+// config returns what the options say to the server.
+func (o *options) config(log zerolog.Logger) server.Config {
+	return server.Config{
+		Listen:         o.Listen,
+		Loops:          o.Loops,
+		MaxConnections: o.MaxConnections,
+		MaxPipeline:    int(o.MaxPipeline),
+		MaxOutput:      int(o.MaxOutput),
+		KeepAlive:      o.Keepalive,
+		Tick:           o.Tick,
+		Version:        shortVersion(),
+		Log:            log,
+	}
+}
