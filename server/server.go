@@ -28,17 +28,21 @@ type server struct {
 // Run serves until ctx is done, and returns nil then. Otherwise the error wraps [ErrOption], what is wrong with the
 // address (syscall.EADDRINUSE and the like), or [reactor.ErrEnded] if the loops could not go on.
 func Run(ctx context.Context, cfg Config) error {
-	if err := cfg.Validate(); err != nil {
+	srv, err := newServer(cfg)
+	if err != nil {
 		return err
+	}
+	return srv.run(ctx)
+}
+
+func newServer(cfg Config) (*server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = connectionRoom(cfg.Loops)
 	}
-	listener, err := reactor.Listen(cfg.Listen)
-	if err != nil {
-		return err
-	}
-	srv := &server{
+	return &server{
 		cfg:  cfg,
 		seed: lockmgr.MakeSeed(),
 		warnings: cfg.Log.Sample(&zerolog.BurstSampler{
@@ -46,13 +50,20 @@ func Run(ctx context.Context, cfg Config) error {
 			Period:      time.Second,
 			NextSampler: &zerolog.BasicSampler{N: 1000},
 		}),
+	}, nil
+}
+
+func (srv *server) run(ctx context.Context) error {
+	listener, err := reactor.Listen(srv.cfg.Listen)
+	if err != nil {
+		return err
 	}
 	return reactor.Run(ctx, reactor.Config{
 		Listener:  listener,
-		Loops:     cfg.Loops,
-		Tick:      cfg.Tick,
-		KeepAlive: cfg.KeepAlive,
-		Log:       cfg.Log,
+		Loops:     srv.cfg.Loops,
+		Tick:      srv.cfg.Tick,
+		KeepAlive: srv.cfg.KeepAlive,
+		Log:       srv.cfg.Log,
 		NewHandler: func(l *reactor.Loop) reactor.Handler {
 			sh := newShard(srv, l)
 			srv.shards = append(srv.shards, sh)

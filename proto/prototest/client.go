@@ -1,0 +1,127 @@
+// Package prototest is a client for tests: it speaks the protocol line by line over a plain TCP connection, and fails
+// the test where the daemon does not do what is expected. Nothing in it waits for a time to pass: an answer that does
+// not come fails after a patience that no machine needs.
+package prototest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// Patience is how long a client waits for what must come.
+const Patience = 30 * time.Second
+
+// Client is one connection. Its methods fail the test; after a failure the client is of no more use.
+type Client struct {
+	tb   testing.TB
+	conn *net.TCPConn
+	in   *bufio.Reader
+}
+
+// Dial connects to the daemon. The connection is closed at the end of the test.
+func Dial(tb testing.TB, address string) *Client {
+	tb.Helper()
+	conn, err := net.DialTimeout("tcp", address, Patience)
+	if err != nil {
+		tb.Fatalf("dial: %v", err)
+	}
+	c := &Client{tb: tb, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
+	tb.Cleanup(func() { _ = c.conn.Close() })
+	return c
+}
+
+// Conn returns the connection, for what a well-behaved client does not do.
+func (c *Client) Conn() *net.TCPConn { return c.conn }
+
+// Send sends commands, each without its CR LF, in one write.
+func (c *Client) Send(commands ...string) {
+	c.tb.Helper()
+	var text []byte
+	for _, command := range commands {
+		text = append(append(text, command...), "\r\n"...)
+	}
+	c.Write(text)
+}
+
+// Write sends bytes as they are.
+func (c *Client) Write(p []byte) {
+	c.tb.Helper()
+	if _, err := c.conn.Write(p); err != nil {
+		c.tb.Fatalf("send %.40q: %v", p, err)
+	}
+}
+
+// Expect reads one answer for each reply, which is given without its CR LF, and compares them.
+func (c *Client) Expect(replies ...string) {
+	c.tb.Helper()
+	for i, want := range replies {
+		got, err := c.ReadReply()
+		if err != nil {
+			c.tb.Fatalf("answer %d of %d: want %q: %v", i+1, len(replies), want, err)
+		}
+		if got != want {
+			c.tb.Fatalf("answer %d of %d: want %q, got %q", i+1, len(replies), want, got)
+		}
+	}
+}
+
+// Do sends one command and expects one reply.
+func (c *Client) Do(command, reply string) {
+	c.tb.Helper()
+	c.Send(command)
+	c.Expect(reply)
+}
+
+// ReadReply returns the next answer without its CR LF. At the end of the stream it returns io.EOF; a broken line is an
+// error.
+func (c *Client) ReadReply() (string, error) {
+	if err := c.conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
+		return "", err
+	}
+	line, err := c.in.ReadString('\n')
+	if err != nil {
+		if errors.Is(err, io.EOF) && line != "" {
+			return "", fmt.Errorf("the stream ends in the middle of a line: %q", line)
+		}
+		return "", err
+	}
+	if len(line) < 2 || line[len(line)-2] != '\r' {
+		return "", fmt.Errorf("a line without CR: %q", line)
+	}
+	return line[:len(line)-2], nil
+}
+
+// ExpectEnd expects that the daemon closes the connection without another answer, by FIN or by RST.
+func (c *Client) ExpectEnd() {
+	c.tb.Helper()
+	reply, err := c.ReadReply()
+	if err == nil {
+		c.tb.Fatalf("want the end of the connection, got %q", reply)
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		c.tb.Fatalf("want the end of the connection, got nothing within %s", Patience)
+	}
+}
+
+// CloseWrite ends the input of the daemon, as nc -N does.
+func (c *Client) CloseWrite() {
+	c.tb.Helper()
+	if err := c.conn.CloseWrite(); err != nil {
+		c.tb.Fatalf("close the writing side: %v", err)
+	}
+}
+
+// Close closes the connection.
+func (c *Client) Close() { _ = c.conn.Close() }
+
+// Reset closes the connection with an RST.
+func (c *Client) Reset() {
+	_ = c.conn.SetLinger(0)
+	_ = c.conn.Close()
+}
