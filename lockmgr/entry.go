@@ -46,7 +46,8 @@ func (e *entry) setKey(key []byte) {
 	if len(key) <= inlineKey {
 		storage = e.inline[:0]
 	}
-	e.key = append(storage, key...)
+	storage = append(storage, key...)
+	e.key = storage
 }
 
 // pool keeps entries that were released, for the next keys.

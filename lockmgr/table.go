@@ -7,19 +7,19 @@ import "fmt"
 type Outcome uint8
 
 const (
-	// Granted: the owner holds the key now.
+	// Granted means: the owner holds the key now.
 	Granted Outcome = iota + 1
-	// Queued: another owner holds the key, and the waiter stands in its queue.
+	// Queued means: another owner holds the key, and the waiter stands in its queue.
 	Queued
-	// Busy: another owner holds the key, and the caller did not want to wait.
+	// Busy means: another owner holds the key, and the caller did not want to wait.
 	Busy
-	// AlreadyHeld: the owner that asks for the key holds it.
+	// AlreadyHeld means: the owner that asks for the key holds it.
 	AlreadyHeld
-	// Released: the key was given up, and its first waiter has it now.
+	// Released means: the key was given up, and its first waiter has it now.
 	Released
-	// NotHeld: nobody holds the key.
+	// NotHeld means: nobody holds the key.
 	NotHeld
-	// NotOwner: another owner holds the key.
+	// NotOwner means: another owner holds the key.
 	NotOwner
 )
 

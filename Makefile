@@ -1,0 +1,40 @@
+# The commands of the project; CI calls the same ones. "make help" lists them.
+
+GO   ?= go
+PORT ?= 6001
+LINT := $(GO) tool -modfile=.ci/tools.mod golangci-lint
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## run the daemon from the sources: make run PORT=6001 ARGS='--loops 1'
+	$(GO) run ./cmd/dreadlock $(PORT) $(ARGS)
+
+.PHONY: build
+build: ## build the daemon into .bin/, with the commit in it if git is there
+	$(GO) build -buildvcs=auto -trimpath -o .bin/ ./cmd/...
+
+.PHONY: test
+test: ## run all tests with the race detector
+	$(GO) test -race -timeout 10m ./...
+
+.PHONY: bench
+bench: ## run the micro-benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz the parser for a while: make fuzz TIME=60s
+	$(GO) test -run '^$$' -fuzz FuzzParser -fuzztime $(or $(TIME),60s) -fuzzminimizetime 200x ./proto
+
+.PHONY: lint
+lint: ## check the sources: golangci-lint, built from the versions in .ci/tools.mod
+	$(LINT) run ./...
+	$(GO) mod tidy -diff
+
+.PHONY: fmt
+fmt: ## format the sources
+	$(LINT) fmt ./...
