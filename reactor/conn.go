@@ -17,7 +17,8 @@ type Client interface {
 	// Data hands over what was read. It is valid during the call: what is not consumed must be copied.
 	Data(p []byte)
 	// Closed says that the connection is gone: io.EOF (wrapped) at the end of the input, nil after Close, else what
-	// failed. It may come from inside Write or Close. Only Dup and RemoteAddr still work, and only during the call.
+	// failed. A failure while reading is paused looks like the end of the input. It may come from inside Write or
+	// Close. Only Dup and RemoteAddr still work, and only during the call.
 	Closed(err error)
 }
 
@@ -72,6 +73,9 @@ func (c *Conn) Unsent() int {
 	if !c.open {
 		return 0
 	}
+	if c.watching == watchOutput {
+		c.regulate() // gnet tells nobody that it has drained: the limit on unacknowledged data comes back here
+	}
 	return c.sock.OutboundBuffered()
 }
 
@@ -94,7 +98,7 @@ func (c *Conn) Resume() {
 	}
 }
 
-// CloseWrite sends the end of output behind what has been written.
+// CloseWrite sends the end of output behind what has been written. What is unsent is lost, and the connection with it.
 func (c *Conn) CloseWrite() {
 	if c.open {
 		_ = unix.Shutdown(c.sock.Fd(), unix.SHUT_WR) // fails if the peer is gone: the next read says so

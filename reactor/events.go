@@ -81,11 +81,12 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// gnetLog passes on what gnet logs, and keeps its last error: Run of gnet returns nil when its loops have failed.
+// gnetLog passes on what gnet logs, and keeps its first error: Run of gnet returns nil when its loops have failed. Those
+// that follow say only that the loops end.
 type gnetLog struct {
-	log  zerolog.Logger
-	mu   sync.Mutex
-	last string
+	log   zerolog.Logger
+	mu    sync.Mutex
+	first string
 }
 
 func (g *gnetLog) Debugf(format string, args ...any) { g.log.Debug().Msgf(format, args...) }
@@ -95,7 +96,9 @@ func (g *gnetLog) Warnf(format string, args ...any)  { g.log.Warn().Msgf(format,
 // Errorf is about the engine as a whole: gnet logs no errors of single connections.
 func (g *gnetLog) Errorf(format string, args ...any) {
 	g.mu.Lock()
-	g.last = fmt.Sprintf(format, args...)
+	if g.first == "" {
+		g.first = fmt.Sprintf(format, args...)
+	}
 	g.mu.Unlock()
 	g.log.Error().Msgf(format, args...)
 }
@@ -103,8 +106,8 @@ func (g *gnetLog) Errorf(format string, args ...any) {
 // Fatalf does not exit, as gnet's own logger would: Run returns.
 func (g *gnetLog) Fatalf(format string, args ...any) { g.Errorf(format, args...) }
 
-func (g *gnetLog) lastError() string {
+func (g *gnetLog) firstError() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.last
+	return g.first
 }

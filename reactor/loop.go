@@ -58,7 +58,8 @@ func (l *Loop) Post(to int, m *Message) {
 	l.outbox[to].add(m)
 }
 
-// Send sends m to the loop at once. Safe from any goroutine.
+// Send sends m to the loop at once. Safe from any goroutine, until Run returns: the descriptor that wakes the loop may
+// be somebody else's then.
 func (l *Loop) Send(m *Message) {
 	var b batch
 	b.add(m)
@@ -142,7 +143,7 @@ func (l *Loop) expire() (more bool) {
 	}
 	now := l.reactor.tick()
 	l.wheel.Advance(now)
-	for n := 0; n < maxBatch; n++ {
+	for range maxBatch {
 		t := l.wheel.Pop()
 		if t == nil {
 			break

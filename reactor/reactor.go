@@ -102,7 +102,7 @@ func Run(ctx context.Context, cfg Config) error {
 	case err != nil:
 		return fmt.Errorf("listen %s: %w", cfg.Listener.address, err)
 	case ctx.Err() == nil:
-		return fmt.Errorf("%w: %s", ErrEnded, r.log.lastError())
+		return fmt.Errorf("%w: %s", ErrEnded, r.log.firstError())
 	}
 	return nil
 }

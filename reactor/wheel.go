@@ -1,9 +1,11 @@
 package reactor
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // Tick is a point in time, counted in ticks since the reactor started.
@@ -74,8 +76,9 @@ func (w *Wheel) Stop(t *Timer) bool {
 
 // Advance moves the wheel to now; Pop then gives what is due. A tick that lies behind changes nothing.
 func (w *Wheel) Advance(now Tick) {
-	if now-w.now > wheelSlots {
-		w.now = now - wheelSlots // one whole turn visits every slot
+	stalled := now-w.now > wheelSlots
+	if stalled {
+		w.now = now - wheelSlots // one whole turn visits every slot, but not in the order of what hangs there
 	}
 	for {
 		next := w.nextUsed()
@@ -86,6 +89,9 @@ func (w *Wheel) Advance(now Tick) {
 		w.collect(&w.slots[next&(wheelSlots-1)], now)
 	}
 	w.now = max(w.now, now)
+	if stalled {
+		w.expired.sort()
+	}
 }
 
 // Pop returns the next timer that is due, at rest, or nil.
@@ -137,7 +143,7 @@ func (w *Wheel) nextUsed() Tick {
 	}
 	first := int((w.now + 1) & (wheelSlots - 1))
 	word := first >> 6
-	slot := 0
+	var slot int
 	if rest := w.used[word] >> (first & 63); rest != 0 {
 		slot = first + bits.TrailingZeros64(rest)
 	} else {
@@ -176,4 +182,17 @@ func (l *timerList) remove(t *Timer) {
 		t.next.prev = t.prev
 	}
 	t.list, t.prev, t.next = nil, nil, nil
+}
+
+// sort puts the list in the order of the due ticks, and keeps the order within one tick.
+func (l *timerList) sort() {
+	var timers []*Timer
+	for t := l.head; t != nil; t = t.next {
+		timers = append(timers, t)
+	}
+	slices.SortStableFunc(timers, func(a, b *Timer) int { return cmp.Compare(a.due, b.due) })
+	l.head, l.tail = nil, nil
+	for _, t := range timers {
+		l.push(t)
+	}
 }

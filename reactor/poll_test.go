@@ -1,0 +1,175 @@
+package reactor
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
+	"golang.org/x/sys/unix"
+)
+
+// The masks that gnet sets by itself: Conn counts on them to know what is watched.
+var (
+	_ = [1]struct{}{}[watchInput^netpoll.ReadEvents]
+	_ = [1]struct{}{}[watchOutput^netpoll.WriteEvents]
+	_ = [1]struct{}{}[(watchInput|watchOutput)^netpoll.ReadWriteEvents]
+)
+
+// TestGnetMasks sees in the kernel what gnet watches a connection for: when it was accepted, when output is left, and
+// when that has been sent.
+func TestGnetMasks(t *testing.T) {
+	srv := start(t, setup{})
+	client, s := srv.dial()
+	c := &s.conn
+	var text pattern
+	s.do(t, func() {
+		expectWatched(t, c, watchInput)
+		// What gnet does by itself, without the Conn.
+		for c.sock.OutboundBuffered() == 0 {
+			if _, err := c.sock.Write(text.next(1 << 20)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		expectWatched(t, c, watchInput|watchOutput)
+	})
+	drain(t, client, text.at)
+	s.do(t, func() { expectWatched(t, c, watchInput) })
+}
+
+// TestWatched sees in the kernel what a connection is watched for in each of its states.
+func TestWatched(t *testing.T) {
+	srv := start(t, setup{})
+	client, s := srv.dial()
+	c := &s.conn
+	written := 0
+	s.do(t, func() {
+		expectWatched(t, c, watchInput)
+		c.Pause()
+		expectWatched(t, c, watchHangup)
+		c.Pause()
+		expectWatched(t, c, watchHangup)
+		c.Resume()
+		expectWatched(t, c, watchInput)
+		written = fill(t, c)
+		expectWatched(t, c, watchOutput)
+		c.Pause() // a pause waits for the output
+		expectWatched(t, c, watchOutput)
+		c.Write([]byte("more"))
+		expectWatched(t, c, watchOutput)
+	})
+	drain(t, client, written)
+	expect(t, client, "more")
+	s.do(t, func() {
+		c.Write([]byte("end"))
+		expectWatched(t, c, watchHangup)
+		c.Resume()
+		expectWatched(t, c, watchInput)
+	})
+}
+
+func TestFindEpoll(t *testing.T) {
+	const loops = 4
+	srv := start(t, setup{loops: loops})
+	found := make(map[int]bool)
+	for _, h := range srv.handlers {
+		h.do(t, func() {
+			if h.loop.epoll < 0 {
+				t.Errorf("loop %d: the epoll instance was not found", h.loop.Index())
+			}
+			found[h.loop.epoll] = true
+		})
+	}
+	if len(found) != loops {
+		t.Errorf("%d loops have the epoll instances %v", loops, found)
+	}
+	for range 20 {
+		_, s := srv.dial()
+		s.do(t, func() {
+			if epoll, err := findEpoll(s.conn.sock.Fd()); epoll != s.conn.loop.epoll || err != nil {
+				t.Errorf("descriptor %d is watched by %d (%v), its loop has %d", s.conn.sock.Fd(), epoll, err, s.conn.loop.epoll)
+			}
+			if !s.conn.CanHold() {
+				t.Error("reading cannot be paused")
+			}
+		})
+	}
+	fd := unwatched(t)
+	if epoll, err := findEpoll(fd); epoll != -1 || err == nil {
+		t.Errorf("descriptor %d is watched by %d (%v), want an error", fd, epoll, err)
+	}
+}
+
+func TestWatches(t *testing.T) {
+	const text = "pos:\t0\nflags:\t02000002\nmnt_id:\t16\nino:\t1057\n" +
+		"tfd:        5 events:       1f data:            7f0000000005  pos:0 ino:428 sdev:10\n" +
+		"tfd:       17 events: 80002001 data: 7f1200000005  pos:3 ino:29 sdev:10\n"
+	for fd, want := range map[int]bool{5: true, 17: true, 1: false, 7: false, 3: false, 0: false, 16: false, 19: false} {
+		if got := watches([]byte(text), fd); got != want {
+			t.Errorf("descriptor %d: %v, want %v", fd, got, want)
+		}
+	}
+	if watches([]byte("tfd:\n"), 5) || watches(nil, 5) {
+		t.Error("found in a text without descriptors")
+	}
+}
+
+// TestWithoutEpoll is about a loop whose epoll instance was not found: clients are served, and cannot be held back.
+func TestWithoutEpoll(t *testing.T) {
+	srv := start(t, setup{})
+	h := srv.handlers[0]
+	h.do(t, func() { h.loop.epoll = -1 })
+	client, s := srv.dial()
+	s.do(t, func() {
+		if s.conn.CanHold() {
+			t.Error("reading can be paused")
+		}
+		s.conn.Pause()
+		echo(s)
+	})
+	send(t, client, "echo")
+	expect(t, client, "echo")
+	written := 0
+	s.do(t, func() { written = fill(t, &s.conn) })
+	drain(t, client, written)
+	send(t, client, "echo")
+	expect(t, client, "echo")
+}
+
+// expectWatched fails if the kernel says that the connection is watched for something else.
+func expectWatched(tb testing.TB, c *Conn, want interest) {
+	tb.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", c.loop.epoll))
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	for line := range strings.Lines(string(text)) {
+		var fd int
+		var events interest
+		if n, _ := fmt.Sscanf(line, "tfd: %d events: %x", &fd, &events); n == 2 && fd == c.sock.Fd() {
+			// The kernel adds what is always reported.
+			if got := events &^ (unix.EPOLLERR | unix.EPOLLHUP); got != want {
+				tb.Errorf("watched for %#x, want %#x", got, want)
+			}
+			return
+		}
+	}
+	tb.Errorf("descriptor %d is not watched", c.sock.Fd())
+}
+
+// unwatched returns a descriptor that no epoll instance watches.
+func unwatched(tb testing.TB) int {
+	tb.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = unix.Close(fds[0])
+		_ = unix.Close(fds[1])
+	})
+	return fds[0]
+}
