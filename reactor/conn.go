@@ -1,6 +1,8 @@
 package reactor
 
 import (
+	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -17,8 +19,7 @@ type Client interface {
 	// Data hands over what was read. It is valid during the call: what is not consumed must be copied.
 	Data(p []byte)
 	// Closed says that the connection is gone: io.EOF (wrapped) at the end of the input, nil after Close, else what
-	// failed. A failure while reading is paused looks like the end of the input. It may come from inside Write or
-	// Close. Only Dup and RemoteAddr still work, and only during the call.
+	// failed. It may come from inside Write or Close. Only Dup and RemoteAddr still work, and only during the call.
 	Closed(err error)
 }
 
@@ -146,6 +147,9 @@ func (c *Conn) data() {
 func (c *Conn) closed(err error) {
 	c.loop.enter()
 	c.open = false
+	if c.watching == watchHangup && errors.Is(err, io.EOF) && c.broken() {
+		err = unix.ECONNRESET // gnet takes whatever ends a connection that is not read for the end of its input
+	}
 	c.client.Closed(err)
 	c.sock = nil
 	c.loop.leave()
@@ -177,6 +181,15 @@ func (c *Conn) regulate() {
 	}
 	c.watching = want
 }
+
+// broken reports whether the connection has ended in both directions.
+func (c *Conn) broken() bool {
+	info, err := unix.GetsockoptTCPInfo(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.State == tcpClose
+}
+
+// tcpClose is the state of a TCP connection that was reset: TCP_CLOSE of Linux.
+const tcpClose = 7
 
 // lift lifts or restores the limit on unacknowledged data: the kernel applies it also to a peer that is alive and does
 // not read. PeerLost takes its place meanwhile.

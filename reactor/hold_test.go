@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -150,7 +151,8 @@ func TestPauseFromData(t *testing.T) {
 	})
 }
 
-// TestEndInPause ends the client while the connection is paused: that is noticed.
+// TestEndInPause ends the client while the connection is paused: that is noticed, and a reset is told from the end of
+// the input.
 func TestEndInPause(t *testing.T) {
 	ends := map[string]func(testing.TB, *net.TCPConn){
 		"reset":             reset,
@@ -165,8 +167,12 @@ func TestEndInPause(t *testing.T) {
 			client, s := srv.dial()
 			s.do(t, func() { s.conn.Pause() })
 			end(t, client)
-			if err := receive(t, s.ended, "the end was not noticed"); err == nil {
-				t.Error("no error: that would mean that the server has closed the connection")
+			want := error(io.EOF)
+			if strings.Contains(name, "reset") {
+				want = unix.ECONNRESET
+			}
+			if err := receive(t, s.ended, "the end was not noticed"); !errors.Is(err, want) {
+				t.Errorf("the connection ended with %v, want %v", err, want)
 			}
 			s.do(t, func() {
 				if len(s.input) > 0 {
