@@ -1,0 +1,304 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"dreadlock/proto/prototest"
+
+	"go.uber.org/goleak"
+)
+
+// binary is the real daemon, built with the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "dreadlock")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir) //nolint:errcheck // it is in the temporary directory
+		binary = filepath.Join(dir, "dreadlock")
+		// Everybody may run it: one test does so as nobody.
+		if err := os.Chmod(dir, 0o755); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		// A cached result is used again until a file changes that the test itself has looked at; those that go into the
+		// binary count only if it looks at them here.
+		for _, sources := range []string{"../..", "../../server", "../../reactor", "../../lockmgr", "../../proto"} {
+			if _, err := os.ReadDir(sources); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		build := exec.Command("go", "build", "-race", "-o", binary, ".")
+		if output, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%v: %v\n%s", build, err, output)
+			return 1
+		}
+		code := m.Run()
+		// The worker pool of gnet, which the server links, lives as long as the program.
+		pool := []goleak.Option{
+			goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+			goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+		}
+		if err := goleak.Find(pool...); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	}())
+}
+
+// daemon is a process of the binary.
+type daemon struct {
+	tb      testing.TB
+	cmd     *exec.Cmd
+	address string
+	ready   logLine
+	log     *logReader
+	ended   chan struct{} // closed when the process has ended
+	state   *os.ProcessState
+}
+
+// launch is what a start needs beside the command line.
+type launch struct {
+	env    []string
+	limit  int      // on open files; 0 for the test's own
+	stderr *os.File // where the log goes instead of being read; the address must be known then
+}
+
+// start runs the daemon with two loops and waits until it is ready. It is killed at the end of the test.
+func start(tb testing.TB, args ...string) *daemon {
+	tb.Helper()
+	return startWith(tb, launch{}, append([]string{"--listen", "127.0.0.1:0", "--loops", "2"}, args...)...)
+}
+
+func startWith(tb testing.TB, l launch, args ...string) *daemon {
+	tb.Helper()
+	d := spawn(tb, l, args...)
+	line, ok := d.log.await("dreadlock is ready")
+	if !ok {
+		tb.Fatalf("dreadlock %q is not ready; log:\n%s", args, d.log)
+	}
+	d.ready, d.address = line, line.text("address")
+	return d
+}
+
+// spawn runs the daemon and does not wait for anything.
+func spawn(tb testing.TB, l launch, args ...string) *daemon {
+	tb.Helper()
+	cmd := command(l, args...)
+	d := &daemon{tb: tb, cmd: cmd, ended: make(chan struct{})}
+	if l.stderr != nil {
+		cmd.Stderr = l.stderr
+	} else {
+		pipe, write, err := os.Pipe()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer write.Close() //nolint:errcheck // the process has its own
+		cmd.Stderr = write
+		d.log = readLog(pipe)
+		tb.Cleanup(d.log.close)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatalf("start: %v", err)
+	}
+	go func() {
+		_ = cmd.Wait()
+		d.state = cmd.ProcessState
+		close(d.ended)
+	}()
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-d.ended
+		if d.log != nil && strings.Contains(d.log.String(), "DATA RACE") {
+			tb.Errorf("the daemon has a data race:\n%s", d.log)
+		}
+	})
+	return d
+}
+
+// command makes the command line, in an environment without options.
+func command(l launch, args ...string) *exec.Cmd {
+	cmd := exec.Command(binary, args...)
+	if l.limit > 0 {
+		cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, l.limit), binary}, args...)...)
+	}
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "DREADLOCK_") {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0") // it would end a second later
+	cmd.Env = append(cmd.Env, l.env...)
+	return cmd
+}
+
+func (d *daemon) dial() *prototest.Client {
+	d.tb.Helper()
+	return prototest.Dial(d.tb, d.address)
+}
+
+func (d *daemon) signal(s syscall.Signal) {
+	d.tb.Helper()
+	if err := d.cmd.Process.Signal(s); err != nil {
+		d.tb.Fatalf("signal %v: %v", s, err)
+	}
+}
+
+// wait returns how the process ended.
+func (d *daemon) wait() *os.ProcessState {
+	d.tb.Helper()
+	select {
+	case <-d.ended:
+	case <-time.After(prototest.Patience):
+		d.tb.Fatalf("the daemon does not end; log:\n%s", d.log)
+	}
+	if d.log != nil {
+		d.log.awaitEnd()
+	}
+	return d.state
+}
+
+// stop ends the daemon as an operator does.
+func (d *daemon) stop() {
+	d.tb.Helper()
+	d.signal(syscall.SIGTERM)
+	if state := d.wait(); !state.Exited() || state.ExitCode() != 0 {
+		d.tb.Fatalf("stopped with %v; log:\n%s", state, d.log)
+	}
+}
+
+// alive fails the test if the daemon does not serve.
+func (d *daemon) alive() {
+	d.tb.Helper()
+	c := d.dial()
+	c.Do("lock alive 0", "l locked")
+	c.Close()
+}
+
+// logLine is a line of the log in JSON.
+type logLine map[string]any
+
+func (l logLine) text(field string) string { return fmt.Sprint(l[field]) }
+
+// logReader reads the log of a daemon as it comes.
+type logReader struct {
+	pipe *os.File
+	mu   sync.Mutex
+	more *sync.Cond
+	all  []byte
+	json []logLine
+	end  bool
+}
+
+func readLog(pipe *os.File) *logReader {
+	r := &logReader{pipe: pipe}
+	r.more = sync.NewCond(&r.mu)
+	go func() {
+		in := bufio.NewReader(pipe)
+		for {
+			text, err := in.ReadBytes('\n')
+			r.mu.Lock()
+			r.all = append(r.all, text...)
+			var line logLine
+			if json.Unmarshal(text, &line) == nil {
+				r.json = append(r.json, line)
+			}
+			r.end = err != nil
+			r.more.Broadcast()
+			r.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return r
+}
+
+// await returns the first line with a message, which may still have to come.
+func (r *logReader) await(message string) (found logLine, ok bool) {
+	ok = r.until(func() bool {
+		for _, line := range r.json {
+			if line["message"] == message {
+				found = line
+				return true
+			}
+		}
+		return r.end
+	})
+	return found, ok && found != nil
+}
+
+func (r *logReader) awaitEnd() { r.until(func() bool { return r.end }) }
+
+// until waits for a condition on what was read, with patience.
+func (r *logReader) until(condition func() bool) bool {
+	late := false
+	timer := time.AfterFunc(prototest.Patience, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		late = true
+		r.more.Broadcast()
+	})
+	defer timer.Stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !condition() {
+		if late {
+			return false
+		}
+		r.more.Wait()
+	}
+	return true
+}
+
+// close stops reading: the reader of the log goes away.
+func (r *logReader) close() { _ = r.pipe.Close() }
+
+func (r *logReader) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return string(r.all)
+}
+
+// outcome is what a command line came to.
+type outcome struct {
+	status         int
+	stdout, stderr string
+}
+
+// run runs the binary to its end, which must come by itself.
+func run(tb testing.TB, l launch, args ...string) outcome {
+	tb.Helper()
+	cmd := command(l, args...)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = prototest.Patience
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	killer := time.AfterFunc(prototest.Patience, func() { _ = cmd.Process.Kill() })
+	defer killer.Stop()
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		tb.Fatalf("%v: %v", cmd, err)
+	}
+	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}

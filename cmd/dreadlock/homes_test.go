@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"dreadlock/proto/prototest"
+)
+
+// ports returns, for the daemon's connections, the epoll instance that watches them, and with it the loop: by the port
+// of the client. The kernel lists the sockets that an epoll instance watches by inode, and all sockets with their
+// inode and their peer's port.
+func (d *daemon) ports() (map[int]string, error) {
+	loops := map[uint64]string{} // by inode
+	proc := fmt.Sprintf("/proc/%d/", d.cmd.Process.Pid)
+	fds, err := os.ReadDir(proc + "fdinfo")
+	if err != nil {
+		return nil, err
+	}
+	for _, fd := range fds {
+		if kind, _ := os.Readlink(proc + "fd/" + fd.Name()); kind != "anon_inode:[eventpoll]" {
+			continue
+		}
+		text, err := os.ReadFile(proc + "fdinfo/" + fd.Name())
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if _, inode, ok := strings.Cut(line, " ino:"); ok && strings.HasPrefix(line, "tfd:") {
+				inode, _, _ := strings.Cut(inode, " ")
+				n, err := strconv.ParseUint(inode, 16, 64)
+				if err != nil {
+					return nil, fmt.Errorf("%q: %w", line, err)
+				}
+				loops[n] = fd.Name()
+			}
+		}
+	}
+	text, err := os.ReadFile("/proc/thread-self/net/tcp")
+	if err != nil {
+		return nil, err
+	}
+	ports := map[int]string{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line) // number, local, remote, state, queues, timer, retransmits, user, timeout, inode
+		if len(fields) < 10 {
+			continue
+		}
+		inode, err := strconv.ParseUint(fields[9], 10, 64)
+		if err != nil || loops[inode] == "" {
+			continue
+		}
+		_, port, _ := strings.Cut(fields[2], ":")
+		n, err := strconv.ParseUint(port, 16, 16)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", line, err)
+		}
+		ports[int(n)] = loops[inode]
+	}
+	return ports, nil
+}
+
+// queuer queues clients so that it is known when they are in the queue. It has one connection to each loop: what a loop
+// posts to another arrives in order, so an answer on that connection says that all commands that its loop has read
+// before have arrived.
+type queuer struct {
+	d      *daemon
+	probes map[string]*prototest.Client // by loop
+	homes  map[int]string
+}
+
+const probesPerLoop = 8
+
+// newQueuer also knows where the given clients are.
+func newQueuer(d *daemon, loops int, clients ...*prototest.Client) *queuer {
+	d.tb.Helper()
+	q := &queuer{d: d, probes: map[string]*prototest.Client{}}
+	var probes []*prototest.Client
+	for range probesPerLoop * loops { // 2^-16 to miss one of two
+		probes = append(probes, d.dial())
+	}
+	for _, c := range append(probes, clients...) {
+		c.Do("unlock nobodys", "e not locked") // it has been accepted
+	}
+	var err error
+	if q.homes, err = d.ports(); err != nil {
+		d.tb.Fatal(err)
+	}
+	for _, c := range probes {
+		if home := q.home(c); q.probes[home] == nil {
+			q.probes[home] = c
+		}
+	}
+	if len(q.probes) != loops {
+		d.tb.Fatalf("connections to %d loops, want %d", len(q.probes), loops)
+	}
+	return q
+}
+
+func (q *queuer) home(c *prototest.Client) string {
+	q.d.tb.Helper()
+	home := q.homes[c.Conn().LocalAddr().(*net.TCPAddr).Port]
+	if home == "" {
+		q.d.tb.Fatalf("no loop has the peer of %v", c.Conn().LocalAddr())
+	}
+	return home
+}
+
+// queue has c, which asks for a key that another client holds, stand in the queue when it returns.
+func (q *queuer) queue(c *prototest.Client, key string, timeout int) {
+	q.d.tb.Helper()
+	c.Send("unlock nobodys", fmt.Sprintf("lock %s %d", key, timeout))
+	c.Expect("e not locked")
+	q.probes[q.home(c)].Do("unlock "+key, "e not owner")
+}

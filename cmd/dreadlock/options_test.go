@@ -1,0 +1,217 @@
+package main
+
+import (
+	"net"
+	"reflect"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"dreadlock/proto/prototest"
+)
+
+// Every option is taken from the command line, else from the environment, else it has its default.
+func TestOptions(t *testing.T) {
+	for _, o := range []struct {
+		flag, env         string
+		field             string // of the line that says what is served
+		byFlag, byEnv     string
+		flagSays, envSays string
+		otherwise         string
+	}{
+		{"--loops", "DREADLOCK_LOOPS", "loops", "3", "4", "3", "4", strconv.Itoa(runtime.NumCPU())},
+		{"--max-connections", "DREADLOCK_MAX_CONNECTIONS", "max_connections", "11", "12", "11", "12", ""},
+		{"--max-pipeline", "DREADLOCK_MAX_PIPELINE", "max_pipeline", "4KiB", "100", "4096", "100", "262144"},
+		{"--max-output", "DREADLOCK_MAX_OUTPUT", "max_output", "1MB", "77", "1e+06", "77", "262144"},
+		{"--keepalive", "DREADLOCK_KEEPALIVE", "keepalive", "1m", "2s", "1m0s", "2s", "30s"},
+		{"--tick", "DREADLOCK_TICK", "tick", "1ms", "100ms", "1ms", "100ms", "5ms"},
+		{"--listen", "DREADLOCK_LISTEN", "address", "127.0.0.2:0", "127.0.0.3:0", "127.0.0.2:", "127.0.0.3:", ""},
+	} {
+		t.Run(o.field, func(t *testing.T) {
+			check := func(source, want string, l launch, args ...string) {
+				t.Helper()
+				if o.flag != "--listen" {
+					args = append(args, "--listen", "127.0.0.1:0")
+				}
+				d := startWith(t, l, args...)
+				got := d.ready.text(o.field)
+				if o.flag == "--listen" {
+					got = strings.TrimRight(got, "0123456789")
+				}
+				if got != want {
+					t.Errorf("%s: %s, want %s", source, got, want)
+				}
+			}
+			env := launch{env: []string{o.env + "=" + o.byEnv}}
+			check("flag", o.flagSays, launch{}, o.flag, o.byFlag)
+			check("environment", o.envSays, env)
+			check("both", o.flagSays, env, o.flag, o.byFlag)
+			if o.otherwise != "" {
+				check("default", o.otherwise, launch{})
+			}
+		})
+	}
+}
+
+// The port argument is an address like another: the command line wins.
+func TestPortArgument(t *testing.T) {
+	d := startWith(t, launch{env: []string{"DREADLOCK_LISTEN=127.0.0.3:0"}}, "0")
+	if !strings.HasPrefix(d.address, ":") && !strings.HasPrefix(d.address, "[::]:") {
+		t.Errorf("it listens on %s, want all addresses", d.address)
+	}
+	got := run(t, launch{}, "0", "--listen", "127.0.0.1:0")
+	if got.status != 2 || !oneLine(got.stderr, "--listen 127.0.0.1:0") {
+		t.Errorf("a port and --listen: %+v", got)
+	}
+}
+
+// Without an address it is the port of the protocol.
+func TestDefaultPort(t *testing.T) {
+	if probe, err := net.Listen("tcp", ":6001"); err != nil {
+		t.Skipf("the port is in use here: %v", err)
+	} else if err := probe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d := startWith(t, launch{})
+	d.address = "127.0.0.1:6001"
+	d.alive()
+}
+
+func TestLogOptions(t *testing.T) {
+	address := freeAddress(t) // it may not say where it listens
+	for _, l := range []launch{{env: []string{"DREADLOCK_LOG_LEVEL=error"}}, {env: []string{"DREADLOCK_LOG_LEVEL=debug"}}} {
+		args := []string{"--listen", address}
+		if l.env[0] == "DREADLOCK_LOG_LEVEL=debug" {
+			args = append(args, "--log-level", "error")
+		}
+		d := spawn(t, l, args...)
+		d.address = address
+		awaitPort(t, address)
+		d.alive()
+		d.stop()
+		if log := d.log.String(); log != "" {
+			t.Errorf("%q logs at level error: %s", l.env, log)
+		}
+	}
+
+	console := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INF dreadlock is ready .*address=127\.0\.0\.1:\d+.*$`)
+	for _, l := range []launch{{env: []string{"DREADLOCK_LOG_FORMAT=console"}}, {env: []string{"DREADLOCK_LOG_FORMAT=json"}}} {
+		args := []string{"--listen", address}
+		if l.env[0] == "DREADLOCK_LOG_FORMAT=json" {
+			args = append(args, "--log-format", "console")
+		}
+		d := spawn(t, l, args...)
+		d.log.until(func() bool { return d.log.end || strings.Contains(string(d.log.all), "\n") })
+		if log := d.log.String(); !console.MatchString(log) {
+			t.Errorf("no console log: %q", log)
+		}
+		d.stop()
+	}
+	debug := start(t, "--log-level", "debug", "--log-format", "json")
+	debug.log.until(func() bool { return debug.log.end || strings.Contains(string(debug.log.all), `"level":"debug"`) })
+}
+
+// awaitPort returns when somebody listens.
+func awaitPort(t *testing.T, address string) {
+	t.Helper()
+	for deadline := time.Now().Add(prototest.Patience); ; {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond) // there is nothing to wait for but the port itself
+	}
+}
+
+// Bad options: one line that names the option and says where help is, exit status 2, nothing else.
+func TestBadOptions(t *testing.T) {
+	for _, c := range []struct {
+		names string // in the line
+		env   string
+		args  []string
+	}{
+		{"--loops", "", []string{"--loops", "x"}},
+		{"--loops 0", "", []string{"--loops", "0"}},
+		{"--loops 257", "", []string{"--loops", "257"}},
+		{"DREADLOCK_LOOPS", "DREADLOCK_LOOPS=many", nil},
+		{"--loops 0", "DREADLOCK_LOOPS=0", nil},
+		{"--max-connections -1", "", []string{"--max-connections=-1"}},
+		{"--max-pipeline", "", []string{"--max-pipeline", "much"}},
+		{"--max-pipeline 0", "", []string{"--max-pipeline", "0"}},
+		{"--max-pipeline", "", []string{"--max-pipeline=-1"}},
+		{"--max-output", "", []string{"--max-output", "2TiB"}},
+		{"--max-output 0", "", []string{"--max-output", "0"}},
+		{"--keepalive", "", []string{"--keepalive", "30"}},
+		{"--keepalive 500ms", "", []string{"--keepalive", "500ms"}},
+		{"--keepalive 1.5s", "", []string{"--keepalive", "1500ms"}},
+		{"--keepalive 0s", "DREADLOCK_KEEPALIVE=0s", nil},
+		{"--tick 0s", "", []string{"--tick", "0s"}},
+		{"--tick 1s", "", []string{"--tick", "1s"}},
+		{"--tick -5ms", "", []string{"--tick=-5ms"}},
+		{"--listen nonsense", "", []string{"--listen", "nonsense"}},
+		{"--listen :70000", "", []string{"--listen", ":70000"}},
+		{"--listen :http", "", []string{"--listen", ":http"}},
+		{"--listen :-1", "", []string{"--listen", ":-1"}},
+		{"--listen 127.0.0.1", "DREADLOCK_LISTEN=127.0.0.1", nil},
+		{"--log-level", "", []string{"--log-level", "loud"}},
+		{"--log-format", "", []string{"--log-format", "xml"}},
+		{"--nonsense", "", []string{"--nonsense"}},
+		{"70000", "", []string{"70000"}},
+		{"http", "", []string{"http"}},
+		{"6002", "", []string{"6001", "6002"}},
+	} {
+		var l launch
+		if c.env != "" {
+			l.env = []string{c.env}
+		}
+		got := run(t, l, c.args...)
+		if got.status != 2 || got.stdout != "" || !oneLine(got.stderr, c.names) || !oneLine(got.stderr, "--help") {
+			t.Errorf("%q %q: status %d, %q, %q, want 2 and one line with %q", c.env, c.args, got.status, got.stdout, got.stderr, c.names)
+		}
+	}
+}
+
+// oneLine reports whether the text is one line of ours that contains a part.
+func oneLine(text, part string) bool {
+	return strings.HasPrefix(text, "dreadlock: ") && strings.Count(text, "\n") == 1 &&
+		strings.HasSuffix(text, "\n") && strings.Contains(text, part)
+}
+
+// Help names every option, by its flag and its variable.
+func TestHelp(t *testing.T) {
+	got := run(t, launch{}, "--help")
+	if got.status != 0 || got.stderr != "" || !strings.HasPrefix(got.stdout, "Usage: dreadlock [<port>]") {
+		t.Errorf("%+v", got)
+	}
+	inner := regexp.MustCompile(`([a-z])([A-Z])`)
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[options]()) {
+		if field.Name == "Port" {
+			continue
+		}
+		flag := "--" + strings.ToLower(inner.ReplaceAllString(field.Name, "$1-$2"))
+		env := "$" + field.Tag.Get("env")
+		if field.Name == "Version" {
+			env = ""
+		} else if want := "$DREADLOCK_" + strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_")); env != want {
+			t.Errorf("the variable of %s is %s, want %s", flag, env, want)
+		}
+		if !strings.Contains(got.stdout, flag) || !strings.Contains(got.stdout, env) {
+			t.Errorf("help does not mention %s or %s", flag, env)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	got := run(t, launch{}, "--version")
+	format := regexp.MustCompile(`^dreadlock \S+, commit [0-9a-z]+( with changes)?, go1\.\d+\S* linux/` + runtime.GOARCH + "\n$")
+	if got.status != 0 || got.stderr != "" || !format.MatchString(got.stdout) {
+		t.Errorf("%+v", got)
+	}
+}

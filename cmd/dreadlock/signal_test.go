@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"dreadlock/proto/prototest"
+
+	"golang.org/x/sys/unix"
+)
+
+// Both signals end it in order: exit status 0, and a line about what was held.
+func TestStop(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(s.String(), func(t *testing.T) {
+			d := start(t, "--loops", "4")
+			holder := d.dial()
+			for i := range 5 {
+				holder.Do(fmt.Sprintf("lock k%d 0", i), "l locked")
+			}
+			waiters := []*prototest.Client{d.dial(), d.dial(), d.dial()}
+			q := newQueuer(d, 4, waiters...)
+			for i, w := range waiters {
+				q.queue(w, fmt.Sprintf("k%d", i/2), 600_000)
+			}
+			before := time.Now()
+			d.signal(s)
+			state := d.wait()
+			t.Logf("ended after %s", time.Since(before))
+			if state.ExitCode() != 0 {
+				t.Errorf("ended with %v, want 0; log:\n%s", state, d.log)
+			}
+			for _, w := range waiters { // nobody is granted what its holder is about to lose
+				w.ExpectEnd()
+			}
+			line, _ := d.log.await("dreadlock stops: all keys are free")
+			connections := fmt.Sprint(1 + len(waiters) + 4*probesPerLoop)
+			if line.text("connections") != connections || line.text("held_keys") != "5" || line.text("waiters") != "3" {
+				t.Errorf("it says %v, want 5 keys, 3 waiters, %s connections", line, connections)
+			}
+		})
+	}
+}
+
+// A second signal ends it at once. The first takes some time if nobody reads the log: it waits a moment for that to be
+// written. A client sees when that moment begins. It is short, so this is tried until the second signal comes in time.
+func TestSecondSignal(t *testing.T) {
+	for range 20 {
+		log := newFullLog(t)
+		address := freeAddress(t)
+		d := spawn(t, launch{stderr: log.write}, "--listen", address)
+		awaitPort(t, address)
+		d.address = address
+		c := d.dial()
+		c.Do("lock a 0", "l locked")
+		d.signal(syscall.SIGTERM)
+		c.ExpectEnd()
+		_ = d.cmd.Process.Signal(syscall.SIGINT) // fails if it has ended
+		state := d.wait()
+		if status := state.Sys().(syscall.WaitStatus); status.Signaled() && status.Signal() == syscall.SIGINT {
+			return
+		}
+		if state.ExitCode() != 0 {
+			t.Fatalf("ended with %v, want 0 or the second signal", state)
+		}
+	}
+	t.Error("20 times it ended in its own time after a second signal")
+}
+
+// fullLog is a pipe for the log that is full from the start, with nobody who reads it.
+type fullLog struct {
+	read, write *os.File
+}
+
+func newFullLog(t *testing.T) *fullLog {
+	t.Helper()
+	var l fullLog
+	var err error
+	if l.read, l.write, err = os.Pipe(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = l.read.Close()
+		_ = l.write.Close()
+	})
+	l.fill(t)
+	return &l
+}
+
+// fill fills the pipe to the last byte. It opens it once more, since the daemon's own descriptor must stay blocking.
+func (l *fullLog) fill(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", l.write.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing is lost with it
+	for size := 4096; size > 0; {
+		switch _, err := unix.Write(fd, make([]byte, size)); err {
+		case nil, unix.EINTR:
+		case unix.EAGAIN:
+			size /= 2
+		default:
+			t.Fatal(err)
+		}
+	}
+}
+
+// The reader of the log goes away; the daemon does not.
+func TestLogReaderGone(t *testing.T) {
+	d := start(t)
+	holder := d.dial()
+	holder.Do("lock a 0", "l locked")
+	d.log.close()
+	for range 10 {
+		bad := d.dial()
+		bad.Write([]byte("nonsense\r\n"))
+		bad.ExpectEnd()
+		holder.Do("lock a 0", "e already locked")
+	}
+	d.alive()
+	// Whatever it had to say has been written when it ends: SIGPIPE would have come by then.
+	d.signal(syscall.SIGTERM)
+	if state := d.wait(); state.ExitCode() != 0 {
+		t.Errorf("ended with %v, want 0", state)
+	}
+}
+
+// A reader of the log that has stopped reading stops nobody else, whatever there is to say.
+func TestLogReaderStopped(t *testing.T) {
+	log := newFullLog(t)
+	address := freeAddress(t)
+	d := spawn(t, launch{stderr: log.write}, "--listen", address, "--loops", "2", "--log-level", "debug")
+	awaitPort(t, address)
+	d.address = address
+	holder := d.dial()
+	holder.Do("lock a 0", "l locked")
+	for range 300 {
+		bad := d.dial()
+		bad.Write([]byte("nonsense\r\n"))
+		bad.ExpectEnd()
+		bad.Close()
+	}
+	holder.Do("unlock a", "u unlocked")
+	d.alive()
+	d.stop()
+}
