@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
@@ -37,7 +36,9 @@ type Conn struct {
 	watching interest  // as far as we know: gnet goes from watchOutput to watchInput on its own
 	open     bool
 	paused   bool
-	lenient  bool // TCP_USER_TIMEOUT is lifted
+
+	unchecked int  // bytes written since the kernel was asked whether the peer takes them
+	lag       *lag // set while the peer does not, nil else
 }
 
 // Loop returns the loop that owns the connection.
@@ -63,9 +64,14 @@ func (c *Conn) Write(p []byte) {
 	if c.watching == watchOutput {
 		c.regulate() // see whether gnet has drained since
 	}
-	// An error has closed the connection already.
-	if _, err := c.sock.Write(p); err == nil && c.sock.OutboundBuffered() > 0 {
+	if _, err := c.sock.Write(p); err != nil {
+		return // the connection has been closed
+	}
+	if c.sock.OutboundBuffered() > 0 {
 		c.regulate()
+	}
+	if c.unchecked += len(p); c.unchecked >= checkBytes {
+		c.check(len(p))
 	}
 }
 
@@ -116,21 +122,6 @@ func (c *Conn) Close() {
 // Dup returns a second descriptor of the socket, which keeps it open when the connection is closed.
 func (c *Conn) Dup() (int, error) { return c.sock.Dup() }
 
-// PeerLost reports whether the peer's host has stopped answering: at least two packets in a row found no answer, and
-// none came for as long as a silent connection is kept. It is for connections with unsent output, which the kernel
-// would end either never or also when the peer is alive and does not read.
-func (c *Conn) PeerLost() bool {
-	if !c.open {
-		return false
-	}
-	info, err := unix.GetsockoptTCPInfo(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		return false
-	}
-	unanswered := max(info.Probes, info.Retransmits)
-	return unanswered >= 2 && time.Duration(info.Last_ack_recv)*time.Millisecond >= c.loop.reactor.silence
-}
-
 // data hands what was read to the client. Nothing is left to gnet's own buffer, which has no bound.
 func (c *Conn) data() {
 	n := c.sock.InboundBuffered()
@@ -171,7 +162,11 @@ func (c *Conn) regulate() {
 	case c.paused:
 		want = watchHangup
 	}
-	c.lift(unsent)
+	if unsent {
+		c.lift()
+	} else {
+		c.restore()
+	}
 	if want == c.watching {
 		return
 	}
@@ -190,21 +185,3 @@ func (c *Conn) broken() bool {
 
 // tcpClose is the state of a TCP connection that was reset: TCP_CLOSE of Linux.
 const tcpClose = 7
-
-// lift lifts or restores the limit on unacknowledged data: the kernel applies it also to a peer that is alive and does
-// not read. PeerLost takes its place meanwhile.
-func (c *Conn) lift(lenient bool) {
-	if lenient != c.lenient {
-		c.lenient = lenient
-		c.setUserTimeout()
-	}
-}
-
-func (c *Conn) setUserTimeout() {
-	limit := c.loop.reactor.silence
-	if c.lenient {
-		limit = 0
-	}
-	// Fails only on a socket that has ended, which the loop is about to hear.
-	_ = unix.SetsockoptInt(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
-}

@@ -86,7 +86,7 @@ func (l *Loop) accept(sock gnet.Conn) *Conn {
 	c := client.Conn()
 	*c = Conn{client: client, sock: sock, loop: l, watching: watchInput, open: true}
 	sock.SetContext(c)
-	c.setUserTimeout()
+	c.limitUnacknowledged(l.reactor.silence)
 	client.Opened()
 	l.leave()
 	return c

@@ -111,7 +111,7 @@ func TestPeerLost(t *testing.T) {
 	srv := start(t, setup{})
 	client, s := srv.dial()
 	s.do(t, func() {
-		s.conn.lift(true) // as with output unsent: else the kernel ends the connection
+		s.conn.lift() // as with output unsent: else the kernel ends the connection
 		s.conn.loop.reactor.silence = 0
 		if s.conn.PeerLost() {
 			t.Error("lost before anything was sent")

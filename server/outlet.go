@@ -82,8 +82,9 @@ func (s *session) flush() {
 		s.conn.Write(out)
 	} else if !o.write(out) {
 		s.end()
+		s.vanish() // nothing else will: the connection is closed, and the poll need not be running
 	}
-	if s.unsent() > 0 {
+	if s.unsent() > 0 || s.conn.Lagging() {
 		s.watchOutlet()
 	}
 }
@@ -137,16 +138,12 @@ func (s *session) poll() {
 	}
 	o.before = s.unsent()
 	switch {
-	case o.before == 0:
-		if s.phase == ended {
-			s.hangUp()
-		}
+	case s.phase == ended && o.before == 0:
+		s.hangUp()
 	case s.phase == serving && s.conn.PeerLost(), s.phase != serving && o.quiet >= patience:
 		s.end()
 		s.hangUp()
-	default:
-		if !o.timer.Running() {
-			s.shard.loop.StartTimer(&o.timer, o.delay)
-		}
+	case (o.before > 0 || s.conn.Lagging()) && !o.timer.Running():
+		s.shard.loop.StartTimer(&o.timer, o.delay)
 	}
 }
