@@ -167,10 +167,7 @@ func TestEndInPause(t *testing.T) {
 			client, s := srv.dial()
 			s.do(t, func() { s.conn.Pause() })
 			end(t, client)
-			want := error(io.EOF)
-			if strings.Contains(name, "reset") {
-				want = unix.ECONNRESET
-			}
+			want := map[bool]error{false: io.EOF, true: unix.ECONNRESET}[strings.Contains(name, "reset")]
 			if err := receive(t, s.ended, "the end was not noticed"); !errors.Is(err, want) {
 				t.Errorf("the connection ended with %v, want %v", err, want)
 			}

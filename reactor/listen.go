@@ -92,7 +92,7 @@ func takeGuard(port int) (*net.UnixListener, error) {
 		case time.Now().After(deadline):
 			return nil, fmt.Errorf("another daemon has been starting on this port for %s: %w", guardWait, unix.EADDRINUSE)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // the other start says nothing when it is done
 	}
 }
 

@@ -128,7 +128,7 @@ func TestTimerFlood(t *testing.T) {
 		for range timers {
 			h.loop.StartTimer(&Timer{}, 0)
 		}
-		time.Sleep(3 * time.Millisecond) // all are due when this turn ends; if not, more turns are no mistake
+		time.Sleep(3 * time.Millisecond) //nolint:forbidigo // all are due when this turn ends; if not, more turns are no mistake
 	})
 	receive(t, all, "timers are missing")
 	h.do(t, func() {

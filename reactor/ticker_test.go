@@ -189,7 +189,7 @@ func TestIdle(t *testing.T) {
 	}
 	eventually(t, "the loops do not come to rest", func() bool {
 		before := turns()
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // rest is seen over a time
 		return turns() == before
 	})
 
@@ -199,7 +199,7 @@ func TestIdle(t *testing.T) {
 	before, target := turns(), r.ticker.target.Load()
 	r.ticker.target.Store(target - 1)
 	for range 20 {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // see above
 		if state := tickerState(); state != "select" {
 			t.Fatalf("the ticker is in state %q, want it to wait in a select", state)
 		}

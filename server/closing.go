@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 )
 
 // A session ends by the end of its input, a broken connection, a syntax error or a limit. In that very turn it gives
@@ -15,6 +16,9 @@ import (
 //	   │ end of input, nothing owed; broken; syntax error   │ all executed; one would have to wait; syntax error
 //	   ▼                                                    ▼
 //	 ended: keys free ── everything sent, or the client does not read ──► gone
+
+// restPiece is the number of bytes that are read at a time of what a client had sent before it ended.
+const restPiece = 64 << 10
 
 // maxQuoted is the number of offending bytes that a warning shows.
 const maxQuoted = 32
@@ -33,7 +37,7 @@ func (s *session) Closed(err error) {
 
 // owesAnswers reports whether a command is under way that may not have to wait, or commands are left to execute.
 func (s *session) owesAnswers() bool {
-	return s.away != atHome || s.awaited == 0 && s.backlog.len() > 0
+	return s.away != atHome || s.awaited == 0 && (s.backlog.len() > 0 || s.held)
 }
 
 // drain goes on after the end of the input, on a second descriptor of the socket: gnet closes its own. It reports
@@ -55,6 +59,27 @@ func (s *session) drain() bool {
 		return true
 	}
 	s.proceed()
+	return true
+}
+
+// readRest reads a piece of the input that was left in the socket because the client was held back when it ended, and
+// reports whether there was any. The poll executes it.
+func (s *session) readRest() bool {
+	if !s.held {
+		return false
+	}
+	piece := make([]byte, restPiece)
+	n, err := unix.Read(s.outlet.fd, piece)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(s.outlet.fd, piece)
+	}
+	if err != nil || n == 0 {
+		s.held = false
+		return false
+	}
+	s.backlog.add(piece[:n], &s.shard.spare)
+	s.stalled = true
+	s.watchOutlet()
 	return true
 }
 

@@ -8,10 +8,10 @@ import (
 	"strconv"
 	"time"
 
-	"dreadlock/reactor"
-
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"dreadlock/reactor"
 )
 
 // DefaultPort is the port of the protocol.

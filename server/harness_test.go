@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/proto/prototest"
-
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+
+	"dreadlock/proto/prototest"
 )
 
 // TestMain fails the package if a test leaves a goroutine behind.

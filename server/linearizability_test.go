@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/proto/prototest"
-
 	"github.com/anishathalye/porcupine"
 	"golang.org/x/sys/unix"
+
+	"dreadlock/proto/prototest"
 )
 
 var historySeed = flag.Uint64("history.seed", 0, "seed of the recorded histories; 0 for a new one")

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"dreadlock/lockmgr"
 	"dreadlock/reactor"
-
-	"pgregory.net/rapid"
 )
 
 // The lock table and the timing wheel together, in virtual time, beside a model that is as naive as can be. The joints

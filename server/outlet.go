@@ -5,9 +5,9 @@ import (
 	"net"
 	"time"
 
-	"dreadlock/reactor"
-
 	"golang.org/x/sys/unix"
+
+	"dreadlock/reactor"
 )
 
 const (

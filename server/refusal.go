@@ -30,7 +30,7 @@ func (f *refusal) Conn() *reactor.Conn { return &f.conn }
 // Opened refuses.
 func (f *refusal) Opened() {
 	f.conn.Write([]byte(proto.ReplyTooManyConnections))
-	if f.shard.closed || !f.shard.server.beginRefusal() {
+	if f.shard.closed || !f.conn.Open() || !f.shard.server.beginRefusal() {
 		f.conn.Close()
 		return
 	}

@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"dreadlock/lockmgr"
 	"dreadlock/reactor"
-
-	"github.com/rs/zerolog"
 )
 
 // stopTime bounds how long the loops may take to say what is held when the server stops.

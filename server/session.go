@@ -37,6 +37,7 @@ type session struct {
 	awaited uint8
 	away    int  // the other loop that the request is with; atHome otherwise
 	stalled bool // the next command has to wait until the client has read; the poll is running
+	held    bool // the connection has been paused: when the input ends, some of it may still be in the socket
 
 	owner     lockmgr.Owner // what it holds in its own shard
 	footholds []*foothold   // what it holds in the others, by loop; nil where it never asked for a key
@@ -197,12 +198,13 @@ func (s *session) regulate() {
 				Msg("client dropped: it sends too much and cannot be held back")
 			s.finish()
 		case waiting >= limits.MaxPipeline:
+			s.held = true
 			s.conn.Pause()
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
 		}
 	case draining:
-		if s.awaited == 0 && s.backlog.len() == 0 {
+		if s.awaited == 0 && s.backlog.len() == 0 && !s.readRest() {
 			s.finish()
 		}
 	}

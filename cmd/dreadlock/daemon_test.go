@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/proto/prototest"
-
 	"go.uber.org/goleak"
+
+	"dreadlock/proto/prototest"
 )
 
 // binary is the real daemon, built with the race detector.
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer os.RemoveAll(dir) //nolint:errcheck // it is in the temporary directory
+		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "dreadlock")
 		// Everybody may run it: one test does so as nobody.
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -110,7 +110,7 @@ func spawn(tb testing.TB, l launch, args ...string) *daemon {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		defer write.Close() //nolint:errcheck // the process has its own
+		defer write.Close()
 		cmd.Stderr = write
 		d.log = readLog(pipe)
 		tb.Cleanup(d.log.close)

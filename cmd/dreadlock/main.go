@@ -9,9 +9,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"dreadlock/server"
-
 	"github.com/rs/zerolog"
+
+	"dreadlock/server"
 )
 
 // The exit statuses other than 0.

@@ -6,11 +6,11 @@ import (
 	"strconv"
 	"time"
 
-	"dreadlock/server"
-
 	"github.com/alecthomas/kong"
 	"github.com/dustin/go-humanize"
 	"github.com/rs/zerolog"
+
+	"dreadlock/server"
 )
 
 const description = `A network lock daemon.

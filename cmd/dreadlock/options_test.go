@@ -126,7 +126,7 @@ func awaitPort(t *testing.T, address string) {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond) // there is nothing to wait for but the port itself
+		time.Sleep(time.Millisecond) //nolint:forbidigo // there is nothing to wait for but the port itself
 	}
 }
 

@@ -173,7 +173,7 @@ func TestUnlockAtTimeout(t *testing.T) {
 			ready.Done()
 			ready.Wait()
 			waiter.Send(fmt.Sprintf("lock %s %d", key, timeout.Milliseconds()))
-			time.Sleep(timeout + rand.N(6*time.Millisecond)) // a tick is 5 ms
+			time.Sleep(timeout + rand.N(6*time.Millisecond)) //nolint:forbidigo // to meet the end of the wait, which is up to a tick of 5 ms late
 			holder.Do("unlock "+key, "u unlocked")
 			reply, err := waiter.ReadReply()
 			switch reply {

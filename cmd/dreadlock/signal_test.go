@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/proto/prototest"
-
 	"golang.org/x/sys/unix"
+
+	"dreadlock/proto/prototest"
 )
 
 // Both signals end it in order: exit status 0, and a line about what was held.
@@ -97,7 +97,7 @@ func (l *fullLog) fill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing is lost with it
+	defer unix.Close(fd)
 	for size := 4096; size > 0; {
 		switch _, err := unix.Write(fd, make([]byte, size)); err {
 		case nil, unix.EINTR:

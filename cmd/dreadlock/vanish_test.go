@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/proto/prototest"
-
 	"golang.org/x/sys/unix"
+
+	"dreadlock/proto/prototest"
 )
 
 // remote is another host: a network namespace, with a link to this one.
@@ -64,13 +64,13 @@ func (r *remote) dial(d *daemon) *prototest.Client {
 			r.t.Error(err)
 			return
 		}
-		defer home.Close() //nolint:errcheck // nothing was written
+		defer home.Close()
 		file, err := os.Open("/run/netns/" + r.name)
 		if err != nil {
 			r.t.Error(err)
 			return
 		}
-		defer file.Close() //nolint:errcheck // nothing was written
+		defer file.Close()
 		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
 			r.t.Error(err)
 			return
