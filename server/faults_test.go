@@ -222,7 +222,7 @@ func (d *daemon) freeze(g *gate, loop int) (thaw func()) {
 	return thaw
 }
 
-// dialNarrow connects with socket buffers that together hold little more than 200 KB: the kernel sizes the server's by
+// dialNarrow connects with socket buffers that together hold little more than 250 KB: the kernel sizes the server's by
 // the largest segment that the client takes. Others hold megabytes.
 func (d *daemon) dialNarrow() *net.TCPConn {
 	d.tb.Helper()
@@ -231,7 +231,7 @@ func (d *daemon) dialNarrow() *net.TCPConn {
 		return errors.Join(raw.Control(func(fd uintptr) {
 			err = errors.Join(
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1400),
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10))
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 48<<10))
 		}), err)
 	}}
 	conn, err := dialer.DialContext(context.Background(), "tcp", d.address)
