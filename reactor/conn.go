@@ -36,6 +36,7 @@ type Conn struct {
 	watching interest  // as far as we know: gnet goes from watchOutput to watchInput on its own
 	open     bool
 	paused   bool
+	atEnd    bool // closed for the end of the input
 
 	unchecked int  // bytes written since the kernel was asked whether the peer takes them
 	lag       *lag // set while the peer does not, nil else
@@ -105,6 +106,22 @@ func (c *Conn) Resume() {
 	}
 }
 
+// SeeEnd looks whether a paused peer has ended its side, and if so closes the connection for the end of its input, as
+// gnet is about to do. Whoever wants to write to a paused connection asks first: gnet drops what is unsent when it sees
+// the end of a connection that is not read.
+func (c *Conn) SeeEnd() bool {
+	if !c.open || !c.paused {
+		return false
+	}
+	fds := []unix.PollFd{{Fd: int32(c.sock.Fd()), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(fds, 0); err != nil || n == 0 {
+		return false
+	}
+	c.atEnd = true
+	c.Close()
+	return true
+}
+
 // CloseWrite sends the end of output behind what has been written. What is unsent is lost, and the connection with it.
 func (c *Conn) CloseWrite() {
 	if c.open {
@@ -138,6 +155,9 @@ func (c *Conn) data() {
 func (c *Conn) closed(err error) {
 	c.loop.enter()
 	c.open = false
+	if c.atEnd {
+		err = io.EOF
+	}
 	if c.watching == watchHangup && errors.Is(err, io.EOF) && c.broken() {
 		err = unix.ECONNRESET // gnet takes whatever ends a connection that is not read for the end of its input
 	}

@@ -247,22 +247,28 @@ func TestHalfCloseOfManyAtOnce(t *testing.T) {
 // the loop hears of both at once, resumes the client for the grant, and is told of the end of what it has resumed. Part
 // of the input is still in the socket then.
 func TestHalfCloseMeetsGrant(t *testing.T) {
-	d, g := startGated(t, func(cfg *Config) { cfg.MaxPipeline = 4 << 10 })
+	t.Run("few answers", func(t *testing.T) { testHalfCloseMeetsGrant(t, 4<<10, 1000, 2) })
+	t.Run("more answers than the sockets take", func(t *testing.T) { testHalfCloseMeetsGrant(t, 256<<10, 0, 2500) })
+}
+
+// testHalfCloseMeetsGrant sends twice that many cycles of commands, the half of which is more than maxPipeline.
+func testHalfCloseMeetsGrant(t *testing.T, maxPipeline, width, cycles int) {
+	t.Helper()
+	d, g := startGated(t, func(cfg *Config) { cfg.MaxPipeline = maxPipeline })
 	cs := d.canaries()
 	for conn := range 2 {
 		key := d.keysOf(1-conn, 1)[0]
-		text := makeCycle(1000, d.keysOf(conn, 2)...)
-		holder, c := d.dialOn(1-conn), d.dialOn(conn).Conn()
+		text := makeCycle(width, d.keysOf(conn, 2)...)
+		holder, c := d.dialOn(1-conn), d.dialNarrowOn(conn)
 		holder.Do("lock "+key+" 0", "l locked")
 		fmt.Fprintf(c, "lock %s 30000\r\n", key)
 		cs.pass(conn, 1-conn)
 		for range 2 { // the first half is read, the second is not
-			if err := text.flood(c, 2); err != nil {
+			if err := text.flood(c, cycles); err != nil {
 				t.Fatal(err)
 			}
 			cs.pass(conn, conn)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(prototest.Patience))
 		thaw := d.freeze(g, conn)
 		holder.Do("unlock "+key, "u unlocked")
 		cs.pass(1-conn, 1-conn) // the grant is in the mailbox
@@ -272,7 +278,7 @@ func TestHalfCloseMeetsGrant(t *testing.T) {
 		if _, err := io.ReadFull(c, got); err != nil || string(got) != "l locked\r\n" {
 			t.Fatalf("got %q, %v", got, err)
 		}
-		if err := errors.Join(text.wantAnswers(c, 4), wantEOF(c)); err != nil {
+		if err := errors.Join(text.wantAnswers(c, 2*cycles), wantEOF(c)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,8 +29,12 @@ func (f *refusal) Conn() *reactor.Conn { return &f.conn }
 
 // Opened refuses.
 func (f *refusal) Opened() {
+	if f.shard.closed {
+		f.conn.Close()
+		return
+	}
 	f.conn.Write([]byte(proto.ReplyTooManyConnections))
-	if f.shard.closed || !f.conn.Open() || !f.shard.server.beginRefusal() {
+	if !f.conn.Open() || !f.shard.server.beginRefusal() {
 		f.conn.Close()
 		return
 	}

@@ -91,6 +91,10 @@ func (s *session) answered() {
 		return
 	}
 	s.shard.out = append(s.shard.out, replies[a]...)
+	if s.conn.SeeEnd() {
+		s.flush() // nothing, if Closed has found a way to go on
+		return
+	}
 	s.proceed()
 }
 
