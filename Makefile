@@ -8,7 +8,7 @@ LINT := $(GO) tool -modfile=.ci/tools.mod golangci-lint
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## run the daemon from the sources: make run PORT=6001 ARGS='--loops 1'
@@ -23,7 +23,11 @@ test: ## run all tests with the race detector
 	$(GO) test -race -timeout 10m ./...
 
 .PHONY: bench
-bench: ## run the micro-benchmarks
+bench: build ## compare the daemon with its peers and check the goals, in two minutes: make bench ARGS='--json FILE'
+	.bin/dreadlock-bench compare $(ARGS)
+
+.PHONY: microbench
+microbench: ## run the micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: fuzz

@@ -1,0 +1,201 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Case is one workload of a comparison with the servers that do it.
+type Case struct {
+	Workload Workload
+	Peers    []Peer
+	// Rounds is in how many rounds the case is measured.
+	Rounds int
+	// Fresh starts a server for every run: memory that was used before would not show.
+	Fresh bool
+}
+
+// Comparison is what several servers did of the same workloads, round after round.
+type Comparison struct {
+	Machine Machine   `json:"machine"`
+	Command []string  `json:"command"` // command line
+	Started time.Time `json:"started"`
+	Elapsed float64   `json:"elapsed_s"`
+	Cells   []*Cell   `json:"cells"`
+	// Skipped says which peers were not there.
+	Skipped []string `json:"skipped,omitempty"`
+	Goals   []Goal   `json:"goals,omitempty"`
+}
+
+// Cell is one workload on one server.
+type Cell struct {
+	Workload string `json:"workload"` // Workload.Name
+	Server   string `json:"server"`   // Target.Name
+	Kind     string `json:"kind"`     // Target.Kind
+	Loops    int    `json:"loops"`
+	// Results has one of each round, by round.
+	Results []*Result `json:"results"`
+	// Stats summarizes each figure that was measured.
+	Stats map[Metric]Stat `json:"stats"`
+	// Ratios are to the echo server on gnet with as many loops, taken in each round and then summarized. Empty without one.
+	Ratios map[Metric]Stat `json:"ratios,omitempty"`
+}
+
+// compared are the metrics of which ratios to the echo server are taken.
+var compared = []Metric{Throughput, ServerCPU, LatencyP50, LatencyP99}
+
+// Compare measures all cases, in turns: each round has each case, and each case each peer. A peer that is not installed
+// is left out, and said to be.
+func Compare(ctx context.Context, peers *Peers, cases []Case, o Options) (*Comparison, error) {
+	c := &comparer{
+		Comparison: Comparison{Machine: ThisMachine(), Started: time.Now()},
+		peers:      peers,
+		options:    o,
+		servers:    make(map[Peer]*Server),
+		missing:    make(map[Peer]bool),
+	}
+	defer c.stop()
+	rounds := 0
+	for _, k := range cases {
+		rounds = max(rounds, k.Rounds)
+	}
+	for round := range rounds {
+		for _, k := range cases {
+			// A case with fewer rounds has them spread over all.
+			if k.Rounds*(round+1)/rounds == k.Rounds*round/rounds {
+				continue
+			}
+			for _, p := range k.Peers {
+				if err := c.measure(ctx, &k, p); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	c.summarize()
+	c.Elapsed = time.Since(c.Started).Seconds()
+	return &c.Comparison, nil
+}
+
+// Runs returns how many runs Compare will make of the cases, if all peers are there.
+func Runs(cases []Case) (n int) {
+	for _, k := range cases {
+		n += k.Rounds * len(k.Peers)
+	}
+	return n
+}
+
+// comparer makes a comparison.
+type comparer struct {
+	Comparison
+	peers   *Peers
+	options Options
+	servers map[Peer]*Server // that run
+	missing map[Peer]bool
+}
+
+func (c *comparer) measure(ctx context.Context, k *Case, p Peer) error {
+	if c.missing[p] {
+		return nil
+	}
+	s, err := c.server(ctx, k, p)
+	if errors.Is(err, ErrNotInstalled) {
+		c.missing[p] = true
+		c.Skipped = append(c.Skipped, err.Error())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if k.Fresh {
+		defer s.Stop()
+	}
+	result, err := Run(ctx, &s.Target, k.Workload, c.options)
+	if err != nil {
+		return errors.Join(err, s.Ended())
+	}
+	cell := c.Cell(k.Workload.Name(), s.Name)
+	if cell == nil {
+		cell = &Cell{Workload: k.Workload.Name(), Server: s.Name, Kind: s.Kind, Loops: s.Loops}
+		c.Cells = append(c.Cells, cell)
+	}
+	cell.Results = append(cell.Results, result)
+	return nil
+}
+
+// server returns a server for a run.
+func (c *comparer) server(ctx context.Context, k *Case, p Peer) (*Server, error) {
+	if s := c.servers[p]; s != nil && !k.Fresh {
+		return s, nil
+	}
+	s, err := c.peers.Start(ctx, p)
+	if err == nil && !k.Fresh {
+		c.servers[p] = s
+	}
+	return s, err
+}
+
+func (c *comparer) stop() {
+	for _, s := range c.servers {
+		s.Stop()
+	}
+}
+
+// summarize fills in the statistics of all cells.
+func (c *Comparison) summarize() {
+	for _, cell := range c.Cells {
+		cell.Stats = make(map[Metric]Stat)
+		for _, m := range Metrics {
+			if s := newStat(cell.values(m)); s.Rounds > 0 {
+				cell.Stats[m] = s
+			}
+		}
+		echo := c.Cell(cell.Workload, Peer{Kind: GnetEcho, Loops: cell.Loops}.Name())
+		if cell.Loops == 0 || echo == nil || echo == cell {
+			continue
+		}
+		cell.Ratios = make(map[Metric]Stat)
+		for _, m := range compared {
+			if s := ratio(cell, m, echo, m); s.Rounds > 0 {
+				cell.Ratios[m] = s
+			}
+		}
+	}
+}
+
+// Cell returns the cell of a workload on a server, or nil.
+func (c *Comparison) Cell(workload, server string) *Cell {
+	for _, cell := range c.Cells {
+		if cell.Workload == workload && cell.Server == server {
+			return cell
+		}
+	}
+	return nil
+}
+
+// values returns a figure of all rounds that have it.
+func (c *Cell) values(m Metric) (values []float64) {
+	for _, r := range c.Results {
+		if v, ok := m.Of(r); ok {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// ratio divides a figure of one cell by one of another, round by round.
+func ratio(over *Cell, overMetric Metric, under *Cell, underMetric Metric) Stat {
+	if over == nil || under == nil {
+		return Stat{}
+	}
+	var ratios []float64
+	for i := range min(len(over.Results), len(under.Results)) {
+		a, hasA := overMetric.Of(over.Results[i])
+		b, hasB := underMetric.Of(under.Results[i])
+		if hasA && hasB && b > 0 {
+			ratios = append(ratios, a/b)
+		}
+	}
+	return newStat(ratios)
+}

@@ -1,0 +1,191 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNewStat(t *testing.T) {
+	tests := []struct {
+		values []float64
+		want   Stat
+	}{
+		{nil, Stat{}},
+		{[]float64{3}, Stat{Median: 3, Min: 3, Max: 3, Rounds: 1}},
+		{[]float64{9, 1, 2}, Stat{Median: 2, Min: 1, Max: 9, Rounds: 3}},
+		{[]float64{4, 1, 2, 9}, Stat{Median: 3, Min: 1, Max: 9, Rounds: 4}},
+	}
+	for _, test := range tests {
+		if got := newStat(test.values); got != test.want {
+			t.Errorf("%v: %+v, want %+v", test.values, got, test.want)
+		}
+	}
+}
+
+// cellOf makes a cell with one figure a round, in microseconds of server time and in operations a second.
+func cellOf(w Workload, p Peer, figures ...float64) *Cell {
+	c := &Cell{Workload: w.Name(), Server: p.Name(), Kind: p.Kind, Loops: p.loops()}
+	for _, f := range figures {
+		c.Results = append(c.Results, &Result{
+			Workload:   w,
+			Server:     p.Name(),
+			Throughput: f,
+			ServerCPU:  &CPU{PerOperation: time.Duration(f * 1000)},
+		})
+	}
+	return c
+}
+
+// Ratios are taken round by round: on a machine that gets twice as slow they stay the same.
+func TestRatiosAreTakenWithinRounds(t *testing.T) {
+	c := &Comparison{Cells: []*Cell{cellOf(loadFew, peerDaemon1, 1.1, 2.2, 4.4), cellOf(loadFew, peerEcho1, 1, 2, 4)}}
+	c.summarize()
+	got := c.Cells[0].Ratios[ServerCPU]
+	if got.Rounds != 3 || got.Min < 1.09 || got.Max > 1.11 {
+		t.Errorf("ratio %+v", got)
+	}
+	if c.Cells[1].Ratios != nil {
+		t.Error("the echo server is compared with itself")
+	}
+}
+
+func TestCheckGoals(t *testing.T) {
+	late := func(early int64, ms int) *Cell {
+		c := cellOf(loadInFlight, peerDaemon1, 1, 1)
+		c.Results[0].Timeouts = &TimeoutsResult{Late: &Latency{P999: time.Duration(ms) * time.Millisecond}}
+		c.Results[1].Timeouts = &TimeoutsResult{Early: early, Late: &Latency{P999: time.Duration(ms) * time.Millisecond}}
+		return c
+	}
+	goal := func(number int, what string, cells ...*Cell) Goal {
+		t.Helper()
+		for _, g := range CheckGoals(&Comparison{Cells: cells}) {
+			if g.Number == number && g.Server == "dreadlock:1" && strings.Contains(g.What, what) {
+				return g
+			}
+		}
+		t.Fatalf("no goal %d %q", number, what)
+		return Goal{}
+	}
+	tests := []struct {
+		goal          Goal
+		measured, met bool
+	}{
+		{goal(1, "50 connections, to gnet:1", cellOf(loadFew, peerDaemon1, 5.7), cellOf(loadFew, peerEcho1, 5)), true, true},
+		{goal(1, "50 connections, to gnet:1", cellOf(loadFew, peerDaemon1, 5.8), cellOf(loadFew, peerEcho1, 5)), true, false},
+		{goal(1, "50 connections, to gnet:1", cellOf(loadFew, peerDaemon1, 5.7)), false, false},
+		{goal(1, "1000 connections, to redis", cellOf(loadMany, peerDaemon1, 5), cellOf(loadMany, peerRedis, 5)), true, true},
+		{goal(1, "1000 connections, to memcached", cellOf(loadMany, peerDaemon1, 5.1), cellOf(loadMany, peerMemcached, 5)), true, false},
+		{goal(2, "shared keys", cellOf(loadContended, peerDaemon1, 80), cellOf(loadRivals, peerDaemon1, 100)), true, true},
+		{goal(2, "shared keys", cellOf(loadContended, peerDaemon1, 79), cellOf(loadRivals, peerDaemon1, 100)), true, false},
+		{goal(3, "pipelined", cellOf(loadPipelined, peerDaemon1, 1400), cellOf(loadFew, peerEcho1, 100)), true, true},
+		{goal(3, "pipelined", cellOf(loadPipelined, peerDaemon1, 1399), cellOf(loadFew, peerEcho1, 100)), true, false},
+		{goal(5, "early", late(0, 1)), true, true},
+		{goal(5, "early", late(1, 1)), true, false},
+		{goal(5, "lateness", late(0, 15)), true, true},
+		{goal(5, "lateness", late(0, 16)), true, false},
+		{goal(7, "connect", cellOf(loadVisits, peerDaemon1, 121), cellOf(loadVisits, peerEcho1, 100)), true, false},
+		{goal(8, "latency", cellOf(loadAlone, peerDaemon1, 1), cellOf(loadAlone, peerRedis, 1)), false, false}, // there is none in the cells
+	}
+	for _, test := range tests {
+		if test.goal.Measured != test.measured || test.goal.Met != test.met {
+			t.Errorf("%+v: want measured %t, met %t", test.goal, test.measured, test.met)
+		}
+	}
+}
+
+func TestCompareTakesTurns(t *testing.T) {
+	cases := []Case{
+		{Workload: short(Uncontended), Peers: []Peer{peerDaemon1, peerEcho1}, Rounds: 2},
+		{Workload: short(Waiters), Peers: []Peer{peerDaemon1}, Rounds: 1, Fresh: true},
+	}
+	c, err := Compare(t.Context(), &Peers{Daemon: daemonProgram}, cases, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := Runs(cases); n != 5 || len(c.Cells) != 3 {
+		t.Fatalf("%d runs, %d cells", n, len(c.Cells))
+	}
+	ours, echo := c.Cells[0].Results, c.Cells[1].Results
+	if !ours[0].Started.Before(echo[0].Started) || !echo[0].Started.Before(ours[1].Started) || !ours[1].Started.Before(echo[1].Started) {
+		t.Error("not in turns")
+	}
+	c.Goals = CheckGoals(c)
+	var table bytes.Buffer
+	if err := WriteComparison(&table, c); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteGoals(&table, c.Goals); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"uncontended/50", "dreadlock:1", "gnet:1", "hand-over us", "not measured"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("no %q in the table:\n%s", want, &table)
+		}
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Comparison
+	if err := json.Unmarshal(text, &back); err != nil || len(back.Cells) != 3 || back.Cells[0].Results[1].Operations != ours[1].Operations {
+		t.Errorf("JSON and back: %v", err)
+	}
+}
+
+// A server that runs already is measured beside one that is started, and is left alone at the end.
+func TestCompareWithARunningServer(t *testing.T) {
+	s := startPeer(t, "dreadlock:1")
+	running, err := ParsePeer(fmt.Sprintf("dreadlock://%s?pid=%d&loops=1&name=running", s.Address, s.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Compare(t.Context(), &Peers{}, []Case{{Workload: short(Uncontended), Peers: []Peer{running, peerEcho1}, Rounds: 1}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cell := c.Cell("uncontended/50", "running"); cell == nil || cell.Ratios[ServerCPU].Rounds != 1 {
+		t.Errorf("cell %+v", cell)
+	}
+	if err := s.Ended(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseTarget(t *testing.T) {
+	got, err := ParseTarget("redis://host:6379?pid=12&name=old&loops=2")
+	if err != nil || got.Address != "host:6379" || got.PID != 12 || got.Name != "old" || got.Loops != 2 || got.Dialect.Name != "redis" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "http://host:1", "redis://host", "redis://host:1?pid=0", "redis://host:1?port=2", "echo://:x"} {
+		if _, err := ParseTarget(bad); err == nil {
+			t.Errorf("%q is a target", bad)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, kind := range Kinds {
+		if w := Default(kind); w.Validate() != nil {
+			t.Error(w.Validate())
+		}
+	}
+	for _, w := range []Workload{
+		{Kind: "nothing", Connections: 1, Window: 1},
+		{Kind: Uncontended, Window: 1},
+		{Kind: Uncontended, Connections: 1},
+		{Kind: Contended, Connections: 1, Window: 1},
+		{Kind: Contended, Connections: 1, Window: 1, Keys: 1, Zipf: 0.5},
+		{Kind: Pipelined, Connections: 1, Window: 1, Pairs: maxPairs + 1},
+		{Kind: Waiters, Connections: 1, Window: 1, Line: 2},
+		{Kind: Churn, Connections: 1, Window: 1, Rate: 1},
+		{Kind: Timeouts, Connections: 1, Window: 1, Share: 2},
+	} {
+		if w.Validate() == nil {
+			t.Errorf("%+v is valid", w)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/panjf2000/gnet/v2"
+)
+
+// The range of the histograms, in nanoseconds, and their precision in decimal digits.
+const (
+	shortest  = 1_000
+	longest   = 100_000_000_000
+	precision = 3
+)
+
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(shortest, longest, precision) }
+
+// loop is one event loop of the generator with the connections on it. It is the event handler of a gnet client that has
+// no other loop. All fields belong to the loop, except where they are atomic.
+type loop struct {
+	gnet.BuiltinEventEngine
+	gen    *generator
+	client *gnet.Client
+	events gnet.EventLoop // set by the first connection, before connect returns
+
+	operations int64
+	published  atomic.Int64 // operations, for everybody
+	latency    *hdrhistogram.Histogram
+	lateness   *hdrhistogram.Histogram // of waits that ran out
+	early      int64                   // waits that ended before their time
+
+	active   int       // jobs under way
+	stopping bool      // no job begins any more
+	schedule *schedule // of an open loop, else nil
+	free     queue     // connections of an open loop that have no job
+	ticking  atomic.Bool
+}
+
+// do runs f on the loop. It is safe from any goroutine once there is a connection.
+func (l *loop) do(f func()) {
+	run := gnet.RunnableFunc(func(context.Context) error {
+		f()
+		return nil
+	})
+	if err := l.events.Execute(context.Background(), run); err != nil {
+		l.gen.fail(fmt.Errorf("bench: reach an event loop of the generator: %w", err))
+	}
+}
+
+// onEach runs f on one loop after the other and waits for it.
+func (g *generator) onEach(f func(l *loop)) {
+	done := make(chan struct{})
+	for _, l := range g.loops {
+		if l.events == nil {
+			continue // it has no connections
+		}
+		l.do(func() {
+			f(l)
+			close(done)
+		})
+		select {
+		case <-done:
+			done = make(chan struct{})
+		case <-g.failed:
+			return
+		}
+	}
+}
+
+// OnOpen runs when a connection was enrolled.
+func (l *loop) OnOpen(sock gnet.Conn) ([]byte, gnet.Action) {
+	c := sock.Context().(*conn)
+	if l.events == nil {
+		l.events = sock.EventLoop()
+	}
+	c.sock, c.open = sock, true
+	if c.closed != nil { // it is one of many, and does not wait for the others
+		c.script.begin(c, c.since)
+	}
+	return nil, gnet.None
+}
+
+// OnTraffic runs when something was read.
+func (l *loop) OnTraffic(sock gnet.Conn) gnet.Action {
+	c := sock.Context().(*conn)
+	data, _ := sock.Next(-1)
+	if len(data) > 0 && c.open {
+		c.data(data, l.gen.now())
+	}
+	if c.closing {
+		return gnet.Close
+	}
+	return gnet.None
+}
+
+// OnClose runs when a connection has ended, whoever closed it; perhaps inside of a write to it.
+func (l *loop) OnClose(sock gnet.Conn, err error) gnet.Action {
+	c := sock.Context().(*conn)
+	c.open = false
+	if !c.closing && !l.gen.ending.Load() {
+		what := "the server closed the connection"
+		if err != nil {
+			what += " (" + err.Error() + ")"
+		}
+		if c.exchange != nil {
+			what += " before its reply"
+		}
+		c.fail(what, nil)
+	}
+	if c.closed != nil {
+		c.closed <- struct{}{}
+	}
+	return gnet.None
+}
+
+// start begins the load on all connections that are given to the loop.
+func (l *loop) start(conns []*conn, s *schedule) {
+	l.schedule, l.stopping = s, false
+	if s != nil {
+		l.free.fill(conns)
+		return
+	}
+	now := l.gen.now()
+	for _, c := range conns {
+		l.active++
+		c.script.begin(c, now)
+	}
+}
+
+// tick begins the jobs of an open loop that are due, as far as there are connections for them. For the others the
+// schedule goes on when a job is finished.
+func (l *loop) tick() {
+	l.ticking.Store(false)
+	now := l.gen.now()
+	for !l.stopping && l.free.n > 0 {
+		wanted, due := l.schedule.take(now)
+		if !due {
+			return
+		}
+		c := l.free.pop()
+		l.active++
+		c.script.begin(c, wanted)
+	}
+}
+
+// finished ends the job of a connection and gives it the next one.
+func (l *loop) finished(c *conn, now int64) {
+	if !l.stopping {
+		if l.schedule == nil {
+			c.script.begin(c, now)
+			return
+		}
+		if wanted, due := l.schedule.take(now); due {
+			c.script.begin(c, wanted)
+			return
+		}
+		l.free.push(c)
+	}
+	l.active--
+	if l.stopping && l.active == 0 {
+		l.gen.dry <- struct{}{}
+	}
+}
+
+// stop lets the load run dry.
+func (l *loop) stop() {
+	l.stopping = true
+	if l.active == 0 {
+		l.gen.dry <- struct{}{}
+	}
+}
+
+// count counts operations whose reply has come, and their latency as one.
+func (l *loop) count(operations, since, now int64) {
+	l.operations += operations
+	l.published.Store(l.operations)
+	if l.gen.recording.Load() {
+		observe(l.latency, now-since)
+	}
+}
+
+// observe records nanoseconds.
+func observe(h *hdrhistogram.Histogram, ns int64) {
+	_ = h.RecordValue(min(max(ns, shortest), longest)) // it fails only out of range
+}
+
+// queue is a line of connections, first in first out, with room for all of a loop.
+type queue struct {
+	conns   []*conn
+	head, n int
+}
+
+func (q *queue) fill(conns []*conn) {
+	q.conns = append([]*conn(nil), conns...)
+	q.head, q.n = 0, len(conns)
+}
+
+func (q *queue) pop() *conn {
+	c := q.conns[q.head]
+	q.head = (q.head + 1) % len(q.conns)
+	q.n--
+	return c
+}
+
+func (q *queue) push(c *conn) {
+	q.conns[(q.head+q.n)%len(q.conns)] = c
+	q.n++
+}

@@ -1,0 +1,52 @@
+package bench
+
+import (
+	"bufio"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Machine is where something was measured.
+type Machine struct {
+	Processor  string `json:"processor"`
+	Processors int    `json:"processors"`   // that this process may use
+	Memory     int64  `json:"memory_bytes"` // of the machine; 0 if unknown
+	Kernel     string `json:"kernel"`
+	Go         string `json:"go"` // version that the generator and the echo servers were built with
+}
+
+// ThisMachine describes the machine. What cannot be found out is empty.
+func ThisMachine() Machine {
+	m := Machine{
+		Processor:  cpuModel(),
+		Processors: runtime.GOMAXPROCS(0),
+		Go:         runtime.Version(),
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err == nil {
+		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err == nil {
+		m.Memory = int64(info.Totalram) * int64(info.Unit)
+	}
+	return m
+}
+
+func cpuModel() string {
+	file, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,41 @@
+package bench
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pace is the tick of open loops. It is short against the latencies of a loaded server, and long enough that the ticks
+// themselves cost little.
+const pace = 200 * time.Microsecond
+
+// startPacer ticks loops until the function it returns is called. It sleeps in the kernel, on a thread of its own,
+// because the timers of the runtime have a grain of a millisecond.
+func startPacer(loops []*loop) (stop func()) {
+	var (
+		stopped atomic.Bool
+		done    sync.WaitGroup
+	)
+	done.Go(func() {
+		ticks := make([]func(), len(loops))
+		for i, l := range loops {
+			ticks[i] = l.tick
+		}
+		for !stopped.Load() {
+			left := unix.NsecToTimespec(int64(pace))
+			_ = unix.Nanosleep(&left, nil) // a signal only makes it shorter
+			for i, l := range loops {
+				if l.ticking.CompareAndSwap(false, true) { // else it has not come to the last tick yet
+					l.do(ticks[i])
+				}
+			}
+		}
+	})
+	return func() {
+		stopped.Store(true)
+		done.Wait()
+	}
+}

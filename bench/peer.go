@@ -1,0 +1,314 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The peers that can be started.
+const (
+	Daemon        = "dreadlock" // ours
+	GnetEcho      = "gnet"      // the limit of the framework: an echo server on gnet with the options of the daemon
+	EpollEcho     = "epoll"     // the limit of the machine: an echo server on plain system calls
+	RedisPeer     = "redis"
+	MemcachedPeer = "memcached"
+)
+
+const (
+	startTime = 5 * time.Second // until a server answers
+	stopTime  = 2 * time.Second // until it is killed
+)
+
+// ErrNotInstalled is wrapped by the error of Start if the peer's program is not there.
+var ErrNotInstalled = errors.New("bench: not installed")
+
+// Peer says which server to start: "gnet:2" is one with two loops. Or it is a server that runs already.
+type Peer struct {
+	Kind   string
+	Loops  int     // event loops or threads; 0 is one for each processor
+	Target *Target // if it runs; nil if it is to be started
+}
+
+// Peers starts servers. A built-in one is the running program itself, with the arguments "peer --loops N --port N KIND": it
+// has to call [ServeGnetEcho] or [ServeEpollEcho].
+type Peers struct {
+	// Daemon is the program of our daemon; without one it is looked for beside the running program, then built from the
+	// checkout.
+	Daemon string
+
+	built string // directory of a daemon that was built
+}
+
+// ParsePeer reads the name of a peer with its loops, or the URL of a server: see [ParseTarget].
+func ParsePeer(text string) (Peer, error) {
+	if strings.Contains(text, "://") {
+		target, err := ParseTarget(text)
+		if err != nil {
+			return Peer{}, err
+		}
+		return Peer{Kind: target.Kind, Loops: target.Loops, Target: target}, nil
+	}
+	kind, loops, some := strings.Cut(text, ":")
+	p := Peer{Kind: kind}
+	switch kind {
+	case Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer:
+	default:
+		return p, fmt.Errorf("%w: %s: want %s, %s, %s, %s or %s, or a URL",
+			ErrTarget, text, Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer)
+	}
+	var err error
+	if some {
+		if p.Loops, err = positive(loops); err != nil {
+			return p, fmt.Errorf("%w: %s: loops: %w", ErrTarget, text, err)
+		}
+	}
+	if kind == RedisPeer && p.Loops > 1 {
+		return p, fmt.Errorf("%w: %s: redis has one loop", ErrTarget, text)
+	}
+	return p, nil
+}
+
+// loops returns how many loops the peer will have.
+func (p Peer) loops() int {
+	switch {
+	case p.Target != nil:
+		return p.Loops
+	case p.Kind == RedisPeer:
+		return 1
+	case p.Loops == 0:
+		return runtime.GOMAXPROCS(0) // as the daemon does
+	}
+	return p.Loops
+}
+
+// Name returns the peer's name in tables, which tells its loops.
+func (p Peer) Name() string {
+	if p.Target != nil {
+		return p.Target.Name
+	}
+	return p.Kind + ":" + strconv.Itoa(p.loops())
+}
+
+// Dialect returns how the peer is spoken to.
+func (p Peer) Dialect() *Dialect {
+	if p.Target != nil {
+		return p.Target.Dialect
+	}
+	if p.Kind == GnetEcho || p.Kind == EpollEcho {
+		return dialects["echo"]
+	}
+	return dialects[p.Kind]
+}
+
+// Server is a server that runs.
+type Server struct {
+	Target
+	cmd    *exec.Cmd // nil if it was not started here
+	alive  io.Closer // the input of a built-in peer, which ends with it
+	ended  chan struct{}
+	stderr tail
+}
+
+// Start starts a peer on a free port of the loopback interface and returns when it can be connected to. A server that runs
+// already is taken as it is.
+func (ps *Peers) Start(ctx context.Context, p Peer) (*Server, error) {
+	if p.Target != nil {
+		return &Server{Target: *p.Target}, nil
+	}
+	const attempts = 3 // a port that was free may be taken by the time that the server asks for it
+	var last error
+	for range attempts {
+		s, err := ps.start(ctx, p)
+		if err == nil {
+			return s, nil
+		}
+		last = fmt.Errorf("start %s: %w", p.Name(), err)
+		if errors.Is(err, ErrNotInstalled) || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, last
+}
+
+func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	args, err := ps.command(ctx, p, strconv.Itoa(port))
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		Target: Target{
+			Name:    p.Name(),
+			Kind:    p.Kind,
+			Dialect: p.Dialect(),
+			Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+			Loops:   p.loops(),
+		},
+		ended: make(chan struct{}),
+	}
+	s.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // Stop ends it, and ends it gently
+	s.cmd.Dir = os.TempDir()
+	s.cmd.Stderr = &s.stderr
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if s.alive, err = s.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	s.PID = s.cmd.Process.Pid
+	go func() {
+		_ = s.cmd.Wait() // that it ended is what matters
+		close(s.ended)
+	}()
+	if err := s.awaitReady(ctx); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// awaitReady returns when the server accepts connections.
+func (s *Server) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	var dialer net.Dialer
+	for {
+		sock, err := dialer.DialContext(ctx, "tcp", s.Address)
+		if err == nil {
+			return sock.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-s.ended:
+			return fmt.Errorf("it ended: %s%s", s.cmd.ProcessState, s.stderr.said())
+		case <-ctx.Done():
+			return fmt.Errorf("it does not listen on %s: %w%s", s.Address, ctx.Err(), s.stderr.said())
+		}
+	}
+}
+
+// Stop ends the server, if it was started here, and waits for that.
+func (s *Server) Stop() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.alive.Close()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	select {
+	case <-s.ended:
+	case <-time.After(stopTime):
+		_ = s.cmd.Process.Kill()
+		<-s.ended
+	}
+}
+
+// Ended returns an error if the server was started here and has ended by itself.
+func (s *Server) Ended() error {
+	if s.cmd == nil {
+		return nil
+	}
+	select {
+	case <-s.ended:
+		return fmt.Errorf("%s ended: %s%s", s.Name, s.cmd.ProcessState, s.stderr.said())
+	default:
+		return nil
+	}
+}
+
+// command returns the command line of a peer.
+func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, error) {
+	loops := strconv.Itoa(p.loops())
+	switch p.Kind {
+	case Daemon:
+		program, err := ps.daemon(ctx)
+		return []string{program, "--listen", "127.0.0.1:" + port, "--loops", loops, "--log-level", "warn"}, err
+	case RedisPeer:
+		program, err := installed("redis-server")
+		return []string{
+			program, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no",
+			"--maxclients", "19000", "--tcp-backlog", "1024", "--daemonize", "no", "--loglevel", "warning",
+		}, err
+	case MemcachedPeer:
+		program, err := installed("memcached")
+		args := []string{program, "-l", "127.0.0.1", "-p", port, "-U", "0", "-t", loops, "-c", "19000", "-b", "1024"}
+		if os.Geteuid() == 0 {
+			args = append(args, "-u", "root") // it refuses to run as root unless told to
+		}
+		return args, err
+	}
+	self, err := os.Executable()
+	return []string{self, "peer", "--loops", loops, "--port", port, p.Kind}, err
+}
+
+// daemon returns the program of our daemon.
+func (ps *Peers) daemon(ctx context.Context) (string, error) {
+	if ps.Daemon != "" {
+		return ps.Daemon, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), "dreadlock"); isProgram(beside) {
+			ps.Daemon = beside
+			return beside, nil
+		}
+	}
+	dir, err := os.MkdirTemp("", "dreadlock-bench-")
+	if err != nil {
+		return "", err
+	}
+	ps.built = dir
+	program := filepath.Join(dir, "dreadlock")
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "dreadlock/cmd/dreadlock")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: dreadlock is not beside this program, and cannot be built here: %w\n%s", ErrNotInstalled, err, out)
+	}
+	ps.Daemon = program
+	return program, nil
+}
+
+// Close removes what was built.
+func (ps *Peers) Close() {
+	if ps.built != "" {
+		_ = os.RemoveAll(ps.built)
+	}
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+func installed(program string) (string, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNotInstalled, err)
+	}
+	return path, nil
+}
+
+// freePort returns a port that nobody listens on.
+func freePort(ctx context.Context) (int, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close() //nolint:errcheck // it was only asked for its port
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

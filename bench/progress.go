@@ -1,0 +1,76 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// progressEvery is how often the line of progress changes on a terminal.
+const progressEvery = 200 * time.Millisecond
+
+// Progress tells people how runs go on: on a terminal one line that changes, elsewhere a line for each run. A nil
+// Progress tells nobody. It does not count errors, since the first one ends the run.
+type Progress struct {
+	out      io.Writer
+	terminal bool
+	started  time.Time
+	steps    int
+	done     int
+
+	step       string
+	stepStart  time.Time
+	operations int64
+	at         time.Time
+}
+
+// NewProgress writes to out. With steps, the number of runs to come, it says how many are left; 0 is unknown.
+func NewProgress(out io.Writer, terminal bool, steps int) *Progress {
+	return &Progress{out: out, terminal: terminal, started: time.Now(), steps: steps}
+}
+
+// begin says that a run begins.
+func (p *Progress) begin(server, workload string) {
+	if p == nil {
+		return
+	}
+	p.done++
+	p.stepStart = time.Now()
+	p.at, p.operations = p.stepStart, 0
+	of := ""
+	if p.steps > 0 {
+		of = fmt.Sprintf("/%d", p.steps)
+	}
+	p.step = fmt.Sprintf("%5.1fs  %d%s  %s  %s", time.Since(p.started).Seconds(), p.done, of, workload, server)
+	if p.terminal {
+		p.print("")
+	} else {
+		fmt.Fprintln(p.out, p.step) //nolint:errcheck // nobody is there to be told
+	}
+}
+
+// update says how many operations the run has done so far.
+func (p *Progress) update(operations int64) {
+	if p == nil || !p.terminal {
+		return
+	}
+	now := time.Now()
+	since := now.Sub(p.at)
+	if since < progressEvery/2 {
+		return
+	}
+	rate := float64(operations-p.operations) / since.Seconds()
+	p.at, p.operations = now, operations
+	p.print(fmt.Sprintf("  %.0f/s", rate))
+}
+
+// end takes the line of the run away.
+func (p *Progress) end() {
+	if p != nil && p.terminal {
+		fmt.Fprint(p.out, "\r\x1b[K") //nolint:errcheck // nobody is there to be told
+	}
+}
+
+func (p *Progress) print(more string) {
+	fmt.Fprint(p.out, "\r\x1b[K", p.step, more) //nolint:errcheck // nobody is there to be told
+}

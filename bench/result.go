@@ -1,0 +1,128 @@
+package bench
+
+import (
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Result is what one run of one workload on one server measured. It exists only if every reply was right.
+//
+// Parts that do not apply are nil: processor time and memory without a process, and what only one kind of workload has.
+type Result struct {
+	Workload Workload  `json:"workload"`
+	Server   string    `json:"server"` // Target.Name
+	Kind     string    `json:"kind"`   // Target.Kind
+	Loops    int       `json:"loops"`  // Target.Loops
+	Started  time.Time `json:"started"`
+
+	// Elapsed is the length of the window, as it was. For Waiters it is the time of all hand-overs, for Idle the time
+	// of connecting.
+	Elapsed time.Duration `json:"elapsed_ns"`
+	// Operations is what was done in the window; Kind.Unit says what one is.
+	Operations int64 `json:"operations"`
+	// Throughput is Operations a second.
+	Throughput float64 `json:"operations_per_s"`
+	// Latency is from request to reply; of an open loop, from when the request should have been sent; of Pipelined, of
+	// all commands of a write together; of Churn, from connect to the last reply; of Timeouts, of the side load.
+	Latency *Latency `json:"latency,omitempty"`
+	// ServerCPU and GeneratorCPU are the processor time for the operations, of the server and of what measures it.
+	ServerCPU    *CPU `json:"server_cpu,omitempty"`
+	GeneratorCPU *CPU `json:"generator_cpu,omitempty"`
+	// Memory is the resident memory of the server at the end of the window, in bytes.
+	Memory int64 `json:"memory_bytes,omitempty"`
+
+	Waiters  *WaitersResult  `json:"waiters,omitempty"`
+	Timeouts *TimeoutsResult `json:"timeouts,omitempty"`
+	Idle     *IdleResult     `json:"idle,omitempty"`
+}
+
+// CPU is processor time in user and kernel mode.
+type CPU struct {
+	Total        time.Duration `json:"total_ns"`
+	PerOperation time.Duration `json:"per_operation_ns"`
+}
+
+// Latency is a distribution of times.
+type Latency struct {
+	Count int64         `json:"count"`
+	Mean  time.Duration `json:"mean_ns"`
+	Min   time.Duration `json:"min_ns"`
+	P50   time.Duration `json:"p50_ns"`
+	P90   time.Duration `json:"p90_ns"`
+	P99   time.Duration `json:"p99_ns"`
+	P999  time.Duration `json:"p999_ns"`
+	Max   time.Duration `json:"max_ns"`
+	// Distribution has the whole curve, for plots: ever finer steps to the largest value.
+	Distribution []Quantile `json:"distribution,omitempty"`
+}
+
+// Quantile is one point of a distribution: so many percent are at most Value.
+type Quantile struct {
+	Percent float64       `json:"percent"`
+	Value   time.Duration `json:"value_ns"`
+}
+
+// WaitersResult is what Waiters alone measures. Every grant was in order, as far as the order of the requests is known:
+// see the type line.
+type WaitersResult struct {
+	Cycles int `json:"cycles"` // so many times the line was filled and emptied
+	// EnqueueRate is requests put into the line a second, waits for the checks of the order included.
+	EnqueueRate float64 `json:"enqueues_per_s"`
+	// HandOverRate is how often the key changes hands a second.
+	HandOverRate float64 `json:"hand_overs_per_s"`
+	// Enqueue and HandOver are the server's processor time for one request that has to wait, without the checks of the
+	// order, and for one grant with the unlock before it. Nil without a process.
+	Enqueue  *CPU `json:"enqueue_cpu,omitempty"`
+	HandOver *CPU `json:"hand_over_cpu,omitempty"`
+}
+
+// TimeoutsResult is what Timeouts alone measures.
+type TimeoutsResult struct {
+	InFlight int `json:"in_flight"` // waits at a time
+	// Early is how many waits ended before their time, counted from before the request was sent.
+	Early int64 `json:"early"`
+	// Late is by how much the others ended after it, the way of the request and of the reply included.
+	Late *Latency `json:"late"`
+	// Most is what the server did of the side load alone, and Offered what it was given, in commands a second.
+	Most    float64 `json:"most_per_s"`
+	Offered float64 `json:"offered_per_s"`
+}
+
+// IdleResult is what Idle alone measures.
+type IdleResult struct {
+	Before        int64   `json:"before_bytes"`          // resident memory without connections
+	After         int64   `json:"after_bytes"`           // with all of them
+	PerConnection float64 `json:"bytes_per_connection"`  // memory
+	CPUShare      float64 `json:"cpu_share_of_one_core"` // of all connections together, while nothing is said
+}
+
+// newLatency summarizes a histogram of nanoseconds, or returns nil if nothing is in it.
+func newLatency(h *hdrhistogram.Histogram) *Latency {
+	if h.TotalCount() == 0 {
+		return nil
+	}
+	at := func(percent float64) time.Duration { return time.Duration(h.ValueAtQuantile(percent)) }
+	l := &Latency{
+		Count: h.TotalCount(),
+		Mean:  time.Duration(h.Mean()),
+		Min:   time.Duration(h.Min()),
+		P50:   at(50),
+		P90:   at(90),
+		P99:   at(99),
+		P999:  at(99.9),
+		Max:   time.Duration(h.Max()),
+	}
+	for _, b := range h.CumulativeDistribution() {
+		l.Distribution = append(l.Distribution, Quantile{Percent: b.Quantile, Value: time.Duration(b.ValueAt)})
+	}
+	return l
+}
+
+// newCPU divides processor time by operations, or returns nil if there was none.
+func newCPU(total time.Duration, operations int64) *CPU {
+	if operations < 1 {
+		return nil
+	}
+	return &CPU{Total: total, PerOperation: total / time.Duration(operations)}
+}

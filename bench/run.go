@@ -1,0 +1,197 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/unix"
+)
+
+// Options are how to measure, which is the same for all workloads. The zero value is good.
+type Options struct {
+	// Loops of the generator; 0 is one for every two processors.
+	Loops int
+	// Progress is told how a run goes on; nil is nobody.
+	Progress *Progress
+}
+
+func (o *Options) loops() int {
+	if o.Loops > 0 {
+		return o.Loops
+	}
+	return max(1, runtime.GOMAXPROCS(0)/2)
+}
+
+// Run measures one workload on one server. Its error is a *Violation if the server answered wrongly.
+func Run(ctx context.Context, target *Target, w Workload, o Options) (*Result, error) {
+	result, err := run(ctx, target, w, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s on %s: %w", w.Name(), target.Name, err)
+	}
+	return result, nil
+}
+
+func run(ctx context.Context, target *Target, w Workload, o Options) (*Result, error) {
+	if err := errors.Join(w.Validate(), target.Can(&w)); err != nil {
+		return nil, err
+	}
+	// What the last run left behind is not collected at the cost of this one.
+	runtime.GC()
+	g, err := newGenerator(target, o.loops())
+	if err != nil {
+		return nil, err
+	}
+	defer g.close()
+	r := &runner{
+		generator: g,
+		workload:  &w,
+		prefix:    keyPrefix(),
+		progress:  o.Progress,
+		result:    &Result{Workload: w, Server: target.Name, Kind: target.Kind, Loops: target.Loops, Started: time.Now()},
+	}
+	r.progress.begin(target.Name, w.Name())
+	defer r.progress.end()
+	measure := map[Kind]func(context.Context) error{
+		Waiters:  r.waiters,
+		Timeouts: r.timeouts,
+		Churn:    r.churn,
+		Idle:     r.idle,
+	}[w.Kind]
+	if measure == nil {
+		measure = r.commands
+	}
+	if err := measure(ctx); err != nil {
+		return nil, err
+	}
+	// A violation at the very end must not pass for want of anybody who waits for it.
+	select {
+	case <-g.failed:
+		return nil, g.err
+	default:
+		return r.result, nil
+	}
+}
+
+// runner measures one workload.
+type runner struct {
+	*generator
+	workload *Workload
+	prefix   string // of all keys
+	progress *Progress
+	result   *Result
+}
+
+// commands measures the kinds whose connections all do the same: jobs of commands, one after another.
+func (r *runner) commands(ctx context.Context) error {
+	w, d := r.workload, r.target.Dialect
+	perJob := 2.0
+	conns := r.add(w.Connections, nil)
+	ownKeys(d, r.prefix, conns)
+	var s script = pairScript{}
+	switch w.Kind {
+	case Contended:
+		s = newSharedScript(d, r.prefix, w, holdTimeout)
+	case Mixed:
+		s = newMixedScript(d, r.prefix, w)
+		perJob = 1.9 // one of ten is a single command
+		if err := r.hold(ctx, d.lock(r.prefix+"held", holdTimeout)); err != nil {
+			return err
+		}
+	case Pipelined:
+		for _, c := range conns {
+			c.lock = join(slices.Repeat([]exchange{c.lock, c.unlock}, w.Pairs)...)
+		}
+		perJob = float64(2 * w.Pairs)
+		s = pipelineScript{commands: int64(2 * w.Pairs)}
+	}
+	for i, c := range conns {
+		c.script = s
+		c.cursor = i * choices / len(conns)
+	}
+	if err := r.connect(ctx, conns); err != nil {
+		return err
+	}
+	stopPacing := r.start(conns, w.Rate/perJob)
+	err := r.window(ctx)
+	stopPacing()
+	if err != nil {
+		return err
+	}
+	return r.runDry(ctx)
+}
+
+// hold takes a key on a connection of its own, for the whole run.
+func (r *runner) hold(ctx context.Context, lock exchange) error {
+	holder := r.add(1, holdScript{})
+	holder[0].lock = lock.only(granted)
+	if err := r.connect(ctx, holder); err != nil {
+		return err
+	}
+	return r.once(ctx, holder)
+}
+
+// window lets the load warm up, and measures.
+func (r *runner) window(ctx context.Context) error {
+	if err := r.wait(ctx, r.workload.Warmup, nil); err != nil {
+		return err
+	}
+	from, err := r.sample()
+	if err != nil {
+		return err
+	}
+	r.recording.Store(true)
+	if err := r.wait(ctx, r.workload.Window, func() { r.progress.update(r.operations()) }); err != nil {
+		return err
+	}
+	r.recording.Store(false)
+	to, err := r.sample()
+	if err != nil {
+		return err
+	}
+	r.account(from, to, to.operations-from.operations)
+	r.result.Elapsed = to.at - from.at
+	r.result.Throughput = float64(r.result.Operations) / r.result.Elapsed.Seconds()
+	r.result.Latency = newLatency(r.merged(func(l *loop) *hdrhistogram.Histogram { return l.latency }))
+	if r.target.PID != 0 {
+		if r.result.Memory, err = residentMemory(r.target.PID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// account fills in what operations between two samples cost.
+func (r *runner) account(from, to sample, operations int64) {
+	r.result.Operations = operations
+	r.result.GeneratorCPU = newCPU(to.generator-from.generator, operations)
+	if r.target.PID != 0 {
+		r.result.ServerCPU = newCPU(to.server-from.server, operations)
+	}
+}
+
+// sample is what is read at one end of a window.
+type sample struct {
+	at         time.Duration // since the generator began
+	operations int64
+	server     time.Duration // processor time; 0 without a process
+	generator  time.Duration // processor time
+}
+
+func (r *runner) sample() (s sample, err error) {
+	var own unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &own); err != nil {
+		return s, fmt.Errorf("own processor clock: %w", err)
+	}
+	s.generator = time.Duration(own.Nano())
+	s.at = time.Duration(r.now())
+	s.operations = r.operations()
+	if r.target.PID != 0 {
+		s.server, err = processorTime(r.target.PID)
+	}
+	return s, err
+}

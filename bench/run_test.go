@@ -1,0 +1,186 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// short is a workload that is over soon.
+func short(kind Kind) Workload {
+	w := Default(kind)
+	w.Connections = min(w.Connections, 60)
+	w.Warmup, w.Window = 20*time.Millisecond, 200*time.Millisecond
+	if kind == Waiters {
+		w.Connections = 120
+	}
+	return w
+}
+
+func TestEveryWorkloadOnEveryServer(t *testing.T) {
+	for _, name := range []string{"dreadlock:1", "dreadlock:2", "gnet:1", "gnet:2", "epoll:2", "redis", "memcached"} {
+		t.Run(name, func(t *testing.T) {
+			s := startPeer(t, name)
+			for _, kind := range Kinds {
+				w := short(kind)
+				if s.Can(&w) != nil {
+					continue
+				}
+				r, err := Run(t.Context(), &s.Target, w, Options{Loops: 2})
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkSane(t, r)
+			}
+		})
+	}
+}
+
+// checkSane checks that what should have been measured was.
+func checkSane(t *testing.T, r *Result) {
+	t.Helper()
+	t.Logf("%s on %s: %.0f %ss a second", r.Workload.Name(), r.Server, r.Throughput, r.Workload.Kind.Unit())
+	if r.Operations < 1 || r.Throughput <= 0 || r.Elapsed <= 0 {
+		t.Errorf("%s: operations %d, throughput %g, elapsed %s", r.Workload.Name(), r.Operations, r.Throughput, r.Elapsed)
+	}
+	switch r.Workload.Kind {
+	case Waiters:
+		if r.Waiters == nil || r.Waiters.Cycles < 1 || r.Waiters.HandOver == nil || r.Waiters.HandOver.PerOperation <= 0 {
+			t.Errorf("waiters: %+v", r.Waiters)
+		}
+	case Timeouts:
+		if r.Timeouts == nil || r.Timeouts.Early != 0 || r.Timeouts.Late == nil || r.Timeouts.Most <= 0 {
+			t.Errorf("timeouts: %+v", r.Timeouts)
+		}
+	case Idle:
+		if r.Idle == nil || r.Idle.Before <= 0 || r.Idle.After <= 0 {
+			t.Errorf("idle: %+v", r.Idle)
+		}
+	default:
+		if r.Latency == nil || r.Latency.P50 <= 0 || r.Latency.Max < r.Latency.P999 || r.Memory <= 0 {
+			t.Errorf("%s: latency %+v, memory %d", r.Workload.Name(), r.Latency, r.Memory)
+		}
+		if r.ServerCPU == nil || r.ServerCPU.PerOperation <= 0 || r.GeneratorCPU == nil {
+			t.Errorf("%s: server %+v, generator %+v", r.Workload.Name(), r.ServerCPU, r.GeneratorCPU)
+		}
+	}
+}
+
+func TestOpenLoopKeepsItsRate(t *testing.T) {
+	s := startPeer(t, "dreadlock:1")
+	for _, kind := range []Kind{Uncontended, Contended, Pipelined, Mixed} {
+		w := short(kind)
+		w.Rate = 4000
+		w.Window = 500 * time.Millisecond
+		r, err := Run(t.Context(), &s.Target, w, Options{Loops: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Throughput < 0.8*w.Rate || r.Throughput > 1.2*w.Rate {
+			t.Errorf("%s: %.0f commands a second", w.Name(), r.Throughput)
+		}
+	}
+}
+
+// A server that answers slowly makes an open loop late for everybody behind, which a closed loop would not show.
+func TestOpenLoopChargesAStall(t *testing.T) {
+	const stall = 150 * time.Millisecond
+	f := &fake{answer: nth(40, func(reply string) string {
+		<-time.After(stall) // under the lock of the fake: nobody is answered
+		return reply
+	})}
+	w := short(Uncontended)
+	w.Connections, w.Rate, w.Warmup, w.Window = 4, 1000, 0, 400*time.Millisecond
+	r, err := Run(t.Context(), f.start(t), w, Options{Loops: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Some 75 locks should have been sent in the stall, of some 400 commands; in a closed loop 4 would have been.
+	if r.Latency.P90 < stall/10 {
+		t.Errorf("p90 %s, max %s after a stall of %s", r.Latency.P90, r.Latency.Max, stall)
+	}
+}
+
+func TestRightServer(t *testing.T) {
+	for _, kind := range Kinds {
+		w := short(kind)
+		target := (&fake{}).start(t)
+		if target.Can(&w) != nil {
+			continue // idle needs a process
+		}
+		if _, err := Run(t.Context(), target, w, Options{Loops: 1}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLyingServer(t *testing.T) {
+	tests := []struct {
+		name string
+		kind Kind
+		fake *fake
+		want string
+	}{
+		{"wrong reply", Uncontended, &fake{answer: nth(9, always("t timeout\r\n"))}, `came "t timeout\r\n", want`},
+		{"another wrong reply", Pipelined, &fake{answer: nth(99, always("e not owner\r\n"))}, "wrong reply"},
+		{"garbage", Mixed, &fake{answer: nth(99, always("?"))}, `came "?"`},
+		{"twice", Uncontended, &fake{answer: nth(9, twice)}, "more than the reply"},
+		{"closed", Contended, &fake{answer: nth(9, always("close"))}, "the server closed the connection"},
+		{"closed in churn", Churn, &fake{answer: nth(9, always("close"))}, "the server closed the connection"},
+		{"two holders", Contended, &fake{generous: true}, "it was given a key that connection"},
+		{"out of order", Waiters, &fake{lifo: true}, "out of order"},
+		{"grant instead of timeout", Timeouts, &fake{generous: true}, "wrong reply"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Run(t.Context(), test.fake.start(t), short(test.kind), Options{Loops: 2})
+			checkViolation(t, err, test.want)
+		})
+	}
+}
+
+func TestLostReply(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits until a reply counts as lost")
+	}
+	for _, kind := range []Kind{Uncontended, Churn} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			f := &fake{answer: nth(99, always(""))}
+			_, err := Run(t.Context(), f.start(t), short(kind), Options{Loops: 2})
+			checkViolation(t, err, "no reply")
+		})
+	}
+}
+
+func checkViolation(t *testing.T, err error, want string) {
+	t.Helper()
+	var v *Violation
+	if !errors.As(err, &v) || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want a violation with %q", err, want)
+	}
+	t.Log(err)
+}
+
+func TestEarlyWaitsAreCounted(t *testing.T) {
+	r, err := Run(t.Context(), (&fake{early: true}).start(t), short(Timeouts), Options{Loops: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Timeouts.Early == 0 {
+		t.Error("no wait was early")
+	}
+}
+
+func TestRunEndsWithItsContext(t *testing.T) {
+	target := (&fake{}).start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	w := short(Uncontended)
+	w.Window = time.Minute
+	if _, err := Run(ctx, target, w, Options{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}

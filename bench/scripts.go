@@ -1,0 +1,223 @@
+package bench
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// holdTimeout is the timeout of locks that are expected to be granted. It is longer than any run.
+	holdTimeout = 60 * time.Second
+	// mixedTimeout is the timeout of locks of shared keys in Mixed, which may run out.
+	mixedTimeout = 100 * time.Millisecond
+	// holdEvery is of how many grants of a shared key one is held for two more commands, which is what shows that nobody
+	// else is given it. It is so rarely that it does not shape the load.
+	holdEvery = 64
+	// choices is the length of a table of random choices. Connections walk through it from different places.
+	choices = 1 << 14
+)
+
+// The stages of a job of lock and unlock.
+const (
+	locking uint8 = iota
+	unlocking
+	holding   // Contended and Mixed: locking the connection's own key while it holds a shared one
+	releasing // and unlocking it
+	trying    // Mixed alone: an exchange that is refused
+)
+
+// ownKey stands for the number of a shared key where the key is the connection's own.
+const ownKey = -1
+
+// keyPrefix returns the beginning of all keys of a run, so that runs do not meet in one server.
+func keyPrefix() string { return "b" + strconv.FormatUint(rand.Uint64(), 36) + "x" }
+
+// ownKeys gives each connection the exchanges of a key of its own.
+func ownKeys(d *Dialect, prefix string, conns []*conn) {
+	for _, c := range conns {
+		key := prefix + "own" + strconv.Itoa(c.id)
+		c.lock, c.unlock = d.lock(key, holdTimeout).only(granted), d.unlock(key).only(0)
+	}
+}
+
+// pairScript locks and unlocks a key of the connection's own.
+type pairScript struct{}
+
+func (pairScript) begin(c *conn, since int64) {
+	c.stage = locking
+	c.send(&c.lock, since)
+}
+
+func (pairScript) replied(c *conn, _ int, now int64) {
+	c.loop.count(1, c.since, now)
+	if c.stage == locking {
+		c.stage = unlocking
+		c.send(&c.unlock, now)
+		return
+	}
+	c.loop.finished(c, now)
+}
+
+// pipelineScript sends many pairs in one write; conn.lock has them all.
+type pipelineScript struct{ commands int64 }
+
+func (pipelineScript) begin(c *conn, since int64) { c.send(&c.lock, since) }
+
+func (s pipelineScript) replied(c *conn, _ int, now int64) {
+	c.loop.count(s.commands, c.since, now)
+	c.loop.finished(c, now)
+}
+
+// sharedScript locks and unlocks keys that all connections share, and checks that nobody else holds one.
+type sharedScript struct {
+	picks []int // keys by number, as random as the workload wants it
+	keys  []sharedKey
+}
+
+// sharedKey is one of the keys that all connections share.
+type sharedKey struct {
+	lock, unlock exchange
+	holder       atomic.Int64 // id of the connection that holds it, plus 1
+}
+
+func newSharedScript(d *Dialect, prefix string, w *Workload, timeout time.Duration) *sharedScript {
+	s := &sharedScript{picks: newPicks(w.Keys, w.Zipf), keys: make([]sharedKey, w.Keys)}
+	for i := range s.keys {
+		k := &s.keys[i]
+		name := prefix + "shared" + strconv.Itoa(i)
+		k.lock, k.unlock = d.lock(name, timeout), d.unlock(name).only(0)
+		if timeout == holdTimeout {
+			k.lock = k.lock.only(granted)
+		}
+	}
+	return s
+}
+
+// newPicks returns a table of random numbers below n, equally likely or by Zipf's law.
+func newPicks(n int, exponent float64) []int {
+	random := rand.New(rand.NewPCG(uint64(n), 1)) // the same for every server
+	pick := func() int { return random.IntN(n) }
+	if exponent > 1 {
+		zipf := rand.NewZipf(random, exponent, 1, uint64(n-1))
+		pick = func() int { return int(zipf.Uint64()) }
+	}
+	picks := make([]int, choices)
+	for i := range picks {
+		picks[i] = pick()
+	}
+	return picks
+}
+
+func (s *sharedScript) begin(c *conn, since int64) {
+	c.cursor = (c.cursor + 1) % choices
+	c.key = s.picks[c.cursor]
+	c.stage = locking
+	c.send(&s.keys[c.key].lock, since)
+}
+
+func (s *sharedScript) replied(c *conn, outcome int, now int64) {
+	c.loop.count(1, c.since, now)
+	key := &s.keys[c.key]
+	switch {
+	case c.stage == locking && outcome == granted:
+		if !key.take(c) {
+			return
+		}
+		if c.cursor%holdEvery == 0 {
+			c.stage = holding
+			c.send(&c.lock, now)
+			return
+		}
+		key.giveUp(c, now)
+	case c.stage == holding:
+		c.stage = releasing
+		c.send(&c.unlock, now)
+	case c.stage == releasing:
+		key.giveUp(c, now)
+	default:
+		c.loop.finished(c, now)
+	}
+}
+
+// giveUp unlocks the key.
+func (k *sharedKey) giveUp(c *conn, now int64) {
+	k.holder.Store(0) // before the request leaves: then the next holder can only come later
+	c.stage = unlocking
+	c.send(&k.unlock, now)
+}
+
+// take notes that the connection holds the key. It fails the run if another one does.
+func (k *sharedKey) take(c *conn) bool {
+	if k.holder.CompareAndSwap(0, int64(c.id)+1) {
+		return true
+	}
+	c.loop.gen.fail(&Violation{
+		Connection: c.id,
+		What:       fmt.Sprintf("it was given a key that connection %d holds", k.holder.Load()-1),
+		Sent:       string(k.lock.request),
+		Came:       string(k.lock.accept[granted]),
+	})
+	return false
+}
+
+// mixedScript is a day in the life: of ten jobs, six are about a key of the connection's own, three about shared keys
+// with a timeout that may run out, and one is refused in one of three ways.
+type mixedScript struct {
+	shared *sharedScript
+	rolls  []int
+	// What is refused: the try of a key that is held, its unlock, and the unlock of a key that nobody holds.
+	refusals [3]exchange
+}
+
+func newMixedScript(d *Dialect, prefix string, w *Workload) *mixedScript {
+	held, nobodys := prefix+"held", prefix+"nobodys"
+	return &mixedScript{
+		shared: newSharedScript(d, prefix, w, mixedTimeout),
+		rolls:  newPicks(30, 0),
+		refusals: [3]exchange{
+			d.lock(held, 0).only(refused),
+			d.unlock(held).only(notOwner),
+			d.unlock(nobodys).only(notLocked),
+		},
+	}
+}
+
+func (s *mixedScript) begin(c *conn, since int64) {
+	c.cursor = (c.cursor + 1) % choices
+	switch roll := s.rolls[c.cursor]; {
+	case roll < 18:
+		c.key = ownKey
+		c.stage = locking
+		c.send(&c.lock, since)
+	case roll < 27:
+		s.shared.begin(c, since)
+	default:
+		c.stage = trying
+		c.send(&s.refusals[roll-27], since)
+	}
+}
+
+func (s *mixedScript) replied(c *conn, outcome int, now int64) {
+	switch {
+	case c.stage == trying:
+		c.loop.count(1, c.since, now)
+		c.loop.finished(c, now)
+	case c.key == ownKey:
+		pairScript{}.replied(c, outcome, now)
+	default:
+		s.shared.replied(c, outcome, now)
+	}
+}
+
+// holdScript sends conn.lock once and is content with the reply.
+type holdScript struct{}
+
+func (holdScript) begin(c *conn, since int64) { c.send(&c.lock, since) }
+
+func (holdScript) replied(c *conn, _ int, now int64) {
+	c.loop.count(1, c.since, now)
+	c.loop.finished(c, now)
+}

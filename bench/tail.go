@@ -1,0 +1,36 @@
+package bench
+
+import (
+	"strings"
+	"sync"
+)
+
+// maxTail is how much is kept of what a server says, in bytes.
+const maxTail = 2048
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+// Write keeps the end of what was written. It is safe from any goroutine.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, p...)
+	if over := len(t.kept) - maxTail; over > 0 {
+		t.kept = t.kept[over:]
+	}
+	return len(p), nil
+}
+
+// said returns what was kept, for the end of an error.
+func (t *tail) said() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if text := strings.TrimSpace(string(t.kept)); text != "" {
+		return ": it said: " + text
+	}
+	return ""
+}

@@ -1,0 +1,74 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+)
+
+// ErrTarget is wrapped by errors about a target that cannot be understood or cannot do what it should.
+var ErrTarget = errors.New("bench: bad target")
+
+// Target is a server to measure.
+type Target struct {
+	Name    string   // in tables; unique in a comparison
+	Kind    string   // what it is: the name of a peer, or the dialect of a server that was given by its URL
+	Dialect *Dialect // how it is spoken to
+	Address string   // host:port
+	Loops   int      // event loops or worker threads; 0 if unknown
+	PID     int      // its process on this machine; 0 if unknown: then processor time and memory are not measured
+}
+
+// ParseTarget reads a URL: dreadlock://HOST:PORT, redis://, memcached:// or echo://. The query may have the process of the
+// server, a name for tables, and the number of its loops: ?pid=123&name=old&loops=1.
+func ParseTarget(text string) (*Target, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTarget, err)
+	}
+	dialect := dialects[u.Scheme]
+	if dialect == nil {
+		return nil, fmt.Errorf("%w: %s: want dreadlock://, redis://, memcached:// or echo://", ErrTarget, text)
+	}
+	if _, _, err := net.SplitHostPort(u.Host); err != nil || u.Port() == "" {
+		return nil, fmt.Errorf("%w: %s: want a host and a port behind %s://", ErrTarget, text, u.Scheme)
+	}
+	t := &Target{Name: u.Scheme + "://" + u.Host, Kind: u.Scheme, Dialect: dialect, Address: u.Host}
+	for key, values := range u.Query() {
+		switch value := values[len(values)-1]; key {
+		case "name":
+			t.Name = value
+		case "pid":
+			t.PID, err = positive(value)
+		case "loops":
+			t.Loops, err = positive(value)
+		default:
+			err = errors.New("no such parameter")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s: %s: %w", ErrTarget, text, key, err)
+		}
+	}
+	return t, nil
+}
+
+// Can returns an error that wraps ErrTarget if the server cannot do the workload.
+func (t *Target) Can(w *Workload) error {
+	if w.Kind.Queues() && !t.Dialect.Queues {
+		return fmt.Errorf("%w: %s cannot do %s: %s has no queue for a key", ErrTarget, t.Name, w.Kind, t.Dialect.Name)
+	}
+	if w.Kind == Idle && t.PID == 0 {
+		return fmt.Errorf("%w: %s: idle measures memory and needs the process: add ?pid=N", ErrTarget, t.Name)
+	}
+	return nil
+}
+
+func positive(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err == nil && n < 1 {
+		err = errors.New("must be at least 1")
+	}
+	return n, err
+}

@@ -1,0 +1,164 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+const (
+	// heldKeys is how many keys the waits of Timeouts are for.
+	heldKeys = 64
+	// sideConnections make the side load.
+	sideConnections = 50
+	// longestWait bounds the waits, so that many run out in a window.
+	longestWait = 2 * time.Second
+	// lostAfter is how late a wait may be before it counts as lost.
+	lostAfter = time.Second
+	// mostTime is how long it is measured what the server can do of the side load; warmTime goes before it.
+	mostTime = 300 * time.Millisecond
+	warmTime = 100 * time.Millisecond
+)
+
+// waitScript waits for keys that never become free, again and again.
+type waitScript struct{ waits []wait }
+
+// wait is a request that has to run out.
+type wait struct {
+	exchange
+	lasts int64 // ns
+}
+
+// newWaitScript makes waits for held keys, which last evenly from a quarter of the longest to the longest.
+func newWaitScript(d *Dialect, keys []string, longest time.Duration) *waitScript {
+	s := &waitScript{waits: make([]wait, 16*len(keys))}
+	shortest := longest / 4
+	for i := range s.waits {
+		// Neighbours in the table are far apart in time: 389 has no factor with its length.
+		step := time.Duration(i * 389 % len(s.waits))
+		lasts := (shortest + (longest-shortest)*step/time.Duration(len(s.waits))).Truncate(time.Millisecond)
+		lasts = max(lasts, time.Millisecond)
+		s.waits[i] = wait{exchange: d.lock(keys[i%len(keys)], lasts).only(refused), lasts: int64(lasts)}
+	}
+	return s
+}
+
+func (s *waitScript) begin(c *conn, _ int64) {
+	c.cursor = (c.cursor + 1) % len(s.waits)
+	w := &s.waits[c.cursor]
+	c.wait = w.lasts
+	c.send(&w.exchange, c.loop.gen.now()) // to the point: thousands may begin in one turn
+}
+
+func (s *waitScript) replied(c *conn, _ int, now int64) {
+	if l := c.loop; l.gen.recording.Load() {
+		if late := now - c.since - c.wait; late < 0 {
+			l.early++
+		} else {
+			observe(l.lateness, late)
+		}
+	}
+	s.begin(c, now)
+}
+
+// timeouts measures Timeouts.
+func (r *runner) timeouts(ctx context.Context) error {
+	d, w, result := r.target.Dialect, r.workload, &TimeoutsResult{InFlight: r.workload.Connections}
+	side := r.add(sideConnections, pairScript{})
+	ownKeys(d, r.prefix, side)
+	if err := r.connect(ctx, side); err != nil {
+		return err
+	}
+	var err error
+	if result.Most, err = r.most(ctx, side); err != nil {
+		return err
+	}
+	result.Offered = result.Most * w.Share
+
+	var keys []string
+	var locks []exchange
+	for i := range heldKeys {
+		keys = append(keys, r.prefix+"held"+strconv.Itoa(i))
+		locks = append(locks, d.lock(keys[i], holdTimeout))
+	}
+	if err := r.hold(ctx, join(locks...)); err != nil {
+		return err
+	}
+	s := newWaitScript(d, keys, min(w.Window, longestWait))
+	waiting := r.add(w.Connections, s)
+	for i, c := range waiting {
+		c.cursor = i % len(s.waits)
+	}
+	if err := r.connect(ctx, waiting); err != nil {
+		return err
+	}
+	stopPacing := func() {}
+	if result.Offered > 0 {
+		stopPacing = r.start(side, result.Offered/2)
+	}
+	r.onEach(func(l *loop) {
+		for _, c := range waiting {
+			if c.loop == l {
+				s.begin(c, 0)
+			}
+		}
+	})
+	err = r.window(ctx)
+	stopPacing()
+	if err != nil {
+		return err
+	}
+	if err := r.runDry(ctx); err != nil {
+		return err
+	}
+	if err := r.overdue(waiting); err != nil {
+		return err
+	}
+	r.onEach(func(l *loop) { result.Early += l.early })
+	result.Late = newLatency(r.merged(func(l *loop) *hdrhistogram.Histogram { return l.lateness }))
+	r.reportWaits(result)
+	return nil
+}
+
+// reportWaits makes the waits the operations of the result. Processor time belongs to them and to the side load, and
+// cannot be told apart.
+func (r *runner) reportWaits(t *TimeoutsResult) {
+	result := r.result
+	result.Timeouts = t
+	result.ServerCPU, result.GeneratorCPU = nil, nil
+	result.Operations = t.Early
+	if t.Late != nil {
+		result.Operations += t.Late.Count
+	}
+	result.Throughput = float64(result.Operations) / result.Elapsed.Seconds()
+}
+
+// most returns the commands a second that the server does in a closed loop.
+func (r *runner) most(ctx context.Context, side []*conn) (float64, error) {
+	r.start(side, 0)
+	if err := r.wait(ctx, warmTime, nil); err != nil {
+		return 0, err
+	}
+	from, began := r.operations(), r.now()
+	if err := r.wait(ctx, mostTime, nil); err != nil {
+		return 0, err
+	}
+	perSecond := float64(r.operations()-from) / time.Duration(r.now()-began).Seconds()
+	return perSecond, r.runDry(ctx)
+}
+
+// overdue returns a violation if a wait should have run out long ago.
+func (r *runner) overdue(waiting []*conn) (err error) {
+	r.onEach(func(l *loop) {
+		for _, c := range waiting {
+			late := time.Duration(l.gen.now() - c.since - c.wait)
+			if c.loop == l && err == nil && late > lostAfter {
+				err = c.violation(c.id, fmt.Sprintf("a wait ran out %s ago, and there is no reply", late), nil)
+			}
+		}
+	})
+	return err
+}

@@ -1,0 +1,114 @@
+// Dreadlock-bench measures lock servers: the daemon, redis, memcached, and echo servers as the limit of what can be.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"dreadlock/bench"
+)
+
+// The exit statuses other than 0.
+const (
+	exitFailed = 1 // a server answered wrongly, or could not be measured
+	exitUsage  = 2 // bad options
+)
+
+const description = `Measure lock servers from outside: throughput, latency, processor time per command, memory.
+
+Every reply is checked; a wrong or lost one, or a key that two connections hold, ends the run with exit status 1.`
+
+// commandLine is the whole command line.
+type commandLine struct {
+	Run     runCommand     `cmd:"" help:"Measure one workload on one server."`
+	Compare compareCommand `cmd:"" help:"Measure several servers in turns; without a workload, check the goals of the daemon."`
+	Peer    peerCommand    `cmd:"" hidden:"" help:"Be an echo server until the input ends."`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	stdin          io.Reader
+	stdout, stderr *os.File
+}
+
+func main() {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer restore()
+	context.AfterFunc(ctx, restore) // a second signal ends the process at once
+
+	var line commandLine
+	parser, err := kong.New(&line,
+		kong.Name("dreadlock-bench"),
+		kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
+		kong.Vars{"version": version(), "kinds": kinds()},
+	)
+	if err != nil {
+		fail(err, exitFailed)
+	}
+	parsed, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		fail(err, exitUsage)
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	err = parsed.Run(&streams{os.Stdin, os.Stdout, os.Stderr})
+	switch {
+	case err == nil:
+	case errors.Is(err, bench.ErrWorkload), errors.Is(err, bench.ErrTarget):
+		fail(err, exitUsage)
+	default:
+		fail(err, exitFailed)
+	}
+}
+
+func fail(err error, status int) {
+	fmt.Fprintf(os.Stderr, "dreadlock-bench: %v\n", err)
+	os.Exit(status)
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "dreadlock-bench (devel)"
+	}
+	return "dreadlock-bench " + info.Main.Version
+}
+
+// writeJSON writes a value to a file, or nothing without a name.
+func writeJSON(name string, value any) error {
+	if name == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, append(text, '\n'), 0o644)
+}
+
+// peerCommand is what the built-in echo servers run as.
+type peerCommand struct {
+	Kind  string `arg:"" enum:"gnet,epoll"`
+	Loops int    `default:"1"`
+	Port  int    `required:""`
+}
+
+// Run serves.
+func (p *peerCommand) Run(s *streams) error {
+	address := fmt.Sprintf("127.0.0.1:%d", p.Port)
+	if p.Kind == bench.GnetEcho {
+		return bench.ServeGnetEcho(s.stdin, address, p.Loops)
+	}
+	return bench.ServeEpollEcho(s.stdin, address, p.Loops)
+}
