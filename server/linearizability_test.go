@@ -466,18 +466,22 @@ func TestCheckersFail(t *testing.T) {
 	}
 }
 
-// TestCheckersFailOnRealHistory breaks a recorded history: one unlock among hundreds of operations did not happen.
+// TestCheckersFailOnRealHistory breaks a recorded history: one unlock among hundreds of operations did not happen. The
+// end of its session may account for what it freed, so not every unlock is missed, but some are.
 func TestCheckersFailOnRealHistory(t *testing.T) {
 	for key, ops := range newHistorian(t, 2).run(1, 8, 60) {
 		if got := checkLinearizable(ops); got != porcupine.Ok {
 			t.Fatalf("key %s: %s\n%s", key, got, describe(ops))
 		}
-		at := slices.IndexFunc(ops, func(op operation) bool { return op.reply == "u unlocked" && op.call > int64(len(ops)/2) })
-		if at < 0 {
-			t.Fatal("nothing was unlocked")
-		}
-		if got := checkLinearizable(slices.Delete(ops, at, at+1)); got == porcupine.Ok {
-			t.Errorf("key %s: linearizable without one of its unlocks", key)
+		missed := slices.ContainsFunc(ops, func(unlock operation) bool {
+			if unlock.reply != "u unlocked" {
+				return false
+			}
+			broken := slices.DeleteFunc(slices.Clone(ops), func(op operation) bool { return op == unlock })
+			return checkLinearizable(broken) != porcupine.Ok
+		})
+		if !missed {
+			t.Errorf("key %s: linearizable without any one of its unlocks", key)
 		}
 	}
 }
