@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// mapTable is the plain thing that the index and the pool have to beat: a Go map
-// and a new entry for every key that is locked. Owners are as in the table.
+// mapTable is the plain thing that the index and the pool have to beat: a Go map and a new entry for every key that is
+// locked. Owners are as in the table.
 type mapTable map[string]*entry
 
 func (m mapTable) lock(o *Owner, key []byte) Outcome {
@@ -61,12 +61,11 @@ func fill(l lockable, keys [][]byte) {
 	}
 }
 
-// spread are keys that are locked and unlocked in turn, in a table that holds
-// others. They are many, so that not one line of the cache serves them all.
+// spread are keys that are locked and unlocked in turn, in a table that holds others. They are many, so that not one
+// line of the cache serves them all.
 func spread() [][]byte { return makeKeys("spread", 4096) }
 
-// BenchmarkLockUnlock is an uncontended lock and its unlock, hash included, with
-// so many other keys held.
+// BenchmarkLockUnlock is an uncontended lock and its unlock, hash included, with so many other keys held.
 func BenchmarkLockUnlock(b *testing.B) {
 	for _, n := range []int{50, 100_000} {
 		b.Run(fmt.Sprintf("table/keys=%d", n), func(b *testing.B) { benchLockUnlock(b, newRig(), n) })
@@ -86,8 +85,8 @@ func benchLockUnlock(b *testing.B, l lockable, n int) {
 	}
 }
 
-// BenchmarkMapRatio measures the table and the map in turns within one run, and
-// reports how many times as long the map takes.
+// BenchmarkMapRatio measures the table and the map in turns within one run, and reports how many times as long the map
+// takes.
 func BenchmarkMapRatio(b *testing.B) {
 	for _, n := range []int{50, 100_000} {
 		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
@@ -114,8 +113,7 @@ func BenchmarkMapRatio(b *testing.B) {
 	}
 }
 
-// BenchmarkContended is the life of a waiter in a long line. Its cost must not
-// depend on the length.
+// BenchmarkContended is the life of a waiter in a long line. Its cost must not depend on the length.
 func BenchmarkContended(b *testing.B) {
 	for _, n := range []int{100, 10_000} {
 		b.Run(fmt.Sprintf("enqueue-cancel/waiters=%d", n), func(b *testing.B) {
@@ -132,8 +130,7 @@ func BenchmarkContended(b *testing.B) {
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
-				// Whoever is taken stands at the end again: the place is the middle
-				// of the line, give or take its half.
+				// Whoever is taken stands at the end again: the place is the middle of the line, give or take its half.
 				w := &l.waiters[i*7919%n]
 				l.table.Cancel(w)
 				l.enqueue(w)
@@ -174,8 +171,8 @@ func (l *line) enqueue(w *Waiter) {
 	l.lock(w.Tag.(*Owner), w, l.key)
 }
 
-// handOver unlocks the key; its first waiter holds it next, and the one who
-// held it takes that waiter's request to the end of the line.
+// handOver unlocks the key; its first waiter holds it next, and the one who held it takes that waiter's request to the
+// end of the line.
 func (l *line) handOver() {
 	l.unlock(l.holder, l.key, &l.grants)
 	w := l.grants.Pop()
@@ -185,8 +182,7 @@ func (l *line) handOver() {
 	l.enqueue(w)
 }
 
-// BenchmarkClose is a session that takes a thousand keys and ends; the time is
-// that of all of it.
+// BenchmarkClose is a session that takes a thousand keys and ends; the time is that of all of it.
 func BenchmarkClose(b *testing.B) {
 	const n = 1000
 	r := newRig()
@@ -203,8 +199,7 @@ func BenchmarkClose(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/key")
 }
 
-// BenchmarkGrowth takes an empty table to a million keys and back, and reports
-// the time of a key on each way.
+// BenchmarkGrowth takes an empty table to a million keys and back, and reports the time of a key on each way.
 func BenchmarkGrowth(b *testing.B) {
 	b.Run("table", func(b *testing.B) { benchGrowth(b, func() lockable { return newRig() }) })
 	b.Run("map", func(b *testing.B) { benchGrowth(b, func() lockable { return mapTable{} }) })

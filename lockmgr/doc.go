@@ -1,21 +1,19 @@
-// Package lockmgr is the lock table of one loop: which owner holds which key,
-// and who waits for it. It is a pure state machine. One operation goes in, an
-// outcome and the grants it caused come out; there is no clock, no I/O, no
-// goroutine and no mutex inside, so a test replays every run exactly.
+// Package lockmgr is the lock table of one loop: which owner holds which key, and who waits for it. It is a pure state
+// machine. One operation goes in, an outcome and the grants it caused come out; there is no clock, no I/O, no goroutine
+// and no mutex inside, so a test replays every run exactly.
 //
 //	hash ─► index ─► entry "a" ──owner──► Owner ──circle──► all its entries
 //	                   │
 //	                   └─ first ─► Waiter ─► Waiter ─► Waiter ◄─ last
 //
-// An [Owner] is what one session holds in one table, a [Waiter] is its place in
-// the queue of one key, and [Grants] is the list of the waiters that an
-// operation made holders. All three are memory of the caller, linked into the
-// table: nothing is allocated for them.
+// An [Owner] is what one session holds in one table, a [Waiter] is its place in the queue of one key, and [Grants] is
+// the list of the waiters that an operation made holders. All three are memory of the caller, linked into the table:
+// nothing is allocated for them.
 //
 // # Transitions
 //
-// A key is free (it has no entry), or held by one owner with a queue of waiters
-// that may be empty. "a <- b c" reads: held by a, b and c wait, b is first.
+// A key is free (it has no entry), or held by one owner with a queue of waiters that may be empty. "a <- b c" reads:
+// held by a, b and c wait, b is first.
 //
 //	transition  call    before      after       outcome
 //	acquire     Lock    free        a           Granted
@@ -44,9 +42,8 @@
 //
 // # Callers
 //
-// A table and all that is linked into it belong to one loop. Only that loop
-// calls any of it; nothing but [Seed] is safe from any goroutine.
+// A table and all that is linked into it belong to one loop. Only that loop calls any of it; nothing but [Seed] is safe
+// from any goroutine.
 //
-// Read table.go first, then queue.go and owner.go; index.go finds the entries,
-// entry.go stores them.
+// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them.
 package lockmgr

@@ -3,26 +3,21 @@ package lockmgr
 import "fmt"
 
 const (
-	// inlineKey is the length, in bytes, of the longest key that lies inside its
-	// entry. It fills an entry up to 128 bytes, which is a size class of the
-	// allocator and two cache lines.
+	// inlineKey is the length, in bytes, of the longest key that lies inside its entry. It fills an entry up to 128
+	// bytes, which is a size class of the allocator and two cache lines.
 	inlineKey = 48
 
-	// maxFreeEntries bounds the entries that a table keeps for later, in
-	// entries. It lets a session that held a thousand keys come and go without
-	// an allocation, and costs at most 128 KiB a table with short keys. As these
-	// entries may lie scattered, they can keep 8 MiB of the heap from other
-	// sizes, and no more.
+	// maxFreeEntries bounds the entries that a table keeps for later, in entries. It lets a session that held a
+	// thousand keys come and go without an allocation, and costs at most 128 KiB a table with short keys. As these
+	// entries may lie scattered, they can keep 8 MiB of the heap from other sizes, and no more.
 	maxFreeEntries = 1024
 
-	// maxFreeKey bounds the key storage that a free entry keeps, in bytes of
-	// capacity. Longer keys are legal and cost an allocation each: storage for
-	// them all would keep 10 MiB a table for keys that hardly anybody uses.
+	// maxFreeKey bounds the key storage that a free entry keeps, in bytes of capacity. Longer keys are legal and cost
+	// an allocation each: storage for them all would keep 10 MiB a table for keys that hardly anybody uses.
 	maxFreeKey = 512
 )
 
-// entry is one held key. It belongs to its table, which recycles it once the key
-// is free.
+// entry is one held key. It belongs to its table, which recycles it once the key is free.
 type entry struct {
 	chain *entry // the next in the bucket, or in the free list
 	hash  uint64
@@ -38,9 +33,8 @@ type entry struct {
 	inline [inlineKey]byte
 }
 
-// setKey copies key into the entry. Storage left from an earlier long key is
-// used again for a long key and dropped for a short one, so that a held key never
-// costs much more than its length.
+// setKey copies key into the entry. Storage left from an earlier long key is used again for a long key and dropped for
+// a short one, so that a held key never costs much more than its length.
 func (e *entry) setKey(key []byte) {
 	storage := e.key[:0]
 	if len(key) <= inlineKey {

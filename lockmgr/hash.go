@@ -2,12 +2,10 @@ package lockmgr
 
 import "hash/maphash"
 
-// Seed makes the hashes of keys. A process makes one and uses it for all its
-// tables: the same key must have the same hash on every loop. It is random, so
-// that no client can choose keys that fall into one bucket or onto one loop.
+// Seed makes the hashes of keys. A process makes one and uses it for all its tables: the same key must have the same
+// hash on every loop. It is random, so that no client can choose keys that fall into one bucket or onto one loop.
 //
-// Its methods are safe from any goroutine. The zero value hashes nothing and
-// panics; MakeSeed makes a good one.
+// Its methods are safe from any goroutine. The zero value hashes nothing and panics; MakeSeed makes a good one.
 type Seed struct {
 	seed maphash.Seed
 }
@@ -17,10 +15,9 @@ func MakeSeed() Seed {
 	return Seed{maphash.MakeSeed()}
 }
 
-// Hash returns the hash of key, which differs from process to process. Its low
-// bits place the key in its table; who spreads keys over several tables uses
-// the high 32 bits for that. Were it the same bits, each table would fill only
-// a part of its buckets.
+// Hash returns the hash of key, which differs from process to process. Its low bits place the key in its table; who
+// spreads keys over several tables uses the high 32 bits for that. Were it the same bits, each table would fill only a
+// part of its buckets.
 func (s Seed) Hash(key []byte) uint64 {
 	return maphash.Bytes(s.seed, key)
 }

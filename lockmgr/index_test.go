@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// indexKey makes a key of a number, and hashKey its hash: spread well, and the
-// same in every run.
+// indexKey makes a key of a number, and hashKey its hash: spread well, and the same in every run.
 func indexKey(i int) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(i))
 }
@@ -47,9 +46,8 @@ func indexCheck(t *testing.T, x *index, hash func([]byte) uint64) {
 	}
 }
 
-// TestIndexSizes takes the index up through many sizes and down again. At many
-// of them, and on both sides of every segment, all keys must be found and one
-// that was never there must not. No step may split or merge more than it is
+// TestIndexSizes takes the index up through many sizes and down again. At many of them, and on both sides of every
+// segment, all keys must be found and one that was never there must not. No step may split or merge more than it is
 // allowed to, and the last size is the first.
 func TestIndexSizes(t *testing.T) {
 	const top = 4 * segmentBuckets
@@ -99,8 +97,7 @@ func TestIndexSizes(t *testing.T) {
 	}
 }
 
-// TestIndexRests shows that a size that swings by less than half costs neither
-// splits nor merges.
+// TestIndexRests shows that a size that swings by less than half costs neither splits nor merges.
 func TestIndexRests(t *testing.T) {
 	const top = 4 * segmentBuckets
 	x := newIndex()
@@ -147,9 +144,8 @@ func TestIndexDirectory(t *testing.T) {
 	}
 }
 
-// TestIndexCollisions fills the index with hashes that no honest seed makes: equal
-// low bits, equal high bits, all bits equal. It slows down, as it must, and
-// nothing else.
+// TestIndexCollisions fills the index with hashes that no honest seed makes: equal low bits, equal high bits, all bits
+// equal. It slows down, as it must, and nothing else.
 func TestIndexCollisions(t *testing.T) {
 	const keys = 3 * segmentBuckets
 	hashes := map[string]func([]byte) uint64{

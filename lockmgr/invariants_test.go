@@ -2,9 +2,8 @@ package lockmgr
 
 import "fmt"
 
-// checkTable looks at everything that must always be true of a table, and
-// returns the first thing that is not. hash is the one that the calls used, and
-// owners are all owners that ever met the table.
+// checkTable looks at everything that must always be true of a table, and returns the first thing that is not. hash is
+// the one that the calls used, and owners are all owners that ever met the table.
 func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 	held, err := checkIndex(&tb.index, hash)
 	if err != nil {

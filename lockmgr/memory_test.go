@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSteadyStateAllocs runs everything a session does, again and again. Once
-// the pool is warm, nothing may be allocated.
+// TestSteadyStateAllocs runs everything a session does, again and again. Once the pool is warm, nothing may be
+// allocated.
 func TestSteadyStateAllocs(t *testing.T) {
 	r := newRig()
 	var a, b, c Owner
@@ -55,14 +55,12 @@ func TestSteadyStateAllocs(t *testing.T) {
 	}
 }
 
-// TestMemoryGoesBack locks a million keys, all held at once, and unlocks them in
-// another order. The table keeps its first segment and a pool of entries, and
-// the heap has its old size but for what the collector is free to keep.
+// TestMemoryGoesBack locks a million keys, all held at once, and unlocks them in another order. The table keeps its
+// first segment and a pool of entries, and the heap has its old size but for what the collector is free to keep.
 func TestMemoryGoesBack(t *testing.T) {
 	const (
 		keys = 1_000_000
-		// What the pool, the directory and the first segment may come to, in bytes
-		// of live objects.
+		// What the pool, the directory and the first segment may come to, in bytes of live objects.
 		maxAlloc = 1 << 20
 		// The same in pages: every free entry may keep one, 8 KiB each.
 		maxInuse = maxFreeEntries*8<<10 + 4<<20
@@ -99,8 +97,8 @@ func TestMemoryGoesBack(t *testing.T) {
 	runtime.KeepAlive(order)
 }
 
-// TestLongKeysGoBack holds as many of the longest keys as the pool has room for,
-// and gives them up: the pool keeps the entries without the keys.
+// TestLongKeysGoBack holds as many of the longest keys as the pool has room for, and gives them up: the pool keeps the
+// entries without the keys.
 func TestLongKeysGoBack(t *testing.T) {
 	const maxAlloc = 1 << 20 // bytes
 	r := newRig()
@@ -124,8 +122,7 @@ func TestLongKeysGoBack(t *testing.T) {
 	r.check(t, &o)
 }
 
-// heap returns the figures of the heap without garbage. The second collection
-// finishes the sweeping of the first.
+// heap returns the figures of the heap without garbage. The second collection finishes the sweeping of the first.
 func heap() runtime.MemStats {
 	var m runtime.MemStats
 	runtime.GC()

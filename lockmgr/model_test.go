@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// model is the lock table as one would write it down: a list of sessions for
-// every held key, the holder first, the waiters behind it.
+// model is the lock table as one would write it down: a list of sessions for every held key, the holder first, the
+// waiters behind it.
 type model struct {
 	line map[string][]*place
 	held map[int][]string // keys by owner, in the order in which it got them
@@ -176,9 +176,8 @@ func heldKeys(o *Owner) []string {
 	return keys
 }
 
-// TestModel steps the table beside the model. Some runs cut the hashes down to a
-// few bits, so that many keys share a bucket or a whole hash; batches of keys
-// make the index grow and shrink under the others.
+// TestModel steps the table beside the model. Some runs cut the hashes down to a few bits, so that many keys share a
+// bucket or a whole hash; batches of keys make the index grow and shrink under the others.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{
@@ -190,8 +189,8 @@ func TestModel(t *testing.T) {
 			m.waiters[i].Tag = i
 		}
 
-		// Few keys, that sessions may meet at one; some of them long, around the
-		// bounds of the storage inside an entry and in a free one.
+		// Few keys, that sessions may meet at one; some of them long, around the bounds of the storage inside an entry
+		// and in a free one.
 		keys := []string{"", "a", "b", "c"}
 		for _, n := range []int{inlineKey, inlineKey + 1, maxFreeKey, maxFreeKey + 1, 9000} {
 			keys = append(keys, string(make([]byte, n)))

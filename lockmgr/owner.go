@@ -1,20 +1,17 @@
 package lockmgr
 
-// Owner is what one session holds in one table. A session that uses several
-// tables has an owner in each. The zero value holds nothing and is ready; it
-// must not be copied or forgotten while it is not empty, since the table points
-// at it.
+// Owner is what one session holds in one table. A session that uses several tables has an owner in each. The zero value
+// holds nothing and is ready; it must not be copied or forgotten while it is not empty, since the table points at it.
 type Owner struct {
-	// held is the key that the owner has held longest. All its keys form a
-	// circle, oldest first, so that the youngest is held.prev.
+	// held is the key that the owner has held longest. All its keys form a circle, oldest first, so that the youngest
+	// is held.prev.
 	held *entry
 
 	// queued counts the waiters of this owner that stand in a queue.
 	queued int
 }
 
-// Empty reports whether the owner holds no key and none of its waiters is
-// queued: nothing in the table points at it.
+// Empty reports whether the owner holds no key and none of its waiters is queued: nothing in the table points at it.
 func (o *Owner) Empty() bool {
 	return o.held == nil && o.queued == 0
 }

@@ -2,22 +2,20 @@ package lockmgr
 
 import "fmt"
 
-// Waiter is one place in the queue of a key. The caller embeds it in its
-// request; it is linked into the table from the Lock that returned Queued until
-// Cancel, or until a grant and the Pop of it. The zero value is ready, and so is
-// a waiter that has left; before that it must not be copied.
+// Waiter is one place in the queue of a key. The caller embeds it in its request; it is linked into the table from the
+// Lock that returned Queued until Cancel, or until a grant and the Pop of it. The zero value is ready, and so is a
+// waiter that has left; before that it must not be copied.
 type Waiter struct {
-	// Tag leads from a grant back to the request. It is the caller's own: the
-	// table never looks at it and never changes it.
+	// Tag leads from a grant back to the request. It is the caller's own: the table never looks at it and never changes
+	// it.
 	Tag any
 
-	// A waiter is unused (owner nil), queued (owner and entry set), or granted
-	// and on its way to the caller (owner set, entry nil).
+	// A waiter is unused (owner nil), queued (owner and entry set), or granted and on its way to the caller (owner set,
+	// entry nil).
 	owner *Owner
 	entry *entry
 
-	// next leads to the waiter behind in the queue, or in the grants; prev to
-	// the one in front, in the queue alone.
+	// next leads to the waiter behind in the queue, or in the grants; prev to the one in front, in the queue alone.
 	next, prev *Waiter
 }
 
@@ -42,8 +40,7 @@ func (e *entry) enqueue(w *Waiter, o *Owner) {
 	o.queued++
 }
 
-// dequeue takes w out of the queue of e, wherever it stands. Its owner is left
-// in place.
+// dequeue takes w out of the queue of e, wherever it stands. Its owner is left in place.
 func (e *entry) dequeue(w *Waiter) {
 	if w.entry != e || w.owner.queued <= 0 {
 		panic(fmt.Sprintf("lockmgr: waiter %p in the queue of key %q points at entry %p, its owner has %d waiters",
@@ -63,13 +60,11 @@ func (e *entry) dequeue(w *Waiter) {
 	w.owner.queued--
 }
 
-// Grants is the list of the waiters that became holders, in the order in which
-// they did. It is linked through the waiters and never allocates. The zero value
-// is empty and ready.
+// Grants is the list of the waiters that became holders, in the order in which they did. It is linked through the
+// waiters and never allocates. The zero value is empty and ready.
 //
-// A waiter in the list holds its key already. Pop it before anything else happens
-// to its owner: after an Unlock or a Close by that owner the list would tell of a
-// grant that is no longer true.
+// A waiter in the list holds its key already. Pop it before anything else happens to its owner: after an Unlock or a
+// Close by that owner the list would tell of a grant that is no longer true.
 type Grants struct {
 	first, last *Waiter
 }
@@ -79,8 +74,8 @@ func (g *Grants) Empty() bool {
 	return g.first == nil
 }
 
-// Pop takes the oldest grant out of the list and returns its waiter, which may
-// be used again at once. It returns nil when the list is empty.
+// Pop takes the oldest grant out of the list and returns its waiter, which may be used again at once. It returns nil
+// when the list is empty.
 func (g *Grants) Pop() *Waiter {
 	w := g.first
 	if w == nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/cockroachdb/datadriven"
 )
 
-// TestScenarios runs the stories in testdata. Sessions and keys come into being
-// when they are named; a key "x*600" is 600 times the letter x. The commands:
+// TestScenarios runs the stories in testdata. Sessions and keys come into being when they are named; a key "x*600" is
+// 600 times the letter x. The commands:
 //
 //	lock s a      s asks for a and waits if it must
 //	try s a       s asks for a and does not wait
@@ -22,8 +22,8 @@ import (
 //	close s       s ends: its wait is cancelled, what it holds given up
 //	show          every held key
 //
-// The first line of an answer is the outcome with the grants it caused; then
-// comes one line for every key that was touched: the holder, then the waiters.
+// The first line of an answer is the outcome with the grants it caused; then comes one line for every key that was
+// touched: the holder, then the waiters.
 func TestScenarios(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {

@@ -2,8 +2,8 @@ package lockmgr
 
 import "fmt"
 
-// Outcome is what became of a Lock or an Unlock. The zero value is none of
-// them, so that a forgotten answer never passes for a grant.
+// Outcome is what became of a Lock or an Unlock. The zero value is none of them, so that a forgotten answer never
+// passes for a grant.
 type Outcome uint8
 
 const (
@@ -45,12 +45,11 @@ func (o Outcome) String() string {
 	}
 }
 
-// Table is the lock table of one loop, and only that loop may touch it. The
-// owners and waiters that are handed to one table must never meet another.
+// Table is the lock table of one loop, and only that loop may touch it. The owners and waiters that are handed to one
+// table must never meet another.
 //
-// Every key comes with its hash, made by one [Seed] for all calls: the caller
-// has it already, having chosen the loop by it. The table copies a key that it
-// keeps; the caller's bytes are its own again when the call returns.
+// Every key comes with its hash, made by one [Seed] for all calls: the caller has it already, having chosen the loop by
+// it. The table copies a key that it keeps; the caller's bytes are its own again when the call returns.
 type Table struct {
 	index   index
 	pool    pool
@@ -62,13 +61,11 @@ func NewTable() *Table {
 	return &Table{index: newIndex()}
 }
 
-// Lock asks for key on behalf of o. A free key is Granted. A held key is
-// AlreadyHeld by o itself, else Busy if wait is false, else Queued: w then
-// stands behind all who wait for the key, until a grant or Cancel. Only in that
-// case w is used; it may be nil when wait is false.
+// Lock asks for key on behalf of o. A free key is Granted. A held key is AlreadyHeld by o itself, else Busy if wait is
+// false, else Queued: w then stands behind all who wait for the key, until a grant or Cancel. Only in that case w is
+// used; it may be nil when wait is false.
 //
-// It panics if w would be queued and still is elsewhere, or was granted and not
-// popped.
+// It panics if w would be queued and still is elsewhere, or was granted and not popped.
 func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Outcome {
 	link := t.index.find(hash, key)
 	e := *link
@@ -89,9 +86,8 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 	}
 }
 
-// Unlock gives up key, which o should hold. If it does, the outcome is Released:
-// the key's first waiter holds it now and is appended to g, or nobody waits and
-// the key is free. Otherwise it is NotHeld or NotOwner, and nothing changes.
+// Unlock gives up key, which o should hold. If it does, the outcome is Released: the key's first waiter holds it now
+// and is appended to g, or nobody waits and the key is free. Otherwise it is NotHeld or NotOwner, and nothing changes.
 func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 	link := t.index.find(hash, key)
 	e := *link
@@ -108,8 +104,8 @@ func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 	return Released
 }
 
-// Cancel takes w out of its queue without a grant. It returns false if w was not
-// queued: it never waited, was cancelled before, or was granted, popped or not.
+// Cancel takes w out of its queue without a grant. It returns false if w was not queued: it never waited, was cancelled
+// before, or was granted, popped or not.
 func (t *Table) Cancel(w *Waiter) bool {
 	e := w.entry
 	if e == nil {
@@ -121,12 +117,11 @@ func (t *Table) Cancel(w *Waiter) bool {
 	return true
 }
 
-// Close gives up all that o holds, the key it has held longest first. Each key
-// goes to its first waiter, which is appended to g, or is free. o is empty
-// afterwards and may be used again.
+// Close gives up all that o holds, the key it has held longest first. Each key goes to its first waiter, which is
+// appended to g, or is free. o is empty afterwards and may be used again.
 //
-// The caller must have cancelled the waiters of o: a session that ends must not
-// be granted a key. If one is queued, Close panics before it changes anything.
+// The caller must have cancelled the waiters of o: a session that ends must not be granted a key. If one is queued,
+// Close panics before it changes anything.
 func (t *Table) Close(o *Owner, g *Grants) {
 	if o.queued != 0 {
 		panic(fmt.Sprintf("lockmgr: close of owner %p with %d waiters queued", o, o.queued))
@@ -150,8 +145,7 @@ func (t *Table) Waiters() int {
 	return t.waiters
 }
 
-// grant makes the first waiter of e, which there must be, the holder instead of
-// the owner, and appends it to g.
+// grant makes the first waiter of e, which there must be, the holder instead of the owner, and appends it to g.
 func (t *Table) grant(e *entry, g *Grants) {
 	w := e.first
 	e.dequeue(w)
@@ -161,8 +155,7 @@ func (t *Table) grant(e *entry, g *Grants) {
 	g.push(w)
 }
 
-// free takes the key at link, for which nobody waits, from its owner and out of
-// the table.
+// free takes the key at link, for which nobody waits, from its owner and out of the table.
 func (t *Table) free(link **entry) {
 	e := t.index.remove(link)
 	e.owner.remove(e)

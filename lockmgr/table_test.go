@@ -97,8 +97,7 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-// TestKeyIsCopied overwrites the caller's bytes after the calls, as a parser's
-// buffer is.
+// TestKeyIsCopied overwrites the caller's bytes after the calls, as a parser's buffer is.
 func TestKeyIsCopied(t *testing.T) {
 	for _, n := range []int{1, inlineKey, inlineKey + 1} {
 		r := newRig()
@@ -149,8 +148,7 @@ func TestGrantsOfSeveralCalls(t *testing.T) {
 	r.check(t, &holder, &waiting)
 }
 
-// TestOneOwnerTwice lets an owner stand twice in the line for one key. The
-// second place waits like any other's.
+// TestOneOwnerTwice lets an owner stand twice in the line for one key. The second place waits like any other's.
 func TestOneOwnerTwice(t *testing.T) {
 	r := newRig()
 	var a, b Owner
@@ -171,8 +169,7 @@ func TestOneOwnerTwice(t *testing.T) {
 	r.check(t, &a, &b)
 }
 
-// TestMisuse shows that a caller that breaks the contract is stopped before the
-// table is changed.
+// TestMisuse shows that a caller that breaks the contract is stopped before the table is changed.
 func TestMisuse(t *testing.T) {
 	r := newRig()
 	var holder, waiting Owner
