@@ -56,8 +56,8 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
-// BenchmarkStraightforward parses what the first cases of BenchmarkNext parse, with the standard library and whole lines
-// only. It is what Next's ratio is taken from.
+// BenchmarkStraightforward parses what the first cases of BenchmarkNext parse, with the standard library and whole
+// lines only. It is what Next's ratio is taken from.
 func BenchmarkStraightforward(b *testing.B) {
 	for _, bm := range []struct{ name, input string }{
 		{"lock", "lock key123 1000\r\n"},

@@ -13,13 +13,13 @@ const (
 	// connection.
 	MaxCommand = 10_000
 
-	// MaxTimeout is the longest timeout, some 292 years: the largest time.Duration of whole milliseconds. A larger number
-	// on the wire means MaxTimeout.
+	// MaxTimeout is the longest timeout, some 292 years: the largest time.Duration of whole milliseconds. A larger
+	// number on the wire means MaxTimeout.
 	MaxTimeout = math.MaxInt64 / time.Millisecond * time.Millisecond
 
-	// MaxKey is the largest length in bytes of a key for which every command that AppendLock and AppendUnlock write fits
-	// into MaxCommand, whatever the timeout. The grammar itself has no such limit: a shorter timeout, or an unlock, leaves
-	// room for a few bytes more.
+	// MaxKey is the largest length in bytes of a key for which every command that AppendLock and AppendUnlock write
+	// fits into MaxCommand, whatever the timeout. The grammar itself has no such limit: a shorter timeout, or an
+	// unlock, leaves room for a few bytes more.
 	MaxKey = MaxCommand - len("lock  9223372036855\r\n")
 )
 
@@ -54,8 +54,9 @@ func (k Kind) String() string {
 type Command struct {
 	Kind Kind
 
-	// Key is the name to lock or unlock. It aliases the input of the Next that completed the command, or the parser's own
-	// storage. It is valid until that input changes (see Parser.Retain) or until the next Next, whichever comes first.
+	// Key is the name to lock or unlock. It aliases the input of the Next that completed the command, or the parser's
+	// own storage. It is valid until that input changes (see Parser.Retain) or until the next Next, whichever comes
+	// first.
 	Key []byte
 
 	// Timeout of a lock, in whole milliseconds, 0 to MaxTimeout; 0 of an unlock.
@@ -76,8 +77,8 @@ func AppendLock(dst []byte, key string, timeout time.Duration) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// AppendUnlock appends the command that unlocks key to dst and returns the extended slice. The key must satisfy ValidKey,
-// else what is appended is no command.
+// AppendUnlock appends the command that unlocks key to dst and returns the extended slice. The key must satisfy
+// ValidKey, else what is appended is no command.
 func AppendUnlock(dst []byte, key string) []byte {
 	dst = append(dst, "unlock "...)
 	dst = append(dst, key...)

@@ -10,8 +10,8 @@
 //	timeout = 1*DIGIT                                  milliseconds; leading zeros allowed; saturates at MaxTimeout
 //
 // Nothing else: no leading spaces, no tabs, no empty lines, no bare CR or LF, no sign. A command has at most MaxCommand
-// bytes, CR LF included. The first byte that cannot continue a command is a syntax error, at once and at that byte, whatever
-// follows it; of a command that is too long it is byte MaxCommand+1.
+// bytes, CR LF included. The first byte that cannot continue a command is a syntax error, at once and at that byte,
+// whatever follows it; of a command that is too long it is byte MaxCommand+1.
 //
 // The replies, one line each:
 //

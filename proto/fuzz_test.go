@@ -7,8 +7,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// FuzzParser compares the parser with the grammar. cuts are the sizes of the fragments, over and over; without a cut other
-// than 0 the input comes whole. The files in testdata/fuzz/FuzzParser are run by every go test. To look for more, add
+// FuzzParser compares the parser with the grammar. cuts are the sizes of the fragments, over and over; without a cut
+// other than 0 the input comes whole. The files in testdata/fuzz/FuzzParser are run by every go test. To look for more,
+// add
 // -fuzzminimizetime 200x: shrinking the seeds at the length limit takes a minute each otherwise.
 func FuzzParser(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input, cuts []byte) {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The grammar once more, as regular expressions over the whole input: slow, and plain enough to be right by reading. (No
-// (?i), as that takes the Kelvin sign for a k.)
+// The grammar once more, as regular expressions over the whole input: slow, and plain enough to be right by reading.
+// (No (?i), as that takes the Kelvin sign for a k.)
 const (
 	lockRE    = `[lL][oO][cC][kK]`
 	unlockRE  = `[uU][nN][lL][oO][cC][kK]`

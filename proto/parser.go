@@ -19,8 +19,8 @@ const (
 // Parser turns the bytes of one connection, in fragments of any size, into commands. The zero value is ready. It is not
 // safe for concurrent use.
 type Parser struct {
-	// kept holds the key of the latest command, or as much of it as has come, if it could not be left in the input; else
-	// it is empty. The memory is reused by later commands.
+	// kept holds the key of the latest command, or as much of it as has come, if it could not be left in the input;
+	// else it is empty. The memory is reused by later commands.
 	kept []byte
 
 	// What Next stopped with. Outside of More only state and length mean anything.
@@ -83,8 +83,8 @@ var keyByte = [256]bool{
 }
 
 // Next parses data up to and including the end of the first command and returns the number of bytes it consumed. With
-// Complete it has filled in cmd, and the rest of data is for the next Next; with More, that is all of data; with Invalid, the
-// bytes before the offending one. After Invalid, Next consumes nothing and stays Invalid.
+// Complete it has filled in cmd, and the rest of data is for the next Next; with More, that is all of data; with
+// Invalid, the bytes before the offending one. After Invalid, Next consumes nothing and stays Invalid.
 //
 // Each state is a label followed by its own loop. The state has a number only between two calls: it is stored where the
 // input runs out, and jumped to at the start.
@@ -314,8 +314,8 @@ fail: // at byte i
 	return int(i), Invalid
 }
 
-// Retain makes cmd.Key outlive the input: it copies the key into the parser's storage unless it is there already. cmd must
-// be what the latest Next completed. The key is then valid until the next Next.
+// Retain makes cmd.Key outlive the input: it copies the key into the parser's storage unless it is there already. cmd
+// must be what the latest Next completed. The key is then valid until the next Next.
 func (p *Parser) Retain(cmd *Command) {
 	if p.state != begin {
 		panic(fmt.Sprintf("proto: Retain of key %q in the middle of a command, state %d", cmd.Key, p.state))

@@ -44,8 +44,8 @@ type tester interface {
 	Fatalf(format string, args ...any)
 }
 
-// parse runs the fragments through a new parser. On the way it checks what Next, Retain, Idle and Err promise of every call,
-// and overwrites each fragment as soon as the promises allow it.
+// parse runs the fragments through a new parser. On the way it checks what Next, Retain, Idle and Err promise of every
+// call, and overwrites each fragment as soon as the promises allow it.
 func parse(t tester, fragments ...string) transcript {
 	t.Helper()
 	var p Parser

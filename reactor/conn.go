@@ -87,8 +87,8 @@ func (c *Conn) Unsent() int {
 	return c.sock.OutboundBuffered()
 }
 
-// CanHold reports whether reading can be paused. It cannot if the loop's epoll instance was not found; what is beyond
-// a mark must be dropped then.
+// CanHold reports whether reading can be paused. It cannot if the loop's epoll instance was not found; what is beyond a
+// mark must be dropped then.
 func (c *Conn) CanHold() bool { return c.loop.epoll >= 0 }
 
 // Pause stops reading, so that TCP holds the peer back; the end of the peer still closes the connection. It must be

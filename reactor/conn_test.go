@@ -31,8 +31,8 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// TestWriteWhenClosed uses a connection after its end, when another one has its descriptor: nothing of that reaches
-// the other one.
+// TestWriteWhenClosed uses a connection after its end, when another one has its descriptor: nothing of that reaches the
+// other one.
 func TestWriteWhenClosed(t *testing.T) {
 	srv := start(t, setup{handler: echoing})
 	var old, s *session

@@ -25,8 +25,8 @@
 // # Time
 //
 // A wheel has no clock; it is told what tick it is. The ticker is a goroutine that sleeps until the first timer of all
-// loops is due and wakes the loops in question. While no timer runs it sleeps for ever: an idle server does nothing.
-// A timer never ends early; it ends late by at most one tick and what the loop is busy with.
+// loops is due and wakes the loops in question. While no timer runs it sleeps for ever: an idle server does nothing. A
+// timer never ends early; it ends late by at most one tick and what the loop is busy with.
 //
 // # What is not left to gnet
 //

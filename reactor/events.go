@@ -81,8 +81,8 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// gnetLog passes on what gnet logs, and keeps its first error: Run of gnet returns nil when its loops have failed. Those
-// that follow say only that the loops end.
+// gnetLog passes on what gnet logs, and keeps its first error: Run of gnet returns nil when its loops have failed.
+// Those that follow say only that the loops end.
 type gnetLog struct {
 	log   zerolog.Logger
 	mu    sync.Mutex

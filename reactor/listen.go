@@ -13,10 +13,10 @@ import (
 
 // Listener is an address that this process, and no other, may listen on.
 //
-// The loops listen with SO_REUSEPORT, each on a socket of its own, and the kernel would let a second daemon do the
-// same and take half the clients: two lock tables. So before the loops start, the address is bound without that
-// option, which fails if anybody listens there. Two starts in the same instant would both find it free; they are kept
-// apart by an abstract Unix socket that is named after the port and held until the loops listen.
+// The loops listen with SO_REUSEPORT, each on a socket of its own, and the kernel would let a second daemon do the same
+// and take half the clients: two lock tables. So before the loops start, the address is bound without that option,
+// which fails if anybody listens there. Two starts in the same instant would both find it free; they are kept apart by
+// an abstract Unix socket that is named after the port and held until the loops listen.
 type Listener struct {
 	address string
 	probe   int // bound, and not listening: keeps the port while nobody listens yet

@@ -113,8 +113,8 @@ func TestListenAtOnce(t *testing.T) {
 	}
 }
 
-// TestListenAgain restarts on a port whose last connections were closed by the server, so that they are remembered
-// for a while.
+// TestListenAgain restarts on a port whose last connections were closed by the server, so that they are remembered for
+// a while.
 func TestListenAgain(t *testing.T) {
 	address := "127.0.0.1:" + strconv.Itoa(freePort(t))
 	for range 5 {

@@ -62,8 +62,8 @@ func TestPostOrder(t *testing.T) {
 	}
 }
 
-// TestFlood keeps one loop busy with messages that are posted again as soon as they are handled. An echo client of
-// that loop is served all the same, because a turn is bounded.
+// TestFlood keeps one loop busy with messages that are posted again as soon as they are handled. An echo client of that
+// loop is served all the same, because a turn is bounded.
 func TestFlood(t *testing.T) {
 	const messages = 5 * maxBatch
 	var handled, largest int // of one turn; they belong to the loop

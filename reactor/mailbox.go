@@ -2,18 +2,18 @@ package reactor
 
 import "sync/atomic"
 
-// Message is one item in a mailbox. It is embedded in what it carries, so that sending costs no allocation, and
-// belongs to whoever the content belongs to: the sender until [Loop.Post], the receiving loop from
-// [Handler.Receive] on. A message that is on its way must not be posted again.
+// Message is one item in a mailbox. It is embedded in what it carries, so that sending costs no allocation, and belongs
+// to whoever the content belongs to: the sender until [Loop.Post], the receiving loop from [Handler.Receive] on. A
+// message that is on its way must not be posted again.
 type Message struct {
 	next *Message
 	// Body is what travels; the reactor never looks at it. It is set once, before the first Post.
 	Body any
 }
 
-// mailbox is the queue into one loop: any number of loops push, the owner takes everything at once. It is a stack
-// with one atomic word, turned round when it is taken, so messages of one sender arrive in the order in which they
-// were pushed. Its length is bounded by the messages that exist, which the sessions own.
+// mailbox is the queue into one loop: any number of loops push, the owner takes everything at once. It is a stack with
+// one atomic word, turned round when it is taken, so messages of one sender arrive in the order in which they were
+// pushed. Its length is bounded by the messages that exist, which the sessions own.
 type mailbox struct {
 	_   [64]byte // the word is written by every loop: keep it off the owner's cache lines
 	top atomic.Pointer[Message]

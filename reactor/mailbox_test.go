@@ -25,8 +25,8 @@ func newParcels(from, n int) []parcel {
 	return parcels
 }
 
-// TestMailbox has many senders push batches while one receiver sleeps until it is woken. Nothing is lost, each
-// sender's order is kept, and there is one wake-up for each time that something lay in the empty mailbox.
+// TestMailbox has many senders push batches while one receiver sleeps until it is woken. Nothing is lost, each sender's
+// order is kept, and there is one wake-up for each time that something lay in the empty mailbox.
 func TestMailbox(t *testing.T) {
 	const senders, each = 8, 5000
 	var box mailbox

@@ -32,8 +32,8 @@ func setInterest(epoll, fd int, want interest) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, unix.EPOLL_CTL_MOD, fd, &ev))
 }
 
-// findEpoll returns the descriptor of the epoll instance that watches fd. The kernel lists, for every epoll instance
-// of the process, the descriptors that it watches.
+// findEpoll returns the descriptor of the epoll instance that watches fd. The kernel lists, for every epoll instance of
+// the process, the descriptors that it watches.
 func findEpoll(fd int) (int, error) {
 	const dir = "/proc/self/fdinfo"
 	infos, err := os.ReadDir(dir)

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrEnded is returned by [Run] when the loops ended without being asked to. gnet does that when a connection cannot
-// be accepted for want of descriptors or memory.
+// ErrEnded is returned by [Run] when the loops ended without being asked to. gnet does that when a connection cannot be
+// accepted for want of descriptors or memory.
 var ErrEnded = errors.New("reactor: the event loops ended unexpectedly")
 
 // MaxLoops is the largest number of loops that gnet can run.
@@ -42,8 +42,8 @@ type Config struct {
 	// Log gets what gnet has to say.
 	Log zerolog.Logger
 
-	// NewHandler makes the handler of a loop. It is called for every loop before the first client is served, not on
-	// the loop itself.
+	// NewHandler makes the handler of a loop. It is called for every loop before the first client is served, not on the
+	// loop itself.
 	NewHandler func(l *Loop) Handler
 	// Ready is called when all loops serve.
 	Ready func()
@@ -107,8 +107,8 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// makeLoops makes the loops with their handlers, and for each a pair of connected sockets: a byte written into the
-// one makes the loop that gets the other, its seat, run a turn. So messages can be posted to a loop before it runs.
+// makeLoops makes the loops with their handlers, and for each a pair of connected sockets: a byte written into the one
+// makes the loop that gets the other, its seat, run a turn. So messages can be posted to a loop before it runs.
 func (r *Reactor) makeLoops() (seats []net.Conn, err error) {
 	for i := range r.cfg.Loops {
 		waker, seat, err := socketPair()
@@ -158,8 +158,8 @@ func socketPair() (waker int, seat net.Conn, err error) {
 	return fds[0], seat, nil
 }
 
-// enroll gives every loop its seat, which makes it known. Only then can its connections be served: gnet has no list
-// of its loops, but hands out connections to them in turn.
+// enroll gives every loop its seat, which makes it known. Only then can its connections be served: gnet has no list of
+// its loops, but hands out connections to them in turn.
 func (r *Reactor) enroll(seats []net.Conn) error {
 	timeout := time.NewTimer(startTimeout)
 	defer timeout.Stop()
@@ -183,8 +183,8 @@ func (r *Reactor) enroll(seats []net.Conn) error {
 	return nil
 }
 
-// seated makes l the loop that c, its seat, was opened on, and serves the connections that came before. It runs on
-// that loop.
+// seated makes l the loop that c, its seat, was opened on, and serves the connections that came before. It runs on that
+// loop.
 func (r *Reactor) seated(l *Loop, c gnet.Conn) {
 	l.events = c.EventLoop()
 	epoll, err := findEpoll(c.Fd())

@@ -173,8 +173,8 @@ func (u *unseated) Next(n int) (p []byte, err error) {
 	return p, nil
 }
 
-// TestSeated has connections come, say something and end before their loop starts. Those that are left are served
-// then, with what they said; the others are not, for their descriptors may be somebody else's.
+// TestSeated has connections come, say something and end before their loop starts. Those that are left are served then,
+// with what they said; the others are not, for their descriptors may be somebody else's.
 func TestSeated(t *testing.T) {
 	r := &Reactor{cfg: Config{Log: zerolog.Nop()}, byGnet: make(map[gnet.EventLoop]*Loop)}
 	accepted := make(chan *session, 3)

@@ -12,8 +12,8 @@ import (
 // lifted, and PeerLost tells the kinds apart: a peer that is alive answers when it is asked whether it has room.
 
 const (
-	// checkBytes is how much is written before the kernel is asked what became of it: less than the smallest buffer
-	// of a peer.
+	// checkBytes is how much is written before the kernel is asked what became of it: less than the smallest buffer of
+	// a peer.
 	checkBytes = 1 << 10
 	// bulkBytes is how much may be unacknowledged right after it was written, because the peer may be late to say so.
 	bulkBytes = 4 << 10

@@ -82,7 +82,8 @@ func TestUserTimeoutLifted(t *testing.T) {
 	}
 }
 
-// goSilent makes the client's host look gone: its socket drops every packet that comes, so that nothing is acknowledged.
+// goSilent makes the client's host look gone: its socket drops every packet that comes, so that nothing is
+// acknowledged.
 func goSilent(tb testing.TB, fd int) {
 	tb.Helper()
 	dropAll := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}

@@ -8,8 +8,8 @@ import (
 // ticker wakes loops when their timers are due. It sleeps until the first alarm of all loops, so an idle server does
 // nothing at all, and is woken early when a loop sets an alarm before that.
 //
-// No alarm is missed: a loop stores its alarm and then looks at target; the ticker stores target and then looks at
-// the alarms once more. Whichever comes second sees the other.
+// No alarm is missed: a loop stores its alarm and then looks at target; the ticker stores target and then looks at the
+// alarms once more. Whichever comes second sees the other.
 type ticker struct {
 	target atomic.Int64  // tick that the ticker sleeps for; Never while there is no alarm
 	early  chan struct{} // one token: an alarm was set before target

@@ -16,8 +16,8 @@ type stopwatch struct {
 	stopped bool
 }
 
-// TestTimers runs many timers on several loops. Each comes once and never early, by the monotonic clock; those that
-// are stopped do not come.
+// TestTimers runs many timers on several loops. Each comes once and never early, by the monotonic clock; those that are
+// stopped do not come.
 func TestTimers(t *testing.T) {
 	const loops, each = 3, 300
 	expired := make(chan *stopwatch, loops*each)

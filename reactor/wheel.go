@@ -14,9 +14,9 @@ type Tick int64
 // Never is the tick that does not come.
 const Never Tick = math.MaxInt64
 
-// wheelSlots is the number of ticks in one turn of the wheel: 20 seconds of the default 5 ms. A timer that is due
-// later than that is passed over once a turn, which costs less than a second wheel would. It is 64 times 64 because
-// two levels of 64-bit words find the next slot in use.
+// wheelSlots is the number of ticks in one turn of the wheel: 20 seconds of the default 5 ms. A timer that is due later
+// than that is passed over once a turn, which costs less than a second wheel would. It is 64 times 64 because two
+// levels of 64-bit words find the next slot in use.
 const wheelSlots = 64 * 64
 
 // Timer is an entry of a wheel, embedded in what it times. It belongs to the loop whose wheel it runs in. The zero

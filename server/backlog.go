@@ -24,8 +24,8 @@ func (b *spareBuffers) put(buf []byte) {
 	}
 }
 
-// backlog is the input of a session that was read and not parsed yet: what came behind a command that is under way.
-// The zero value is empty and has no memory.
+// backlog is the input of a session that was read and not parsed yet: what came behind a command that is under way. The
+// zero value is empty and has no memory.
 type backlog struct {
 	buf  []byte
 	done int // bytes of buf that have been parsed

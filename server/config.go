@@ -33,8 +33,8 @@ type Config struct {
 	// held back by TCP. One read, up to 64 KiB, may come on top. 256 KiB by default.
 	MaxPipeline int
 	// MaxOutput is the number of bytes of answers that are kept for a client that does not read; beyond it the client
-	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top.
-	// 256 KiB by default.
+	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top. 256
+	// KiB by default.
 	MaxOutput int
 	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that. Whole
 	// seconds, at least one; 30 s by default.

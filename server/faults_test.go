@@ -201,8 +201,8 @@ func startGated(tb testing.TB, change func(*Config)) (*daemon, *gate) {
 	return d, g
 }
 
-// freeze makes the loop stand still, in the warning about a syntax error, until thaw is called. Messages for it stay
-// in its mailbox meanwhile. The warnings must not have been used up by a burst.
+// freeze makes the loop stand still, in the warning about a syntax error, until thaw is called. Messages for it stay in
+// its mailbox meanwhile. The warnings must not have been used up by a burst.
 func (d *daemon) freeze(g *gate, loop int) (thaw func()) {
 	d.tb.Helper()
 	bad := d.dialOn(loop)

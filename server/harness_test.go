@@ -34,8 +34,8 @@ type daemon struct {
 	stop    func() // stops it and waits until it has ended
 }
 
-// startDaemon starts a server on a free port of the loopback, with two loops unless change says otherwise, and stops
-// it at the end of the test.
+// startDaemon starts a server on a free port of the loopback, with two loops unless change says otherwise, and stops it
+// at the end of the test.
 func startDaemon(tb testing.TB, change func(*Config)) *daemon {
 	tb.Helper()
 	d := &daemon{tb: tb, log: &logLines{}}

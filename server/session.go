@@ -30,9 +30,9 @@ type session struct {
 	parser  proto.Parser
 	backlog backlog // empty unless the session is busy or stalled
 
-	// At most one request is under way. awaited counts the messages that have to come back before the next command:
-	// the answer and, after the end of the input, the cancellation. A request that waits in the session's own shard
-	// counts as well.
+	// At most one request is under way. awaited counts the messages that have to come back before the next command: the
+	// answer and, after the end of the input, the cancellation. A request that waits in the session's own shard counts
+	// as well.
 	request request
 	awaited uint8
 	away    int  // the other loop that the request is with; atHome otherwise

@@ -6,8 +6,8 @@ import (
 	"dreadlock/reactor"
 )
 
-// maxGrants is the number of grants that are delivered before the loop looks at its sockets again. Each may run a
-// whole pipeline of commands, which may grant more.
+// maxGrants is the number of grants that are delivered before the loop looks at its sockets again. Each may run a whole
+// pipeline of commands, which may grant more.
 const maxGrants = 256
 
 // shard is the server's part of one loop: the keys that the loop owns, and the connections that it serves. Everything

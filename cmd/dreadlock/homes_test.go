@@ -11,8 +11,8 @@ import (
 )
 
 // ports returns, for the daemon's connections, the epoll instance that watches them, and with it the loop: by the port
-// of the client. The kernel lists the sockets that an epoll instance watches by inode, and all sockets with their
-// inode and their peer's port.
+// of the client. The kernel lists the sockets that an epoll instance watches by inode, and all sockets with their inode
+// and their peer's port.
 func (d *daemon) ports() (map[int]string, error) {
 	loops := map[uint64]string{} // by inode
 	proc := fmt.Sprintf("/proc/%d/", d.cmd.Process.Pid)

@@ -17,9 +17,9 @@ const (
 	flushTime = 200 * time.Millisecond
 )
 
-// queueWriter writes lines on a goroutine of its own, because an event loop that logs must not wait for a terminal or
-// a pipe. Lines that do not fit are dropped and counted. (The diode of zerolog does the same, but may leave the last
-// line lying until the next one comes.)
+// queueWriter writes lines on a goroutine of its own, because an event loop that logs must not wait for a terminal or a
+// pipe. Lines that do not fit are dropped and counted. (The diode of zerolog does the same, but may leave the last line
+// lying until the next one comes.)
 type queueWriter struct {
 	lines   chan []byte
 	dropped atomic.Int64
