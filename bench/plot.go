@@ -60,45 +60,57 @@ var colors = []struct {
 	{MemcachedPeer, false, color.RGBA{0x8c, 0x8c, 0x8c, 0xff}},
 }
 
-// newLooks gives each server of a comparison its look: the colour that is meant for it if that is free, else one that is.
-// When there are no more colours, they begin again with other dashes.
+// glyphs mark points, in the order of the servers.
+var glyphs = []draw.GlyphDrawer{
+	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{},
+}
+
+// newLooks gives each server of a comparison its look. When there are no more colours, they begin again with other dashes.
 func newLooks(cells []*Cell) map[string]look {
 	looks := make(map[string]look)
 	taken := make(map[int]bool)
-	glyphs := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{}}
 	for _, c := range cells {
 		if _, ok := looks[c.Server]; ok {
 			continue
 		}
 		n := len(looks)
-		best := -1
-		for i, wanted := range colors {
-			if !taken[i] && wanted.kind == c.Kind && (best < 0 || wanted.one == (c.Loops == 1)) {
-				best = i
+		l := look{width: 1.4, glyph: glyphs[n%len(glyphs)]}
+		switch {
+		case n >= len(colors):
+			l.color, l.dashes = colors[n%len(colors)].color, []vg.Length{1, 2}
+		default:
+			i := freeColor(c, taken)
+			taken[i] = true
+			l.color = colors[i].color
+			if c.Loops == 1 {
+				l.dashes = []vg.Length{4, 2}
 			}
 		}
-		for i := 0; best < 0 && i < len(colors); i++ {
-			if own := colors[len(colors)-1-i]; !taken[len(colors)-1-i] && own.kind != Daemon {
-				best = len(colors) - 1 - i
-			}
-		}
-		if best < 0 {
-			best = n % len(colors)
-		}
-		taken[best] = true
-		l := look{color: colors[best].color, width: 1.4, glyph: glyphs[n%len(glyphs)]}
 		if c.Kind == Daemon {
 			l.width = 2.4
-		}
-		if c.Loops == 1 {
-			l.dashes = []vg.Length{4, 2}
-		}
-		if n >= len(colors) {
-			l.dashes = []vg.Length{1, 2}
 		}
 		looks[c.Server] = l
 	}
 	return looks
+}
+
+// freeColor returns which colour a server gets: the one that is meant for it if that is free, else the last one that is. One
+// of them has to be.
+func freeColor(c *Cell, taken map[int]bool) int {
+	best, last := -1, -1
+	for i, meant := range colors {
+		switch {
+		case taken[i]:
+		case meant.kind != c.Kind:
+			last = i
+		case best < 0 || meant.one == (c.Loops == 1):
+			best = i
+		}
+	}
+	if best < 0 {
+		return last
+	}
+	return best
 }
 
 // bar is one bar of a chart.
@@ -135,7 +147,7 @@ func barPlot(label string, format func(float64) string, bars []bar) (*plot.Plot,
 			return nil, err
 		}
 		spread.Color = ink
-		spread.LineStyle.Width = 0.8
+		spread.Width = 0.8
 		text, err := plotter.NewLabels(plotter.XYLabels{
 			XYs:    plotter.XYs{{X: b.value.Max, Y: float64(at)}},
 			Labels: []string{format(b.value.Median)},
@@ -323,7 +335,7 @@ func newPlot() *plot.Plot {
 		axis.Label.TextStyle.Font, axis.Label.TextStyle.Color = face, ink
 		axis.Label.Padding = 3
 		axis.Tick.Label.Font, axis.Tick.Label.Color = face, ink
-		axis.Tick.LineStyle.Color = ink
+		axis.Tick.Color = ink
 	}
 	p.Legend.TextStyle.Font, p.Legend.TextStyle.Color = face, ink
 	return p

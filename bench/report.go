@@ -104,7 +104,7 @@ func (r *reporter) page() (*page, error) {
 		CommandLine: strings.Join(r.Command, " "),
 		Date:        r.Started.Format("2 January 2006, 15:04 MST"),
 		Lines:       r.versions(),
-		Goals:       groupGoals(r.Comparison.Goals),
+		Goals:       groupGoals(r.Goals),
 	}
 	for _, s := range r.Skipped {
 		p.Lines = append(p.Lines, "left out: "+s)
@@ -132,16 +132,15 @@ func (r *reporter) page() (*page, error) {
 		}
 		p.Sections = append(p.Sections, s)
 	}
-	for _, make := range []func() ([]*section, error){
-		func() ([]*section, error) { return r.staircases(paced) },
-		func() ([]*section, error) { return r.lineLengths(lines) },
-	} {
-		more, err := make()
-		if err != nil {
-			return nil, err
-		}
-		p.Sections = append(p.Sections, more...)
+	staircases, err := r.staircases(paced)
+	if err != nil {
+		return nil, err
 	}
+	lengths, err := r.lineLengths(lines)
+	if err != nil {
+		return nil, err
+	}
+	p.Sections = slices.Concat(p.Sections, lengths, staircases)
 	return p, nil
 }
 

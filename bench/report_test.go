@@ -46,7 +46,7 @@ func madeUp(rounds int, peers ...Peer) *Comparison {
 func madeUpResult(w Workload, p Peer, slow float64) *Result {
 	h := hdrhistogram.New(1, int64(time.Minute), 3)
 	for i := range 1000 {
-		h.RecordValue(int64(slow * float64(1000+i*i))) //nolint:errcheck // it is in the range
+		h.RecordValue(int64(slow * float64(1000+i*i)))
 	}
 	r := &Result{Workload: w, Server: p.Name(), Kind: p.Kind, Loops: p.loops(), Throughput: 1e5 / slow}
 	r.ServerCPU, r.GeneratorCPU, r.Latency = newCPU(time.Second, int64(1e5/slow)), newCPU(time.Second, 1e5), newLatency(h)
@@ -91,7 +91,7 @@ func checkMarkup(t *testing.T, text []byte) {
 	depth := 0
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
