@@ -125,7 +125,7 @@ func barPlot(label string, format func(float64) string, bars []bar) (*plot.Plot,
 	p := newPlot()
 	p.X.Label.Text = label
 	p.X.Min = 0
-	p.X.Tick.Marker = labelled(plot.DefaultTicks{}, shortNumber)
+	p.X.Tick.Marker = evenTicks(shortNumber)
 	grid := newGrid()
 	grid.Horizontal.Width = 0
 	p.Add(grid)
@@ -347,14 +347,19 @@ func newGrid() *plotter.Grid {
 	return g
 }
 
-// labelled changes the text of ticks.
-func labelled(ticker plot.Ticker, format func(float64) string) plot.Ticker {
-	return plot.TickerFunc(func(least, most float64) []plot.Tick {
-		ticks := ticker.Ticks(least, most)
-		for i := range ticks {
-			if ticks[i].Label != "" {
-				ticks[i].Label = format(ticks[i].Value)
+// evenTicks puts a few ticks on a linear axis, at round numbers.
+func evenTicks(format func(float64) string) plot.Ticker {
+	return plot.TickerFunc(func(least, most float64) (ticks []plot.Tick) {
+		const atLeast = 4
+		decade := math.Pow10(int(math.Floor(math.Log10((most - least) / atLeast))))
+		step := decade
+		for _, digit := range []float64{2, 5} {
+			if (most-least)/(digit*decade) >= atLeast {
+				step = digit * decade
 			}
+		}
+		for n := math.Ceil(least / step); n*step <= most; n++ {
+			ticks = append(ticks, plot.Tick{Value: n * step, Label: format(n * step)})
 		}
 		return ticks
 	})
@@ -362,10 +367,11 @@ func labelled(ticker plot.Ticker, format func(float64) string) plot.Ticker {
 
 // shortNumber is a number as people say it: 120k.
 func shortNumber(v float64) string {
-	if v < 1000 {
-		return humanize.FtoaWithDigits(v, 2)
+	if math.Abs(v) < 1000 {
+		return strconv.FormatFloat(v, 'g', 4, 64)
 	}
-	return strings.ReplaceAll(humanize.SIWithDigits(v, 1, ""), " ", "")
+	short, prefix := humanize.ComputeSI(v)
+	return strconv.FormatFloat(math.Round(10*short)/10, 'f', -1, 64) + prefix
 }
 
 // shortMicros is a time in microseconds: 5ms.

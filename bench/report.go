@@ -264,7 +264,10 @@ func (r *reporter) lateness(cells []*Cell) (chart, error) {
 	return curves(lines, chart{
 		Title: "Lateness of timeouts",
 		Text:  "of so many percent of the waits the timeout came at most this much after its time",
-	}, "percent of waits", "ms", func(p *plot.Plot) { p.Y.Min = 0 })
+	}, "percent of waits", "ms", func(p *plot.Plot) {
+		p.Y.Min = 0
+		p.Y.Tick.Marker = evenTicks(shortNumber)
+	})
 }
 
 // distributions returns a curve of each cell: that of the round in the middle, going by the 99th percentile.
@@ -348,7 +351,7 @@ func (r *reporter) staircase(cells []*Cell, m Metric, title string) (chart, erro
 		return c, err
 	}
 	p.X.Min = 0
-	p.X.Tick.Marker = labelled(plot.DefaultTicks{}, shortNumber)
+	p.X.Tick.Marker = evenTicks(shortNumber)
 	logAxis(&p.Y, shortMicros)
 	text, err := svg(chartWidth, chartHeight, nil, lines, p)
 	c.SVG = inline(text)
@@ -371,13 +374,13 @@ func (r *reporter) lineLengths(waiters [][]*Cell) (all []*section, err error) {
 		}
 		if err := s.draw(cells,
 			func(cells []*Cell) (chart, error) {
-				return r.lineLength(cells, EnqueueCPU, "Server's processor time of an enqueue", "µs", twoDigits)
+				return r.lineLength(cells, EnqueueCPU, "Server's processor time of an enqueue", "µs")
 			},
 			func(cells []*Cell) (chart, error) {
-				return r.lineLength(cells, HandOverCPU, "Server's processor time of a hand-over", "µs", twoDigits)
+				return r.lineLength(cells, HandOverCPU, "Server's processor time of a hand-over", "µs")
 			},
 			func(cells []*Cell) (chart, error) {
-				return r.lineLength(cells, Throughput, "Hand-overs a second", "", shortNumber)
+				return r.lineLength(cells, Throughput, "Hand-overs a second", "")
 			},
 		); err != nil {
 			return nil, err
@@ -388,7 +391,7 @@ func (r *reporter) lineLengths(waiters [][]*Cell) (all []*section, err error) {
 }
 
 // lineLength draws a figure over the length of the line.
-func (r *reporter) lineLength(cells []*Cell, m Metric, title, unit string, format func(float64) string) (chart, error) {
+func (r *reporter) lineLength(cells []*Cell, m Metric, title, unit string) (chart, error) {
 	lines := r.lines(cells, m, func(cell *Cell) float64 {
 		if w := cell.Results[0].Workload; w.Line == 0 {
 			return float64(w.Connections)
@@ -407,7 +410,7 @@ func (r *reporter) lineLength(cells []*Cell, m Metric, title, unit string, forma
 	p.X.Scale = plot.LogScale{}
 	p.X.Tick.Marker = lengthTicks(lines)
 	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.15
-	p.Y.Tick.Marker = labelled(plot.DefaultTicks{}, format)
+	p.Y.Tick.Marker = evenTicks(shortNumber)
 	text, err := svg(chartWidth, chartHeight, nil, lines, p)
 	c.SVG = inline(text)
 	return c, err

@@ -231,6 +231,34 @@ func TestLooksDiffer(t *testing.T) {
 	}
 }
 
+func TestShortNumber(t *testing.T) {
+	for v, want := range map[float64]string{0: "0", 2.5: "2.5", 0.30000000000000004: "0.3", 999: "999", 1000: "1k", 222_999: "223k", 4_129_286: "4.1M", -2: "-2"} {
+		if got := shortNumber(v); got != want {
+			t.Errorf("%g: %s, want %s", v, got, want)
+		}
+	}
+}
+
+func TestEvenTicks(t *testing.T) {
+	for _, test := range []struct {
+		least, most float64
+		want        string
+	}{
+		{0, 26.3, "[0 5 10 15 20 25]"},
+		{0, 248_000, "[0 50k 100k 150k 200k]"},
+		{0, 0.9, "[0 0.2 0.4 0.6 0.8]"},
+		{-3, 2, "[-3 -2 -1 0 1 2]"},
+	} {
+		var got []string
+		for _, tick := range evenTicks(shortNumber).Ticks(test.least, test.most) {
+			got = append(got, tick.Label)
+		}
+		if fmt.Sprint(got) != test.want {
+			t.Errorf("%g to %g: %s, want %s", test.least, test.most, got, test.want)
+		}
+	}
+}
+
 func TestReportCannotBeWritten(t *testing.T) {
 	if err := WriteReport(filepath.Join(t.TempDir(), "missing"), madeUp(1, peerDaemon1)); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
