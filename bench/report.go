@@ -60,7 +60,7 @@ type page struct {
 	*Comparison
 	CommandLine string
 	Date        string
-	Lines       []string // versions, and what was left out
+	Servers     []string // with their versions
 	Goals       []goalGroup
 	Sections    []*section
 }
@@ -103,28 +103,10 @@ func (r *reporter) page() (*page, error) {
 		Comparison:  r.Comparison,
 		CommandLine: strings.Join(r.Command, " "),
 		Date:        r.Started.Format("2 January 2006, 15:04 MST"),
-		Lines:       r.versions(),
+		Servers:     r.versions(),
 		Goals:       groupGoals(r.Goals),
 	}
-	for _, s := range r.Skipped {
-		p.Lines = append(p.Lines, "left out: "+s)
-	}
-	var paced, lines, others [][]*Cell
-	for _, cells := range r.workloads() {
-		switch w := cells[0].Results[0].Workload; {
-		case w.Rate > 0:
-			paced = append(paced, cells)
-		case w.Kind == Waiters:
-			lines = append(lines, cells)
-		default:
-			others = append(others, cells)
-		}
-	}
-	// Kind by kind, the small before the large.
-	slices.SortStableFunc(others, func(a, b []*Cell) int {
-		v, w := a[0].Results[0].Workload, b[0].Results[0].Workload
-		return cmp.Or(cmp.Compare(slices.Index(Kinds, v.Kind), slices.Index(Kinds, w.Kind)), cmp.Compare(v.Connections, w.Connections))
-	})
+	others, lines, paced := r.sorted()
 	for _, cells := range others {
 		s, err := r.section(cells)
 		if err != nil {
@@ -142,6 +124,33 @@ func (r *reporter) page() (*page, error) {
 	}
 	p.Sections = slices.Concat(p.Sections, lengths, staircases)
 	return p, nil
+}
+
+// sorted returns the workloads in the order of the page: those that have a section each, and those that are the points of
+// curves, lines of waiters and open loops.
+func (r *reporter) sorted() (others, lines, paced [][]*Cell) {
+	for _, cells := range r.workloads() {
+		switch w := cells[0].Results[0].Workload; {
+		case w.Rate > 0:
+			paced = append(paced, cells)
+		case w.Kind == Waiters:
+			lines = append(lines, cells)
+		default:
+			others = append(others, cells)
+		}
+	}
+	by := func(all [][]*Cell, compare func(v, w Workload) int) {
+		slices.SortStableFunc(all, func(a, b []*Cell) int {
+			return compare(a[0].Results[0].Workload, b[0].Results[0].Workload)
+		})
+	}
+	by(others, func(v, w Workload) int {
+		return cmp.Or(cmp.Compare(slices.Index(Kinds, v.Kind), slices.Index(Kinds, w.Kind)), cmp.Compare(v.Connections, w.Connections))
+	})
+	// A curve goes from the least load to the most.
+	by(lines, func(v, w Workload) int { return cmp.Compare(v.line(), w.line()) })
+	by(paced, func(v, w Workload) int { return cmp.Compare(v.Rate, w.Rate) })
+	return others, lines, paced
 }
 
 func groupGoals(goals []Goal) (groups []goalGroup) {
@@ -392,12 +401,7 @@ func (r *reporter) lineLengths(waiters [][]*Cell) (all []*section, err error) {
 
 // lineLength draws a figure over the length of the line.
 func (r *reporter) lineLength(cells []*Cell, m Metric, title, unit string) (chart, error) {
-	lines := r.lines(cells, m, func(cell *Cell) float64 {
-		if w := cell.Results[0].Workload; w.Line == 0 {
-			return float64(w.Connections)
-		}
-		return float64(cell.Results[0].Workload.Line)
-	})
+	lines := r.lines(cells, m, func(cell *Cell) float64 { return float64(cell.Results[0].Workload.line()) })
 	if len(lines) == 0 {
 		return chart{}, nil
 	}
@@ -475,6 +479,14 @@ func (r *reporter) summary() (string, error) {
 		return svg(width, height, color.White, nil, left, right)
 	}
 	return "", nil
+}
+
+// line is how many connections of Waiters wait at a time.
+func (w *Workload) line() int {
+	if w.Line == 0 {
+		return w.Connections
+	}
+	return w.Line
 }
 
 // describe says in a sentence what the connections do.

@@ -138,7 +138,7 @@ func TestReport(t *testing.T) {
 	page, summary := writeReport(t, madeUp(3, distinct(peersAll)...))
 	for _, want := range []string{
 		"Some &lt;b&gt;processor&lt;/b&gt;, 2 processors, 1.0 GiB", "compare --json a&amp;b", "2 January 2026", "Redis &lt;7&gt;",
-		"left out: memcached &amp; co", "dreadlock:1: ", "server time of a command, 50 connections", "uncontended/50",
+		"memcached &amp; co", "dreadlock:1: ", "server time of a command, 50 connections", "uncontended/50",
 		"pipelined/50x16", "churn/16", "Lateness of timeouts", "Memory of a connection", "Latency of the side load",
 		"processor time of an enqueue", "processor time of a hand-over", ">10,000<", "mixed/500x50, open loop", "mixed/500x50 at 100000/s",
 		"99 % of the requests", ">99.9<", "late p99.9 ms", "bytes/connection",
@@ -157,6 +157,30 @@ func TestReport(t *testing.T) {
 		if !strings.Contains(pageText, `[style*="`+paint+`"]`) || strings.Count(page, paint) < 2 {
 			t.Errorf("%s is not in the style or not in the charts", paint)
 		}
+	}
+}
+
+// Rounds may take cases in any order: curves go by the load, and so do their tables.
+func TestReportOrdersCurves(t *testing.T) {
+	var results []*Result
+	for _, w := range []Workload{loadShortLine, loadLongLine, loadMidLine} {
+		results = append(results, madeUpResult(w, peerDaemon1, 1))
+	}
+	for _, rate := range []float64{3000, 1000, 2000} {
+		w := loadFew
+		w.Rate = rate
+		results = append(results, madeUpResult(w, peerDaemon1, 1))
+	}
+	page, _ := writeReport(t, Collect(results))
+	last := 0
+	for _, title := range []string{
+		"line of 100<", "line of 1000<", "<h3>waiters/10000<", "at 1000/s<", "at 2000/s<", "at 3000/s<",
+	} {
+		at := strings.Index(page, title)
+		if at <= last {
+			t.Errorf("%q is not behind the one before", title)
+		}
+		last = at
 	}
 }
 
