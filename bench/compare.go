@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -22,7 +24,9 @@ type Comparison struct {
 	Command []string  `json:"command"` // command line
 	Started time.Time `json:"started"`
 	Elapsed float64   `json:"elapsed_s"`
-	Cells   []*Cell   `json:"cells"`
+	// Versions of the servers that were started, as their programs say them, by kind.
+	Versions map[string]string `json:"versions,omitempty"`
+	Cells    []*Cell           `json:"cells"`
 	// Skipped says which peers were not there.
 	Skipped []string `json:"skipped,omitempty"`
 	Goals   []Goal   `json:"goals,omitempty"`
@@ -49,7 +53,7 @@ var compared = []Metric{Throughput, ServerCPU, LatencyP50, LatencyP99}
 // is left out, and said to be.
 func Compare(ctx context.Context, peers *Peers, cases []Case, o Options) (*Comparison, error) {
 	c := &comparer{
-		Comparison: Comparison{Machine: ThisMachine(), Started: time.Now()},
+		Comparison: Comparison{Machine: ThisMachine(), Started: time.Now(), Versions: make(map[string]string)},
 		peers:      peers,
 		options:    o,
 		servers:    make(map[Peer]*Server),
@@ -115,12 +119,10 @@ func (c *comparer) measure(ctx context.Context, k *Case, p Peer) error {
 	if err != nil {
 		return errors.Join(err, s.Ended())
 	}
-	cell := c.Cell(k.Workload.Name(), s.Name)
-	if cell == nil {
-		cell = &Cell{Workload: k.Workload.Name(), Server: s.Name, Kind: s.Kind, Loops: s.Loops}
-		c.Cells = append(c.Cells, cell)
+	c.add(result)
+	if _, known := c.Versions[s.Kind]; !known && s.cmd != nil {
+		c.Versions[s.Kind] = c.peers.Version(ctx, p)
 	}
-	cell.Results = append(cell.Results, result)
 	return nil
 }
 
@@ -140,6 +142,57 @@ func (c *comparer) stop() {
 	for _, s := range c.servers {
 		s.Stop()
 	}
+}
+
+// Collect makes a comparison of results that are there already.
+func Collect(results []*Result) *Comparison {
+	c := &Comparison{Machine: ThisMachine()}
+	for i, r := range results {
+		if i == 0 {
+			c.Started = r.Started
+		}
+		c.add(r)
+	}
+	c.summarize()
+	return c
+}
+
+// add puts a result into its cell.
+func (c *Comparison) add(r *Result) {
+	cell := c.Cell(r.Workload.Name(), r.Server)
+	if cell == nil {
+		cell = &Cell{Workload: r.Workload.Name(), Server: r.Server, Kind: r.Kind, Loops: r.Loops}
+		c.Cells = append(c.Cells, cell)
+	}
+	cell.Results = append(cell.Results, r)
+}
+
+// workloads returns the cells that have results, by workload, in the order in which those were measured first.
+func (c *Comparison) workloads() (all [][]*Cell) {
+	at := make(map[string]int)
+	for _, cell := range c.Cells {
+		if len(cell.Results) == 0 {
+			continue
+		}
+		i, known := at[cell.Workload]
+		if !known {
+			i = len(all)
+			at[cell.Workload] = i
+			all = append(all, nil)
+		}
+		all[i] = append(all[i], cell)
+	}
+	return all
+}
+
+// versions returns what is known about the servers, as lines.
+func (c *Comparison) versions() (lines []string) {
+	for _, kind := range slices.Sorted(maps.Keys(c.Versions)) {
+		if v := c.Versions[kind]; v != "" {
+			lines = append(lines, kind+": "+v)
+		}
+	}
+	return lines
 }
 
 // summarize fills in the statistics of all cells.

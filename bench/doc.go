@@ -8,7 +8,7 @@
 //	                       bytes                                           ▼
 //	Target ──────────────────────────► Run ◄─── samples at both ends of the window
 //	                                    │
-//	                                 Result ─► Compare ─► Comparison ─► Goals, tables, JSON
+//	                                 Result ─► Compare ─► Comparison ─► Goals, tables, JSON, report
 //
 // # How it measures
 //

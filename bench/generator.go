@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -98,9 +101,27 @@ func (g *generator) dial(ctx context.Context, c *conn) error {
 	var dialer net.Dialer
 	sock, err := dialer.DialContext(ctx, "tcp", g.target.Address)
 	if err != nil {
-		return err
+		return advise(err)
 	}
 	_, err = c.loop.client.EnrollContext(sock, c) // it closes sock, having made a duplicate
+	return err
+}
+
+// advise adds to an error of a dial what to look at.
+func advise(err error) error {
+	for _, known := range []struct {
+		is     error
+		advice string
+	}{
+		{unix.ECONNREFUSED, "does it listen there?"},
+		{unix.EMFILE, "raise the limit of open files: ulimit -n"},
+		{unix.EADDRNOTAVAIL, "no local port is free: wait a minute, or use fewer connections"},
+		{os.ErrDeadlineExceeded, "is there a server behind that address?"},
+	} {
+		if errors.Is(err, known.is) {
+			return fmt.Errorf("%w; %s", err, known.advice)
+		}
+	}
 	return err
 }
 

@@ -17,6 +17,34 @@ type Goal struct {
 	Met bool `json:"met"`
 }
 
+// Figure is what was measured, as text.
+func (g Goal) Figure() string {
+	if !g.Measured {
+		return "-"
+	}
+	return spread(g.Got, "%.4g")
+}
+
+// Bound is the target, as text.
+func (g Goal) Bound() string {
+	sign := "<="
+	if g.AtLeast {
+		sign = ">="
+	}
+	return fmt.Sprintf("%s %g %s", sign, g.Target, g.Unit)
+}
+
+// Verdict says whether the goal is met.
+func (g Goal) Verdict() string {
+	switch {
+	case !g.Measured:
+		return "not measured"
+	case g.Met:
+		return "met"
+	}
+	return "NOT MET"
+}
+
 // The targets, in the order of the goals.
 const (
 	maxEchoCPU      = 1.15 // times the echo server

@@ -2,10 +2,12 @@ package bench
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,6 +36,12 @@ func ThisMachine() Machine {
 		m.Memory = int64(info.Totalram) * int64(info.Unit)
 	}
 	return m
+}
+
+// String is the machine in a line.
+func (m Machine) String() string {
+	return fmt.Sprintf("%s, %d processors, %s memory, %s, %s",
+		m.Processor, m.Processors, humanize.IBytes(uint64(max(0, m.Memory))), m.Kernel, m.Go)
 }
 
 func cpuModel() string {

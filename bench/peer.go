@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -255,6 +256,40 @@ func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, er
 	}
 	self, err := os.Executable()
 	return []string{self, "peer", "--loops", loops, "--port", port, p.Kind}, err
+}
+
+// Version returns what the program of a peer says about its version, in a line; of the echo server on gnet, that of gnet. It
+// is empty if that is not known.
+func (ps *Peers) Version(ctx context.Context, p Peer) string {
+	switch p.Kind {
+	case GnetEcho:
+		return gnetVersion()
+	case EpollEcho:
+		return ""
+	}
+	args, err := ps.command(ctx, p, "0")
+	if err != nil {
+		return ""
+	}
+	said, err := exec.CommandContext(ctx, args[0], "--version").Output()
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(said), "\n")
+	line, _, _ = strings.Cut(line, " sha=") // how redis was built does not matter
+	return line
+}
+
+// gnetVersion returns the version that this program was built with.
+func gnetVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if strings.HasPrefix(m.Path, "github.com/panjf2000/gnet/") {
+				return m.Path + " " + m.Version
+			}
+		}
+	}
+	return ""
 }
 
 // daemon returns the program of our daemon.

@@ -10,7 +10,7 @@ import (
 const progressEvery = 200 * time.Millisecond
 
 // Progress tells people how runs go on: on a terminal one line that changes, elsewhere a line for each run. A nil
-// Progress tells nobody. It does not count errors, since the first one ends the run.
+// Progress tells nobody. It does not count errors, since the first one ends everything; it says which run failed.
 type Progress struct {
 	out      io.Writer
 	terminal bool
@@ -64,10 +64,16 @@ func (p *Progress) update(operations int64) {
 	p.print(fmt.Sprintf("  %.0f/s", rate))
 }
 
-// end takes the line of the run away.
-func (p *Progress) end() {
-	if p != nil && p.terminal {
+// end takes the line of the run away; that of a failed run stays, and says so.
+func (p *Progress) end(failed bool) {
+	switch {
+	case p == nil:
+	case p.terminal && failed:
+		p.print("  FAILED\n")
+	case p.terminal:
 		fmt.Fprint(p.out, "\r\x1b[K") //nolint:errcheck // nobody is there to be told
+	case failed:
+		fmt.Fprintln(p.out, p.step+"  FAILED") //nolint:errcheck // as above
 	}
 }
 

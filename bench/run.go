@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -36,8 +35,11 @@ func Run(ctx context.Context, target *Target, w Workload, o Options) (*Result, e
 	return result, nil
 }
 
-func run(ctx context.Context, target *Target, w Workload, o Options) (*Result, error) {
-	if err := errors.Join(w.Validate(), target.Can(&w)); err != nil {
+func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result, err error) {
+	if err := w.Validate(); err != nil {
+		return nil, err
+	}
+	if err := target.Can(&w); err != nil {
 		return nil, err
 	}
 	// What the last run left behind is not collected at the cost of this one.
@@ -55,7 +57,7 @@ func run(ctx context.Context, target *Target, w Workload, o Options) (*Result, e
 		result:    &Result{Workload: w, Server: target.Name, Kind: target.Kind, Loops: target.Loops, Started: time.Now()},
 	}
 	r.progress.begin(target.Name, w.Name())
-	defer r.progress.end()
+	defer func() { r.progress.end(err != nil) }()
 	measure := map[Kind]func(context.Context) error{
 		Waiters:  r.waiters,
 		Timeouts: r.timeouts,

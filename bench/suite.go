@@ -13,6 +13,7 @@ var (
 	loadContended = Workload{Kind: Contended, Connections: 500, Keys: 50}
 	loadPipelined = Workload{Kind: Pipelined, Connections: 50, Pairs: 16}
 	loadShortLine = Workload{Kind: Waiters, Connections: 10_000, Line: 100} // as many sockets: only the line is shorter
+	loadMidLine   = Workload{Kind: Waiters, Connections: 10_000, Line: 1000}
 	loadLongLine  = Workload{Kind: Waiters, Connections: 10_000}
 	loadInFlight  = Workload{Kind: Timeouts, Connections: 10_000, Share: 0.5}
 	loadIdle      = Workload{Kind: Idle, Connections: 15_000}
@@ -52,6 +53,7 @@ func Suite(scale float64) []Case {
 		{Workload: window(loadAlone, 50*ms, 300*ms), Peers: append(slices.Clone(peersDaemon), peerEcho1, peerRedis), Rounds: 5},
 		{Workload: window(loadVisits, 100*ms, 400*ms), Peers: peersEcho, Rounds: 5},
 		{Workload: window(loadShortLine, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 4},
+		{Workload: window(loadMidLine, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 2},
 		{Workload: window(loadLongLine, 0, 400*ms), Peers: peersDaemon, Rounds: 4},
 		{Workload: window(loadInFlight, 300*ms, 1500*ms), Peers: peersDaemon, Rounds: 3},
 		{Workload: window(loadIdle, 0, 200*ms), Peers: peersDaemon, Rounds: 2, Fresh: true},

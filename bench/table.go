@@ -3,8 +3,10 @@ package bench
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // column is how a metric looks in a table.
@@ -62,18 +64,13 @@ func WriteResults(out io.Writer, results []*Result) error {
 
 // WriteComparison prints a table for each workload: medians with the spread, and the ratio to the echo server.
 func WriteComparison(out io.Writer, c *Comparison) error {
-	fmt.Fprintf(out, "%s, %d processors, %s, %s; %.0f s\n", //nolint:errcheck // the flush at the end tells
-		c.Machine.Processor, c.Machine.Processors, c.Machine.Kernel, c.Machine.Go, c.Elapsed)
+	fmt.Fprintf(out, "%s\n%s; %s, %.0f s\n%s\n", //nolint:errcheck // the flush at the end tells
+		c.Machine, strings.Join(c.Command, " "), c.Started.Format(time.DateTime), c.Elapsed, strings.Join(c.versions(), "; "))
 	fmt.Fprintln(out, "median (least..most); xN is the ratio to the echo server on gnet with as many loops") //nolint:errcheck // as above
-	for from := 0; from < len(c.Cells); {
-		to := from + 1
-		for to < len(c.Cells) && c.Cells[to].Workload == c.Cells[from].Workload {
-			to++
-		}
-		if err := writeCells(out, c.Cells[from:to]); err != nil {
+	for _, cells := range c.workloads() {
+		if err := writeCells(out, cells); err != nil {
 			return err
 		}
-		from = to
 	}
 	for _, s := range c.Skipped {
 		fmt.Fprintf(out, "\nleft out: %s\n", s) //nolint:errcheck // as above
@@ -86,30 +83,11 @@ func writeCells(out io.Writer, cells []*Cell) error {
 	results := cells[0].Results
 	fmt.Fprintf(out, "\n%s, one operation is a %s, %d rounds of %s\n", //nolint:errcheck // the flush at the end tells
 		cells[0].Workload, results[0].Workload.Kind.Unit(), len(results), results[0].Workload.Window)
-	var used []column
-	for _, c := range columns {
-		for _, cell := range cells {
-			if _, ok := cell.Stats[c.metric]; ok {
-				used = append(used, c)
-				break
-			}
-		}
-	}
+	g := cellGrid(cells)
 	t := newTable(out)
-	t.row("", "server", titles(used)...)
-	for _, cell := range cells {
-		var texts []string
-		for _, c := range used {
-			text := "-"
-			if s, ok := cell.Stats[c.metric]; ok {
-				text = spread(s, c.format)
-			}
-			if s, ok := cell.Ratios[c.metric]; ok {
-				text += fmt.Sprintf(" x%.2f", s.Median)
-			}
-			texts = append(texts, text)
-		}
-		t.row("", cell.Server, texts...)
+	t.row("", g.Head[0], g.Head[1:]...)
+	for _, row := range g.Rows {
+		t.row("", row[0], row[1:]...)
 	}
 	return t.flush()
 }
@@ -123,20 +101,41 @@ func WriteGoals(out io.Writer, goals []Goal) error {
 	t := newTable(out)
 	t.row("", "server", "goal", "measured", "target", "")
 	for _, g := range goals {
-		sign := "<="
-		if g.AtLeast {
-			sign = ">="
-		}
-		got, verdict := "-", "not measured"
-		if g.Measured {
-			got, verdict = spread(g.Got, "%.4g"), "NOT MET"
-			if g.Met {
-				verdict = "met"
-			}
-		}
-		t.row(fmt.Sprint(g.Number), g.Server, g.What, got, fmt.Sprintf("%s %g %s", sign, g.Target, g.Unit), verdict)
+		t.row(fmt.Sprint(g.Number), g.Server, g.What, g.Figure(), g.Bound(), g.Verdict())
 	}
 	return t.flush()
+}
+
+// grid is a table before it is printed.
+type grid struct {
+	Head []string
+	Rows [][]string
+}
+
+// cellGrid makes the table of cells, with the columns that any of them has. The first one is the server.
+func cellGrid(cells []*Cell) grid {
+	var used []column
+	for _, c := range columns {
+		if slices.ContainsFunc(cells, func(cell *Cell) bool { return cell.Stats[c.metric].Rounds > 0 }) {
+			used = append(used, c)
+		}
+	}
+	g := grid{Head: append([]string{"server"}, titles(used)...)}
+	for _, cell := range cells {
+		row := []string{cell.Server}
+		for _, c := range used {
+			text := "-"
+			if s, ok := cell.Stats[c.metric]; ok {
+				text = spread(s, c.format)
+			}
+			if s, ok := cell.Ratios[c.metric]; ok {
+				text += fmt.Sprintf(" x%.2f", s.Median)
+			}
+			row = append(row, text)
+		}
+		g.Rows = append(g.Rows, row)
+	}
+	return g
 }
 
 // spread prints a median, with least and most if there was more than one round.

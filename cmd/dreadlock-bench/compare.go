@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"dreadlock/bench"
@@ -13,7 +14,6 @@ type compareCommand struct {
 	Peers    []string `default:"dreadlock,gnet,dreadlock:1,gnet:1,epoll:1,redis,memcached" placeholder:"SERVER,..." help:"Servers, as for run --on (${default}). Those that cannot do it are left out."`
 	Rounds   int      `default:"5" placeholder:"N" help:"Rounds (${default}); the goals have their own."`
 	Scale    float64  `default:"1" placeholder:"X" help:"Make the windows of the goals that much longer (${default})."`
-	Rate     float64  `placeholder:"N" help:"Commands a second to offer in an open loop."`
 	loadOptions
 	outputOptions
 }
@@ -22,6 +22,9 @@ type compareCommand struct {
 func (c *compareCommand) Run(ctx context.Context, s *streams) error {
 	cases, err := c.cases()
 	if err != nil {
+		return err
+	}
+	if err := c.prepare(); err != nil {
 		return err
 	}
 	peers := &bench.Peers{Daemon: c.Daemon}
@@ -40,27 +43,40 @@ func (c *compareCommand) Run(ctx context.Context, s *streams) error {
 	if err := bench.WriteGoals(s.stdout, comparison.Goals); err != nil {
 		return err
 	}
-	return writeJSON(c.JSON, comparison)
+	return c.write(comparison, comparison)
 }
 
 // cases returns what to measure.
 func (c *compareCommand) cases() ([]bench.Case, error) {
 	if c.Workload == "" {
+		if !(c.Scale > 0) {
+			return nil, fmt.Errorf("%w: the scale must be above 0", bench.ErrWorkload)
+		}
 		return bench.Suite(c.Scale), nil
 	}
-	w, err := c.workload(c.Workload, c.Rate)
+	if c.Rounds < 1 {
+		return nil, fmt.Errorf("%w: rounds must be at least 1", bench.ErrWorkload)
+	}
+	workloads, err := c.workloads(c.Workload)
 	if err != nil {
 		return nil, err
 	}
-	one := bench.Case{Workload: w, Rounds: c.Rounds, Fresh: w.Kind == bench.Idle}
+	var peers []bench.Peer
 	for _, name := range c.Peers {
 		peer, err := bench.ParsePeer(name)
 		if err != nil {
 			return nil, err
 		}
-		if peer.Dialect().Queues || !w.Kind.Queues() {
-			one.Peers = append(one.Peers, peer)
+		if peer.Dialect().Queues || !workloads[0].Kind.Queues() {
+			peers = append(peers, peer)
 		}
 	}
-	return []bench.Case{one}, nil
+	if len(peers) == 0 {
+		return nil, fmt.Errorf("%w: none of the servers can do %s", bench.ErrTarget, c.Workload)
+	}
+	var cases []bench.Case
+	for _, w := range workloads {
+		cases = append(cases, bench.Case{Workload: w, Peers: peers, Rounds: c.Rounds, Fresh: w.Kind == bench.Idle})
+	}
+	return cases, nil
 }

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -83,18 +82,6 @@ func version() string {
 		return "dreadlock-bench (devel)"
 	}
 	return "dreadlock-bench " + info.Main.Version
-}
-
-// writeJSON writes a value to a file, or nothing without a name.
-func writeJSON(name string, value any) error {
-	if name == "" {
-		return nil
-	}
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, append(text, '\n'), 0o644)
 }
 
 // peerCommand is what the built-in echo servers run as.

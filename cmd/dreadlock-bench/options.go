@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,20 +18,24 @@ type loadOptions struct {
 	Keys        int           `short:"k" placeholder:"N" help:"Keys that connections share (contended, mixed)."`
 	Zipf        float64       `placeholder:"S" help:"Exponent of the keys' popularity, above 1; by default all are alike (contended, mixed)."`
 	Pairs       int           `placeholder:"N" help:"Pairs of lock and unlock in one write (pipelined)."`
-	Line        int           `placeholder:"N" help:"How many of the connections wait at a time, by default all (waiters)."`
+	Line        []int         `placeholder:"N,..." help:"How many of the connections wait at a time, by default all; several are run one after another (waiters)."`
+	Rate        []float64     `placeholder:"N,..." help:"Commands a second to offer in an open loop; several are run one after another. By default a closed loop does the most it can."`
 	Share       *float64      `placeholder:"PART" help:"Side load as a part of the most that the server can do, 0 to 1 (timeouts)."`
 	Warmup      time.Duration `default:"200ms" placeholder:"TIME" help:"Time before the measurement (${default})."`
 	Window      time.Duration `short:"w" default:"1s" placeholder:"TIME" help:"Length of the measurement (${default})."`
 }
 
-// workload returns the workload of a kind, at a rate in commands a second or 0.
-func (o *loadOptions) workload(kind string, rate float64) (bench.Workload, error) {
+// workloads returns the workloads of a kind, one for each line and rate.
+func (o *loadOptions) workloads(kind string) (all []bench.Workload, err error) {
 	w := bench.Default(bench.Kind(kind))
-	w.Warmup, w.Window, w.Zipf, w.Rate = o.Warmup, o.Window, o.Zipf, rate
+	w.Warmup, w.Window, w.Zipf = o.Warmup, o.Window, o.Zipf
+	if w.Kind == bench.Waiters {
+		w.Connections = max(w.Connections, slices.Max(orZero(o.Line)))
+	}
 	for _, set := range []struct {
 		value int
 		field *int
-	}{{o.Connections, &w.Connections}, {o.Keys, &w.Keys}, {o.Pairs, &w.Pairs}, {o.Line, &w.Line}} {
+	}{{o.Connections, &w.Connections}, {o.Keys, &w.Keys}, {o.Pairs, &w.Pairs}} {
 		if set.value != 0 {
 			*set.field = set.value
 		}
@@ -36,7 +43,23 @@ func (o *loadOptions) workload(kind string, rate float64) (bench.Workload, error
 	if o.Share != nil {
 		w.Share = *o.Share
 	}
-	return w, w.Validate()
+	for _, w.Line = range orZero(o.Line) {
+		for _, w.Rate = range orZero(o.Rate) {
+			if err := w.Validate(); err != nil {
+				return nil, err
+			}
+			all = append(all, w)
+		}
+	}
+	return all, nil
+}
+
+// orZero is a list of values, or of the value that means the default.
+func orZero[T int | float64](values []T) []T {
+	if len(values) == 0 {
+		return []T{0}
+	}
+	return values
 }
 
 // outputOptions say how to measure and where the results go.
@@ -44,6 +67,7 @@ type outputOptions struct {
 	Generators int    `placeholder:"N" help:"Event loops of the load generator; by default one for every two processors."`
 	Daemon     string `type:"existingfile" placeholder:"FILE" help:"Program of the daemon; by default the one beside this program, else it is built."`
 	JSON       string `name:"json" type:"path" placeholder:"FILE" help:"Write all results to this file."`
+	Report     string `type:"path" placeholder:"DIR" help:"Write a page with charts and tables into this directory (index.html), and a chart for use elsewhere (summary.svg)."`
 	Quiet      bool   `short:"q" help:"Say nothing while it runs."`
 }
 
@@ -54,6 +78,40 @@ func (o *outputOptions) options(s *streams, runs int) bench.Options {
 		options.Progress = bench.NewProgress(s.stderr, isatty.IsTerminal(s.stderr.Fd()), runs)
 	}
 	return options
+}
+
+// prepare finds out that results cannot be written before they are measured.
+func (o *outputOptions) prepare() error {
+	if o.Report != "" {
+		if err := os.MkdirAll(o.Report, 0o755); err != nil {
+			return err
+		}
+	}
+	if o.JSON == "" {
+		return nil
+	}
+	file, err := os.OpenFile(o.JSON, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// write writes results and the report of them to where they should go.
+func (o *outputOptions) write(results any, c *bench.Comparison) error {
+	if o.JSON != "" {
+		text, err := json.MarshalIndent(results, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.JSON, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if o.Report == "" {
+		return nil
+	}
+	return bench.WriteReport(o.Report, c)
 }
 
 func kinds() string {

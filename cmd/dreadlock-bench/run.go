@@ -10,9 +10,8 @@ import (
 
 // runCommand measures one workload on one server.
 type runCommand struct {
-	Workload string    `arg:"" enum:"${kinds}" help:"What to do: ${enum}."`
-	On       string    `default:"dreadlock" placeholder:"SERVER" help:"Server: a peer to start (dreadlock, gnet, epoll, redis, memcached; with loops: gnet:2), or the URL of one that runs (dreadlock://HOST:PORT?pid=N, redis://, memcached://, echo://)."`
-	Rate     []float64 `placeholder:"N,..." help:"Commands a second to offer in an open loop; several are run one after another. By default a closed loop does the most it can."`
+	Workload string `arg:"" enum:"${kinds}" help:"What to do: ${enum}."`
+	On       string `default:"dreadlock" placeholder:"SERVER" help:"Server: a peer to start (dreadlock, gnet, epoll, redis, memcached; with loops: gnet:2), or the URL of one that runs (dreadlock://HOST:PORT?pid=N, redis://, memcached://, echo://)."`
 	loadOptions
 	outputOptions
 }
@@ -22,19 +21,22 @@ type runReport struct {
 	Machine bench.Machine   `json:"machine"`
 	Command []string        `json:"command"`
 	Started time.Time       `json:"started"`
-	Results []*bench.Result `json:"results"` // one of each rate
+	Results []*bench.Result `json:"results"` // one of each line and rate
 }
 
 // Run measures.
 func (r *runCommand) Run(ctx context.Context, s *streams) error {
-	rates := r.Rate
-	if len(rates) == 0 {
-		rates = []float64{0}
+	workloads, err := r.workloads(r.Workload)
+	if err != nil {
+		return err
 	}
 	peers := &bench.Peers{Daemon: r.Daemon}
 	defer peers.Close()
 	peer, err := bench.ParsePeer(r.On)
 	if err != nil {
+		return err
+	}
+	if err := r.prepare(); err != nil {
 		return err
 	}
 	server, err := peers.Start(ctx, peer)
@@ -43,12 +45,8 @@ func (r *runCommand) Run(ctx context.Context, s *streams) error {
 	}
 	defer server.Stop()
 	report := runReport{Machine: bench.ThisMachine(), Command: os.Args, Started: time.Now()}
-	options := r.options(s, len(rates))
-	for _, rate := range rates {
-		w, err := r.workload(r.Workload, rate)
-		if err != nil {
-			return err
-		}
+	options := r.options(s, len(workloads))
+	for _, w := range workloads {
 		result, err := bench.Run(ctx, &server.Target, w, options)
 		if err != nil {
 			return err
@@ -58,5 +56,10 @@ func (r *runCommand) Run(ctx context.Context, s *streams) error {
 	if err := bench.WriteResults(s.stdout, report.Results); err != nil {
 		return err
 	}
-	return writeJSON(r.JSON, report)
+	comparison := bench.Collect(report.Results)
+	comparison.Command, comparison.Elapsed = report.Command, time.Since(report.Started).Seconds()
+	if version := peers.Version(ctx, peer); version != "" && peer.Target == nil {
+		comparison.Versions = map[string]string{peer.Kind: version}
+	}
+	return r.write(report, comparison)
 }

@@ -1,0 +1,429 @@
+package bench
+
+import (
+	"bytes"
+	"cmp"
+	"image/color"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// Lengths of charts are in points, of which the page and a README show 3 as 4 pixels if there is room.
+const (
+	chartWidth  = 320 * vg.Length(1)
+	chartHeight = 200 * vg.Length(1)
+	textSize    = 9.5 * vg.Length(1)
+	barWidth    = 13 * vg.Length(1)
+	barPitch    = 20 * vg.Length(1) // from bar to bar
+	legendPitch = 14 * vg.Length(1) // from line to line
+
+	legendColumns = 3
+)
+
+// The colours that are not those of a server. The page finds them by their value and puts those of its theme in their place.
+var (
+	ink   = color.RGBA{0x22, 0x22, 0x22, 0xff} // #222222
+	faint = color.RGBA{0xdd, 0xdd, 0xdd, 0xff} // #dddddd
+)
+
+// look is how a server is drawn, in all charts alike.
+type look struct {
+	color  color.RGBA
+	dashes []vg.Length
+	width  vg.Length
+	glyph  draw.GlyphDrawer
+}
+
+// colors are those of Okabe and Ito, which people tell apart however they see colours, on white and on black. The warm ones
+// are the daemon's. One loop has the paler one of a pair.
+var colors = []struct {
+	kind  string
+	one   bool
+	color color.RGBA
+}{
+	{Daemon, false, color.RGBA{0xd5, 0x5e, 0x00, 0xff}},
+	{Daemon, true, color.RGBA{0xe6, 0x9f, 0x00, 0xff}},
+	{GnetEcho, false, color.RGBA{0x00, 0x72, 0xb2, 0xff}},
+	{GnetEcho, true, color.RGBA{0x56, 0xb4, 0xe9, 0xff}},
+	{EpollEcho, true, color.RGBA{0x00, 0x9e, 0x73, 0xff}},
+	{RedisPeer, true, color.RGBA{0xcc, 0x79, 0xa7, 0xff}},
+	{MemcachedPeer, false, color.RGBA{0x8c, 0x8c, 0x8c, 0xff}},
+}
+
+// glyphs mark points, in the order of the servers.
+var glyphs = []draw.GlyphDrawer{
+	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{},
+}
+
+// newLooks gives each server of a comparison its look. When there are no more colours, they begin again with other dashes.
+func newLooks(cells []*Cell) map[string]look {
+	looks := make(map[string]look)
+	taken := make(map[int]bool)
+	for _, c := range cells {
+		if _, ok := looks[c.Server]; ok {
+			continue
+		}
+		n := len(looks)
+		l := look{width: 1.4, glyph: glyphs[n%len(glyphs)]}
+		switch {
+		case n >= len(colors):
+			l.color, l.dashes = colors[n%len(colors)].color, []vg.Length{1, 2}
+		default:
+			i := freeColor(c, taken)
+			taken[i] = true
+			l.color = colors[i].color
+			if c.Loops == 1 {
+				l.dashes = []vg.Length{4, 2}
+			}
+		}
+		if c.Kind == Daemon {
+			l.width = 2.4
+		}
+		looks[c.Server] = l
+	}
+	return looks
+}
+
+// freeColor returns which colour a server gets: the one that is meant for it if that is free, else the last one that is. One
+// of them has to be.
+func freeColor(c *Cell, taken map[int]bool) int {
+	best, last := -1, -1
+	for i, meant := range colors {
+		switch {
+		case taken[i]:
+		case meant.kind != c.Kind:
+			last = i
+		case best < 0 || meant.one == (c.Loops == 1):
+			best = i
+		}
+	}
+	if best < 0 {
+		return last
+	}
+	return best
+}
+
+// bar is one bar of a chart.
+type bar struct {
+	name  string
+	look  look
+	value Stat
+}
+
+// barPlot draws bars from the top to the bottom, with their spread.
+func barPlot(label string, format func(float64) string, bars []bar) (*plot.Plot, error) {
+	p := newPlot()
+	p.X.Label.Text = label
+	p.X.Min = 0
+	p.X.Tick.Marker = evenTicks(shortNumber)
+	grid := newGrid()
+	grid.Horizontal.Width = 0
+	p.Add(grid)
+	names := make([]string, len(bars))
+	for i, b := range bars {
+		at := len(bars) - 1 - i
+		names[at] = b.name
+		drawn, err := plotter.NewBarChart(plotter.Values{b.value.Median}, barWidth)
+		if err != nil {
+			return nil, err
+		}
+		drawn.Horizontal = true
+		drawn.XMin = float64(at)
+		drawn.Color = b.look.color
+		drawn.Width = barWidth
+		drawn.LineStyle.Width = 0
+		spread, err := plotter.NewXErrorBars(spreads{{X: b.value.Median, Y: float64(at), Stat: b.value}})
+		if err != nil {
+			return nil, err
+		}
+		spread.Color = ink
+		spread.Width = 0.8
+		text, err := plotter.NewLabels(plotter.XYLabels{
+			XYs:    plotter.XYs{{X: b.value.Max, Y: float64(at)}},
+			Labels: []string{format(b.value.Median)},
+		})
+		if err != nil {
+			return nil, err
+		}
+		text.TextStyle[0] = p.X.Tick.Label
+		text.TextStyle[0].XAlign, text.TextStyle[0].YAlign = draw.XLeft, draw.YCenter
+		text.Offset.X = 4
+		p.Add(drawn, spread, text)
+	}
+	p.NominalY(names...)
+	p.Y.Tick.Length = 0
+	p.Y.Min, p.Y.Max = -0.6, float64(len(bars))-0.4
+	p.X.Padding = 0
+	if p.X.Max <= 0 {
+		p.X.Max = 1
+	}
+	return p, nil
+}
+
+// barHeight is how high a chart with so many bars should be.
+func barHeight(n int) vg.Length { return vg.Length(n)*barPitch + 42 }
+
+// besideBars is how high a chart of so many lines should be to stand beside two charts with as many bars.
+func besideBars(n int) vg.Length {
+	const captions = 60
+	return max(chartHeight, 2*barHeight(n)+captions-legendHeight(n))
+}
+
+func legendHeight(n int) vg.Length {
+	return vg.Length((n+legendColumns-1)/legendColumns) * legendPitch
+}
+
+// series is one line of a chart.
+type series struct {
+	name   string
+	look   look
+	points spreads
+	marked bool // each point was measured, and has a glyph and a spread; else only the curve counts
+}
+
+// point is a point whose spread is that of a figure: that of X in a chart with lying bars, that of Y in others.
+type point struct {
+	X, Y float64
+	Stat Stat
+}
+
+// spreads are points as plotters read them.
+type spreads []point
+
+// Len returns the number of points.
+func (s spreads) Len() int { return len(s) }
+
+// XY returns a point.
+func (s spreads) XY(i int) (x, y float64) { return s[i].X, s[i].Y }
+
+// XError returns how far the spread reaches to both sides.
+func (s spreads) XError(i int) (low, high float64) {
+	return s[i].Stat.Min - s[i].X, s[i].Stat.Max - s[i].X
+}
+
+// YError returns how far the spread reaches down and up.
+func (s spreads) YError(i int) (low, high float64) {
+	return s[i].Stat.Min - s[i].Y, s[i].Stat.Max - s[i].Y
+}
+
+// linePlot draws lines. The scales of the axes are the caller's.
+func linePlot(xLabel, yLabel string, lines []series) (*plot.Plot, error) {
+	p := newPlot()
+	p.X.Label.Text, p.Y.Label.Text = xLabel, yLabel
+	p.Add(newGrid())
+	for _, s := range lines {
+		line, err := plotter.NewLine(s.points)
+		if err != nil {
+			return nil, err
+		}
+		line.LineStyle = s.look.line()
+		p.Add(line)
+		if !s.marked {
+			continue
+		}
+		spread, err := plotter.NewYErrorBars(s.points)
+		if err != nil {
+			return nil, err
+		}
+		spread.Color = s.look.color
+		glyphs, err := plotter.NewScatter(s.points)
+		if err != nil {
+			return nil, err
+		}
+		glyphs.GlyphStyle = draw.GlyphStyle{Color: s.look.color, Radius: 3, Shape: s.look.glyph}
+		p.Add(spread, glyphs)
+	}
+	return p, nil
+}
+
+func (l *look) line() draw.LineStyle {
+	return draw.LineStyle{Color: l.color, Width: l.width, Dashes: l.dashes}
+}
+
+// Thumbnail draws a sample of the line for the legend.
+func (s *series) Thumbnail(c *draw.Canvas) {
+	middle := c.Center().Y
+	c.StrokeLine2(s.look.line(), c.Min.X, middle, c.Max.X, middle)
+	if s.marked {
+		c.DrawGlyph(draw.GlyphStyle{Color: s.look.color, Radius: 3, Shape: s.look.glyph}, c.Center())
+	}
+}
+
+// percentiles puts a distribution on an axis that has as much room for the slowest of a thousand as for the slowest of ten:
+// x is one in how many is slower, y is in units of the given length.
+func percentiles(l *Latency, unit time.Duration) (points spreads) {
+	for _, q := range l.Distribution {
+		if q.Value <= 0 || q.Percent < 0 || math.IsNaN(q.Percent) {
+			continue
+		}
+		// At 100 % it is one of all that there are.
+		x := min(1/(1-min(q.Percent, 100)/100), float64(max(l.Count, 1)))
+		y := float64(q.Value) / float64(unit)
+		if n := len(points); n > 0 && points[n-1].X >= x {
+			points[n-1].Y = max(points[n-1].Y, y)
+			continue
+		}
+		points = append(points, point{X: x, Y: y})
+	}
+	return points
+}
+
+// percentileAxis prepares an axis for percentiles.
+func percentileAxis(axis *plot.Axis) {
+	axis.Scale = plot.LogScale{}
+	axis.Min, axis.Max = 1, max(axis.Max, 1000)
+	ticks := plot.ConstantTicks{{Value: 2, Label: "50"}}
+	for nines, x := 0, 10.0; x <= axis.Max*1.0001; nines, x = nines+1, x*10 {
+		percent := 100 - 100/x
+		ticks = append(ticks, plot.Tick{Value: x, Label: strconv.FormatFloat(percent, 'f', max(0, nines-1), 64)})
+	}
+	axis.Tick.Marker = ticks
+}
+
+// logAxis gives an axis a logarithmic scale from one round number to another.
+func logAxis(axis *plot.Axis, format func(float64) string) {
+	if !(axis.Min > 0) || !(axis.Max >= axis.Min) || math.IsInf(axis.Max, 0) {
+		axis.Min, axis.Max = 1, 10
+	}
+	axis.Scale = plot.LogScale{}
+	least, most := axis.Min, axis.Max
+	var ticks plot.ConstantTicks
+	from := math.Pow10(int(math.Floor(math.Log10(least))))
+	few := most/least < 200 // else decades are enough
+	for decade := from; ; decade *= 10 {
+		for _, digit := range []float64{1, 2, 5} {
+			v := decade * digit
+			if v <= least*1.0001 {
+				axis.Min = v
+			}
+			label := ""
+			if few || digit == 1 {
+				label = format(v)
+			}
+			ticks = append(ticks, plot.Tick{Value: v, Label: label})
+			if v >= most && v > axis.Min {
+				axis.Max = v
+				axis.Tick.Marker = ticks
+				return
+			}
+		}
+	}
+}
+
+// newPlot returns an empty plot in the style of the page, without a background.
+func newPlot() *plot.Plot {
+	p := plot.New()
+	p.BackgroundColor = nil
+	face := plot.DefaultFont
+	face.Variant = "Sans"
+	face.Size = textSize
+	p.Title.TextStyle.Font = face
+	p.Title.TextStyle.Color = ink
+	p.Title.Padding = 6
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Color = ink
+		axis.Label.TextStyle.Font, axis.Label.TextStyle.Color = face, ink
+		axis.Label.Padding = 3
+		axis.Tick.Label.Font, axis.Tick.Label.Color = face, ink
+		axis.Tick.Color = ink
+	}
+	p.Legend.TextStyle.Font, p.Legend.TextStyle.Color = face, ink
+	return p
+}
+
+func newGrid() *plotter.Grid {
+	g := plotter.NewGrid()
+	g.Horizontal.Color, g.Vertical.Color = faint, faint
+	return g
+}
+
+// evenTicks puts a few ticks on a linear axis, at round numbers.
+func evenTicks(format func(float64) string) plot.Ticker {
+	return plot.TickerFunc(func(least, most float64) (ticks []plot.Tick) {
+		const atLeast = 4
+		decade := math.Pow10(int(math.Floor(math.Log10((most - least) / atLeast))))
+		step := decade
+		for _, digit := range []float64{2, 5} {
+			if (most-least)/(digit*decade) >= atLeast {
+				step = digit * decade
+			}
+		}
+		for n := math.Ceil(least / step); n*step <= most; n++ {
+			ticks = append(ticks, plot.Tick{Value: n * step, Label: format(n * step)})
+		}
+		return ticks
+	})
+}
+
+// shortNumber is a number as people say it: 120k.
+func shortNumber(v float64) string {
+	if math.Abs(v) < 1000 {
+		return strconv.FormatFloat(v, 'g', 4, 64)
+	}
+	short, prefix := humanize.ComputeSI(v)
+	return strconv.FormatFloat(math.Round(10*short)/10, 'f', -1, 64) + prefix
+}
+
+// shortMicros is a time in microseconds: 5ms.
+func shortMicros(v float64) string {
+	return time.Duration(math.Round(v * 1000)).String()
+}
+
+// svg draws plots side by side, with a legend of the lines below, as SVG.
+func svg(width, height vg.Length, background color.Color, lines []series, plots ...*plot.Plot) (string, error) {
+	const columns = legendColumns
+	rows := (len(lines) + columns - 1) / columns
+	below := legendHeight(len(lines))
+	canvas := vgsvg.NewWith(vgsvg.UseWH(width, height+below))
+	all := draw.New(canvas)
+	if background != nil {
+		all.SetColor(background)
+		all.Fill(all.Path())
+	}
+	const margin = 4
+	all = draw.Crop(all, margin, -margin, margin, -margin)
+	const gap = 14
+	each := (all.Size().X+gap)/vg.Length(len(plots)) - gap
+	for i, p := range plots {
+		left := (each + gap) * vg.Length(i)
+		p.Draw(draw.Crop(all, left, left+each-all.Size().X, below, 0))
+	}
+	for column := range columns {
+		legend := newPlot().Legend
+		legend.Top, legend.Left = true, true
+		legend.Padding = 4
+		for i := column * rows; i < min((column+1)*rows, len(lines)); i++ {
+			legend.Add(lines[i].name, &lines[i])
+		}
+		left := all.Size().X / columns * vg.Length(column)
+		legend.Draw(draw.Crop(all, left, 0, 0, below-all.Size().Y-4))
+	}
+	var out bytes.Buffer
+	if _, err := canvas.WriteTo(&out); err != nil {
+		return "", err
+	}
+	// Where the font is missing, there is one as wide.
+	const family = "font-family:Liberation Sans"
+	return strings.ReplaceAll(out.String(), family+";", family+",Arial,Helvetica,sans-serif;"), nil
+}
+
+// lengthTicks are ticks where something was measured.
+func lengthTicks(lines []series) (ticks plot.ConstantTicks) {
+	for _, s := range lines {
+		for _, p := range s.points {
+			ticks = append(ticks, plot.Tick{Value: p.X, Label: humanize.Comma(int64(p.X))})
+		}
+	}
+	slices.SortFunc(ticks, func(a, b plot.Tick) int { return cmp.Compare(a.Value, b.Value) })
+	return slices.CompactFunc(ticks, func(a, b plot.Tick) bool { return a.Value == b.Value })
+}

@@ -1,0 +1,537 @@
+package bench
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed" // the page
+	"fmt"
+	"html/template"
+	"image/color"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"gonum.org/v1/plot"
+)
+
+// The files of a report.
+const (
+	pageFile    = "index.html"
+	summaryFile = "summary.svg"
+)
+
+//go:embed report.html
+var pageText string
+
+var pageTemplate = template.Must(template.New(pageFile).Parse(pageText))
+
+// WriteReport writes a page into a directory that exists: everything that was measured, as charts and as tables. It needs no
+// other file and no network. Beside it is one chart for use elsewhere, if there is what it shows.
+func WriteReport(dir string, c *Comparison) error {
+	r := &reporter{Comparison: c, looks: newLooks(c.Cells)}
+	summary, err := r.summary()
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	page, err := r.page()
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	var text bytes.Buffer
+	if err := pageTemplate.Execute(&text, page); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if summary != "" {
+		if err := os.WriteFile(filepath.Join(dir, summaryFile), []byte(summary), 0o644); err != nil {
+			return fmt.Errorf("report: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, pageFile), text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
+
+// page is what the template shows.
+type page struct {
+	*Comparison
+	CommandLine string
+	Date        string
+	Servers     []string // with their versions
+	Goals       []goalGroup
+	Sections    []*section
+}
+
+// goalGroup is the goals of one server.
+type goalGroup struct {
+	Server    string
+	Met, Of   int
+	Goals     []Goal
+	NotTested int
+}
+
+// section is a part of the page.
+type section struct {
+	Title, Text string
+	Charts      []chart
+	Tables      []titledGrid
+}
+
+type titledGrid struct {
+	Title string
+	grid
+}
+
+// chart is a picture with what it shows in words.
+type chart struct {
+	Title, Text string
+	SVG         template.HTML // what the chart library made, with all names escaped
+	Tall        bool          // it goes beside two others
+}
+
+// reporter makes a report.
+type reporter struct {
+	*Comparison
+	looks map[string]look
+}
+
+func (r *reporter) page() (*page, error) {
+	p := &page{
+		Comparison:  r.Comparison,
+		CommandLine: strings.Join(r.Command, " "),
+		Date:        r.Started.Format("2 January 2006, 15:04 MST"),
+		Servers:     r.versions(),
+		Goals:       groupGoals(r.Goals),
+	}
+	others, lines, paced := r.sorted()
+	for _, cells := range others {
+		s, err := r.section(cells)
+		if err != nil {
+			return nil, err
+		}
+		p.Sections = append(p.Sections, s)
+	}
+	staircases, err := r.staircases(paced)
+	if err != nil {
+		return nil, err
+	}
+	lengths, err := r.lineLengths(lines)
+	if err != nil {
+		return nil, err
+	}
+	p.Sections = slices.Concat(p.Sections, lengths, staircases)
+	return p, nil
+}
+
+// sorted returns the workloads in the order of the page: those that have a section each, and those that are the points of
+// curves, lines of waiters and open loops.
+func (r *reporter) sorted() (others, lines, paced [][]*Cell) {
+	for _, cells := range r.workloads() {
+		switch w := cells[0].Results[0].Workload; {
+		case w.Rate > 0:
+			paced = append(paced, cells)
+		case w.Kind == Waiters:
+			lines = append(lines, cells)
+		default:
+			others = append(others, cells)
+		}
+	}
+	by := func(all [][]*Cell, compare func(v, w Workload) int) {
+		slices.SortStableFunc(all, func(a, b []*Cell) int {
+			return compare(a[0].Results[0].Workload, b[0].Results[0].Workload)
+		})
+	}
+	by(others, func(v, w Workload) int {
+		return cmp.Or(cmp.Compare(slices.Index(Kinds, v.Kind), slices.Index(Kinds, w.Kind)), cmp.Compare(v.Connections, w.Connections))
+	})
+	// A curve goes from the least load to the most.
+	by(lines, func(v, w Workload) int { return cmp.Compare(v.line(), w.line()) })
+	by(paced, func(v, w Workload) int { return cmp.Compare(v.Rate, w.Rate) })
+	return others, lines, paced
+}
+
+func groupGoals(goals []Goal) (groups []goalGroup) {
+	for _, g := range goals {
+		if n := len(groups); n == 0 || groups[n-1].Server != g.Server {
+			groups = append(groups, goalGroup{Server: g.Server})
+		}
+		group := &groups[len(groups)-1]
+		group.Goals = append(group.Goals, g)
+		switch {
+		case !g.Measured:
+			group.NotTested++
+		case g.Met:
+			group.Met++
+			group.Of++
+		default:
+			group.Of++
+		}
+	}
+	return groups
+}
+
+// section shows one workload.
+func (r *reporter) section(cells []*Cell) (*section, error) {
+	w := &cells[0].Results[0].Workload
+	s := &section{Title: w.Name(), Text: w.describe(), Tables: []titledGrid{{grid: cellGrid(cells)}}}
+	charts := []func([]*Cell) (chart, error){r.throughput, r.serverTime, r.latency}
+	switch w.Kind {
+	case Timeouts:
+		charts = []func([]*Cell) (chart, error){r.lateness, r.latency}
+	case Idle:
+		charts = []func([]*Cell) (chart, error){r.idleMemory}
+	}
+	err := s.draw(cells, charts...)
+	if n := len(s.Charts); n == 3 {
+		s.Charts[n-1].Tall = true
+	}
+	return s, err
+}
+
+// draw adds the charts for which there are figures.
+func (s *section) draw(cells []*Cell, charts ...func([]*Cell) (chart, error)) error {
+	for _, draw := range charts {
+		c, err := draw(cells)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Title, err)
+		}
+		if c.SVG != "" {
+			s.Charts = append(s.Charts, c)
+		}
+	}
+	return nil
+}
+
+func (r *reporter) throughput(cells []*Cell) (chart, error) {
+	unit := cells[0].Results[0].Workload.Kind.Unit() + "s a second"
+	return r.bars(cells, Throughput, chart{Title: "Throughput", Text: unit + "; more is better"}, unit, shortNumber)
+}
+
+func (r *reporter) serverTime(cells []*Cell) (chart, error) {
+	unit := cells[0].Results[0].Workload.Kind.Unit()
+	return r.bars(cells, ServerCPU, chart{
+		Title: "Server's processor time of a " + unit,
+		Text:  "microseconds, user and kernel mode; less is better",
+	}, "µs", twoDigits)
+}
+
+func (r *reporter) idleMemory(cells []*Cell) (chart, error) {
+	return r.bars(cells, IdleMemory, chart{
+		Title: "Memory of a connection that holds a key",
+		Text:  "bytes of resident memory; less is better",
+	}, "bytes", func(v float64) string { return fmt.Sprintf("%.0f", v) })
+}
+
+// bars draws a bar for each cell that has the figure.
+func (r *reporter) bars(cells []*Cell, m Metric, c chart, label string, format func(float64) string) (chart, error) {
+	bars := r.barsOf(cells, m)
+	if len(bars) == 0 {
+		return chart{}, nil
+	}
+	p, err := barPlot(label, format, bars)
+	if err != nil {
+		return c, err
+	}
+	text, err := svg(chartWidth, barHeight(len(bars)), nil, nil, p)
+	c.SVG = inline(text)
+	return c, err
+}
+
+func (r *reporter) barsOf(cells []*Cell, m Metric) (bars []bar) {
+	for _, cell := range cells {
+		if s, ok := cell.Stats[m]; ok && s.finite() {
+			bars = append(bars, bar{cell.Server, r.looks[cell.Server], s})
+		}
+	}
+	return bars
+}
+
+// latency draws the distributions of the latency.
+func (r *reporter) latency(cells []*Cell) (chart, error) {
+	title := "Latency"
+	if cells[0].Results[0].Workload.Kind == Timeouts {
+		title = "Latency of the side load"
+	}
+	lines := r.distributions(cells, time.Microsecond, func(result *Result) *Latency { return result.Latency })
+	return curves(lines, chart{
+		Title: title,
+		Text:  "of so many percent of the requests it was at most this; both scales are logarithmic",
+	}, "percent of requests", "", func(p *plot.Plot) { logAxis(&p.Y, shortMicros) })
+}
+
+// lateness draws by how much waits ended late.
+func (r *reporter) lateness(cells []*Cell) (chart, error) {
+	lines := r.distributions(cells, time.Millisecond, func(result *Result) *Latency {
+		if result.Timeouts == nil {
+			return nil
+		}
+		return result.Timeouts.Late
+	})
+	return curves(lines, chart{
+		Title: "Lateness of timeouts",
+		Text:  "of so many percent of the waits the timeout came at most this much after its time",
+	}, "percent of waits", "ms", func(p *plot.Plot) {
+		p.Y.Min = 0
+		p.Y.Tick.Marker = evenTicks(shortNumber)
+	})
+}
+
+// distributions returns a curve of each cell: that of the round in the middle, going by the 99th percentile.
+func (r *reporter) distributions(cells []*Cell, unit time.Duration, of func(*Result) *Latency) (lines []series) {
+	for _, cell := range cells {
+		var all []*Latency
+		for _, result := range cell.Results {
+			if l := of(result); l != nil && len(l.Distribution) > 0 {
+				all = append(all, l)
+			}
+		}
+		if len(all) == 0 {
+			continue
+		}
+		slices.SortStableFunc(all, func(a, b *Latency) int { return int(a.P99 - b.P99) })
+		if points := percentiles(all[(len(all)-1)/2], unit); len(points) > 0 {
+			lines = append(lines, series{name: cell.Server, look: r.looks[cell.Server], points: points})
+		}
+	}
+	return lines
+}
+
+// curves draws distributions.
+func curves(lines []series, c chart, xLabel, yLabel string, scale func(*plot.Plot)) (chart, error) {
+	if len(lines) == 0 {
+		return chart{}, nil
+	}
+	p, err := linePlot(xLabel, yLabel, lines)
+	if err != nil {
+		return c, err
+	}
+	percentileAxis(&p.X)
+	scale(p)
+	text, err := svg(chartWidth, besideBars(len(lines)), nil, lines, p)
+	c.SVG = inline(text)
+	return c, err
+}
+
+// staircases shows open loops: one section for workloads that differ in their rate alone.
+func (r *reporter) staircases(paced [][]*Cell) (all []*section, err error) {
+	for _, steps := range group(paced, func(w *Workload) string {
+		w.Rate = 0
+		return w.Name()
+	}) {
+		w := steps[0][0].Results[0].Workload
+		w.Rate = 0
+		s := &section{
+			Title: w.Name() + ", open loop",
+			Text: w.describe() + " The requests are sent by a schedule, whatever the server does, and latency counts from the time " +
+				"of the schedule.",
+		}
+		var cells []*Cell
+		for _, step := range steps {
+			cells = append(cells, step...)
+			s.Tables = append(s.Tables, titledGrid{step[0].Workload, cellGrid(step)})
+		}
+		draws := []func([]*Cell) (chart, error){
+			func(cells []*Cell) (chart, error) { return r.staircase(cells, LatencyP50, "Half of the requests") },
+			func(cells []*Cell) (chart, error) { return r.staircase(cells, LatencyP99, "99 % of the requests") },
+		}
+		if len(steps) == 1 {
+			draws = append(draws, r.latency)
+		}
+		if err := s.draw(cells, draws...); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// staircase draws latency over throughput.
+func (r *reporter) staircase(cells []*Cell, m Metric, title string) (chart, error) {
+	lines := r.lines(cells, m, func(cell *Cell) float64 { return cell.Stats[Throughput].Median })
+	if len(lines) == 0 {
+		return chart{}, nil
+	}
+	c := chart{Title: title, Text: "latency at most this, at so many commands a second that were done"}
+	p, err := linePlot("commands a second", "", lines)
+	if err != nil {
+		return c, err
+	}
+	p.X.Min = 0
+	p.X.Tick.Marker = evenTicks(shortNumber)
+	logAxis(&p.Y, shortMicros)
+	text, err := svg(chartWidth, chartHeight, nil, lines, p)
+	c.SVG = inline(text)
+	return c, err
+}
+
+// lineLengths shows what a line costs: one section for workloads that differ in the length of the line alone.
+func (r *reporter) lineLengths(waiters [][]*Cell) (all []*section, err error) {
+	for _, lengths := range group(waiters, func(w *Workload) string {
+		w.Line = 0
+		return w.Name()
+	}) {
+		w := lengths[0][0].Results[0].Workload
+		w.Line = 0
+		s := &section{Title: w.Name(), Text: w.describe()}
+		var cells []*Cell
+		for _, length := range lengths {
+			cells = append(cells, length...)
+			s.Tables = append(s.Tables, titledGrid{length[0].Workload, cellGrid(length)})
+		}
+		if err := s.draw(cells,
+			func(cells []*Cell) (chart, error) {
+				return r.lineLength(cells, EnqueueCPU, "Server's processor time of an enqueue", "µs")
+			},
+			func(cells []*Cell) (chart, error) {
+				return r.lineLength(cells, HandOverCPU, "Server's processor time of a hand-over", "µs")
+			},
+			func(cells []*Cell) (chart, error) {
+				return r.lineLength(cells, Throughput, "Hand-overs a second", "")
+			},
+		); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// lineLength draws a figure over the length of the line.
+func (r *reporter) lineLength(cells []*Cell, m Metric, title, unit string) (chart, error) {
+	lines := r.lines(cells, m, func(cell *Cell) float64 { return float64(cell.Results[0].Workload.line()) })
+	if len(lines) == 0 {
+		return chart{}, nil
+	}
+	c := chart{Title: title, Text: "over the length of the line, from zero; flat is what it should be"}
+	p, err := linePlot("waiters in the line", unit, lines)
+	if err != nil {
+		return c, err
+	}
+	p.X.Min, p.X.Max = p.X.Min/1.5, p.X.Max*1.5
+	p.X.Scale = plot.LogScale{}
+	p.X.Tick.Marker = lengthTicks(lines)
+	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.15
+	p.Y.Tick.Marker = evenTicks(shortNumber)
+	text, err := svg(chartWidth, chartHeight, nil, lines, p)
+	c.SVG = inline(text)
+	return c, err
+}
+
+// lines returns a line of each server: a figure over something that is above 0.
+func (r *reporter) lines(cells []*Cell, m Metric, over func(*Cell) float64) (lines []series) {
+	for _, cell := range cells {
+		s, ok := cell.Stats[m]
+		x := over(cell)
+		if !ok || !s.finite() || s.Min <= 0 || !(x > 0) || math.IsInf(x, 0) {
+			continue
+		}
+		i := slices.IndexFunc(lines, func(l series) bool { return l.name == cell.Server })
+		if i < 0 {
+			i = len(lines)
+			lines = append(lines, series{name: cell.Server, look: r.looks[cell.Server], marked: true})
+		}
+		lines[i].points = append(lines[i].points, point{X: x, Y: s.Median, Stat: s})
+	}
+	return lines
+}
+
+// group puts workloads together of which the key is the same. The key may change the workload that it is given.
+func group(workloads [][]*Cell, key func(*Workload) string) (groups [][][]*Cell) {
+	at := make(map[string]int)
+	for _, cells := range workloads {
+		w := cells[0].Results[0].Workload
+		k := key(&w)
+		i, known := at[k]
+		if !known {
+			i = len(groups)
+			at[k] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], cells)
+	}
+	return groups
+}
+
+// summary draws throughput and processor time of the first workload that has both, side by side, on white: GitHub shows it
+// on whatever the reader likes. It is empty if there is no such workload.
+func (r *reporter) summary() (string, error) {
+	const width = 600 // 800 pixels
+	for _, cells := range r.workloads() {
+		w := &cells[0].Results[0].Workload
+		throughput, serverTime := r.barsOf(cells, Throughput), r.barsOf(cells, ServerCPU)
+		if len(throughput) == 0 || len(serverTime) == 0 || w.Kind.Unit() != "command" {
+			continue
+		}
+		left, err := barPlot("more is better; median, least and most", shortNumber, throughput)
+		if err != nil {
+			return "", err
+		}
+		right, err := barPlot("less is better; median, least and most", twoDigits, serverTime)
+		if err != nil {
+			return "", err
+		}
+		left.Title.Text = fmt.Sprintf("Commands a second, %d connections", w.Connections)
+		right.Title.Text = "Server's processor time of a command, µs"
+		height := barHeight(max(len(throughput), len(serverTime))) + 18
+		return svg(width, height, color.White, nil, left, right)
+	}
+	return "", nil
+}
+
+// line is how many connections of Waiters wait at a time.
+func (w *Workload) line() int {
+	if w.Line == 0 {
+		return w.Connections
+	}
+	return w.Line
+}
+
+// describe says in a sentence what the connections do.
+func (w *Workload) describe() string {
+	switch w.Kind {
+	case Uncontended:
+		if w.Connections == 1 {
+			return "One connection locks and unlocks a key of its own."
+		}
+		return fmt.Sprintf("%d connections, each locks and unlocks a key of its own.", w.Connections)
+	case Contended:
+		return fmt.Sprintf("%d connections lock and unlock %d keys that they share.", w.Connections, w.Keys)
+	case Pipelined:
+		return fmt.Sprintf("%d connections, each with %d pairs of lock and unlock in one write.", w.Connections, w.Pairs)
+	case Waiters:
+		return fmt.Sprintf("%d connections, of which as many as the line is long queue for one key, then get it one after another.",
+			w.Connections)
+	case Timeouts:
+		return fmt.Sprintf("%d connections wait for keys that they will not get, while others make the server work at %.0f %% of "+
+			"what it can.", w.Connections, 100*w.Share)
+	case Churn:
+		return fmt.Sprintf("Connect, lock, unlock, close; %d connections at a time.", w.Connections)
+	case Idle:
+		return fmt.Sprintf("%d connections, each holds a key and is silent.", w.Connections)
+	case Mixed:
+		return fmt.Sprintf("%d connections with own keys, %d shared keys, tries and refusals.", w.Connections, w.Keys)
+	}
+	return ""
+}
+
+func (s Stat) finite() bool {
+	for _, v := range []float64{s.Min, s.Median, s.Max} {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return false
+		}
+	}
+	return s.Rounds > 0
+}
+
+func twoDigits(v float64) string { return fmt.Sprintf("%.2f", v) }
+
+// inline makes an SVG file a part of the page: without what goes before its first element.
+func inline(svg string) template.HTML {
+	if i := strings.Index(svg, "<svg"); i > 0 {
+		svg = svg[i:]
+	}
+	return template.HTML(svg)
+}
