@@ -42,7 +42,8 @@ type Cell struct {
 	Results []*Result `json:"results"`
 	// Stats summarizes each figure that was measured.
 	Stats map[Metric]Stat `json:"stats"`
-	// Ratios are to the echo server on gnet with as many loops, taken in each round and then summarized. Empty without one.
+	// Ratios are to the echo server on gnet with as many loops, taken in each round and then summarized. Empty without
+	// one.
 	Ratios map[Metric]Stat `json:"ratios,omitempty"`
 }
 

@@ -25,8 +25,8 @@
 //
 // # What it guarantees
 //
-// Every reply is checked. A wrong one, a lost one, one that nobody asked for, a key that two connections hold at once and
-// a grant out of order end the run with an error that is a Violation. A Result exists only if there was none.
+// Every reply is checked. A wrong one, a lost one, one that nobody asked for, a key that two connections hold at once
+// and a grant out of order end the run with an error that is a Violation. A Result exists only if there was none.
 //
 // Heap allocations of the server are not measured, because no server tells them.
 //

@@ -125,8 +125,8 @@ func advise(err error) error {
 	return err
 }
 
-// start begins the load: an open loop if perSecond, the jobs a second of all connections, is not 0. The function it returns
-// ends the pacing of an open loop.
+// start begins the load: an open loop if perSecond, the jobs a second of all connections, is not 0. The function it
+// returns ends the pacing of an open loop.
 func (g *generator) start(conns []*conn, perSecond float64) (stopPacing func()) {
 	begin := time.Duration(g.now())
 	var paced []*loop

@@ -41,8 +41,8 @@ type Peer struct {
 	Target *Target // if it runs; nil if it is to be started
 }
 
-// Peers starts servers. A built-in one is the running program itself, with the arguments "peer --loops N --port N KIND": it
-// has to call [ServeGnetEcho] or [ServeEpollEcho].
+// Peers starts servers. A built-in one is the running program itself, with the arguments "peer --loops N --port N
+// KIND": it has to call [ServeGnetEcho] or [ServeEpollEcho].
 type Peers struct {
 	// Daemon is the program of our daemon; without one it is looked for beside the running program, then built from the
 	// checkout.
@@ -121,8 +121,8 @@ type Server struct {
 	stderr tail
 }
 
-// Start starts a peer on a free port of the loopback interface and returns when it can be connected to. A server that runs
-// already is taken as it is.
+// Start starts a peer on a free port of the loopback interface and returns when it can be connected to. A server that
+// runs already is taken as it is.
 func (ps *Peers) Start(ctx context.Context, p Peer) (*Server, error) {
 	if p.Target != nil {
 		return &Server{Target: *p.Target}, nil
@@ -258,8 +258,8 @@ func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, er
 	return []string{self, "peer", "--loops", loops, "--port", port, p.Kind}, err
 }
 
-// Version returns what the program of a peer says about its version, in a line; of the echo server on gnet, that of gnet. It
-// is empty if that is not known.
+// Version returns what the program of a peer says about its version, in a line; of the echo server on gnet, that of
+// gnet. It is empty if that is not known.
 func (ps *Peers) Version(ctx context.Context, p Peer) string {
 	switch p.Kind {
 	case GnetEcho:

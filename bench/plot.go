@@ -30,7 +30,8 @@ const (
 	legendColumns = 3
 )
 
-// The colours that are not those of a server. The page finds them by their value and puts those of its theme in their place.
+// The colours that are not those of a server. The page finds them by their value and puts those of its theme in their
+// place.
 var (
 	ink   = color.RGBA{0x22, 0x22, 0x22, 0xff} // #222222
 	faint = color.RGBA{0xdd, 0xdd, 0xdd, 0xff} // #dddddd
@@ -44,8 +45,8 @@ type look struct {
 	glyph  draw.GlyphDrawer
 }
 
-// colors are those of Okabe and Ito, which people tell apart however they see colours, on white and on black. The warm ones
-// are the daemon's. One loop has the paler one of a pair.
+// colors are those of Okabe and Ito, which people tell apart however they see colours, on white and on black. The warm
+// ones are the daemon's. One loop has the paler one of a pair.
 var colors = []struct {
 	kind  string
 	one   bool
@@ -65,7 +66,8 @@ var glyphs = []draw.GlyphDrawer{
 	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{},
 }
 
-// newLooks gives each server of a comparison its look. When there are no more colours, they begin again with other dashes.
+// newLooks gives each server of a comparison its look. When there are no more colours, they begin again with other
+// dashes.
 func newLooks(cells []*Cell) map[string]look {
 	looks := make(map[string]look)
 	taken := make(map[int]bool)
@@ -94,8 +96,8 @@ func newLooks(cells []*Cell) map[string]look {
 	return looks
 }
 
-// freeColor returns which colour a server gets: the one that is meant for it if that is free, else the last one that is. One
-// of them has to be.
+// freeColor returns which colour a server gets: the one that is meant for it if that is free, else the last one that
+// is. One of them has to be.
 func freeColor(c *Cell, taken map[int]bool) int {
 	best, last := -1, -1
 	for i, meant := range colors {
@@ -259,8 +261,8 @@ func (s *series) Thumbnail(c *draw.Canvas) {
 	}
 }
 
-// percentiles puts a distribution on an axis that has as much room for the slowest of a thousand as for the slowest of ten:
-// x is one in how many is slower, y is in units of the given length.
+// percentiles puts a distribution on an axis that has as much room for the slowest of a thousand as for the slowest of
+// ten: x is one in how many is slower, y is in units of the given length.
 func percentiles(l *Latency, unit time.Duration) (points spreads) {
 	for _, q := range l.Distribution {
 		if q.Value <= 0 || q.Percent < 0 || math.IsNaN(q.Percent) {

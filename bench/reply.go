@@ -66,8 +66,8 @@ func (x *expectation) expect(e *exchange) {
 	x.alive = 1<<len(e.accept) - 1
 }
 
-// feed takes bytes that came. If they complete a reply it returns how many belong to it and which one it is, and nothing
-// is under way any more. If they are wrong the expectation stays as it was before them.
+// feed takes bytes that came. If they complete a reply it returns how many belong to it and which one it is, and
+// nothing is under way any more. If they are wrong the expectation stays as it was before them.
 func (x *expectation) feed(data []byte) (n, outcome int, p progress) {
 	var left uint8
 	for i, reply := range x.exchange.accept {

@@ -28,8 +28,8 @@ var pageText string
 
 var pageTemplate = template.Must(template.New(pageFile).Parse(pageText))
 
-// WriteReport writes a page into a directory that exists: everything that was measured, as charts and as tables. It needs no
-// other file and no network. Beside it is one chart for use elsewhere, if there is what it shows.
+// WriteReport writes a page into a directory that exists: everything that was measured, as charts and as tables. It
+// needs no other file and no network. Beside it is one chart for use elsewhere, if there is what it shows.
 func WriteReport(dir string, c *Comparison) error {
 	r := &reporter{Comparison: c, looks: newLooks(c.Cells)}
 	summary, err := r.summary()
@@ -126,8 +126,8 @@ func (r *reporter) page() (*page, error) {
 	return p, nil
 }
 
-// sorted returns the workloads in the order of the page: those that have a section each, and those that are the points of
-// curves, lines of waiters and open loops.
+// sorted returns the workloads in the order of the page: those that have a section each, and those that are the points
+// of curves, lines of waiters and open loops.
 func (r *reporter) sorted() (others, lines, paced [][]*Cell) {
 	for _, cells := range r.workloads() {
 		switch w := cells[0].Results[0].Workload; {
@@ -455,8 +455,8 @@ func group(workloads [][]*Cell, key func(*Workload) string) (groups [][][]*Cell)
 	return groups
 }
 
-// summary draws throughput and processor time of the first workload that has both, side by side, on white: GitHub shows it
-// on whatever the reader likes. It is empty if there is no such workload.
+// summary draws throughput and processor time of the first workload that has both, side by side, on white: GitHub shows
+// it on whatever the reader likes. It is empty if there is no such workload.
 func (r *reporter) summary() (string, error) {
 	const width = 600 // 800 pixels
 	for _, cells := range r.workloads() {

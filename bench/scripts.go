@@ -13,8 +13,8 @@ const (
 	holdTimeout = 60 * time.Second
 	// mixedTimeout is the timeout of locks of shared keys in Mixed, which may run out.
 	mixedTimeout = 100 * time.Millisecond
-	// holdEvery is of how many grants of a shared key one is held for two more commands, which is what shows that nobody
-	// else is given it. It is so rarely that it does not shape the load.
+	// holdEvery is of how many grants of a shared key one is held for two more commands, which is what shows that
+	// nobody else is given it. It is so rarely that it does not shape the load.
 	holdEvery = 64
 	// choices is the length of a table of random choices. Connections walk through it from different places.
 	choices = 1 << 14

@@ -21,8 +21,8 @@ type Target struct {
 	PID     int      // its process on this machine; 0 if unknown: then processor time and memory are not measured
 }
 
-// ParseTarget reads a URL: dreadlock://HOST:PORT, redis://, memcached:// or echo://. The query may have the process of the
-// server, a name for tables, and the number of its loops: ?pid=123&name=old&loops=1.
+// ParseTarget reads a URL: dreadlock://HOST:PORT, redis://, memcached:// or echo://. The query may have the process of
+// the server, a name for tables, and the number of its loops: ?pid=123&name=old&loops=1.
 func ParseTarget(text string) (*Target, error) {
 	u, err := url.Parse(text)
 	if err != nil {

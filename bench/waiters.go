@@ -12,9 +12,9 @@ import (
 const (
 	// waveSize is how many waiters ask at a time, before the server is known to have put all of them into the line.
 	waveSize = 25
-	// probes is how many connections find that out. Each asks for the key without waiting for it; when it is refused, the
-	// server's loop that has the connection has dealt with what its other connections asked before. There are so many of
-	// them that each loop of the server has one.
+	// probes is how many connections find that out. Each asks for the key without waiting for it; when it is refused,
+	// the server's loop that has the connection has dealt with what its other connections asked before. There are so
+	// many of them that each loop of the server has one.
 	probes = 16
 )
 
@@ -147,8 +147,8 @@ func (l *lineRun) next() []*conn {
 	return waiting
 }
 
-// cycle fills the line and empties it. Before that, it probes as often as it will while the line fills, so that what the
-// probes cost is known under the same conditions.
+// cycle fills the line and empties it. Before that, it probes as often as it will while the line fills, so that what
+// the probes cost is known under the same conditions.
 func (l *lineRun) cycle(ctx context.Context) (t lineTimes, err error) {
 	waiting := l.next()
 	if err := l.once(ctx, []*conn{l.holder}); err != nil {

@@ -57,8 +57,8 @@ func (k Kind) paced() bool {
 type Workload struct {
 	Kind Kind `json:"kind"`
 
-	// Connections is the number of connections that the kind is about: the clients, the waiters, the waits in flight, the
-	// silent ones; for Churn those that are open at a time.
+	// Connections is the number of connections that the kind is about: the clients, the waiters, the waits in flight,
+	// the silent ones; for Churn those that are open at a time.
 	Connections int `json:"connections"`
 	// Keys is how many keys the connections share (Contended, Mixed).
 	Keys int `json:"keys,omitempty"`
@@ -73,7 +73,8 @@ type Workload struct {
 	// Share is the side load of Timeouts: a share of the most that the server does on that load alone, from 0 to 1.
 	Share float64 `json:"share,omitempty"`
 
-	// Warmup is how long the load runs before it is measured. Waiters, Idle and Timeouts have preparations of their own.
+	// Warmup is how long the load runs before it is measured. Waiters, Idle and Timeouts have preparations of their
+	// own.
 	Warmup time.Duration `json:"warmup_ns"`
 	// Window is how long it is measured.
 	Window time.Duration `json:"window_ns"`
