@@ -25,7 +25,10 @@ func ExampleParser() {
 			}
 		}
 	}
-	// Output: lock printer 500ms unlock printer 0s proto: column 8: want a letter, a digit or a space, got "-"
+	// Output:
+	// lock printer 500ms
+	// unlock printer 0s
+	// proto: column 8: want a letter, a digit or a space, got "-"
 }
 
 func ExampleAppendLock() {
