@@ -28,7 +28,7 @@
 // Every reply is checked. A wrong one, a lost one, one that nobody asked for, a key that two connections hold at once
 // and a grant out of order end the run with an error that is a Violation. A Result exists only if there was none.
 //
-// Heap allocations of the server are not measured, because no server tells them.
+// Heap allocations are those of our own daemon, if it was started here: it tells them in its log when it gets SIGUSR1.
 //
 // # Threading
 //

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -180,7 +181,48 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 		s.Stop()
 		return nil, err
 	}
+	if p.Kind == Daemon {
+		s.allocated = s.askAllocated
+	}
 	return s, nil
+}
+
+// askAllocated asks our daemon, by a signal, how many objects it has allocated; it answers by a line in its log.
+func (s *Server) askAllocated(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	mark := s.stderr.end()
+	if err := s.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return 0, fmt.Errorf("ask %s for its status: %w", s.Name, err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if n, ok := allocatedIn(s.stderr.since(mark)); ok {
+			return n, nil
+		}
+		select {
+		case <-tick.C:
+		case <-s.ended:
+			return 0, s.Ended()
+		case <-ctx.Done():
+			return 0, fmt.Errorf("ask %s for its status: %w", s.Name, ctx.Err())
+		}
+	}
+}
+
+// allocatedIn looks for the status in lines of the daemon's log.
+func allocatedIn(lines string) (objects int64, ok bool) {
+	for line := range strings.Lines(lines) {
+		var status struct {
+			Message string `json:"message"`
+			Objects int64  `json:"allocated_objects"`
+		}
+		if json.Unmarshal([]byte(line), &status) == nil && status.Message == "status" {
+			return status.Objects, true
+		}
+	}
+	return 0, false
 }
 
 // awaitReady returns when the server accepts connections.
@@ -239,7 +281,7 @@ func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, er
 	switch p.Kind {
 	case Daemon:
 		program, err := ps.daemon(ctx)
-		return []string{program, "--listen", "127.0.0.1:" + port, "--loops", loops, "--log-level", "warn"}, err
+		return []string{program, "--listen", "127.0.0.1:" + port, "--loops", loops, "--log-level", "warn", "--log-format", "json"}, err
 	case RedisPeer:
 		program, err := installed("redis-server")
 		return []string{

@@ -29,6 +29,8 @@ type Result struct {
 	// ServerCPU and GeneratorCPU are the processor time for the operations, of the server and of what measures it.
 	ServerCPU    *CPU `json:"server_cpu,omitempty"`
 	GeneratorCPU *CPU `json:"generator_cpu,omitempty"`
+	// Allocations is how many objects the server allocated on its heap for one operation; nil if it does not tell.
+	Allocations *float64 `json:"server_allocations_per_operation,omitempty"`
 	// Memory is the resident memory of the server at the end of the window, in bytes.
 	Memory int64 `json:"memory_bytes,omitempty"`
 

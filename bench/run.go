@@ -142,6 +142,10 @@ func (r *runner) window(ctx context.Context) error {
 	if err := r.wait(ctx, r.workload.Warmup, nil); err != nil {
 		return err
 	}
+	allocated, err := r.allocated(ctx)
+	if err != nil {
+		return err
+	}
 	from, err := r.sample()
 	if err != nil {
 		return err
@@ -156,6 +160,14 @@ func (r *runner) window(ctx context.Context) error {
 		return err
 	}
 	r.account(from, to, to.operations-from.operations)
+	if r.target.allocated != nil && r.result.Operations > 0 {
+		all, err := r.allocated(ctx)
+		if err != nil {
+			return err
+		}
+		each := float64(all-allocated) / float64(r.result.Operations)
+		r.result.Allocations = &each
+	}
 	r.result.Elapsed = to.at - from.at
 	r.result.Throughput = float64(r.result.Operations) / r.result.Elapsed.Seconds()
 	r.result.Latency = newLatency(r.merged(func(l *loop) *hdrhistogram.Histogram { return l.latency }))
@@ -165,6 +177,14 @@ func (r *runner) window(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// allocated returns how many objects the server has allocated, 0 if it does not tell.
+func (r *runner) allocated(ctx context.Context) (int64, error) {
+	if r.target.allocated == nil {
+		return 0, nil
+	}
+	return r.target.allocated(ctx)
 }
 
 // account fills in what operations between two samples cost.

@@ -65,6 +65,9 @@ func checkSane(t *testing.T, r *Result) {
 		if r.ServerCPU == nil || r.ServerCPU.PerOperation <= 0 || r.GeneratorCPU == nil {
 			t.Errorf("%s: server %+v, generator %+v", r.Workload.Name(), r.ServerCPU, r.GeneratorCPU)
 		}
+		if told := r.Allocations != nil && *r.Allocations >= 0; told != (r.Kind == Daemon) {
+			t.Errorf("%s: allocations of %s are told: %v", r.Workload.Name(), r.Server, told)
+		}
 	}
 }
 

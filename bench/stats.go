@@ -36,6 +36,7 @@ const (
 	Throughput   Metric = "operations_per_s"
 	ServerCPU    Metric = "server_us_per_operation"
 	GeneratorCPU Metric = "generator_us_per_operation"
+	Allocations  Metric = "server_allocations_per_operation"
 	LatencyP50   Metric = "latency_p50_us"
 	LatencyP99   Metric = "latency_p99_us"
 	LatencyP999  Metric = "latency_p999_us"
@@ -53,7 +54,7 @@ const (
 
 // Metrics lists all metrics in the order of tables.
 var Metrics = []Metric{
-	Throughput, ServerCPU, GeneratorCPU, LatencyP50, LatencyP99, LatencyP999, EnqueueRate, EnqueueCPU, HandOverCPU,
+	Throughput, ServerCPU, Allocations, GeneratorCPU, LatencyP50, LatencyP99, LatencyP999, EnqueueRate, EnqueueCPU, HandOverCPU,
 	Early, LateP50, LateP99, LateP999, LateMax, IdleMemory, IdleCPU,
 }
 
@@ -66,6 +67,11 @@ func (m Metric) Of(r *Result) (value float64, ok bool) {
 		return r.ServerCPU.micros()
 	case GeneratorCPU:
 		return r.GeneratorCPU.micros()
+	case Allocations:
+		if r.Allocations == nil {
+			return 0, false
+		}
+		return *r.Allocations, true
 	case LatencyP50, LatencyP99, LatencyP999:
 		return m.ofLatency(r.Latency)
 	case EnqueueCPU, EnqueueRate, HandOverCPU:

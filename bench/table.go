@@ -19,6 +19,7 @@ type column struct {
 var columns = []column{
 	{Throughput, "ops/s", "%.0f"},
 	{ServerCPU, "server us/op", "%.2f"},
+	{Allocations, "allocs/op", "%.3f"},
 	{GeneratorCPU, "generator us/op", "%.2f"},
 	{LatencyP50, "p50 us", "%.0f"},
 	{LatencyP99, "p99 us", "%.0f"},

@@ -10,8 +10,9 @@ const maxTail = 2048
 
 // tail keeps the end of what is written to it.
 type tail struct {
-	mu   sync.Mutex
-	kept []byte
+	mu      sync.Mutex
+	kept    []byte
+	written int64 // bytes, all of them
 }
 
 // Write keeps the end of what was written. It is safe from any goroutine.
@@ -19,6 +20,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kept = append(t.kept, p...)
+	t.written += int64(len(p))
 	if over := len(t.kept) - maxTail; over > 0 {
 		t.kept = t.kept[over:]
 	}
@@ -33,4 +35,19 @@ func (t *tail) said() string {
 		return ": it said: " + text
 	}
 	return ""
+}
+
+// end returns the place behind what was written.
+func (t *tail) end() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.written
+}
+
+// since returns what was written behind a place, as far as it is kept.
+func (t *tail) since(place int64) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(t.written-place, int64(len(t.kept)))
+	return string(t.kept[int64(len(t.kept))-n:])
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,9 @@ type Target struct {
 	Address string   // host:port
 	Loops   int      // event loops or worker threads; 0 if unknown
 	PID     int      // its process on this machine; 0 if unknown: then processor time and memory are not measured
+
+	// allocated returns how many objects the server has allocated on its heap so far; nil if it does not tell.
+	allocated func(context.Context) (int64, error)
 }
 
 // ParseTarget reads a URL: dreadlock://HOST:PORT, redis://, memcached:// or echo://. The query may have the process of

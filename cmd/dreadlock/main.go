@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -51,6 +52,11 @@ func serve(opts *options) error {
 		return err
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
+	reporting, stop := context.WithCancel(ctx)
+	var status sync.WaitGroup
+	status.Go(func() { reportStatus(reporting, log) })
+	defer status.Wait() // before the log is closed
+	defer stop()
 	return server.Run(ctx, opts.config(log))
 }
 

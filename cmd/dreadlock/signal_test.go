@@ -45,6 +45,22 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// SIGUSR1 has it say what it has used, whatever the log level, and changes nothing.
+func TestStatus(t *testing.T) {
+	address := freeAddress(t)
+	d := spawn(t, launch{}, "--listen", address, "--log-level", "error", "--log-format", "json")
+	awaitPort(t, address)
+	d.address = address
+	c := d.dial()
+	c.Do("lock a 0", "l locked")
+	d.signal(syscall.SIGUSR1)
+	line, ok := d.log.await("status")
+	if objects, isNumber := line["allocated_objects"].(float64); !ok || !isNumber || objects <= 0 {
+		t.Errorf("it says %v, want the number of allocated objects", line)
+	}
+	c.Do("unlock a", "u unlocked")
+}
+
 // A second signal ends it at once. The first takes some time if nobody reads the log: it waits a moment for that to be
 // written. A client sees when that moment begins. It is short, so this is tried until the second signal comes in time.
 func TestSecondSignal(t *testing.T) {

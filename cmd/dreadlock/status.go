@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/metrics"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// reportStatus logs what the process has used for every SIGUSR1, whatever the log level, until ctx is done.
+func reportStatus(ctx context.Context, log zerolog.Logger) {
+	began := time.Now()
+	requests := make(chan os.Signal, 1)
+	signal.Notify(requests, syscall.SIGUSR1)
+	defer signal.Stop(requests)
+	for {
+		select {
+		case <-requests:
+		case <-ctx.Done():
+			return
+		}
+		usage := []metrics.Sample{
+			{Name: "/gc/heap/allocs:objects"},
+			{Name: "/memory/classes/heap/objects:bytes"},
+			{Name: "/gc/cycles/total:gc-cycles"},
+		}
+		metrics.Read(usage)
+		log.Log().
+			Stringer("uptime", time.Since(began).Round(time.Second)).
+			Uint64("allocated_objects", usage[0].Value.Uint64()).
+			Uint64("heap_bytes", usage[1].Value.Uint64()).
+			Uint64("collections", usage[2].Value.Uint64()).
+			Msg("status")
+	}
+}
