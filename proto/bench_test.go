@@ -49,7 +49,7 @@ func BenchmarkNext(b *testing.B) {
 					}
 				}
 			}
-			if !p.Idle() {
+			if !idle(&p) {
 				b.Fatal("not idle")
 			}
 		})

@@ -326,9 +326,6 @@ func (p *Parser) Retain(cmd *Command) {
 	}
 }
 
-// Idle reports whether the input so far ended between two commands (or before the first): none has begun.
-func (p *Parser) Idle() bool { return p.state == begin }
-
 // Err returns the syntax error after Invalid, else nil.
 func (p *Parser) Err() *SyntaxError {
 	if p.state != invalid {

@@ -42,9 +42,6 @@ type Conn struct {
 	lag       *lag // set while the peer does not, nil else
 }
 
-// Loop returns the loop that owns the connection.
-func (c *Conn) Loop() *Loop { return c.loop }
-
 // Open reports whether the connection can still be written to.
 func (c *Conn) Open() bool { return c.open }
 

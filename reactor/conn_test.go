@@ -16,7 +16,7 @@ func TestEcho(t *testing.T) {
 	var clients []*net.TCPConn
 	for range 20 {
 		client, s := srv.dial()
-		if s.conn.Loop() != s.handler.loop {
+		if s.conn.loop != s.handler.loop {
 			t.Error("the connection belongs to another loop than its client")
 		}
 		clients = append(clients, client)
