@@ -53,8 +53,9 @@ func serve(opts *options) error {
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
 	reporting, stop := context.WithCancel(ctx)
+	requests := statusRequests()
 	var status sync.WaitGroup
-	status.Go(func() { reportStatus(reporting, log) })
+	status.Go(func() { reportStatus(reporting, log, requests) })
 	defer status.Wait() // before the log is closed
 	defer stop()
 	return server.Run(ctx, opts.config(log))

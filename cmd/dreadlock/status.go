@@ -11,12 +11,17 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// reportStatus logs what the process has used for every SIGUSR1, whatever the log level, until ctx is done.
-func reportStatus(ctx context.Context, log zerolog.Logger) {
-	began := time.Now()
+// statusRequests returns the channel on which SIGUSR1 arrives. It stays registered to the end of the process, which the
+// signal would end otherwise.
+func statusRequests() <-chan os.Signal {
 	requests := make(chan os.Signal, 1)
 	signal.Notify(requests, syscall.SIGUSR1)
-	defer signal.Stop(requests)
+	return requests
+}
+
+// reportStatus logs what the process has used for every request, whatever the log level, until ctx is done.
+func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Signal) {
+	began := time.Now()
 	for {
 		select {
 		case <-requests:
