@@ -20,6 +20,9 @@ type Client interface {
 	// Closed says that the connection is gone: io.EOF (wrapped) at the end of the input, nil after Close, else what
 	// failed. It may come from inside Write or Close. Only Dup and RemoteAddr still work, and only during the call.
 	Closed(err error)
+	// Moved says that the client, after [Conn.TryMove], belongs to another loop. If Closed follows at once, its
+	// connection was lost on the way.
+	Moved(to *Loop)
 }
 
 // Conn is one client's socket. It keeps what gnet does not promise: nothing is written to a closed connection, whose
@@ -37,6 +40,7 @@ type Conn struct {
 	open     bool
 	paused   bool
 	atEnd    bool // closed for the end of the input
+	moving   bool // on its way to another loop: closed here, and the client does not hear of it
 
 	unchecked int  // bytes written since the kernel was asked whether the peer takes them
 	lag       *lag // set while the peer does not, nil else
@@ -143,13 +147,18 @@ func (c *Conn) data() {
 		return
 	}
 	p, _ := c.sock.Next(n) // that many are there
-	c.loop.enter()
+	l := c.loop // c may be on another one afterwards
+	l.enter()
 	c.client.Data(p)
-	c.loop.leave()
+	l.leave()
 }
 
 // closed tells the client. gnet goes on to send what is unsent, then gives the descriptor back.
 func (c *Conn) closed(err error) {
+	if c.moving {
+		c.open, c.sock = false, nil
+		return
+	}
 	c.loop.enter()
 	c.open = false
 	if c.atEnd {

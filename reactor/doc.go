@@ -13,6 +13,7 @@
 //
 //   - A loop is one goroutine. Everything belongs to exactly one loop, and only that loop touches it; what other
 //     goroutines reach is atomic and says so. No mutex guards anything that a loop does for a client.
+//   - A connection belongs to the loop that accepted it, until it moves to another and all of it with it.
 //   - A loop never blocks: it waits for no channel, no mutex that is held for long, no other loop and no log.
 //   - Loops talk by messages. A message hands over what it carries: from Post on, it is the receiver's.
 //   - Messages from one loop to another arrive in the order in which they were posted.
@@ -34,5 +35,5 @@
 // away from descriptors that are somebody else's by now, and holds back a peer that sends or does not read more than is
 // good. poll.go says how.
 //
-// Start reading at loop.go, then conn.go, mailbox.go and wheel.go.
+// Start reading at loop.go, then conn.go, mailbox.go and wheel.go; move.go has how a connection changes its loop.
 package reactor

@@ -12,7 +12,7 @@ import (
 )
 
 // events is what gnet calls. The context of a connection says whose it is: a *Loop has it as its seat, a *Conn is
-// served, nil waits for its loop to start.
+// served, a *passage comes from another loop, nil waits for its loop to start.
 type events struct {
 	*Reactor
 	ctx   context.Context // of Run
@@ -31,10 +31,12 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 	if err := e.enroll(e.seats); err != nil {
 		e.log.Errorf("start the event loops: %v", err)
 	} else {
+		e.movable.Store(true)
 		e.cfg.Listener.release()
 		e.cfg.Ready()
 		e.ticker.run(e.Reactor, e.ctx.Done())
 	}
+	e.landAll()
 	if e.ctx.Err() != nil {
 		e.cfg.Stopping()
 	}
@@ -50,10 +52,15 @@ func (e *events) OnShutdown(gnet.Engine) { close(e.ended) }
 
 // OnOpen runs when a connection was accepted, or a seat enrolled.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	if l, ok := c.Context().(*Loop); ok {
-		e.seated(l, c)
-	} else if l := e.loopOf(c); l != nil {
-		l.accept(c)
+	switch owner := c.Context().(type) {
+	case *Loop:
+		e.seated(owner, c)
+	case *passage:
+		owner.arrive(c)
+	default:
+		if l := e.loopOf(c); l != nil {
+			l.accept(c)
+		}
 	}
 	return nil, gnet.None
 }

@@ -157,7 +157,9 @@ type handler struct {
 	turns    atomic.Int64
 }
 
-func (h *handler) Accept() Client { return &session{handler: h, ended: make(chan error, 1)} }
+func (h *handler) Accept() Client {
+	return &session{handler: h, ended: make(chan error, 1)}
+}
 
 func (h *handler) Receive(m *Message) {
 	if c, ok := m.Body.(*call); ok {
@@ -221,6 +223,7 @@ type session struct {
 	ended   chan error // gets what Closed was told
 	data    func(p []byte)
 	closed  func(err error)
+	moved   func(to *Loop)
 }
 
 func (s *session) Conn() *Conn { return &s.conn }
@@ -239,6 +242,8 @@ func (s *session) Data(p []byte) {
 		s.input = append(s.input, p...)
 	}
 }
+
+func (s *session) Moved(to *Loop) { s.moved(to) }
 
 // Closed would block the loop for ever if it was called twice.
 func (s *session) Closed(err error) {

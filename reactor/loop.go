@@ -131,7 +131,11 @@ func (l *Loop) receive() (more bool) {
 	for n := 0; l.inbox != nil && n < maxBatch; n++ {
 		m := l.inbox
 		l.inbox, m.next = m.next, nil
-		l.handler.Receive(m)
+		if p, ok := m.Body.(*passage); ok {
+			p.fail()
+		} else {
+			l.handler.Receive(m)
+		}
 	}
 	return l.inbox != nil || l.mailbox.top.Load() != nil
 }

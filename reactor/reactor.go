@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -62,6 +63,11 @@ type Reactor struct {
 	engine  gnet.Engine   // set by OnBoot
 	ended   chan struct{} // closed when the loops begin to end
 
+	movable atomic.Bool    // all loops run, so that connections can go from one to another
+	moving  atomic.Int32   // connections on their way
+	movers  sync.WaitGroup // the goroutines that bring them
+	landed  chan struct{}  // one token: a connection is not on its way any more
+
 	mu     sync.Mutex
 	byGnet map[gnet.EventLoop]*Loop // filled while the loops start
 	early  []gnet.Conn              // accepted by loops that had not started; their input stays in gnet
@@ -78,6 +84,7 @@ func Run(ctx context.Context, cfg Config) error {
 		log:     gnetLog{log: cfg.Log},
 		ticker:  ticker{early: make(chan struct{}, 1)},
 		ended:   make(chan struct{}),
+		landed:  make(chan struct{}, 1),
 		byGnet:  make(map[gnet.EventLoop]*Loop),
 	}
 	seats, err := r.makeLoops()
@@ -85,6 +92,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("start the event loops: %w", err)
 	}
 	defer r.closeWakers(seats)
+	defer r.movers.Wait() // they wake loops
 	err = gnet.Run(&events{Reactor: r, ctx: ctx, seats: seats}, "tcp://"+cfg.Listener.address,
 		gnet.WithNumEventLoop(cfg.Loops),
 		// Each loop accepts one connection at a time and opens it at once, so that a limit holds. In gnet's other mode

@@ -149,6 +149,7 @@ func (s *session) vanish() {
 		sh.loop.StopTimer(&s.outlet.timer)
 		s.outlet.close()
 	}
+	sh.population.Add(-1)
 	sh.server.dismiss()
 }
 

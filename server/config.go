@@ -113,7 +113,7 @@ func (c *Config) check() error {
 // the reserve is generous.
 const (
 	reservePerLoop = 8 // epoll, wake-up, listener, pair of the boot connection, one accepted beyond the limit, one half-closed
-	reserveOthers  = 64
+	reserveOthers  = 64 - reactor.MoveDescriptors
 )
 
 // connectionRoom returns the number of connections that the limit on open files leaves, which may be none. The Go
@@ -124,5 +124,5 @@ func connectionRoom(loops int) int {
 		panic(fmt.Sprintf("server: getrlimit: %v", err)) // fails only for a wrong pointer or number
 	}
 	const most = 1 << 24 // if it is unlimited: more than the kernel gives a process
-	return int(min(limit.Cur, most)) - reservePerLoop*loops - reserveOthers - maxRefusals
+	return int(min(limit.Cur, most)) - reservePerLoop*loops - reactor.MoveDescriptors - reserveOthers - maxRefusals
 }

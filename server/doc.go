@@ -4,8 +4,8 @@
 //	connection ─► session ─► request ─► shard of the key ─► answer ─► session ─► connection
 //	              its loop              that loop's table             its loop
 //
-// A session is what is kept for a connection; it lives on the loop that accepted the connection. A shard is the part of
-// the keys that one loop owns, chosen by the hash of the key. If a session's command is for a key of its own loop, the
+// A session is what is kept for a connection; it lives on the loop that accepted the connection, and moves to another one
+// if it goes on using the keys of that. A shard is the part of the keys that one loop owns, chosen by the hash of the key. If a session's command is for a key of its own loop, the
 // table is asked at once. Otherwise the request travels to the other loop as a message, and comes back with the answer.
 //
 // # The life of a command
@@ -28,5 +28,5 @@
 //     before anybody else can be told the same.
 //
 // Run serves; Config says how. Start reading at session.go and shard.go; request.go says what belongs to which loop,
-// closing.go how sessions end, outlet.go what happens to answers that nobody reads.
+// closing.go how sessions end, outlet.go what happens to answers that nobody reads, move.go why sessions change loops.
 package server

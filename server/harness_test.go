@@ -53,6 +53,7 @@ func startDaemon(tb testing.TB, change func(*Config)) *daemon {
 	if err != nil {
 		tb.Fatalf("start: %v", err)
 	}
+	srv.moveAfter = 1 // so that sessions move whenever they may, and every test is one of moves as well
 	d.server = srv
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

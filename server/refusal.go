@@ -47,6 +47,9 @@ func (f *refusal) Opened() {
 // Data ignores what a refused client says.
 func (f *refusal) Data([]byte) {}
 
+// Moved is never called: a refusal stays where it is.
+func (f *refusal) Moved(*reactor.Loop) {}
+
 // Closed ends the refusal.
 func (f *refusal) Closed(error) {
 	if f.counted {

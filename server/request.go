@@ -55,6 +55,7 @@ type request struct {
 	timer  reactor.Timer  // Tag: the request
 
 	answer answer
+	waited bool // before the answer
 }
 
 func (r *request) init(s *session) {

@@ -20,6 +20,8 @@ type server struct {
 	seed     lockmgr.Seed
 	shards   []*shard // by loop
 	warnings zerolog.Logger
+	// moveAfter is [moveAfter], the strength of the pull at which a session moves to another loop.
+	moveAfter int
 
 	connections atomic.Int64 // admitted and not gone
 	refusals    atomic.Int64 // refused and still open
@@ -43,8 +45,9 @@ func newServer(cfg Config) (*server, error) {
 		cfg.MaxConnections = connectionRoom(cfg.Loops)
 	}
 	return &server{
-		cfg:  cfg,
-		seed: lockmgr.MakeSeed(),
+		cfg:       cfg,
+		seed:      lockmgr.MakeSeed(),
+		moveAfter: moveAfter,
 		warnings: cfg.Log.Sample(&zerolog.BurstSampler{
 			Burst:       10,
 			Period:      time.Second,

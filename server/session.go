@@ -41,6 +41,9 @@ type session struct {
 
 	owner     lockmgr.Owner // what it holds in its own shard
 	footholds []*foothold   // what it holds in the others, by loop; nil where it never asked for a key
+	keys      int           // how many keys it holds in all
+
+	pull pull // towards the loop whose keys it uses
 
 	outlet *outlet // for output that cannot be sent at once
 }
@@ -78,8 +81,9 @@ func (s *session) Data(p []byte) {
 	s.regulate()
 }
 
-// answered takes the answer of the request.
+// answered takes the answer of the request. The session may be on another loop when it returns.
 func (s *session) answered() {
+	loop := s.away
 	s.awaited--
 	s.away = atHome
 	if s.phase >= ended {
@@ -90,12 +94,16 @@ func (s *session) answered() {
 		s.finish()
 		return
 	}
-	s.shard.out = append(s.shard.out, replies[a]...)
+	s.pull.feel(loop, a, s.request.waited)
+	s.reply(a)
 	if s.conn.SeeEnd() {
 		s.flush() // nothing, if Closed has found a way to go on
 		return
 	}
 	s.proceed()
+	if s.pull.strength >= s.shard.server.moveAfter {
+		s.move() // the last that is done with the session here
+	}
 }
 
 // proceed goes on when nothing is awaited any more.
@@ -152,6 +160,7 @@ func (s *session) command(cmd *proto.Command) {
 	r.kind = cmd.Kind
 	r.timeout = cmd.Timeout
 	r.mayWait = s.phase == serving
+	r.waited = false
 	r.hash = sh.server.seed.Hash(cmd.Key)
 	to := sh.server.shardOf(r.hash)
 	if to != sh.index {
@@ -171,8 +180,20 @@ func (s *session) command(cmd *proto.Command) {
 	case cancelled:
 		s.finish()
 	default:
-		sh.out = append(sh.out, replies[a]...)
+		s.pull.strength = 0
+		s.reply(a)
 	}
+}
+
+// reply answers the command.
+func (s *session) reply(a answer) {
+	switch a {
+	case locked:
+		s.keys++
+	case unlocked:
+		s.keys--
+	}
+	s.shard.out = append(s.shard.out, replies[a]...)
 }
 
 // ownerIn returns what the session holds in the shard of another loop.

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"sync/atomic"
+
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
 	"dreadlock/reactor"
@@ -21,6 +23,8 @@ type shard struct {
 	out    []byte         // answers of the session that is running; empty in between
 	spare  spareBuffers
 	closed bool // the server stops: nothing is granted and nothing answered any more
+
+	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
 }
 
 func newShard(srv *server, loop *reactor.Loop) *shard {
@@ -36,6 +40,7 @@ func newShard(srv *server, loop *reactor.Loop) *shard {
 // Accept makes the client for a new connection.
 func (sh *shard) Accept() reactor.Client {
 	if !sh.closed && sh.server.admit() {
+		sh.population.Add(1)
 		return newSession(sh)
 	}
 	return &refusal{shard: sh}
@@ -129,6 +134,7 @@ func (sh *shard) execute(r *request) answer {
 		return alreadyLocked
 	case lockmgr.Queued:
 		sh.loop.StartTimer(&r.timer, r.timeout)
+		r.waited = true
 		return pending
 	}
 	if r.timeout > 0 {

@@ -1,0 +1,189 @@
+package reactor
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// wanderer makes a session go to the other loop whenever that is possible, after everything it reads.
+type wanderer struct {
+	srv   *server
+	moves atomic.Int64
+}
+
+func (w *wanderer) wander(s *session, data func(p []byte)) {
+	s.moved = func(to *Loop) {
+		s.handler = w.srv.handlers[to.Index()]
+		w.moves.Add(1)
+	}
+	s.data = func(p []byte) {
+		data(p)
+		if !s.conn.Open() {
+			return
+		}
+		l := s.handler.loop
+		if s.conn.loop != l {
+			w.srv.tb.Errorf("the connection is on loop %d, its client on %d", s.conn.loop.Index(), l.Index())
+		}
+		s.conn.TryMove(w.srv.handlers[1-l.Index()].loop)
+	}
+}
+
+// What a peer sends while its connection moves to and fro comes in order, once, and so does the answer.
+func TestMoveLosesNothing(t *testing.T) {
+	srv := start(t, setup{loops: 2})
+	var w wanderer
+	w.srv = srv
+	conn, s := srv.dial()
+	s.do(t, func() { w.wander(s, s.conn.Write) })
+	sent := bytes.Repeat([]byte("to and fro, "), 20_000)
+	go func() {
+		for i := 0; i < len(sent); i += 97 {
+			if _, err := conn.Write(sent[i:min(i+97, len(sent))]); err != nil {
+				t.Errorf("send: %v", err)
+				return
+			}
+		}
+	}()
+	got := make([]byte, len(sent))
+	if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {
+		t.Fatalf("the echo is not what was sent: %v", err)
+	}
+	if w.moves.Load() == 0 {
+		t.Error("the connection has not moved")
+	}
+	t.Logf("%d moves", w.moves.Load())
+	_ = conn.Close()
+	if err := receive(t, s.ended, "the end was not told"); !errors.Is(err, io.EOF) {
+		t.Errorf("it ended with %v, want the end of the input", err)
+	}
+}
+
+// A peer that ends while its connection moves is told of once, however it ends.
+func TestMoveMeetsEnd(t *testing.T) {
+	srv := start(t, setup{loops: 2})
+	var w wanderer
+	w.srv = srv
+	for i := range 200 {
+		conn, s := srv.dial()
+		s.do(t, func() { w.wander(s, func([]byte) {}) })
+		send(t, conn, "x")
+		switch i % 3 {
+		case 0:
+			_ = conn.Close()
+		case 1:
+			reset(t, conn)
+		case 2:
+			_ = conn.CloseWrite()
+		}
+		if err := receive(t, s.ended, "the end was not told"); err == nil {
+			t.Error("the end of the peer looks like one of ours")
+		}
+	}
+	for _, h := range srv.handlers {
+		h.settleSockets(t) // a second call of Closed would keep a loop from answering
+	}
+	if w.moves.Load() == 0 {
+		t.Error("no connection has moved")
+	}
+}
+
+// A connection that cannot be taken to its loop ends there.
+func TestMoveFails(t *testing.T) {
+	srv := start(t, setup{loops: 2})
+	_, s := srv.dial()
+	r := s.handler.loop.reactor
+	to := srv.handlers[1-s.handler.loop.Index()].loop
+	var arrived *Loop
+	s.do(t, func() {
+		s.moved = func(to *Loop) { arrived = to }
+		s.conn.moving = true
+		s.conn.Close()
+		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) // no socket
+		if err != nil {
+			t.Error(err)
+		}
+		p := &passage{conn: &s.conn, to: to, fd: fd}
+		p.message.Body = p
+		r.moving.Add(1)
+		r.movers.Go(p.enroll)
+	})
+	if err := receive(t, s.ended, "the end was not told"); !errors.Is(err, unix.ENOTSOCK) {
+		t.Errorf("it ended with %v, want what went wrong", err)
+	}
+	if arrived != to {
+		t.Error("it has not ended on its new loop")
+	}
+}
+
+// A connection stays where it is while it is held back, while its peer does not read, and while too many others move.
+func TestMoveRefused(t *testing.T) {
+	srv := start(t, setup{loops: 2})
+	conn, s := srv.dial()
+	r := s.handler.loop.reactor
+	to := srv.handlers[1-s.handler.loop.Index()].loop
+	refused := func(why string) {
+		if s.conn.TryMove(to) {
+			t.Errorf("it moves although %s", why)
+		}
+	}
+	s.do(t, func() {
+		s.conn.Pause()
+		refused("it is paused")
+		s.conn.Resume()
+		r.moving.Add(maxMoves)
+		refused("too many others do")
+		r.moving.Add(-maxMoves)
+		r.movable.Store(false)
+		refused("the loops are about to end")
+		r.movable.Store(true)
+		if n := r.moving.Load(); n != 0 {
+			t.Errorf("%d connections are said to move, want none", n)
+		}
+		for s.conn.Unsent() == 0 {
+			s.conn.Write(make([]byte, 1<<20))
+		}
+		refused("output is unsent")
+	})
+	_ = conn.Close()
+	receive(t, s.ended, "the end was not told")
+	s.do(t, func() { refused("it is closed") })
+
+	for address, want := range map[net.Addr]bool{
+		&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}:               false,
+		&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}: true,
+	} {
+		if hasZone(address) != want {
+			t.Errorf("%v: zone %t", address, !want)
+		}
+	}
+}
+
+// Connections that are on their way when the loops end keep nobody from ending.
+func TestStopWhileMoving(t *testing.T) {
+	for range 20 {
+		srv := start(t, setup{loops: 2})
+		var w wanderer
+		w.srv = srv
+		for range 4 {
+			conn, s := srv.dial()
+			s.do(t, func() { w.wander(s, s.conn.Write) })
+			go func() { // until the connection ends
+				buf := make([]byte, 64)
+				for err := error(nil); err == nil; _, err = conn.Read(buf) {
+					if _, err := conn.Write([]byte("x")); err != nil {
+						return
+					}
+				}
+			}()
+		}
+		eventually(t, "nobody moves", func() bool { return w.moves.Load() > 10 })
+		srv.stop()
+	}
+}
