@@ -30,6 +30,8 @@
 //
 //   - A key has an entry exactly while it is held. A key with waiters has a
 //     holder.
+//   - A walk over the keys in small steps misses none that stays, whatever the
+//     table does in between.
 //   - A key is granted strictly in the order in which it was asked for.
 //   - When an operation returns, the waiters it put into the grants hold their
 //     keys already: who reads the grants only spreads the news.
@@ -45,5 +47,5 @@
 // A table and all that is linked into it belong to one loop. Only that loop calls any of it; nothing but [Seed] is safe
 // from any goroutine.
 //
-// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them.
+// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, view.go shows them.
 package lockmgr

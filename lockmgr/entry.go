@@ -1,11 +1,14 @@
 package lockmgr
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 const (
 	// inlineKey is the length, in bytes, of the longest key that lies inside its entry. It fills an entry up to 128
 	// bytes, which is a size class of the allocator and two cache lines.
-	inlineKey = 48
+	inlineKey = 32
 
 	// maxFreeEntries bounds the entries that a table keeps for later, in entries. It lets a session that held a
 	// thousand keys come and go without an allocation, and costs at most 128 KiB a table with short keys. As these
@@ -21,14 +24,16 @@ const (
 type entry struct {
 	chain *entry // the next in the bucket, or in the free list
 	hash  uint64
-	key   []byte // lies in inline, or in storage of its own
-	owner *Owner // the holder; nil exactly while the entry is free
+	key   []byte        // lies in inline, or in storage of its own
+	owner *Owner        // the holder; nil exactly while the entry is free
+	since time.Duration // when it became that: see [Table.Advance]
 
 	// The circle of the keys that the owner holds, see [Owner].
 	next, prev *entry
 
 	// The queue, in the order of asking. Both are nil when nobody waits.
 	first, last *Waiter
+	waiters     int
 
 	inline [inlineKey]byte
 }

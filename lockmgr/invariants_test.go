@@ -102,6 +102,9 @@ func checkQueue(e *entry, queued map[*Owner]int) (int, error) {
 		queued[w.owner]++
 		n++
 	}
+	if n != e.waiters {
+		return 0, fmt.Errorf("key %q has %d waiters, %d counted", e.key, n, e.waiters)
+	}
 	if e.last != prev {
 		return 0, fmt.Errorf("the queue of key %q has its end in the wrong place", e.key)
 	}

@@ -1,8 +1,13 @@
 package lockmgr
 
+import "time"
+
 // Owner is what one session holds in one table. A session that uses several tables has an owner in each. The zero value
 // holds nothing and is ready; it must not be copied or forgotten while it is not empty, since the table points at it.
 type Owner struct {
+	// Tag leads from a key back to its holder. It is the caller's own: the table never looks at it and never changes it.
+	Tag any
+
 	// held is the key that the owner has held longest. All its keys form a circle, oldest first, so that the youngest
 	// is held.prev.
 	held *entry
@@ -17,8 +22,8 @@ func (o *Owner) Empty() bool {
 }
 
 // add makes o the holder of e, as its youngest key.
-func (o *Owner) add(e *entry) {
-	e.owner = o
+func (o *Owner) add(e *entry, now time.Duration) {
+	e.owner, e.since = o, now
 	oldest := o.held
 	if oldest == nil {
 		o.held, e.next, e.prev = e, e, e

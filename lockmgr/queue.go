@@ -37,6 +37,7 @@ func (e *entry) enqueue(w *Waiter, o *Owner) {
 		e.last.next = w
 	}
 	e.last = w
+	e.waiters++
 	o.queued++
 }
 
@@ -57,6 +58,7 @@ func (e *entry) dequeue(w *Waiter) {
 		w.next.prev = w.prev
 	}
 	w.entry, w.next, w.prev = nil, nil, nil
+	e.waiters--
 	w.owner.queued--
 }
 

@@ -1,6 +1,9 @@
 package lockmgr
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Outcome is what became of a Lock or an Unlock. The zero value is none of them, so that a forgotten answer never
 // passes for a grant.
@@ -54,11 +57,21 @@ type Table struct {
 	index   index
 	pool    pool
 	waiters int
+	now     time.Duration // of the latest grant, or what Advance said since
 }
 
 // NewTable returns a table in which every key is free.
 func NewTable() *Table {
 	return &Table{index: newIndex()}
+}
+
+// Advance says what time it is, counted from whatever the caller likes. A time that lies behind changes nothing.
+func (t *Table) Advance(now time.Duration) { t.now = max(t.now, now) }
+
+// stamp returns the time of a grant: now, or a little later, so that no two are the same.
+func (t *Table) stamp() time.Duration {
+	t.now++
+	return t.now
 }
 
 // Lock asks for key on behalf of o. A free key is Granted. A held key is AlreadyHeld by o itself, else Busy if wait is
@@ -73,7 +86,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 	case e == nil:
 		e = t.pool.get(hash, key)
 		t.index.insert(link, e)
-		o.add(e)
+		o.add(e, t.stamp())
 		return Granted
 	case e.owner == o:
 		return AlreadyHeld
@@ -151,7 +164,7 @@ func (t *Table) grant(e *entry, g *Grants) {
 	e.dequeue(w)
 	t.waiters--
 	e.owner.remove(e)
-	w.owner.add(e)
+	w.owner.add(e, t.stamp())
 	g.push(w)
 }
 
