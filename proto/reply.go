@@ -8,5 +8,6 @@ const (
 	ReplyAlreadyLocked      = "e already locked\r\n"
 	ReplyNotLocked          = "e not locked\r\n"
 	ReplyNotOwner           = "e not owner\r\n"
+	ReplyDeadlock           = "e deadlock\r\n"
 	ReplyTooManyConnections = "e too many connections\r\n"
 )

@@ -99,6 +99,9 @@ func (c *Conn) Pause() {
 	c.regulate()
 }
 
+// Paused reports whether reading is paused.
+func (c *Conn) Paused() bool { return c.paused }
+
 // Resume ends a pause.
 func (c *Conn) Resume() {
 	if c.paused {
@@ -147,7 +150,7 @@ func (c *Conn) data() {
 		return
 	}
 	p, _ := c.sock.Next(n) // that many are there
-	l := c.loop // c may be on another one afterwards
+	l := c.loop            // c may be on another one afterwards
 	l.enter()
 	c.client.Data(p)
 	l.leave()

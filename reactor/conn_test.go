@@ -191,17 +191,12 @@ func TestClosedInsideWrite(t *testing.T) {
 		client, _ := srv.dial()
 		clients = append(clients, client)
 	}
-	gone := make(chan struct{})
 	h := srv.handlers[0]
-	go func() {
-		defer close(gone)
-		for _, client := range clients {
+	h.do(t, func() {
+		for _, client := range clients { // here, where the loop cannot see the resets before the first write
 			_ = client.SetLinger(0)
 			_ = client.Close()
 		}
-	}()
-	h.do(t, func() {
-		<-gone
 		for _, s := range sessions {
 			// The reset has to be there, or the write would work.
 			fds := []unix.PollFd{{Fd: int32(s.conn.sock.Fd())}}

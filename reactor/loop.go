@@ -36,11 +36,14 @@ type Loop struct {
 	waker   int // our end of its boot connection: a byte written here wakes the loop
 	handler Handler
 
-	depth  int      // callbacks under way: Write and Close call Closed from inside
-	inbox  *Message // taken from the mailbox and not handled yet
+	depth  int           // callbacks under way: Write and Close call Closed from inside
+	now    time.Duration // of this turn; 0 if nobody has asked
+	inbox  *Message      // taken from the mailbox and not handled yet
 	wheel  *Wheel
 	outbox []batch // by destination: what this turn posts
 	posted []int   // destinations whose outbox is not empty
+
+	traffic Traffic
 
 	// Reached from other goroutines:
 	mailbox mailbox
@@ -50,10 +53,33 @@ type Loop struct {
 // Index returns the number of the loop, from 0.
 func (l *Loop) Index() int { return l.index }
 
+// Traffic counts what a loop has sent to others.
+type Traffic struct {
+	Messages uint64
+	WakeUps  uint64 // of loops that had nothing else to do by mailbox
+}
+
+// Traffic returns what the loop has sent so far.
+func (l *Loop) Traffic() Traffic { return l.traffic }
+
+// Now returns the time since the reactor started, read once a turn: it may be as old as that.
+func (l *Loop) Now() time.Duration {
+	if l.now == 0 {
+		l.now = time.Since(l.reactor.start)
+	}
+	return l.now
+}
+
+// Time returns the point in time that is d after the start of the reactor. Safe from any goroutine.
+func (l *Loop) Time(d time.Duration) time.Time { return l.reactor.start.Add(d) }
+
 // Post sends m to the loop with the index to, at the end of this turn.
 func (l *Loop) Post(to int, m *Message) {
 	if l.outbox[to].empty() {
 		l.posted = append(l.posted, to)
+	}
+	if to != l.index {
+		l.traffic.Messages++
 	}
 	l.outbox[to].add(m)
 }
@@ -104,7 +130,12 @@ func (l *Loop) turn() {
 }
 
 // enter and leave enclose every callback. The outermost leave ends the turn.
-func (l *Loop) enter() { l.depth++ }
+func (l *Loop) enter() {
+	if l.depth == 0 {
+		l.now = 0
+	}
+	l.depth++
+}
 
 func (l *Loop) leave() {
 	if l.depth > 1 {
@@ -114,7 +145,9 @@ func (l *Loop) leave() {
 	more := l.handler.Settle()
 	l.depth--
 	for _, to := range l.posted {
-		l.reactor.loops[to].deliver(&l.outbox[to])
+		if l.reactor.loops[to].deliver(&l.outbox[to]) && to != l.index {
+			l.traffic.WakeUps++
+		}
 		l.outbox[to] = batch{}
 	}
 	l.posted = l.posted[:0]
@@ -171,11 +204,13 @@ func (l *Loop) setAlarm(at Tick) {
 }
 
 // deliver puts a batch into the mailbox and wakes the loop if it was empty: one wake-up serves all that follows until
-// the loop looks. Safe from any goroutine.
-func (l *Loop) deliver(b *batch) {
-	if l.mailbox.push(b) {
-		l.wake()
+// the loop looks. It reports whether it did. Safe from any goroutine.
+func (l *Loop) deliver(b *batch) (woken bool) {
+	if !l.mailbox.push(b) {
+		return false
 	}
+	l.wake()
+	return true
 }
 
 // wake makes the loop run a turn. Safe from any goroutine.

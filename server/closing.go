@@ -29,8 +29,10 @@ func (s *session) Closed(err error) {
 	case s.shard.closed:
 	case s.phase == serving && errors.Is(err, io.EOF) && s.owesAnswers() && s.drain():
 		return
+	case errors.Is(err, io.EOF):
+		s.end(clientClosed)
 	default:
-		s.end()
+		s.end(broken)
 	}
 	s.vanish()
 }
@@ -43,14 +45,13 @@ func (s *session) owesAnswers() bool {
 // drain goes on after the end of the input, on a second descriptor of the socket: gnet closes its own. It reports
 // whether that works.
 func (s *session) drain() bool {
-	peer := s.conn.RemoteAddr()
 	fd, err := s.conn.Dup()
 	if err != nil {
 		s.warn().Err(err).Msg("answers lost: the client has closed its side, and its socket cannot be kept")
 		return false
 	}
 	s.phase = draining
-	s.needOutlet().open(fd, peer)
+	s.needOutlet().open(fd)
 	if s.away != atHome {
 		c := &cancellation{session: s}
 		c.message.Body = c
@@ -96,12 +97,12 @@ func (s *session) refuse(rest []byte) {
 	err := s.parser.Err()
 	s.warn().Stringer("reason", err.Reason).Int("column", err.Column).Bytes("at", rest[:min(len(rest), maxQuoted)]).
 		Msg("client dropped: syntax error")
-	s.finish()
+	s.finish(syntaxError)
 }
 
 // finish ends the session, and its connection when everything has been sent.
-func (s *session) finish() {
-	s.end()
+func (s *session) finish(why reason) {
+	s.end(why)
 	s.flush()
 	if s.unsent() == 0 {
 		s.hangUp()
@@ -109,13 +110,14 @@ func (s *session) finish() {
 }
 
 // end gives up all that the session holds, on every loop, and takes it out of the queue it may stand in.
-func (s *session) end() {
+func (s *session) end(why reason) {
 	if s.phase >= ended {
 		return
 	}
 	s.phase = ended
 	s.stalled = false
 	sh := s.shard
+	sh.counters.disconnects[why]++
 	if s.awaited > 0 && s.away == atHome {
 		sh.cancel(&s.request)
 	}
@@ -149,15 +151,12 @@ func (s *session) vanish() {
 		sh.loop.StopTimer(&s.outlet.timer)
 		s.outlet.close()
 	}
+	sh.part(s)
 	sh.population.Add(-1)
 	sh.server.dismiss()
 }
 
 // warn begins a warning about the client. Bursts of them are sampled.
 func (s *session) warn() *zerolog.Event {
-	event := s.shard.server.warnings.Warn()
-	if peer := s.peer(); peer != nil {
-		event.Stringer("client", peer)
-	}
-	return event
+	return s.shard.server.warnings.Warn().Stringer("client", s.address)
 }

@@ -42,6 +42,9 @@ type Config struct {
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration
 
+	// BreakDeadlocks has the youngest wait of a deadlock answered with an error. Without it a deadlock is only told of.
+	BreakDeadlocks bool
+
 	// Version is named in the log when the server starts.
 	Version string
 	// Log gets everything the server has to say. Its writer must not block, since the loops write to it.

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 type daemon struct {
 	tb      testing.TB
 	address string
-	server  *server // of its fields only the constant ones may be read
+	server  *Server // of its fields only the constant ones may be read
 	log     *logLines
 	stop    func() // stops it and waits until it has ended
 }
@@ -49,7 +49,7 @@ func startDaemon(tb testing.TB, change func(*Config)) *daemon {
 	if change != nil {
 		change(&cfg)
 	}
-	srv, err := newServer(cfg)
+	srv, err := New(cfg)
 	if err != nil {
 		tb.Fatalf("start: %v", err)
 	}
@@ -57,7 +57,7 @@ func startDaemon(tb testing.TB, change func(*Config)) *daemon {
 	d.server = srv
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx) }()
+	go func() { ended <- srv.Run(ctx) }()
 	select {
 	case d.address = <-ready:
 	case err := <-ended:

@@ -49,22 +49,27 @@ func (s *session) move() {
 	if o := s.outlet; o != nil && o.timer.Running() {
 		return
 	}
+	from.part(s)
 	from.population.Add(-1)
 	to.population.Add(1)
 	if !s.conn.TryMove(to.loop) {
-		from.population.Add(1)
 		to.population.Add(-1)
+		from.population.Add(1)
+		from.join(s)
 	}
 }
 
 // crowded reports whether a shard has so many sessions that no others should move there.
-func (srv *server) crowded(sh *shard) bool {
+func (srv *Server) crowded(sh *shard) bool {
 	mean := srv.connections.Load() / int64(len(srv.shards))
 	return sh.population.Load() >= mean+mean/crowdingShare+crowdingFew
 }
 
 // Moved makes the session one of its new shard.
 func (s *session) Moved(to *reactor.Loop) {
-	s.shard = s.shard.server.shards[to.Index()]
+	sh := s.shard.server.shards[to.Index()]
+	s.shard = sh
 	s.footholds = nil // empty, as is its owner
+	sh.join(s)
+	sh.counters.moves++
 }

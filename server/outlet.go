@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,9 +28,8 @@ type outlet struct {
 	quiet  time.Duration // since the client last read something
 	before int           // bytes unsent at the last look
 
-	fd     int      // duplicate of the connection's descriptor when that is closed, else -1
-	peer   net.Addr // of fd
-	unsent []byte   // what fd did not take
+	fd     int    // duplicate of the connection's descriptor when that is closed, else -1
+	unsent []byte // what fd did not take
 }
 
 func (s *session) needOutlet() *outlet {
@@ -43,7 +41,7 @@ func (s *session) needOutlet() *outlet {
 }
 
 // open makes fd, which is non-blocking, the socket to write to.
-func (o *outlet) open(fd int, peer net.Addr) { o.fd, o.peer = fd, peer }
+func (o *outlet) open(fd int) { o.fd = fd }
 
 func (o *outlet) close() {
 	if o.fd >= 0 {
@@ -81,7 +79,7 @@ func (s *session) flush() {
 	if o := s.outlet; o == nil || o.fd < 0 {
 		s.conn.Write(out)
 	} else if !o.write(out) {
-		s.end()
+		s.end(broken)
 		s.vanish() // nothing else will: the connection is closed, and the poll need not be running
 	}
 	if s.unsent() > 0 || s.conn.Lagging() {
@@ -95,14 +93,6 @@ func (s *session) unsent() int {
 		return len(o.unsent)
 	}
 	return s.conn.Unsent()
-}
-
-// peer returns the client's address, nil if it is not known any more.
-func (s *session) peer() net.Addr {
-	if s.outlet != nil && s.outlet.peer != nil {
-		return s.outlet.peer
-	}
-	return s.conn.RemoteAddr()
 }
 
 // watchOutlet starts to poll.
@@ -121,7 +111,7 @@ func (s *session) poll() {
 	}
 	o := s.outlet
 	if o.fd >= 0 && !o.write(nil) {
-		s.end()
+		s.end(broken)
 	}
 	if unsent := s.unsent(); unsent < o.before {
 		o.delay, o.quiet = firstPoll, 0
@@ -141,7 +131,7 @@ func (s *session) poll() {
 	case s.phase == ended && o.before == 0:
 		s.hangUp()
 	case s.phase == serving && s.conn.PeerLost(), s.phase != serving && o.quiet >= patience:
-		s.end()
+		s.end(broken)
 		s.hangUp()
 	case (o.before > 0 || s.conn.Lagging()) && !o.timer.Running():
 		s.shard.loop.StartTimer(&o.timer, o.delay)

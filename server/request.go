@@ -19,7 +19,8 @@ const (
 	alreadyLocked
 	notLocked
 	notOwner
-	cancelled // the end of the input ended the wait: no answer, and no further command
+	deadlocked // the wait was ended because it was part of a deadlock
+	cancelled  // the end of the input ended the wait: no answer, and no further command
 )
 
 // replies are the answers as they are sent.
@@ -30,6 +31,7 @@ var replies = [...]string{
 	alreadyLocked: proto.ReplyAlreadyLocked,
 	notLocked:     proto.ReplyNotLocked,
 	notOwner:      proto.ReplyNotOwner,
+	deadlocked:    proto.ReplyDeadlock,
 	cancelled:     "",
 }
 
@@ -49,10 +51,14 @@ type request struct {
 	hash    uint64
 	key     []byte // in the session's parser
 	timeout time.Duration
+	holding bool // the session holds a key, so that its wait may be part of a deadlock
 
 	// Used while it waits in the shard.
-	waiter lockmgr.Waiter // Tag: the request
-	timer  reactor.Timer  // Tag: the request
+	waiter  lockmgr.Waiter // Tag: the request
+	timer   reactor.Timer  // Tag: the request
+	since   time.Duration  // when the wait began
+	serial  uint64         // of the wait: how many the session has begun
+	suspect int            // place among the shard's suspects, from 1; 0 if it is none of them
 
 	answer answer
 	waited bool // before the answer

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,37 +15,40 @@ import (
 // stopTime bounds how long the loops may take to say what is held when the server stops.
 const stopTime = 300 * time.Millisecond
 
-// server is what the loops share. All of it is safe from any goroutine: constant once the loops run, or atomic.
-type server struct {
+// Server is the daemon without its process. What it shares with its loops is constant once they run, or atomic.
+type Server struct {
 	cfg      Config
 	seed     lockmgr.Seed
 	shards   []*shard // by loop
 	warnings zerolog.Logger
+	detector *detector
 	// moveAfter is [moveAfter], the strength of the pull at which a session moves to another loop.
 	moveAfter int
 
-	connections atomic.Int64 // admitted and not gone
-	refusals    atomic.Int64 // refused and still open
+	lastID      atomic.Uint64 // of a connection
+	connections atomic.Int64  // admitted and not gone
+	refusals    atomic.Int64  // refused and still open
+
+	mu      sync.Mutex
+	service *service // nil unless it serves
 }
 
-// Run serves until ctx is done, and returns nil then. Otherwise the error wraps [ErrOption], what is wrong with the
-// address (syscall.EADDRINUSE and the like), or [reactor.ErrEnded] if the loops could not go on.
-func Run(ctx context.Context, cfg Config) error {
-	srv, err := newServer(cfg)
-	if err != nil {
-		return err
-	}
-	return srv.run(ctx)
+// service is what can be said of a server from when it is ready until its loops are about to end.
+type service struct {
+	address string
+	began   time.Time
+	stopped chan struct{} // closed when the loops are about to end
 }
 
-func newServer(cfg Config) (*server, error) {
+// New returns a server that does not serve yet. The error wraps [ErrOption].
+func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = connectionRoom(cfg.Loops)
 	}
-	return &server{
+	srv := &Server{
 		cfg:       cfg,
 		seed:      lockmgr.MakeSeed(),
 		moveAfter: moveAfter,
@@ -53,14 +57,24 @@ func newServer(cfg Config) (*server, error) {
 			Period:      time.Second,
 			NextSampler: &zerolog.BasicSampler{N: 1000},
 		}),
-	}, nil
+	}
+	srv.detector = newDetector(srv)
+	return srv, nil
 }
 
-func (srv *server) run(ctx context.Context) error {
+// Run serves until ctx is done, and returns nil then. Otherwise the error wraps what is wrong with the address
+// (syscall.EADDRINUSE and the like), or [reactor.ErrEnded] if the loops could not go on. It is to be called once.
+func (srv *Server) Run(ctx context.Context) error {
 	listener, err := reactor.Listen(srv.cfg.Listen)
 	if err != nil {
 		return err
 	}
+	detecting, stop := context.WithCancel(ctx)
+	var detector sync.WaitGroup
+	detector.Go(func() { srv.detector.run(detecting) })
+	defer detector.Wait()
+	defer stop()
+	defer srv.ending() // whatever ends the loops
 	return reactor.Run(ctx, reactor.Config{
 		Listener:  listener,
 		Loops:     srv.cfg.Loops,
@@ -77,8 +91,21 @@ func (srv *server) run(ctx context.Context) error {
 	})
 }
 
+// Ready reports whether the server serves clients. Safe from any goroutine.
+func (srv *Server) Ready() bool { return srv.now() != nil }
+
+// now returns what the server is serving, nil if it is not. Safe from any goroutine.
+func (srv *Server) now() *service {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.service
+}
+
 // ready says in one line what is served.
-func (srv *server) ready(address string) {
+func (srv *Server) ready(address string) {
+	srv.mu.Lock()
+	srv.service = &service{address: address, began: time.Now(), stopped: make(chan struct{})}
+	srv.mu.Unlock()
 	srv.cfg.Log.Info().
 		Str("address", address).
 		Int("loops", srv.cfg.Loops).
@@ -94,8 +121,18 @@ func (srv *server) ready(address string) {
 	}
 }
 
+// ending says that the loops are about to end: nobody may send to them any more.
+func (srv *Server) ending() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.service != nil {
+		close(srv.service.stopped)
+		srv.service = nil
+	}
+}
+
 // admit counts a new connection in, unless there are too many.
-func (srv *server) admit() bool {
+func (srv *Server) admit() bool {
 	if srv.connections.Add(1) <= int64(srv.cfg.MaxConnections) {
 		return true
 	}
@@ -106,10 +143,10 @@ func (srv *server) admit() bool {
 }
 
 // dismiss counts a connection out.
-func (srv *server) dismiss() { srv.connections.Add(-1) }
+func (srv *Server) dismiss() { srv.connections.Add(-1) }
 
 // beginRefusal counts a refused connection in, unless too many of them are open.
-func (srv *server) beginRefusal() bool {
+func (srv *Server) beginRefusal() bool {
 	if srv.refusals.Add(1) <= maxRefusals {
 		return true
 	}
@@ -118,54 +155,32 @@ func (srv *server) beginRefusal() bool {
 }
 
 // shardOf returns the loop of a key. It takes the high bits of the hash: the table uses the low ones.
-func (srv *server) shardOf(hash uint64) int {
+func (srv *Server) shardOf(hash uint64) int {
 	return int(hash >> 32 * uint64(len(srv.shards)) >> 32)
 }
 
-// census closes a shard and counts what it has. It travels to the shard's loop as a message.
-type census struct {
-	message reactor.Message // Body: the census
-	result  chan<- holdings
-}
-
-// holdings is what a shard has.
-type holdings struct {
-	keys, waiters int
-}
-
-// count closes the shard: from now on nothing is granted, answered or released, until the process ends. Whoever holds a
-// key keeps it until his connection is closed, which tells him that it is lost.
-func (sh *shard) count(c *census) {
-	sh.closed = true
-	c.result <- holdings{keys: sh.table.Keys(), waiters: sh.table.Waiters()} // has room for all shards
-}
-
-// stop closes all shards while their loops still run, and says what was held.
-func (srv *server) stop() {
+// stop closes all shards while their loops still run, and says what was held. From then on nothing is granted, answered
+// or released, until the process ends: whoever holds a key keeps it until his connection is closed, which tells him that
+// it is lost.
+func (srv *Server) stop() {
 	connections := srv.connections.Load()
-	results := make(chan holdings, len(srv.shards))
-	for _, sh := range srv.shards {
-		c := &census{result: results}
-		c.message.Body = c
-		sh.loop.Send(&c.message)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	type holdings struct{ keys, waiters int }
 	var sum holdings
-	timeout := time.After(stopTime)
-	for answered := range srv.shards {
-		select {
-		case h := <-results:
-			sum.keys += h.keys
-			sum.waiters += h.waiters
-		case <-timeout:
-			srv.cfg.Log.Warn().Int("loops", len(srv.shards)-answered).Msg("busy loops are stopped without counting what they hold")
-			srv.stopped(connections, sum)
-			return
-		}
+	done, missing := visit(ctx, srv, srv.shards, func(sh *shard, h *holdings) (more bool) {
+		sh.closed = true
+		*h = holdings{keys: sh.table.Keys(), waiters: sh.table.Waiters()}
+		return false
+	})
+	srv.ending()
+	for _, h := range done {
+		sum.keys += h.keys
+		sum.waiters += h.waiters
 	}
-	srv.stopped(connections, sum)
-}
-
-func (srv *server) stopped(connections int64, sum holdings) {
+	if missing > 0 {
+		srv.cfg.Log.Warn().Int("loops", missing).Msg("busy loops are stopped without counting what they hold")
+	}
 	srv.cfg.Log.Info().
 		Int64("connections", connections).
 		Int("held_keys", sum.keys).

@@ -1,9 +1,14 @@
 package server
 
 import (
+	"net"
+	"net/netip"
+	"time"
+
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
 	"dreadlock/reactor"
+	"dreadlock/server/inspect"
 )
 
 // phase is how far a session has come.
@@ -25,7 +30,13 @@ const flushMark = 16 << 10
 type session struct {
 	conn  reactor.Conn
 	shard *shard // of the connection's loop
+	slot  int    // place among the shard's sessions
 	phase phase
+
+	// Constant once the connection is open, so that any loop may read it.
+	id      inspect.ConnectionID
+	address netip.AddrPort // of the client
+	since   time.Duration  // when it connected
 
 	parser  proto.Parser
 	backlog backlog // empty unless the session is busy or stalled
@@ -35,9 +46,10 @@ type session struct {
 	// as well.
 	request request
 	awaited uint8
-	away    int  // the other loop that the request is with; atHome otherwise
-	stalled bool // the next command has to wait until the client has read; the poll is running
-	held    bool // the connection has been paused: when the input ends, some of it may still be in the socket
+	asked   time.Duration // when the request was sent to another loop
+	away    int           // the other loop that the request is with; atHome otherwise
+	stalled bool          // the next command has to wait until the client has read; the poll is running
+	held    bool          // the connection has been paused: when the input ends, some of it may still be in the socket
 
 	owner     lockmgr.Owner // what it holds in its own shard
 	footholds []*foothold   // what it holds in the others, by loop; nil where it never asked for a key
@@ -54,14 +66,25 @@ const atHome = -1
 func newSession(sh *shard) *session {
 	s := &session{shard: sh, away: atHome}
 	s.request.init(s)
+	s.owner.Tag = s
 	return s
 }
 
 // Conn returns the connection.
 func (s *session) Conn() *reactor.Conn { return &s.conn }
 
-// Opened has nothing to do: the client speaks first.
-func (s *session) Opened() {}
+// Opened gives the connection its number. The client speaks first.
+func (s *session) Opened() {
+	sh := s.shard
+	s.id = inspect.ConnectionID(sh.server.lastID.Add(1))
+	if tcp, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
+		a := tcp.AddrPort()
+		s.address = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	}
+	s.since = sh.loop.Now()
+	sh.counters.accepted++
+	sh.join(s)
+}
 
 // Data executes the commands that were read, or keeps them behind the one that is under way.
 func (s *session) Data(p []byte) {
@@ -91,7 +114,7 @@ func (s *session) answered() {
 	}
 	a := s.request.answer
 	if a == cancelled {
-		s.finish()
+		s.finish(clientClosed)
 		return
 	}
 	s.pull.feel(loop, a, s.request.waited)
@@ -127,6 +150,7 @@ func (s *session) resume() {
 func (s *session) execute(input []byte) (n int) {
 	sh := s.shard
 	var cmd proto.Command
+	stalled := s.stalled
 	s.stalled = false
 	for n < len(input) && s.awaited == 0 {
 		if len(sh.out) >= flushMark {
@@ -137,6 +161,9 @@ func (s *session) execute(input []byte) (n int) {
 		}
 		if s.unsent() >= sh.server.cfg.MaxOutput {
 			s.stalled = true
+			if !stalled {
+				sh.counters.stalled++
+			}
 			break
 		}
 		consumed, status := s.parser.Next(input[n:], &cmd)
@@ -161,6 +188,7 @@ func (s *session) command(cmd *proto.Command) {
 	r.timeout = cmd.Timeout
 	r.mayWait = s.phase == serving
 	r.waited = false
+	r.holding = s.keys > 0
 	r.hash = sh.server.seed.Hash(cmd.Key)
 	to := sh.server.shardOf(r.hash)
 	if to != sh.index {
@@ -169,6 +197,7 @@ func (s *session) command(cmd *proto.Command) {
 		r.owner = s.ownerIn(to)
 		s.awaited++
 		s.away = to
+		s.asked = sh.loop.Now()
 		sh.loop.Post(to, &r.message)
 		return
 	}
@@ -178,7 +207,7 @@ func (s *session) command(cmd *proto.Command) {
 	case pending:
 		s.awaited++
 	case cancelled:
-		s.finish()
+		s.finish(clientClosed)
 	default:
 		s.pull.strength = 0
 		s.reply(a)
@@ -193,6 +222,7 @@ func (s *session) reply(a answer) {
 	case unlocked:
 		s.keys--
 	}
+	s.shard.counters.commands[s.request.kind][a]++
 	s.shard.out = append(s.shard.out, replies[a]...)
 }
 
@@ -203,7 +233,7 @@ func (s *session) ownerIn(loop int) *lockmgr.Owner {
 	}
 	f := s.footholds[loop]
 	if f == nil {
-		f = &foothold{session: s}
+		f = &foothold{session: s, owner: lockmgr.Owner{Tag: s}}
 		f.message.Body = f
 		s.footholds[loop] = f
 	}
@@ -221,8 +251,11 @@ func (s *session) regulate() {
 		case !s.conn.CanHold() && (waiting > limits.MaxPipeline || s.conn.Unsent() > limits.MaxOutput):
 			s.warn().Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).
 				Msg("client dropped: it sends too much and cannot be held back")
-			s.finish()
+			s.finish(tooMuch)
 		case waiting >= limits.MaxPipeline:
+			if !s.conn.Paused() {
+				s.shard.counters.paused++
+			}
 			s.held = true
 			s.conn.Pause()
 		case waiting <= limits.MaxPipeline/2:
@@ -230,7 +263,7 @@ func (s *session) regulate() {
 		}
 	case draining:
 		if s.awaited == 0 && s.backlog.len() == 0 && !s.readRest() {
-			s.finish()
+			s.finish(clientClosed)
 		}
 	}
 }

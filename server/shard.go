@@ -15,7 +15,7 @@ const maxGrants = 256
 // shard is the server's part of one loop: the keys that the loop owns, and the connections that it serves. Everything
 // in it belongs to that loop.
 type shard struct {
-	server *server
+	server *Server
 	loop   *reactor.Loop
 	index  int
 	table  *lockmgr.Table
@@ -24,10 +24,14 @@ type shard struct {
 	spare  spareBuffers
 	closed bool // the server stops: nothing is granted and nothing answered any more
 
+	counters counters
+	sessions []*session // in no order
+	suspects []*request // those that wait and hold keys, in no order
+
 	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
 }
 
-func newShard(srv *server, loop *reactor.Loop) *shard {
+func newShard(srv *Server, loop *reactor.Loop) *shard {
 	return &shard{
 		server: srv,
 		loop:   loop,
@@ -43,7 +47,26 @@ func (sh *shard) Accept() reactor.Client {
 		sh.population.Add(1)
 		return newSession(sh)
 	}
+	if !sh.closed {
+		sh.counters.refused++
+	}
 	return &refusal{shard: sh}
+}
+
+// join makes s one of the shard's sessions.
+func (sh *shard) join(s *session) {
+	s.slot = len(sh.sessions)
+	sh.sessions = append(sh.sessions, s)
+}
+
+// part ends that. The last of the sessions takes the place: whoever walks over them from the last to the first misses
+// none that stays.
+func (sh *shard) part(s *session) {
+	last := len(sh.sessions) - 1
+	sh.sessions[s.slot] = sh.sessions[last]
+	sh.sessions[s.slot].slot = s.slot
+	sh.sessions[last] = nil
+	sh.sessions = sh.sessions[:last]
 }
 
 // Receive handles a message from another loop, or from the server itself.
@@ -69,8 +92,8 @@ func (sh *shard) Receive(m *reactor.Message) {
 			sh.cancel(&body.session.request)
 		}
 		sh.release(&body.owner)
-	case *census:
-		sh.count(body)
+	case *errand:
+		body.run(sh)
 	}
 }
 
@@ -80,6 +103,8 @@ func (sh *shard) Expire(t *reactor.Timer) {
 	case *request:
 		// A grant that was made in the same turn comes first.
 		if sh.table.Cancel(&tag.waiter) {
+			sh.counters.timeouts++
+			sh.waited(tag)
 			sh.answer(tag, timedOut)
 		}
 	case *session:
@@ -99,6 +124,8 @@ func (sh *shard) Settle() (more bool) {
 		}
 		r := w.Tag.(*request)
 		sh.loop.StopTimer(&r.timer)
+		sh.counters.grants++
+		sh.waited(r)
 		sh.answer(r, locked)
 	}
 	return !sh.grants.Empty()
@@ -116,6 +143,7 @@ func (sh *shard) execute(r *request) answer {
 	if sh.closed {
 		return cancelled
 	}
+	sh.table.Advance(sh.loop.Now())
 	if r.kind == proto.Unlock {
 		switch sh.table.Unlock(r.owner, r.hash, r.key, &sh.grants) {
 		case lockmgr.Released:
@@ -133,14 +161,30 @@ func (sh *shard) execute(r *request) answer {
 	case lockmgr.AlreadyHeld:
 		return alreadyLocked
 	case lockmgr.Queued:
-		sh.loop.StartTimer(&r.timer, r.timeout)
-		r.waited = true
+		sh.wait(r)
 		return pending
 	}
 	if r.timeout > 0 {
 		return cancelled
 	}
 	return timedOut
+}
+
+// wait begins the wait of a request that has been queued.
+func (sh *shard) wait(r *request) {
+	sh.loop.StartTimer(&r.timer, r.timeout)
+	r.waited = true
+	r.since = sh.loop.Now()
+	r.serial++
+	if r.holding {
+		sh.suspect(r)
+	}
+}
+
+// waited ends the wait of a request by a grant or a timeout.
+func (sh *shard) waited(r *request) {
+	sh.counters.wait(sh.loop.Now() - r.since)
+	sh.clear(r)
 }
 
 // answer ends a request of this shard and tells its session.
@@ -159,12 +203,14 @@ func (sh *shard) cancel(r *request) bool {
 		return false
 	}
 	sh.loop.StopTimer(&r.timer)
+	sh.clear(r)
 	return true
 }
 
 // release frees what a session holds in this shard.
 func (sh *shard) release(o *lockmgr.Owner) {
 	if !sh.closed {
+		sh.table.Advance(sh.loop.Now())
 		sh.table.Close(o, &sh.grants)
 	}
 }

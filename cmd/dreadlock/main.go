@@ -58,7 +58,11 @@ func serve(opts *options) error {
 	status.Go(func() { reportStatus(reporting, log, requests) })
 	defer status.Wait() // before the log is closed
 	defer stop()
-	return server.Run(ctx, opts.config(log))
+	srv, err := server.New(opts.config(log))
+	if err != nil {
+		return err
+	}
+	return srv.Run(ctx)
 }
 
 // advice says what to do about an error, as far as that is known.

@@ -11,6 +11,8 @@ const (
 	DefaultLimit = 100
 	// MaxLimit is the longest page.
 	MaxLimit = 1000
+	// ListedKeys is the number of keys that are listed of each connection in a page of them.
+	ListedKeys = 16
 )
 
 var (
@@ -188,7 +190,8 @@ type Connection struct {
 	// State is one of [States].
 	State string `json:"state"`
 	Held  int    `json:"held"` // keys
-	// Holds are the keys that it holds, in no order, at most [MaxLimit] of them.
+	// Holds are the keys that it holds, in no order: at most [ListedKeys] of them in a page, [MaxLimit] where
+	// one connection is asked for.
 	Holds []string `json:"holds,omitempty"`
 	// WaitsFor is the key that it waits for, empty if it does not.
 	WaitsFor string `json:"waits_for,omitempty"`

@@ -1,0 +1,247 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"dreadlock/lockmgr"
+	"dreadlock/proto"
+	"dreadlock/server/inspect"
+)
+
+const (
+	// sessionsPerStep is the number of sessions that are looked at in one turn.
+	sessionsPerStep = 512
+	// keysPerStep is the number of held keys that are listed in one turn, of sessions that may hold many.
+	keysPerStep = 2048
+)
+
+// Connections returns a page of the connections.
+func (srv *Server) Connections(ctx context.Context, q inspect.ConnectionQuery) (*inspect.ConnectionPage, error) {
+	limit, err := parseLimit(q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	const order = "connection"
+	after, err := parseCursor(order, q.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	all := page[*sighting]{limit: limit}
+	found, err := srv.sight(ctx, limit, after, func(sh *shard, s *session) bool {
+		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address)
+	})
+	if err != nil {
+		return nil, err
+	}
+	sighted, next := all.merge(order, found)
+	connections, err := srv.complete(ctx, sighted, inspect.ListedKeys)
+	if err != nil {
+		return nil, err
+	}
+	return &inspect.ConnectionPage{Connections: connections, Matching: all.matching, Next: next}, nil
+}
+
+// Connection returns one connection.
+func (srv *Server) Connection(ctx context.Context, id inspect.ConnectionID) (*inspect.Connection, error) {
+	found, err := srv.sight(ctx, 1, nil, func(_ *shard, s *session) bool { return s.id == id })
+	if err != nil {
+		return nil, err
+	}
+	all := page[*sighting]{limit: 1}
+	sighted, _ := all.merge("", found)
+	connections, err := srv.complete(ctx, sighted, inspect.MaxLimit)
+	if err != nil {
+		return nil, err
+	}
+	if len(connections) == 0 {
+		return nil, notConnected(id)
+	}
+	return &connections[0], nil
+}
+
+func notConnected(id inspect.ConnectionID) error {
+	return fmt.Errorf("%w: there is no connection %d", inspect.ErrNotFound, id)
+}
+
+// hasAddress reports whether an address, as text, begins with the prefix.
+func hasAddress(address netip.AddrPort, prefix string) bool {
+	var buf [64]byte
+	return prefix == "" || hasPrefix(address.AppendTo(buf[:0]), prefix)
+}
+
+// sighting is what the loop of a session knows of it.
+type sighting struct {
+	connection inspect.Connection
+	footholds  []*foothold // the owners in them are those of other loops
+}
+
+// sight returns, for each shard, the first of its sessions behind a cursor that are wanted.
+func (srv *Server) sight(ctx context.Context, limit int, after *rank, wanted func(*shard, *session) bool) ([]*page[*sighting], error) {
+	type walk struct {
+		page  page[*sighting]
+		begun bool
+		next  int // sessions below have not been looked at
+	}
+	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
+		if !w.begun {
+			*w = walk{begun: true, page: page[*sighting]{limit: limit, after: after}, next: len(sh.sessions)}
+		}
+		w.next = min(w.next, len(sh.sessions))
+		for range sessionsPerStep {
+			if w.next == 0 {
+				return false
+			}
+			w.next--
+			s := sh.sessions[w.next]
+			if !wanted(sh, s) {
+				continue
+			}
+			if n := -int64(s.id); wants(&w.page, n, "") {
+				w.page.add(rank{n, strconv.FormatUint(uint64(s.id), 10)}, sh.sight(s))
+			}
+		}
+		return w.next > 0
+	})
+	pages := make([]*page[*sighting], 0, len(found))
+	for _, w := range found {
+		pages = append(pages, &w.page)
+	}
+	return pages, err
+}
+
+// sight returns what the session's loop knows of it.
+func (sh *shard) sight(s *session) *sighting {
+	c := inspect.Connection{
+		Peer:             s.peer(),
+		Since:            sh.loop.Time(s.since),
+		ConnectedSeconds: sh.secondsSince(s.since),
+		Loop:             sh.index,
+		State:            inspect.Idle,
+		Held:             s.keys,
+	}
+	s.owner.Each(func(h lockmgr.Holding) bool {
+		c.Holds = append(c.Holds, string(h.Key))
+		return len(c.Holds) < inspect.MaxLimit
+	})
+	switch {
+	case s.phase != serving:
+		c.State = inspect.Ending
+	case s.stalled || s.conn.Unsent() > 0:
+		c.State = inspect.Lagging
+	case sh.waits(s):
+		c.State = inspect.Waiting
+		r := &s.request
+		if s.away == atHome {
+			c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.since)
+		} else {
+			c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.asked)
+		}
+	}
+	return &sighting{connection: c, footholds: append([]*foothold(nil), s.footholds...)}
+}
+
+// answersWithin is the time after which a lock that another loop has not answered is taken for one that waits there: its
+// loop alone knows, and what the loop knows of a session that may have moved on cannot be read.
+const answersWithin = time.Millisecond
+
+// waits reports whether the session waits for a key.
+func (sh *shard) waits(s *session) bool {
+	if s.phase != serving || s.awaited == 0 {
+		return false
+	}
+	if s.away == atHome {
+		return s.request.waiter.Queued()
+	}
+	return s.request.kind == proto.Lock && s.request.timeout > 0 && sh.loop.Now()-s.asked >= answersWithin
+}
+
+// complete adds the keys that the connections hold on other loops than their own, up to a limit for each.
+func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int) ([]inspect.Connection, error) {
+	type walk struct {
+		next int // of sighted
+		held map[inspect.ConnectionID][]string
+	}
+	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
+		if w.held == nil {
+			w.held = make(map[inspect.ConnectionID][]string)
+		}
+		for listed := 0; w.next < len(sighted) && listed < keysPerStep; w.next++ {
+			c := sighted[w.next]
+			if sh.index >= len(c.footholds) || c.footholds[sh.index] == nil {
+				continue
+			}
+			var keys []string
+			c.footholds[sh.index].owner.Each(func(h lockmgr.Holding) bool {
+				keys = append(keys, string(h.Key))
+				return len(keys) < limit
+			})
+			listed += len(keys)
+			if len(keys) > 0 {
+				w.held[c.connection.Connection] = keys
+			}
+		}
+		return w.next < len(sighted)
+	})
+	if err != nil {
+		return nil, err
+	}
+	connections := make([]inspect.Connection, 0, len(sighted))
+	for _, s := range sighted {
+		c := s.connection
+		for _, w := range found {
+			c.Holds = append(c.Holds, w.held[c.Connection]...)
+		}
+		c.Holds = c.Holds[:min(len(c.Holds), limit)]
+		connections = append(connections, c)
+	}
+	return connections, nil
+}
+
+// Kick closes a connection: what it holds goes to those who wait for it.
+func (srv *Server) Kick(ctx context.Context, id inspect.ConnectionID) error {
+	type walk struct {
+		begun, kicked bool
+		next          int
+	}
+	for range 2 { // one that moves from loop to loop in this moment is on none of them
+		found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
+			if !w.begun {
+				w.begun, w.next = true, len(sh.sessions)
+			}
+			w.next = min(w.next, len(sh.sessions))
+			for range sessionsPerStep {
+				if w.next == 0 {
+					return false
+				}
+				w.next--
+				if s := sh.sessions[w.next]; s.id == id {
+					s.kick()
+					w.kicked = true
+					return false
+				}
+			}
+			return w.next > 0
+		})
+		if err != nil {
+			return err
+		}
+		for _, w := range found {
+			if w.kicked {
+				return nil
+			}
+		}
+	}
+	return notConnected(id)
+}
+
+// kick ends the session and its connection at once, whatever the client has not read yet.
+func (s *session) kick() {
+	s.shard.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
+		Msg("client kicked: an operator asked for it")
+	s.end(kicked)
+	s.hangUp()
+}

@@ -1,0 +1,134 @@
+package server
+
+import (
+	"time"
+
+	"dreadlock/proto"
+	"dreadlock/server/inspect"
+)
+
+// reason is why a session ended.
+type reason uint8
+
+const (
+	clientClosed reason = iota // the end of its input
+	broken                     // a reset, or a host that does not answer
+	syntaxError
+	tooMuch // sent or left unread, by a client that cannot be held back
+	kicked
+	reasons int = iota
+)
+
+// waitBounds are the upper bounds of the buckets for waits: from what nobody notices to what somebody will complain
+// about.
+var waitBounds = [...]time.Duration{
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
+	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second,
+	2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute,
+}
+
+// counters are what a shard has counted. They belong to its loop, as plain numbers: who wants to know asks the loop.
+type counters struct {
+	commands    [proto.Unlock + 1][len(replies)]uint64 // answered, by kind and answer
+	accepted    uint64
+	refused     uint64
+	moves       uint64 // to this shard
+	grants      uint64
+	timeouts    uint64
+	disconnects [reasons]uint64
+	paused      uint64 // clients held back for what they sent
+	stalled     uint64 // and for what they did not read
+	broken      uint64 // deadlocks
+	waits       [len(waitBounds) + 1]uint64
+	waited      time.Duration // sum of all waits
+}
+
+// wait counts a wait that has ended by a grant or a timeout.
+func (c *counters) wait(d time.Duration) {
+	bucket := 0
+	for bucket < len(waitBounds) && d > waitBounds[bucket] {
+		bucket++
+	}
+	c.waits[bucket]++
+	c.waited += d
+}
+
+// add adds what another shard has counted.
+func (c *counters) add(o *counters) {
+	for kind := range c.commands {
+		addAll(c.commands[kind][:], o.commands[kind][:])
+	}
+	c.accepted += o.accepted
+	c.refused += o.refused
+	c.moves += o.moves
+	c.grants += o.grants
+	c.timeouts += o.timeouts
+	addAll(c.disconnects[:], o.disconnects[:])
+	c.paused += o.paused
+	c.stalled += o.stalled
+	c.broken += o.broken
+	addAll(c.waits[:], o.waits[:])
+	c.waited += o.waited
+}
+
+func addAll(sums, numbers []uint64) {
+	for i, n := range numbers {
+		sums[i] += n
+	}
+}
+
+// outcomes name the answers as counters do.
+var outcomes = [len(replies)]string{
+	locked:        "locked",
+	timedOut:      "timeout",
+	unlocked:      "unlocked",
+	alreadyLocked: "already_locked",
+	notLocked:     "not_locked",
+	notOwner:      "not_owner",
+	deadlocked:    "deadlock",
+}
+
+// possible has the answers that each kind of command can have.
+var possible = map[proto.Kind][]answer{
+	proto.Lock:   {locked, timedOut, alreadyLocked, deadlocked},
+	proto.Unlock: {unlocked, notLocked, notOwner},
+}
+
+// reasonWords name the reasons for the end of a session.
+var reasonWords = [reasons]string{
+	clientClosed: inspect.ClientClosed,
+	broken:       inspect.Broken,
+	syntaxError:  inspect.SyntaxError,
+	tooMuch:      inspect.TooMuch,
+	kicked:       inspect.Kicked,
+}
+
+// words returns the counters as the API names them.
+func (c *counters) words() inspect.Counters {
+	w := inspect.Counters{
+		Accepted:        c.accepted,
+		Grants:          c.grants,
+		Timeouts:        c.timeouts,
+		Disconnects:     make(map[string]uint64, reasons),
+		Moves:           c.moves,
+		DeadlocksBroken: c.broken,
+		LimitHits: map[string]uint64{
+			inspect.LimitConnections: c.refused,
+			inspect.LimitPipeline:    c.paused,
+			inspect.LimitOutput:      c.stalled,
+		},
+		Waits: inspect.Histogram{Counts: c.waits[:], Sum: c.waited.Seconds()},
+	}
+	for _, kind := range []proto.Kind{proto.Lock, proto.Unlock} {
+		for _, a := range possible[kind] {
+			w.Commands = append(w.Commands, inspect.CommandCount{Kind: kind.String(), Outcome: outcomes[a], Count: c.commands[kind][a]})
+		}
+	}
+	for why, word := range reasonWords {
+		w.Disconnects[word] = c.disconnects[why]
+	}
+	for _, bound := range waitBounds {
+		w.Waits.Bounds = append(w.Waits.Bounds, bound.Seconds())
+	}
+	return w
+}

@@ -1,0 +1,229 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"dreadlock/server/inspect"
+)
+
+const (
+	// settleTime is how long the detector lets a new suspect wait before it looks: most waits are over by then.
+	settleTime = 200 * time.Millisecond
+	// confirmTime is the time between the looks that find a cycle and believe it.
+	confirmTime = 50 * time.Millisecond
+	// reviewTime is the time between looks whether the known deadlocks still stand.
+	reviewTime = 500 * time.Millisecond
+	// lookTime bounds a look. A loop that takes longer is looked at the next time.
+	lookTime = 2 * time.Second
+	// edgesPerStep is the number of suspects that a loop is asked for in one turn.
+	edgesPerStep = 256
+)
+
+// detector looks for deadlocks, on a goroutine of its own. While nobody waits who holds a key it sleeps.
+type detector struct {
+	server  *Server
+	suspect chan struct{} // one token: there is a new suspect
+
+	mu       sync.Mutex
+	standing map[cycleName]*deadlock
+	found    uint64 // since the start
+}
+
+// cycleName names a cycle by its youngest wait: no wait is part of two.
+type cycleName struct {
+	waiter inspect.ConnectionID
+	serial uint64
+}
+
+// deadlock is a cycle that is known to be real.
+type deadlock struct {
+	number uint64
+	found  time.Time
+	waits  []*waitEdge
+}
+
+func newDetector(srv *Server) *detector {
+	return &detector{server: srv, suspect: make(chan struct{}, 1), standing: make(map[cycleName]*deadlock)}
+}
+
+// hurry says that there is a new suspect. It never blocks. Safe from any goroutine.
+func (d *detector) hurry() {
+	select {
+	case d.suspect <- struct{}{}:
+	default:
+	}
+}
+
+// run looks whenever there is something to find, until ctx is done.
+func (d *detector) run(ctx context.Context) {
+	for {
+		var review <-chan time.Time
+		if d.count() > 0 {
+			review = time.After(reviewTime)
+		}
+		select {
+		case <-d.suspect:
+			if !pause(ctx, settleTime) {
+				return
+			}
+		case <-review:
+		case <-ctx.Done():
+			return
+		}
+		d.search(ctx)
+	}
+}
+
+// pause waits and reports whether ctx is still not done.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// search takes two looks, and believes what both have seen.
+func (d *detector) search(ctx context.Context) {
+	first, ok := d.look(ctx)
+	if !ok {
+		return
+	}
+	cycles := first.cycles()
+	unknown := slices.ContainsFunc(cycles, func(c []*waitEdge) bool { return !d.knows(c) })
+	if !unknown {
+		d.review(cycles)
+		return
+	}
+	if !pause(ctx, confirmTime) {
+		return
+	}
+	second, ok := d.look(ctx)
+	if !ok {
+		return
+	}
+	cycles = slices.DeleteFunc(cycles, func(c []*waitEdge) bool { return !second.confirms(c) })
+	for _, c := range d.review(cycles) {
+		d.report(c)
+		if d.server.cfg.BreakDeadlocks {
+			d.breakUp(ctx, c)
+		}
+	}
+}
+
+// look asks all loops for the waits of their suspects. It fails if one does not answer.
+func (d *detector) look(ctx context.Context) (g waitGraph, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	type found struct {
+		begun bool
+		next  int // suspects below have not been looked at
+		edges []*waitEdge
+	}
+	done, missing := visit(ctx, d.server, d.server.shards, func(sh *shard, f *found) (more bool) {
+		if !f.begun {
+			f.begun, f.next = true, len(sh.suspects)
+		}
+		f.next = min(f.next, len(sh.suspects))
+		for range edgesPerStep {
+			if f.next == 0 {
+				return false
+			}
+			f.next--
+			if e := sh.edge(sh.suspects[f.next]); e != nil {
+				f.edges = append(f.edges, e)
+			}
+		}
+		return f.next > 0
+	})
+	if missing > 0 {
+		return nil, false
+	}
+	g = make(waitGraph)
+	for _, f := range done {
+		for _, e := range f.edges {
+			g[e.waiter] = e
+		}
+	}
+	return g, true
+}
+
+func nameOf(cycle []*waitEdge) cycleName {
+	youngest := cycle[len(cycle)-1]
+	return cycleName{youngest.waiter, youngest.serial}
+}
+
+func (d *detector) knows(cycle []*waitEdge) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.standing[nameOf(cycle)] != nil
+}
+
+// review makes the cycles those that stand, and returns the new ones.
+func (d *detector) review(cycles [][]*waitEdge) (fresh []*deadlock) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.standing
+	d.standing = make(map[cycleName]*deadlock)
+	for _, c := range cycles {
+		known := before[nameOf(c)]
+		if known == nil {
+			d.found++
+			known = &deadlock{number: d.found, found: time.Now(), waits: c}
+			fresh = append(fresh, known)
+		}
+		d.standing[nameOf(c)] = known
+	}
+	return fresh
+}
+
+// report logs a deadlock, once.
+func (d *detector) report(c *deadlock) {
+	var text strings.Builder
+	for i, e := range c.waits {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		fmt.Fprintf(&text, "connection %d (%s) waits for %s, held by %d", e.waiter, e.address, e.key, e.holder)
+	}
+	d.server.cfg.Log.Warn().Uint64("deadlock", c.number).Int("connections", len(c.waits)).Str("cycle", text.String()).
+		Msg("deadlock: connections wait for one another")
+}
+
+// breakUp ends the youngest wait of a deadlock.
+func (d *detector) breakUp(ctx context.Context, c *deadlock) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	youngest := c.waits[len(c.waits)-1]
+	visit(ctx, d.server, d.server.shards[youngest.shard:youngest.shard+1], func(sh *shard, _ *struct{}) (more bool) {
+		sh.breakWait(youngest)
+		return false
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.standing, nameOf(c.waits))
+}
+
+// count returns the number of deadlocks that stand.
+func (d *detector) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.standing)
+}
+
+// known returns the deadlocks that stand, the oldest first, and how many were found since the start.
+func (d *detector) known() (standing []*deadlock, found uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.standing {
+		standing = append(standing, c)
+	}
+	slices.SortFunc(standing, func(a, b *deadlock) int { return int(a.number) - int(b.number) })
+	return standing, d.found
+}

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dreadlock/server/inspect"
+)
+
+// Status returns what the server is and what it has counted.
+func (srv *Server) Status(ctx context.Context) (*inspect.Status, error) {
+	type tally struct {
+		counters        counters
+		messages, wakes uint64
+		keys, waiters   int
+		now             time.Duration
+	}
+	found, err := ask(ctx, srv, func(sh *shard, t *tally) (more bool) {
+		traffic := sh.loop.Traffic()
+		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
+			keys: sh.table.Keys(), waiters: sh.table.Waiters(), now: sh.loop.Now()}
+		return false
+	})
+	if err != nil {
+		return nil, err
+	}
+	service := srv.now()
+	if service == nil {
+		return nil, fmt.Errorf("%w: it is stopping", inspect.ErrUnavailable)
+	}
+	standing, deadlocks := srv.detector.known()
+	var sum tally
+	for _, t := range found {
+		sum.counters.add(&t.counters)
+		sum.messages += t.messages
+		sum.wakes += t.wakes
+		sum.keys += t.keys
+		sum.waiters += t.waiters
+	}
+	st := &inspect.Status{
+		Version:        srv.cfg.Version,
+		Address:        service.address,
+		Started:        service.began,
+		UptimeSeconds:  time.Since(service.began).Seconds(),
+		Loops:          srv.cfg.Loops,
+		Connections:    int(srv.connections.Load()),
+		MaxConnections: srv.cfg.MaxConnections,
+		HeldKeys:       sum.keys,
+		Waiters:        sum.waiters,
+		Deadlocks:      len(standing),
+		Counters:       sum.counters.words(),
+	}
+	st.Counters.Messages, st.Counters.WakeUps = sum.messages, sum.wakes
+	st.Counters.DeadlocksFound = deadlocks
+	return st, nil
+}
+
+// Deadlocks returns the deadlocks that stand.
+func (srv *Server) Deadlocks(ctx context.Context) (*inspect.Deadlocks, error) {
+	status, err := srv.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	loop := srv.shards[0].loop
+	standing, found := srv.detector.known()
+	d := &inspect.Deadlocks{
+		Cycles:   []inspect.Cycle{},
+		Found:    found,
+		Broken:   status.Counters.DeadlocksBroken,
+		Breaking: srv.cfg.BreakDeadlocks,
+	}
+	for _, c := range standing {
+		cycle := inspect.Cycle{ID: c.number, Found: c.found}
+		for _, e := range c.waits {
+			since := loop.Time(e.since)
+			cycle.Waits = append(cycle.Waits, inspect.Wait{
+				Peer:          inspect.Peer{Connection: e.waiter, Address: e.address.String()},
+				WaitsFor:      e.key,
+				Since:         since,
+				WaitedSeconds: time.Since(since).Seconds(),
+				HeldBy:        e.holder,
+			})
+		}
+		d.Cycles = append(d.Cycles, cycle)
+	}
+	return d, nil
+}
