@@ -21,6 +21,7 @@
 //	e already locked        lock of a key that this connection holds; at once, whatever the timeout
 //	e not locked            unlock of a key that nobody holds
 //	e not owner             unlock of a key that somebody else holds
+//	e deadlock              the wait was part of a deadlock and was ended, if the server is told to do so
 //	e too many connections  the connection limit; the connection is closed after it
 //
 // A syntax error has no reply: the connection ends.

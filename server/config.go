@@ -115,9 +115,12 @@ func (c *Config) check() error {
 // Descriptors that are not for connections. A connection that is accepted while none is free ends the event loops, so
 // the reserve is generous.
 const (
-	reservePerLoop = 8 // epoll, wake-up, listener, pair of the boot connection, one accepted beyond the limit, one half-closed
-	reserveOthers  = 64 - reactor.MoveDescriptors
+	reservePerLoop = 8  // epoll, wake-up, listener, pair of the boot connection, one accepted beyond the limit, one half-closed
+	reserveOthers  = 24 // the log, the listener of the admin interface, what the Go runtime and the kernel's files take
 )
+
+// AdminConnections is the number of connections of the admin interface that the reserve has room for.
+const AdminConnections = 24
 
 // connectionRoom returns the number of connections that the limit on open files leaves, which may be none. The Go
 // runtime has raised the soft limit to the hard one.
@@ -127,5 +130,5 @@ func connectionRoom(loops int) int {
 		panic(fmt.Sprintf("server: getrlimit: %v", err)) // fails only for a wrong pointer or number
 	}
 	const most = 1 << 24 // if it is unlimited: more than the kernel gives a process
-	return int(min(limit.Cur, most)) - reservePerLoop*loops - reactor.MoveDescriptors - reserveOthers - maxRefusals
+	return int(min(limit.Cur, most)) - reservePerLoop*loops - reactor.MoveDescriptors - AdminConnections - reserveOthers - maxRefusals
 }
