@@ -175,6 +175,7 @@ func TestFailures(t *testing.T) {
 		{"GET", "/api/v1/connections/1/kick", 405, "want POST"},
 		{"POST", "/api/v1/keys", 405, "want GET, HEAD"},
 		{"DELETE", "/api/v1/keys/k000", 405, "want GET, HEAD"},
+		{"POST", "/", 405, "want GET, HEAD"},
 		{"POST", "/metrics", 405, "want GET, HEAD"},
 	} {
 		w := ask(h, c.method, c.target, nil)

@@ -40,6 +40,7 @@ func TestGuard(t *testing.T) {
 		{"loopback in capitals", false, "GET", status, map[string]string{"Host": "LocalHost"}, 200},
 		{"the name in --admin", false, "GET", status, map[string]string{"Host": "lock.internal:6002"}, 200},
 		{"another host", false, "GET", status, map[string]string{"Host": "evil.example"}, 403},
+		{"another host, page", false, "GET", "/", map[string]string{"Host": "evil.example"}, 403},
 		{"another host, health", false, "GET", "/healthz", map[string]string{"Host": "evil.example:6002"}, 403},
 		{"another host, metrics", false, "GET", "/metrics", map[string]string{"Host": "localhost.evil.example"}, 403},
 		{"another address", false, "POST", kick, map[string]string{"Host": "192.0.2.1"}, 403},
@@ -51,6 +52,7 @@ func TestGuard(t *testing.T) {
 		{"token missing, pprof", true, "GET", "/debug/pprof/", none, 401},
 		{"token missing, nothing there", true, "GET", "/secret", none, 401},
 		{"token missing, dots", true, "GET", "/healthz/../api/v1/status", none, 307}, // to where a token is wanted
+		{"token missing, page", true, "GET", "/", none, 200},
 		{"token missing, health", true, "GET", "/healthz", none, 200},
 		{"token missing, ready", true, "GET", "/readyz", none, 200},
 		{"token", true, "GET", status, bearer(secret), 200},
@@ -77,6 +79,7 @@ func TestGuard(t *testing.T) {
 		{"no origin at all", false, "POST", kick, map[string]string{"Origin": "null"}, 403},
 		{"another site reads", false, "GET", status, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
 		{"another site profiles", false, "GET", "/debug/pprof/", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		{"another site links to the page", false, "GET", "/", map[string]string{"Sec-Fetch-Site": "cross-site"}, 200},
 		{"another site with the token", true, "POST", kick, with(bearer(secret), "Sec-Fetch-Site", "cross-site"), 403},
 		{"kick by GET", false, "GET", kick, none, 405},
 		{"kick by GET, token", true, "GET", kick, bearer(secret), 405},

@@ -18,9 +18,6 @@ import (
 	"dreadlock/server/inspect"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
-
 // secretFile writes a file with the given mode and returns its path.
 func secretFile(t *testing.T, text string, mode os.FileMode) string {
 	t.Helper()

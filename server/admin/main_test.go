@@ -12,6 +12,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	stopBrowser()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1

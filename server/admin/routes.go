@@ -34,6 +34,7 @@ func newHandler(cfg *Config, token *token) http.Handler {
 	})
 
 	open := http.NewServeMux()
+	handle(open, http.MethodGet, "/{$}", servePage)
 	handle(open, http.MethodGet, "/healthz", healthz(cfg.Source))
 	handle(open, http.MethodGet, "/readyz", readyz(cfg.Source))
 	open.Handle("/", g.allowed(guarded))
