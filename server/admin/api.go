@@ -1,0 +1,223 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"dreadlock/server/inspect"
+)
+
+// sourceTime is what the server has to answer a request.
+const sourceTime = 5 * time.Second
+
+// api answers in JSON. What the answers look like is said in package inspect.
+type api struct {
+	source Source
+	log    zerolog.Logger
+}
+
+func (a *api) status(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*inspect.Status, error) {
+		return a.source.Status(ctx)
+	})
+}
+
+func (a *api) keys(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, []string{"prefix", "order", "limit", "cursor"}, func(ctx context.Context, q *query) (*inspect.KeyPage, error) {
+		keys := inspect.KeyQuery{
+			Prefix: q.text("prefix"),
+			Order:  inspect.KeyOrder(q.text("order")),
+			Limit:  q.number("limit", inspect.DefaultLimit, 1),
+			Cursor: q.text("cursor"),
+		}
+		if q.err != nil {
+			return nil, q.err
+		}
+		return a.source.Keys(ctx, keys)
+	})
+}
+
+func (a *api) key(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, []string{"queue"}, func(ctx context.Context, q *query) (*inspect.Key, error) {
+		queue := q.number("queue", inspect.DefaultLimit, 0)
+		if q.err != nil {
+			return nil, q.err
+		}
+		return a.source.Key(ctx, r.PathValue("key"), queue)
+	})
+}
+
+func (a *api) connections(w http.ResponseWriter, r *http.Request) {
+	parameters := []string{"address", "holding", "waiting", "limit", "cursor"}
+	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*inspect.ConnectionPage, error) {
+		connections := inspect.ConnectionQuery{
+			Address: q.text("address"),
+			Holding: q.yes("holding"),
+			Waiting: q.yes("waiting"),
+			Limit:   q.number("limit", inspect.DefaultLimit, 1),
+			Cursor:  q.text("cursor"),
+		}
+		if q.err != nil {
+			return nil, q.err
+		}
+		return a.source.Connections(ctx, connections)
+	})
+}
+
+func (a *api) connection(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*inspect.Connection, error) {
+		id, err := connectionID(r)
+		if err != nil {
+			return nil, err
+		}
+		return a.source.Connection(ctx, id)
+	})
+}
+
+func (a *api) deadlocks(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*inspect.Deadlocks, error) {
+		return a.source.Deadlocks(ctx)
+	})
+}
+
+// kicked is the answer to a kick.
+type kicked struct {
+	Kicked inspect.ConnectionID `json:"kicked"`
+}
+
+func (a *api) kick(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*kicked, error) {
+		id, err := connectionID(r)
+		if err != nil {
+			return nil, err
+		}
+		return &kicked{id}, a.source.Kick(ctx, id)
+	})
+}
+
+func connectionID(r *http.Request) (inspect.ConnectionID, error) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: a connection has a number", inspect.ErrQuery)
+	}
+	return inspect.ConnectionID(id), nil
+}
+
+// answer asks for a value and writes it. Parameters that are not known are refused: a filter that is misspelled would
+// otherwise be none.
+func answer[T any](
+	a *api, w http.ResponseWriter, r *http.Request, parameters []string, ask func(context.Context, *query) (T, error),
+) {
+	q, err := parseQuery(r, parameters)
+	if err != nil {
+		a.failed(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), sourceTime)
+	defer cancel()
+	value, err := ask(ctx, q)
+	if err != nil {
+		a.failed(w, r, err)
+		return
+	}
+	write(w, http.StatusOK, value)
+}
+
+// failed answers with an error.
+func (a *api) failed(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, inspect.ErrQuery):
+		fail(w, http.StatusBadRequest, err.Error())
+	case errors.Is(err, inspect.ErrNotFound):
+		fail(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, inspect.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		w.Header().Set("Retry-After", "1")
+		fail(w, http.StatusServiceUnavailable, err.Error())
+	default:
+		a.log.Error().Err(err).Str("path", r.URL.Path).Msg("admin request failed")
+		fail(w, http.StatusInternalServerError, err.Error())
+	}
+}
+
+// failure is the answer to a request that cannot be answered.
+type failure struct {
+	Error string `json:"error"`
+}
+
+func fail(w http.ResponseWriter, status int, text string) {
+	write(w, status, failure{text})
+}
+
+func write(w http.ResponseWriter, status int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("admin: marshal %T: %v", value, err)) // all types are plain; no float is infinite
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // whoever asked may be gone
+}
+
+// query reads parameters and keeps the first error.
+type query struct {
+	values url.Values
+	err    error
+}
+
+func parseQuery(r *http.Request, parameters []string) (*query, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", inspect.ErrQuery, err)
+	}
+	for name, given := range values {
+		if !slices.Contains(parameters, name) {
+			return nil, fmt.Errorf("%w: there is no parameter %q here", inspect.ErrQuery, name)
+		}
+		if len(given) > 1 {
+			return nil, fmt.Errorf("%w: %s is given %d times", inspect.ErrQuery, name, len(given))
+		}
+	}
+	return &query{values: values}, nil
+}
+
+func (q *query) text(name string) string { return q.values.Get(name) }
+
+// number returns a number from least to [inspect.MaxLimit].
+func (q *query) number(name string, otherwise, least int) int {
+	text := q.text(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > inspect.MaxLimit {
+		q.bad("%s=%s: want a number from %d to %d", name, text, least, inspect.MaxLimit)
+	}
+	return n
+}
+
+func (q *query) yes(name string) bool {
+	text := q.text(name)
+	if text == "" {
+		return false
+	}
+	yes, err := strconv.ParseBool(text)
+	if err != nil {
+		q.bad("%s=%s: want true or false", name, text)
+	}
+	return yes
+}
+
+func (q *query) bad(format string, args ...any) {
+	if q.err == nil {
+		q.err = fmt.Errorf("%w: "+format, append([]any{inspect.ErrQuery}, args...)...)
+	}
+}

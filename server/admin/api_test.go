@@ -1,0 +1,253 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"dreadlock/server/inspect"
+)
+
+// ask has a handler answer a request that comes from this machine.
+func ask(h http.Handler, method, target string, header http.Header) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, nil)
+	r.Host = "localhost:6002"
+	maps.Copy(r.Header, header)
+	if host := header.Get("Host"); host != "" {
+		r.Host = host
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func handlerOf(source Source) http.Handler {
+	return newHandler(&Config{Listen: "127.0.0.1:0", Source: source, Log: zerolog.Nop()}, nil)
+}
+
+// get returns the answer to a request that must succeed.
+func get[T any](t *testing.T, h http.Handler, target string) T {
+	t.Helper()
+	w := ask(h, http.MethodGet, target, nil)
+	var value T
+	d := json.NewDecoder(w.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&value); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("GET %s: %d, %v", target, w.Code, err)
+	}
+	if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("GET %s: headers %v", target, w.Header())
+	}
+	return value
+}
+
+func TestStatus(t *testing.T) {
+	f := newFake()
+	got := get[inspect.Status](t, handlerOf(f), "/api/v1/status")
+	if got.Version != "v1.2.3" || got.HeldKeys != 33 || got.Counters.LimitHits[inspect.LimitOutput] != 2 || len(got.Counters.Waits.Counts) != 4 {
+		t.Errorf("status: %+v", got)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	h := handlerOf(newFake())
+	page := get[inspect.KeyPage](t, h, "/api/v1/keys")
+	if page.Matching != 33 || len(page.Keys) != 33 || page.Keys[0].Key != "alpha" || page.Next != "" {
+		t.Errorf("all keys: %d of %d, next %q", len(page.Keys), page.Matching, page.Next)
+	}
+	if page = get[inspect.KeyPage](t, h, "/api/v1/keys?order=waiters&limit=2"); page.Keys[0].Key != "k000" || page.Keys[1].Waiters != 11 {
+		t.Errorf("by waiters: %+v", page.Keys)
+	}
+	if page = get[inspect.KeyPage](t, h, "/api/v1/keys?order=age&limit=1"); page.Keys[0].Key != "k029" {
+		t.Errorf("by age: %+v", page.Keys)
+	}
+
+	// Page by page gives the same as all at once.
+	var names []string
+	cursor, pages := "", 0
+	for {
+		page := get[inspect.KeyPage](t, h, "/api/v1/keys?prefix=k&limit=7&cursor="+url.QueryEscape(cursor))
+		for _, key := range page.Keys {
+			names = append(names, key.Key)
+		}
+		pages++
+		if cursor = page.Next; cursor == "" {
+			break
+		}
+	}
+	if len(names) != 30 || pages != 5 || !slices.IsSorted(names) {
+		t.Errorf("%d pages: %q", pages, names)
+	}
+}
+
+func TestKey(t *testing.T) {
+	h := handlerOf(newFake())
+	key := get[inspect.Key](t, h, "/api/v1/keys/k000")
+	if key.Waiters != 12 || len(key.Queue) != 12 || key.Queue[0].Connection != 2 || key.Holder.Connection != 1 {
+		t.Errorf("k000: %+v", key)
+	}
+	if key = get[inspect.Key](t, h, "/api/v1/keys/k000?queue=3"); key.Waiters != 12 || len(key.Queue) != 3 {
+		t.Errorf("k000, 3 waiters: %+v", key)
+	}
+	if key = get[inspect.Key](t, h, "/api/v1/keys/k000?queue=0"); key.Waiters != 12 || key.Queue != nil {
+		t.Errorf("k000, no waiters: %+v", key)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	h := handlerOf(newFake())
+	page := get[inspect.ConnectionPage](t, h, "/api/v1/connections?holding=true&waiting=true")
+	if page.Matching != 3 || page.Connections[0].Holds[0] != "alpha" || page.Connections[0].WaitsFor != "beta" {
+		t.Errorf("those that hold and wait: %+v", page)
+	}
+	if page = get[inspect.ConnectionPage](t, h, "/api/v1/connections?address=10.1."); page.Matching != 3 {
+		t.Errorf("by address: %+v", page)
+	}
+	all := get[inspect.ConnectionPage](t, h, "/api/v1/connections?holding=false&limit=1000")
+	if first := get[inspect.ConnectionPage](t, h, "/api/v1/connections"); first.Next == "" || len(first.Connections) != inspect.DefaultLimit ||
+		len(all.Connections) != all.Matching {
+		t.Errorf("%d of %d connections, all are %d, next %q", len(first.Connections), first.Matching, len(all.Connections), first.Next)
+	}
+	if c := get[inspect.Connection](t, h, "/api/v1/connections/2"); c.WaitsFor != "k000" || c.State != inspect.Waiting {
+		t.Errorf("connection 2: %+v", c)
+	}
+}
+
+func TestDeadlocks(t *testing.T) {
+	got := get[inspect.Deadlocks](t, handlerOf(newFake()), "/api/v1/deadlocks")
+	if len(got.Cycles) != 1 || got.Found != 4 || got.Cycles[0].Waits[2].HeldBy != got.Cycles[0].Waits[0].Connection {
+		t.Errorf("deadlocks: %+v", got)
+	}
+}
+
+func TestKick(t *testing.T) {
+	f := newFake()
+	h := handlerOf(f)
+	if w := ask(h, http.MethodPost, "/api/v1/connections/1/kick", nil); w.Code != http.StatusOK || w.Body.String() != "{\"kicked\":1}\n" {
+		t.Fatalf("kick: %d %s", w.Code, w.Body)
+	}
+	if w := ask(h, http.MethodGet, "/api/v1/keys/k000", nil); w.Code != http.StatusNotFound {
+		t.Errorf("its key: %d %s", w.Code, w.Body)
+	}
+	if w := ask(h, http.MethodPost, "/api/v1/connections/1/kick", nil); w.Code != http.StatusNotFound {
+		t.Errorf("kicked again: %d %s", w.Code, w.Body)
+	}
+	if kicked := f.kicked(); !slices.Equal(kicked, []inspect.ConnectionID{1}) {
+		t.Errorf("kicked: %v", kicked)
+	}
+}
+
+// What cannot be answered gets a status, and an error in JSON.
+func TestFailures(t *testing.T) {
+	h := handlerOf(newFake())
+	for _, c := range []struct {
+		method, target string
+		status         int
+		text           string // in the error
+	}{
+		{"GET", "/api/v1/keys?order=size", 400, "unknown order"},
+		{"GET", "/api/v1/keys?limit=0", 400, "limit=0: want a number from 1 to 1000"},
+		{"GET", "/api/v1/keys?limit=1001", 400, "want a number"},
+		{"GET", "/api/v1/keys?limit=many", 400, "want a number"},
+		{"GET", "/api/v1/keys?cursor=nonsense", 400, "no such cursor"},
+		{"GET", "/api/v1/keys?perfix=a", 400, `no parameter "perfix"`},
+		{"GET", "/api/v1/keys?limit=1&limit=2", 400, "given 2 times"},
+		{"GET", "/api/v1/keys?limit=%zz", 400, "invalid URL escape"},
+		{"GET", "/api/v1/keys/k000?queue=-1", 400, "want a number from 0"},
+		{"GET", "/api/v1/connections?holding=perhaps", 400, "want true or false"},
+		{"GET", "/api/v1/connections/first", 400, "has a number"},
+		{"GET", "/api/v1/connections/99999", 404, "not found"},
+		{"GET", "/api/v1/keys/nobodys", 404, "not found"},
+		{"GET", "/api/v1/locks", 404, "nothing here"},
+		{"GET", "/api/v2/keys", 404, "nothing here"},
+		{"GET", "/debug/pprof/", 404, "nothing here"},
+		{"GET", "/api/v1/connections/1/kick", 405, "want POST"},
+		{"POST", "/api/v1/keys", 405, "want GET, HEAD"},
+		{"DELETE", "/api/v1/keys/k000", 405, "want GET, HEAD"},
+		{"POST", "/", 405, "want GET, HEAD"},
+		{"POST", "/metrics", 405, "want GET, HEAD"},
+	} {
+		w := ask(h, c.method, c.target, nil)
+		var got failure
+		err := json.Unmarshal(w.Body.Bytes(), &got)
+		if err != nil || w.Code != c.status || !strings.Contains(got.Error, c.text) {
+			t.Errorf("%s %s: %d %s, want %d with %q", c.method, c.target, w.Code, w.Body, c.status, c.text)
+		}
+		if allow := w.Header().Get("Allow"); (allow != "") != (w.Code == http.StatusMethodNotAllowed) {
+			t.Errorf("%s %s: %d allows %q", c.method, c.target, w.Code, allow)
+		}
+	}
+}
+
+// A server that does not answer is one that may answer soon; what nobody expected is said as it is.
+func TestUnavailable(t *testing.T) {
+	f := newFake()
+	h := handlerOf(f)
+	everything := []string{
+		"/api/v1/status", "/api/v1/keys", "/api/v1/keys/k000", "/api/v1/connections", "/api/v1/connections/1", "/api/v1/deadlocks",
+	}
+	for _, err := range []error{fmt.Errorf("loop 1: %w", inspect.ErrUnavailable), context.DeadlineExceeded} {
+		f.change(func(f *fake) { f.err = err })
+		for _, target := range everything {
+			if w := ask(h, http.MethodGet, target, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s with %v: %d %v", target, err, w.Code, w.Header())
+			}
+		}
+	}
+	f.change(func(f *fake) { f.err = errors.New("no idea") })
+	for _, target := range everything {
+		if w := ask(h, http.MethodGet, target, nil); w.Code != http.StatusInternalServerError {
+			t.Errorf("%s with an unknown error: %d", target, w.Code)
+		}
+	}
+}
+
+func TestProbes(t *testing.T) {
+	f := newFake()
+	h := handlerOf(f)
+	check := func(what string, health, ready int) {
+		t.Helper()
+		if w := ask(h, http.MethodGet, "/healthz", nil); w.Code != health {
+			t.Errorf("%s: /healthz %d %s", what, w.Code, w.Body)
+		}
+		if w := ask(h, http.MethodGet, "/readyz", nil); w.Code != ready {
+			t.Errorf("%s: /readyz %d %s", what, w.Code, w.Body)
+		}
+	}
+	check("serving", 200, 200)
+	f.change(func(f *fake) { f.stopped = true })
+	check("stopping", 200, 503)
+	f.change(func(f *fake) { f.err = inspect.ErrUnavailable })
+	check("hanging", 503, 503)
+}
+
+func TestPProf(t *testing.T) {
+	url := serve(t, Config{Source: newFake(), PProf: true})
+	for target, want := range map[string]string{
+		"/debug/pprof/":                   "goroutine",
+		"/debug/pprof/goroutine?debug=1":  "goroutine profile",
+		"/debug/pprof/trace?seconds=0.05": "",
+	} {
+		r, err := http.Get(url + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s, %v", target, r.Status, err)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}

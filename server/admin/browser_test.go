@@ -1,0 +1,188 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// browser is a real one, headless, with an empty profile. It starts with the first test that wants it.
+var browser struct {
+	once sync.Once
+	ctx  context.Context
+	err  error
+	stop func()
+}
+
+// stopBrowser ends the browser if there is one.
+func stopBrowser() {
+	if browser.stop != nil {
+		browser.stop()
+	}
+}
+
+func startBrowser() {
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		return
+	}
+	profile, err := os.MkdirTemp("", "dreadlock-admin")
+	if err != nil {
+		browser.err = err
+		return
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path),
+		chromedp.UserDataDir(profile),
+		chromedp.NoSandbox, // which root cannot have
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+	)
+	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, cancel := chromedp.NewContext(allocator)
+	browser.ctx = ctx
+	browser.stop = func() {
+		_ = chromedp.Cancel(ctx) // waits until it has ended
+		cancel()
+		cancelAllocator()
+		_ = os.RemoveAll(profile)
+	}
+	browser.err = chromedp.Do(ctx)
+}
+
+// tab is a page in the browser, in a context without storage of others.
+type tab struct {
+	t       *testing.T
+	ctx     context.Context
+	mu      sync.Mutex
+	console []string // warnings, errors and exceptions
+}
+
+// openTab opens an empty page. The test is skipped where there is no browser.
+func openTab(t *testing.T) *tab {
+	t.Helper()
+	browser.once.Do(startBrowser)
+	if browser.err != nil {
+		t.Fatalf("start the browser: %v", browser.err)
+	}
+	if browser.ctx == nil {
+		t.Skip("the page is NOT tested: no chromium, chromium-browser or google-chrome in PATH (apt-get install chromium)")
+	}
+	ctx, cancel := chromedp.NewContext(browser.ctx, chromedp.WithNewBrowserContext())
+	tab := &tab{t: t, ctx: ctx}
+	messages := chromedp.Console(ctx)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+			tab.mu.Lock()
+			tab.console = append(tab.console, strings.TrimSpace(fmt.Sprint(m.Type, ": ", m.Text)))
+			tab.mu.Unlock()
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		reader.Wait()
+	})
+	return tab
+}
+
+func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.t.Fatalf("browser: %v; console: %q", err, b.said())
+	}
+}
+
+// said returns what is in the console.
+func (b *tab) said() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.console...)
+}
+
+// quiet fails the test if there is anything in the console: an exception, a request that failed, something that the
+// page's policy forbids.
+func (b *tab) quiet() {
+	b.t.Helper()
+	if said := b.said(); len(said) > 0 {
+		b.t.Errorf("console: %q", said)
+	}
+}
+
+func (b *tab) open(url string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(url))
+}
+
+// size gives the window a size and a scheme of colours.
+func (b *tab) size(width, height int64, scheme string) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(width, height))
+	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}); err != nil {
+		b.t.Fatalf("colour scheme: %v", err)
+	}
+}
+
+func (b *tab) click(selector string) {
+	b.t.Helper()
+	b.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+func (b *tab) typed(selector, text string) {
+	b.t.Helper()
+	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+// eval returns the value of an expression.
+func eval[T any](b *tab, expression string) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("%s: %v; console: %q", expression, err, b.said())
+	}
+	return value
+}
+
+// until waits until a condition of the page holds.
+func (b *tab) until(condition string) {
+	b.t.Helper()
+	const look = `new Promise(done => {
+		const end = performance.now() + %d;
+		const look = () => (%s) ? done(true) : performance.now() > end ? done(false) : setTimeout(look, 10);
+		look();
+	})`
+	if !eval[bool](b, fmt.Sprintf(look, patience.Milliseconds()*2/3, condition)) {
+		b.t.Fatalf("it does not come true: %s\nconsole: %q\npage:\n%s", condition, b.said(), eval[string](b, "document.body.innerText"))
+	}
+}
+
+// text is an expression: what is seen of an element, empty if it is hidden.
+func text(selector string) string {
+	return fmt.Sprintf("(e => e?.checkVisibility() ? e.innerText : '')(document.querySelector(%q))", selector)
+}

@@ -1,0 +1,254 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"dreadlock/server/inspect"
+)
+
+// fake is a server in memory. Everybody who asks gets a copy.
+type fake struct {
+	mu      sync.Mutex
+	status  inspect.Status
+	keys    []inspect.Key // by name
+	conns   []inspect.Connection
+	cycles  []inspect.Cycle
+	kicks   []inspect.ConnectionID
+	err     error // of all methods, if set
+	stopped bool
+}
+
+// newFake returns a server with keys k000 to k029: the first has the longest queue, and the holder of the last has held
+// it longest. There are three connections in a circle.
+func newFake() *fake {
+	now := time.Now()
+	f := &fake{status: inspect.Status{
+		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
+		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
+		Counters: inspect.Counters{
+			Commands:    []inspect.CommandCount{{Kind: "lock", Outcome: "locked", Count: 5000}, {Kind: "unlock", Outcome: "unlocked", Count: 4000}},
+			Accepted:    77,
+			Grants:      600,
+			Timeouts:    50,
+			Disconnects: map[string]uint64{inspect.Broken: 3, inspect.Kicked: 1},
+			LimitHits:   map[string]uint64{inspect.LimitOutput: 2},
+			Moves:       9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
+			Waits: inspect.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
+		},
+	}}
+	next := inspect.ConnectionID(1)
+	connect := func(state string) *inspect.Connection {
+		f.conns = append(f.conns, inspect.Connection{
+			Peer:  inspect.Peer{Connection: next, Address: fmt.Sprintf("10.0.0.%d:%d", next%7, 40000+next)},
+			Since: now.Add(-time.Hour), ConnectedSeconds: 3600, Loop: int(next % 2), State: state,
+		})
+		next++
+		return &f.conns[len(f.conns)-1]
+	}
+	hold := func(key string, age float64, waiters int) {
+		holder := connect(inspect.Idle)
+		holder.Held, holder.Holds = 1, []string{key}
+		k := inspect.Key{Key: key, Holder: holder.Peer, Since: now.Add(-seconds(age)), HeldSeconds: age, Waiters: waiters}
+		for i := range waiters {
+			waiter := connect(inspect.Waiting)
+			waiter.WaitsFor, waiter.WaitedSeconds = key, age/float64(i+2)
+			k.Queue = append(k.Queue, inspect.Waiter{
+				Peer: waiter.Peer, Since: now.Add(-seconds(waiter.WaitedSeconds)), WaitedSeconds: waiter.WaitedSeconds, TimeoutSeconds: 7200,
+			})
+		}
+		if waiters > 0 {
+			k.LongestWaitSeconds = k.Queue[0].WaitedSeconds
+		}
+		f.keys = append(f.keys, k)
+	}
+	for i := range 30 {
+		hold(fmt.Sprintf("k%03d", i), 10*float64(i+1), max(12-i, 0))
+	}
+	f.circle("alpha", "beta", "gamma")
+	for _, k := range f.keys {
+		f.status.Waiters += k.Waiters
+	}
+	f.status.HeldKeys, f.status.Connections = len(f.keys), len(f.conns)
+	return f
+}
+
+// circle adds connections that wait for each other: each holds a key and waits for the next one's.
+func (f *fake) circle(keys ...string) {
+	now := time.Now()
+	first := inspect.ConnectionID(len(f.conns) + 1)
+	cycle := inspect.Cycle{ID: uint64(len(f.cycles) + 1), Found: now}
+	for i, key := range keys {
+		next := (i + 1) % len(keys)
+		peer := inspect.Peer{Connection: first + inspect.ConnectionID(i), Address: fmt.Sprintf("10.1.0.%d:5000", i)}
+		f.conns = append(f.conns, inspect.Connection{
+			Peer: peer, Since: now, State: inspect.Waiting, Held: 1, Holds: []string{key}, WaitsFor: keys[next], WaitedSeconds: 2,
+		})
+		cycle.Waits = append(cycle.Waits, inspect.Wait{
+			Peer: peer, WaitsFor: keys[next], Since: now, WaitedSeconds: 2, HeldBy: first + inspect.ConnectionID(next),
+		})
+	}
+	for i, key := range keys {
+		before := (i + len(keys) - 1) % len(keys)
+		f.keys = append(f.keys, inspect.Key{
+			Key: key, Holder: cycle.Waits[i].Peer, Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
+			Queue: []inspect.Waiter{{Peer: cycle.Waits[before].Peer, Since: now, WaitedSeconds: 2, TimeoutSeconds: 60}},
+		})
+	}
+	slices.SortFunc(f.keys, func(a, b inspect.Key) int { return cmp.Compare(a.Key, b.Key) })
+	f.cycles = append(f.cycles, cycle)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// change lets a test change the server while it is asked.
+func (f *fake) change(how func(*fake)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how(f)
+}
+
+// kicked returns who was kicked.
+func (f *fake) kicked() []inspect.ConnectionID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.kicks)
+}
+
+func (f *fake) Ready() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err == nil && !f.stopped
+}
+
+// Status lets a second pass, in which there were 100 commands.
+func (f *fake) Status(context.Context) (*inspect.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	f.status.UptimeSeconds++
+	f.status.Counters.Commands[0].Count += 100
+	status := f.status
+	status.Counters.Commands = slices.Clone(status.Counters.Commands)
+	return &status, nil
+}
+
+func (f *fake) Keys(_ context.Context, q inspect.KeyQuery) (*inspect.KeyPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	keys := []inspect.Key{}
+	for _, key := range f.keys {
+		if key.Queue = nil; strings.HasPrefix(key.Key, q.Prefix) {
+			keys = append(keys, key)
+		}
+	}
+	switch q.Order {
+	case "", inspect.ByKey:
+	case inspect.ByWaiters:
+		slices.SortStableFunc(keys, func(a, b inspect.Key) int { return cmp.Compare(b.Waiters, a.Waiters) })
+	case inspect.ByAge:
+		slices.SortStableFunc(keys, func(a, b inspect.Key) int { return cmp.Compare(b.HeldSeconds, a.HeldSeconds) })
+	case inspect.ByWait:
+		slices.SortStableFunc(keys, func(a, b inspect.Key) int { return cmp.Compare(b.LongestWaitSeconds, a.LongestWaitSeconds) })
+	default:
+		return nil, fmt.Errorf("%w: unknown order %q", inspect.ErrQuery, q.Order)
+	}
+	page, next, err := cut(keys, q.Limit, q.Cursor)
+	return &inspect.KeyPage{Keys: page, Matching: len(keys), Next: next}, err
+}
+
+// cut returns a page of all; the cursor is the number of those before it.
+func cut[T any](all []T, limit int, cursor string) (page []T, next string, err error) {
+	from := 0
+	if cursor != "" {
+		if from, err = strconv.Atoi(cursor); err != nil || from > len(all) {
+			return nil, "", fmt.Errorf("%w: no such cursor", inspect.ErrQuery)
+		}
+	}
+	to := min(from+limit, len(all))
+	if to < len(all) {
+		next = strconv.Itoa(to)
+	}
+	return all[from:to], next, nil
+}
+
+func (f *fake) Key(_ context.Context, key string, queue int) (*inspect.Key, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	for _, k := range f.keys {
+		if k.Key == key {
+			k.Queue = k.Queue[:min(queue, len(k.Queue))]
+			return &k, nil
+		}
+	}
+	return nil, fmt.Errorf("key %s: %w", key, inspect.ErrNotFound)
+}
+
+func (f *fake) Connections(_ context.Context, q inspect.ConnectionQuery) (*inspect.ConnectionPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	conns := []inspect.Connection{}
+	for _, c := range f.conns {
+		if strings.HasPrefix(c.Address, q.Address) && (!q.Holding || c.Held > 0) && (!q.Waiting || c.WaitsFor != "") {
+			conns = append(conns, c)
+		}
+	}
+	page, next, err := cut(conns, q.Limit, q.Cursor)
+	return &inspect.ConnectionPage{Connections: page, Matching: len(conns), Next: next}, err
+}
+
+func (f *fake) Connection(_ context.Context, id inspect.ConnectionID) (*inspect.Connection, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	for _, c := range f.conns {
+		if c.Connection == id {
+			return &c, nil
+		}
+	}
+	return nil, fmt.Errorf("connection %d: %w", id, inspect.ErrNotFound)
+}
+
+func (f *fake) Deadlocks(context.Context) (*inspect.Deadlocks, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &inspect.Deadlocks{
+		Cycles: slices.Clone(f.cycles), Found: f.status.Counters.DeadlocksFound, Broken: f.status.Counters.DeadlocksBroken,
+	}, f.err
+}
+
+// Kick takes a connection away with the keys that it holds; those are free, whoever waits for them.
+func (f *fake) Kick(_ context.Context, id inspect.ConnectionID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err
+	}
+	i := slices.IndexFunc(f.conns, func(c inspect.Connection) bool { return c.Connection == id })
+	if i < 0 {
+		return fmt.Errorf("connection %d: %w", id, inspect.ErrNotFound)
+	}
+	f.conns = slices.Delete(f.conns, i, i+1)
+	f.keys = slices.DeleteFunc(f.keys, func(k inspect.Key) bool { return k.Holder.Connection == id })
+	f.kicks = append(f.kicks, id)
+	return nil
+}

@@ -1,0 +1,177 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"dreadlock/server/inspect"
+)
+
+// secretFile writes a file with the given mode and returns its path.
+func secretFile(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBadOptions(t *testing.T) {
+	const good = "0123456789abcdef"
+	for _, c := range []struct {
+		listen, file string
+		text         string // in the error
+	}{
+		{"", "", "--admin : want host:port"},
+		{"6002", "", "--admin 6002: want host:port"},
+		{"127.0.0.1:http", "", "the port must be a number"},
+		{"127.0.0.1:65536", "", "the port must be a number"},
+		{"no name:6002", "", "--admin no name:6002: "},
+		{":0", "", "--admin :0: others can reach this address: it needs --admin-token-file"},
+		{"0.0.0.0:0", "", "it needs --admin-token-file"},
+		{"[::]:0", "", "it needs --admin-token-file"},
+		{"192.0.2.1:0", "", "it needs --admin-token-file"},
+		{":0", "/nowhere/token", "--admin-token-file: open /nowhere/token: no such file"},
+		{":0", t.TempDir(), "is a directory"},
+		{":0", secretFile(t, "", 0o600), "has 0 characters, want at least 16"},
+		{":0", secretFile(t, "  short \n", 0o600), "has 5 characters, want at least 16: openssl rand"},
+		{":0", secretFile(t, "two\nlines of text", 0o600), "want one line"},
+		{":0", secretFile(t, strings.Repeat("x", maxToken+1), 0o600), "more than 4096"},
+		{":0", secretFile(t, good, 0o602), "everybody can write it"},
+	} {
+		server, err := Listen(t.Context(), Config{Listen: c.listen, TokenFile: c.file, Source: newFake(), Log: zerolog.Nop()})
+		if server != nil {
+			server.Close()
+		}
+		if !errors.Is(err, ErrOption) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%q with %q: %v, want %q", c.listen, c.file, err, c.text)
+		}
+	}
+}
+
+func TestGoodOptions(t *testing.T) {
+	for _, c := range []struct {
+		listen, file string
+		warns        bool
+	}{
+		{"127.0.0.1:0", "", false},
+		{"localhost:0", "", false},
+		{":0", secretFile(t, "0123456789abcdef\n", 0o600), false},
+		{"127.0.0.1:0", secretFile(t, "0123456789abcdef", 0o640), false},
+		{":0", secretFile(t, "0123456789abcdef", 0o644), true},
+	} {
+		var log bytes.Buffer
+		server, err := Listen(t.Context(), Config{Listen: c.listen, TokenFile: c.file, Source: newFake(), Log: zerolog.New(&log)})
+		if err != nil {
+			t.Errorf("%q with %q: %v", c.listen, c.file, err)
+			continue
+		}
+		if _, port, err := net.SplitHostPort(server.Address()); err != nil || port == "0" {
+			t.Errorf("%q has address %q", c.listen, server.Address())
+		}
+		if warned := strings.Contains(log.String(), "everybody on this machine can read the admin token"); warned != c.warns {
+			t.Errorf("%q with %q logs %q", c.listen, c.file, log.String())
+		}
+		server.Close()
+	}
+}
+
+// An address that is taken is not a bad option, and is known at once.
+func TestAddressInUse(t *testing.T) {
+	url := serve(t, Config{Source: newFake()})
+	_, err := Listen(t.Context(), Config{Listen: strings.TrimPrefix(url, "http://"), Source: newFake()})
+	if !errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, ErrOption) || !strings.Contains(err.Error(), "--admin 127.0.0.1:") {
+		t.Errorf("%v", err)
+	}
+}
+
+// slow is a server whose deadlocks do not come.
+type slow struct {
+	*fake
+	asked chan struct{}
+}
+
+func (s slow) Deadlocks(ctx context.Context) (*inspect.Deadlocks, error) {
+	close(s.asked)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// The end does not wait for a request that takes long, and leaves nothing behind.
+func TestStop(t *testing.T) {
+	s := slow{newFake(), make(chan struct{})}
+	url, stop := serveUntil(t, Config{Source: s})
+	ended := make(chan error, 1)
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	go func() {
+		r, err := client.Get(url + "/api/v1/deadlocks")
+		if err == nil {
+			r.Body.Close()
+		}
+		ended <- err
+	}()
+	<-s.asked
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > 10*stopTime { // generous to a busy machine
+		t.Errorf("it stops after %v", took)
+	}
+	if err := <-ended; err == nil {
+		t.Error("a request under way was answered")
+	}
+}
+
+// The descriptors that are taken are bounded: one connection more waits until another one ends.
+func TestMaxConnections(t *testing.T) {
+	address := strings.TrimPrefix(serve(t, Config{Source: newFake()}), "http://")
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		conn.Write([]byte("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+		return conn
+	}
+	answered := func(conn net.Conn) bool {
+		n, err := conn.Read(make([]byte, 4096))
+		return err == nil && n > 0
+	}
+	var conns []net.Conn
+	for range MaxConnections {
+		conn := dial()
+		if !answered(conn) {
+			t.Fatal("no answer")
+		}
+		conns = append(conns, conn)
+	}
+	more := dial()
+	more.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // long enough to see it fail now and then if it were answered
+	if answered(more) {
+		t.Fatal("one connection more is answered")
+	}
+	more.SetReadDeadline(time.Now().Add(patience))
+	conns[0].Close()
+	if !answered(more) {
+		t.Error("the place of one that ended is not used")
+	}
+}

@@ -1,0 +1,172 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+
+	"dreadlock/server/inspect"
+)
+
+const (
+	// scrapeTime is what the server has to answer a scrape. Prometheus gives up after 10 s unless told otherwise.
+	scrapeTime = 5 * time.Second
+	// maxScrapes is the number of scrapes at a time; one more is told to come back.
+	maxScrapes = 4
+)
+
+// newMetrics answers in the format of Prometheus. A scrape that cannot have everything fails as a whole: a zero that is
+// none would look like a restart.
+func newMetrics(source Source, log zerolog.Logger) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collector{source},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:            warnings{log},
+		ErrorHandling:       promhttp.HTTPErrorOnError,
+		MaxRequestsInFlight: maxScrapes,
+	})
+}
+
+// plainMetric is one number of the status.
+type plainMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*inspect.Status) float64
+}
+
+func gauge(name, help string, value func(*inspect.Status) int) plainMetric {
+	return plainMetric{desc(name, help), prometheus.GaugeValue, func(s *inspect.Status) float64 { return float64(value(s)) }}
+}
+
+func counter(name, help string, value func(*inspect.Counters) uint64) plainMetric {
+	return plainMetric{desc(name, help), prometheus.CounterValue, func(s *inspect.Status) float64 { return float64(value(&s.Counters)) }}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("dreadlock_"+name, help, labels, nil)
+}
+
+var plainMetrics = []plainMetric{
+	gauge("loops", "Event loops.", func(s *inspect.Status) int { return s.Loops }),
+	gauge("connections", "Connections of clients.", func(s *inspect.Status) int { return s.Connections }),
+	gauge("max_connections", "Connections that are served at a time.", func(s *inspect.Status) int { return s.MaxConnections }),
+	gauge("held_keys", "Keys that are held.", func(s *inspect.Status) int { return s.HeldKeys }),
+	gauge("waiters", "Connections that wait for a key.", func(s *inspect.Status) int { return s.Waiters }),
+	gauge("deadlocks", "Cycles of connections that wait for each other now.", func(s *inspect.Status) int { return s.Deadlocks }),
+
+	counter("connections_accepted_total", "Connections that were accepted, those beyond the limit not counted.",
+		func(c *inspect.Counters) uint64 { return c.Accepted }),
+	counter("grants_total", "Keys that went to a waiter.",
+		func(c *inspect.Counters) uint64 { return c.Grants }),
+	counter("timeouts_total", "Waits that ran out; a try with timeout 0 is none.",
+		func(c *inspect.Counters) uint64 { return c.Timeouts }),
+	counter("connection_moves_total", "Connections that went to the loop whose keys they use.",
+		func(c *inspect.Counters) uint64 { return c.Moves }),
+	counter("loop_messages_total", "Messages from one loop to another.",
+		func(c *inspect.Counters) uint64 { return c.Messages }),
+	counter("loop_wakeups_total", "Wake-ups of loops that messages took.",
+		func(c *inspect.Counters) uint64 { return c.WakeUps }),
+	counter("deadlocks_found_total", "Deadlocks that were found.",
+		func(c *inspect.Counters) uint64 { return c.DeadlocksFound }),
+	counter("deadlocks_broken_total", "Deadlocks that were broken.",
+		func(c *inspect.Counters) uint64 { return c.DeadlocksBroken }),
+}
+
+var (
+	buildInfo   = desc("build_info", "What runs; always 1.", "version", "goversion")
+	commands    = desc("commands_total", "Commands that were answered.", "kind", "outcome")
+	disconnects = desc("disconnects_total", "Connections of clients that ended.", "reason")
+	limitHits   = desc("limit_hits_total", "Clients that ran into a limit.", "limit")
+	waits       = desc("wait_duration_seconds", "How long waits took that ended by a grant or a timeout.")
+)
+
+// outcomes are all kinds and outcomes of commands. All are there from the first scrape on, as a rate needs a zero to
+// start from; those of disconnects and limits are listed in package inspect.
+var outcomes = []inspect.CommandCount{
+	{Kind: "lock", Outcome: "locked"},
+	{Kind: "lock", Outcome: "timeout"},
+	{Kind: "lock", Outcome: "already_locked"},
+	{Kind: "lock", Outcome: "deadlock"},
+	{Kind: "unlock", Outcome: "unlocked"},
+	{Kind: "unlock", Outcome: "not_locked"},
+	{Kind: "unlock", Outcome: "not_owner"},
+}
+
+// collector has no numbers of its own: each scrape asks the server once.
+type collector struct {
+	source Source
+}
+
+// Describe lists what Collect sends.
+func (c collector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range plainMetrics {
+		out <- m.desc
+	}
+	for _, d := range []*prometheus.Desc{buildInfo, commands, disconnects, limitHits, waits} {
+		out <- d
+	}
+}
+
+// Collect asks the server and sends what it says.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	status, err := c.source.Status(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(buildInfo, err)
+		return
+	}
+	out <- prometheus.MustNewConstMetric(buildInfo, prometheus.GaugeValue, 1, status.Version, runtime.Version())
+	for _, m := range plainMetrics {
+		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(status))
+	}
+	sendCommands(out, status.Counters.Commands)
+	sendLabelled(out, disconnects, inspect.DisconnectReasons, status.Counters.Disconnects)
+	sendLabelled(out, limitHits, inspect.Limits, status.Counters.LimitHits)
+	out <- histogram(waits, &status.Counters.Waits)
+}
+
+func sendCommands(out chan<- prometheus.Metric, counts []inspect.CommandCount) {
+	type label struct{ kind, outcome string }
+	sums := map[label]uint64{}
+	for _, count := range outcomes {
+		sums[label{count.Kind, count.Outcome}] = 0
+	}
+	for _, count := range counts {
+		sums[label{count.Kind, count.Outcome}] += count.Count
+	}
+	for l, sum := range sums {
+		out <- prometheus.MustNewConstMetric(commands, prometheus.CounterValue, float64(sum), l.kind, l.outcome)
+	}
+}
+
+func sendLabelled(out chan<- prometheus.Metric, desc *prometheus.Desc, values []string, counts map[string]uint64) {
+	for _, value := range values {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(counts[value]), value)
+	}
+}
+
+// histogram makes a metric in which every bucket has what the smaller ones have.
+func histogram(desc *prometheus.Desc, h *inspect.Histogram) prometheus.Metric {
+	if len(h.Counts) != len(h.Bounds)+1 {
+		return prometheus.NewInvalidMetric(desc, fmt.Errorf("%d counts for %d bounds", len(h.Counts), len(h.Bounds)))
+	}
+	buckets := make(map[float64]uint64, len(h.Bounds))
+	var sum uint64
+	for i, bound := range h.Bounds {
+		sum += h.Counts[i]
+		buckets[bound] = sum
+	}
+	return prometheus.MustNewConstHistogram(desc, sum+h.Counts[len(h.Bounds)], h.Sum, buckets)
+}

@@ -1,0 +1,132 @@
+package admin
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"dreadlock/server/inspect"
+)
+
+// scrape returns all metrics, as Prometheus understands them.
+func scrape(t *testing.T, source Source) map[string]*dto.MetricFamily {
+	t.Helper()
+	w := ask(handlerOf(source), http.MethodGet, "/metrics", nil)
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	problems, err := promlint.New(bytes.NewReader(w.Body.Bytes())).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(w.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families
+}
+
+// sample returns the value of the metric with the given labels, which come as name, value.
+func sample(families map[string]*dto.MetricFamily, name string, labels ...string) (float64, bool) {
+	for _, m := range families[name].GetMetric() {
+		var has []string
+		for _, l := range m.GetLabel() {
+			has = append(has, l.GetName(), l.GetValue())
+		}
+		if slices.Equal(has, labels) {
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue(), true // one of them is nil
+		}
+	}
+	return 0, false
+}
+
+func TestMetrics(t *testing.T) {
+	families := scrape(t, newFake())
+	for _, c := range []struct {
+		name   string
+		value  float64
+		labels []string
+	}{
+		{"dreadlock_loops", 2, nil},
+		{"dreadlock_connections", 111, nil},
+		{"dreadlock_max_connections", 1000, nil},
+		{"dreadlock_held_keys", 33, nil},
+		{"dreadlock_waiters", 81, nil},
+		{"dreadlock_deadlocks", 1, nil},
+		{"dreadlock_connections_accepted_total", 77, nil},
+		{"dreadlock_grants_total", 600, nil},
+		{"dreadlock_timeouts_total", 50, nil},
+		{"dreadlock_connection_moves_total", 9, nil},
+		{"dreadlock_loop_messages_total", 800, nil},
+		{"dreadlock_loop_wakeups_total", 700, nil},
+		{"dreadlock_deadlocks_found_total", 4, nil},
+		{"dreadlock_deadlocks_broken_total", 1, nil},
+		{"dreadlock_commands_total", 5100, []string{"kind", "lock", "outcome", "locked"}},
+		{"dreadlock_commands_total", 4000, []string{"kind", "unlock", "outcome", "unlocked"}},
+		{"dreadlock_commands_total", 0, []string{"kind", "lock", "outcome", "timeout"}},
+		{"dreadlock_commands_total", 0, []string{"kind", "lock", "outcome", "already_locked"}},
+		{"dreadlock_commands_total", 0, []string{"kind", "lock", "outcome", "deadlock"}},
+		{"dreadlock_commands_total", 0, []string{"kind", "unlock", "outcome", "not_locked"}},
+		{"dreadlock_commands_total", 0, []string{"kind", "unlock", "outcome", "not_owner"}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", inspect.ClientClosed}},
+		{"dreadlock_disconnects_total", 3, []string{"reason", inspect.Broken}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", inspect.SyntaxError}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", inspect.TooMuch}},
+		{"dreadlock_disconnects_total", 1, []string{"reason", inspect.Kicked}},
+		{"dreadlock_limit_hits_total", 0, []string{"limit", inspect.LimitConnections}},
+		{"dreadlock_limit_hits_total", 0, []string{"limit", inspect.LimitPipeline}},
+		{"dreadlock_limit_hits_total", 2, []string{"limit", inspect.LimitOutput}},
+	} {
+		if got, ok := sample(families, c.name, c.labels...); !ok || got != c.value {
+			t.Errorf("%s %q: %v, %v; want %v", c.name, c.labels, got, ok, c.value)
+		}
+	}
+	for _, name := range []string{"dreadlock_build_info", "go_goroutines", "process_open_fds"} {
+		if families[name] == nil {
+			t.Errorf("no %s", name)
+		}
+	}
+}
+
+// The buckets of the server have what falls into each; those of Prometheus have what is not above each.
+func TestHistogram(t *testing.T) {
+	h := scrape(t, newFake())["dreadlock_wait_duration_seconds"].GetMetric()[0].GetHistogram()
+	if h.GetSampleCount() != 14 || h.GetSampleSum() != 90.5 {
+		t.Errorf("%d waits, %v s", h.GetSampleCount(), h.GetSampleSum())
+	}
+	var got []uint64
+	for _, b := range h.GetBucket() {
+		got = append(got, b.GetCumulativeCount())
+	}
+	if !slices.Equal(got, []uint64{5, 5, 12, 14}) { // the last one has no bound
+		t.Errorf("buckets: %v", got)
+	}
+}
+
+// A scrape that cannot have everything has nothing.
+func TestScrapeFails(t *testing.T) {
+	f := newFake()
+	h := handlerOf(f)
+	broken := func(what string, how func(*fake)) {
+		f.change(how)
+		w := ask(h, http.MethodGet, "/metrics", nil)
+		if w.Code != http.StatusInternalServerError || bytes.Contains(w.Body.Bytes(), []byte("\ndreadlock_")) {
+			t.Errorf("%s: %d %s", what, w.Code, w.Body)
+		}
+	}
+	broken("the server does not answer", func(f *fake) { f.err = inspect.ErrUnavailable })
+	broken("a histogram makes no sense", func(f *fake) {
+		f.err = nil
+		f.status.Counters.Waits.Counts = f.status.Counters.Waits.Counts[1:]
+	})
+}

@@ -1,0 +1,58 @@
+package admin
+
+import (
+	"crypto/sha256"
+	_ "embed" // the page
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// The status page is served as one file that needs no other. Its script reads the API, and asks for the token where one
+// is needed.
+var (
+	//go:embed page.html
+	pageFrame string
+	//go:embed page.css
+	pageStyle string
+	//go:embed page.js
+	pageScript string
+
+	page = []byte(fill(fill(pageFrame, "style", pageStyle), "script", pageScript))
+)
+
+// pagePolicy has a browser run the script and use the style of the page, by their hashes, and nothing else, and talk to
+// us alone. The icon is an image within the page.
+var pagePolicy = strings.Join([]string{
+	"default-src 'none'",
+	"script-src " + sourceHash(pageScript),
+	"style-src " + sourceHash(pageStyle),
+	"connect-src 'self'",
+	"img-src data:",
+	"base-uri 'none'",
+	"form-action 'none'",
+	"frame-ancestors 'none'",
+	"require-trusted-types-for 'script'",
+}, "; ")
+
+// fill puts a text into the only element of its name, which is empty.
+func fill(frame, element, text string) string {
+	empty := fmt.Sprintf("<%s></%s>", element, element)
+	if strings.Count(frame, empty) != 1 || strings.Contains(text, "</"+element) {
+		panic(fmt.Sprintf("admin: the page wants one %s, and its text must not close it", empty))
+	}
+	return strings.Replace(frame, empty, fmt.Sprintf("<%s>%s</%s>", element, text, element), 1)
+}
+
+// sourceHash returns the hash of a script or a style as a policy has it.
+func sourceHash(text string) string {
+	hash := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'"
+}
+
+func servePage(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", pagePolicy)
+	_, _ = w.Write(page) // whoever asked may be gone
+}

@@ -1,0 +1,262 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"dreadlock/server/inspect"
+)
+
+// The page is one file, and its policy names what is in it by hash.
+func TestPageIsOneFile(t *testing.T) {
+	w := ask(handlerOf(newFake()), http.MethodGet, "/", nil)
+	policy := w.Header().Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"} {
+		if !strings.Contains(policy, want) {
+			t.Errorf("policy %q has no %q", policy, want)
+		}
+	}
+	if strings.Contains(policy, "unsafe") {
+		t.Errorf("policy %q", policy)
+	}
+	for _, elsewhere := range []string{"src=", "url(", "@import", "://", "innerHTML"} {
+		for line := range strings.Lines(w.Body.String()) {
+			if strings.Contains(line, elsewhere) && !strings.Contains(line, "http://www.w3.org/2000/svg") { // which is a name
+				t.Errorf("%q in %q", elsewhere, line)
+			}
+		}
+	}
+}
+
+// What the page shows of a server, without a complaint of the browser.
+func TestPageShows(t *testing.T) {
+	b := openTab(t)
+	b.open(serve(t, Config{Source: newFake()}) + "/")
+	b.until(text("#health") + " === 'serving'")
+	b.until(text("#about") + ".includes('v1.2.3 · serves 127.0.0.1:6001 · up 3 h 0 min · 2 loops')")
+
+	// Rates come with the second answer: 100 commands in the second between.
+	b.until(text("#plots li:nth-child(1) b") + " === '100'")
+	b.until("document.querySelector('#plots .line').getAttribute('d').includes('L')")
+	b.until(text("#plots li:nth-child(4) b") + " === '33'")
+
+	b.until("document.querySelectorAll('#hot tbody tr').length === 10")
+	b.until(text("#hot tbody tr:first-child") + ".startsWith('k000')")
+	b.until(text("#hot tbody tr:first-child td:nth-child(2)") + ".trim() === '12'")
+	b.until(text("#long tbody tr:first-child") + ".startsWith('k011')")
+	b.until(text("#connections tbody tr:first-child") + ".includes('#1 10.0.0.1:40001')")
+
+	b.click("summary")
+	b.until(text("#counts") + ".includes('disconnected: broken')")
+	b.quiet()
+}
+
+func TestPageKey(t *testing.T) {
+	b := openTab(t)
+	b.open(serve(t, Config{Source: newFake()}) + "/")
+	b.click("#hot tbody tr:first-child a.key")
+	b.until(text("#detail-title") + " === 'Key k000'")
+	b.until(text("#facts") + ".includes('#1 10.0.0.1:40001')")
+	b.until("document.querySelectorAll('#queue tbody tr').length === 12")
+	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 10.0.0.3:40003')")
+	if !eval[bool](b, "document.activeElement === document.querySelector('#detail-title')") {
+		t.Error("the focus does not go where the eyes go")
+	}
+
+	// On to its holder, back, and away.
+	b.click("#facts a.who")
+	b.until(text("#detail-title") + " === 'Connection 1' && " + text("#holds") + ".includes('k000')")
+	b.do(chromedp.NavigateBack())
+	b.until(text("#detail-title") + " === 'Key k000' && " + text("#queue") + " !== ''")
+	b.click("#close")
+	b.until(text("#detail") + " === ''")
+	b.quiet()
+}
+
+func TestPageSearch(t *testing.T) {
+	b := openTab(t)
+	b.open(serve(t, Config{Source: newFake()}) + "/")
+	b.typed("#prefix", "k02")
+	b.until("document.querySelectorAll('#found tbody tr').length === 10")
+	b.until(text("#found-text") + " === '10 keys are held.'")
+	b.do(chromedp.SetValue(chromedp.CSS("#order"), "age"))
+	eval[bool](b, "document.querySelector('#order').dispatchEvent(new Event('change'))")
+	b.until(text("#found tbody tr:first-child") + ".startsWith('k029')")
+
+	// Enter opens a key that is there as it was typed.
+	b.typed("#prefix", "0\r")
+	b.until(text("#detail-title") + " === 'Key k020' && " + text("#facts") + " !== ''") // nothing moves any more
+
+	eval[string](b, "document.querySelector('#prefix').value = ''")
+	b.click("#search button")
+	b.until("document.querySelectorAll('#found tbody tr').length === 20")
+	b.click("#found-more")
+	b.until("document.querySelectorAll('#found tbody tr').length === 33")
+
+	b.click("#waiting")
+	b.click("#holding")
+	b.until(text("#connections-text") + " === '3 connections.'")
+	b.typed("#address", "10.1.0.2")
+	b.until(text("#connections-text") + " === '1 connection.' && " + text("#connections tbody") + ".includes('gamma')")
+	b.quiet()
+}
+
+func TestPageDeadlock(t *testing.T) {
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	b.until(text("#deadlocks-text") + ".startsWith('One stands. 4 found and 1 broken')")
+	b.until("document.querySelectorAll('#cycles svg .node').length === 3 && document.querySelectorAll('#cycles svg .tip').length === 3")
+	if got := eval[[]string](b, "Array.from(document.querySelectorAll('#cycles .label'), label => label.textContent)"); !slices.Equal(got, []string{"beta", "gamma", "alpha"}) {
+		t.Errorf("arrows: %q", got)
+	}
+	b.until("document.querySelectorAll('#cycles li').length === 3")
+	b.until(text("#cycles li") + ".includes('for beta, which #110 holds')")
+
+	var many []string
+	for i := range 12 {
+		many = append(many, fmt.Sprint("many", i+1))
+	}
+	f.change(func(f *fake) { f.circle(many...) })
+	b.until("document.querySelectorAll('.cycle').length === 2 && document.querySelectorAll('.cycle:nth-child(2) li').length === 12")
+	b.until(text(".cycle:nth-child(2) svg + div") + ".includes('many12') && document.querySelector('.cycle:nth-child(2) svg').textContent.includes('10 of 12')")
+
+	f.change(func(f *fake) { f.cycles = nil })
+	b.until(text("#deadlocks-text") + ".startsWith('None stands.') && !document.querySelector('#cycles svg')")
+	b.quiet()
+}
+
+func TestPageKick(t *testing.T) {
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/#key=k000")
+	b.click("#facts button.kick")
+	b.until(text("#kick") + ".includes('Kick connection 1?')")
+	b.until(text("#kick") + ".includes('It frees 1 key (k000)')")
+	if !eval[bool](b, "document.activeElement.textContent === 'Cancel'") {
+		t.Error("the focus is not on the button that does no harm")
+	}
+
+	b.click("#kick button[value='']")
+	b.until("!document.querySelector('#kick').open")
+	b.click("#facts button.kick")
+	b.until(text("#kick") + " !== ''")
+	b.do(chromedp.KeyEvent("\x1b"))
+	b.until("!document.querySelector('#kick').open")
+	if kicked := f.kicked(); kicked != nil {
+		t.Fatalf("kicked without a word: %v", kicked)
+	}
+
+	b.click("#facts button.kick")
+	b.until(text("#kick") + " !== ''")
+	b.quiet()
+	b.click("#kick button.danger")
+	b.until(text("#said") + " === 'Connection 1 is closed, 1 key freed.'")
+	b.until(text("#detail-text") + " === 'Nobody holds this key now.'")
+	if kicked := f.kicked(); !slices.Equal(kicked, []inspect.ConnectionID{1}) {
+		t.Errorf("kicked: %v", kicked)
+	}
+}
+
+func TestPageToken(t *testing.T) {
+	const secret = "0123456789abcdef"
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f, TokenFile: secretFile(t, secret, 0o600)}) + "/")
+	b.until(text("#token-text") + " === 'The server wants the token from its --admin-token-file.'")
+	b.typed("#token-input", "not this one\r")
+	b.until(text("#token-text") + " === 'The server did not take that token.'")
+	b.until(text("#health") + " === 'token needed'")
+	b.typed("#token-input", secret+"\r")
+	b.until(text("#health") + " === 'serving' && " + text("#hot") + ".includes('k000')")
+
+	// It stays as long as the tab, and goes with a kick as well.
+	b.do(chromedp.Reload())
+	b.until(text("#health") + " === 'serving' && " + text("#hot") + ".includes('k000')")
+	b.click("#hot tbody tr:first-child a.key")
+	b.click("#facts button.kick")
+	b.click("#kick button.danger")
+	b.until(text("#said") + ".includes('is closed')")
+	if len(f.kicked()) != 1 {
+		t.Error("not kicked")
+	}
+}
+
+// The page says when the server does not answer, goes on when it does again, and knows that it counts from zero then.
+func TestPageRestart(t *testing.T) {
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	b.until(text("#plots li:nth-child(1) b") + " === '100'")
+	f.change(func(f *fake) { f.err = fmt.Errorf("loop 1: %w", inspect.ErrUnavailable) })
+	b.until(text("#health") + " === 'no answer' && " + text("#trouble") + ".includes('loop 1')")
+	f.change(func(f *fake) {
+		f.err = nil
+		f.status.Started, f.status.UptimeSeconds = time.Now(), 0
+		f.status.Counters = inspect.Counters{
+			Commands: []inspect.CommandCount{{Kind: "lock", Outcome: "locked"}}, Waits: f.status.Counters.Waits,
+		}
+	})
+	b.until(text("#health") + " === 'serving' && " + text("#trouble") + " === ''")
+	b.until(text("#plots li:nth-child(1) b") + " === '100'")
+	if paths := eval[string](b, "Array.from(document.querySelectorAll('#plots path'), path => path.getAttribute('d')).join(' ')"); strings.Contains(paths, "NaN") ||
+		strings.Contains(paths, "Infinity") {
+		t.Errorf("plots: %s", paths)
+	}
+	if low := eval[float64](b, "Math.min(...samples.flatMap(s => s.values).filter(v => v !== null))"); low < 0 {
+		t.Errorf("a rate of %v", low)
+	}
+}
+
+// What comes from clients is text, whatever it looks like.
+func TestPageTakesTextForText(t *testing.T) {
+	f := newFake()
+	const evil = "<img src=x onerror=alert(1)>"
+	f.change(func(f *fake) {
+		f.keys[len(f.keys)-1].Key, f.keys[len(f.keys)-1].Waiters = evil, 1000
+		f.conns[0].Address = evil
+		f.cycles[0].Waits[0].WaitsFor = evil
+	})
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	b.until(text("#hot") + ".includes('<img') && " + text("#connections") + ".includes('<img') && " + text("#cycles") + ".includes('<img')")
+	if eval[bool](b, "document.querySelector('img') !== null") {
+		t.Error("a key became an element")
+	}
+	b.quiet()
+}
+
+// A phone has no room for a line that does not wrap; the dark is not the light.
+func TestPageFits(t *testing.T) {
+	f := newFake()
+	f.change(func(f *fake) {
+		long := strings.Repeat("averylongkey", 700)
+		f.keys[4].Key, f.keys[4].Waiters = long, 1000
+		f.conns[0].Holds, f.conns[1].WaitsFor = []string{long}, long
+		f.cycles[0].Waits[0].WaitsFor = long
+	})
+	url := serve(t, Config{Source: f})
+	b := openTab(t)
+	grounds := map[string]string{}
+	for _, width := range []int64{360, 768, 1280} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.size(width, 740, scheme)
+			b.open(url + "/?" + scheme + "#key=k000")
+			b.until(text("#hot") + ".includes('averylongkey') && " + text("#queue") + " !== '' && " + text("#connections") + " !== ''")
+			if over := eval[int](b, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
+				t.Errorf("%d px, %s: %d px too wide", width, scheme, over)
+			}
+			grounds[scheme] = eval[string](b, "getComputedStyle(document.body).backgroundColor")
+		}
+	}
+	if grounds["light"] == grounds["dark"] {
+		t.Errorf("backgrounds: %v", grounds)
+	}
+	b.quiet()
+}

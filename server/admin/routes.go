@@ -1,0 +1,86 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"net/http/pprof"
+	"time"
+)
+
+// newHandler joins everything that is answered. What is open to all is in one mux; behind it, and behind the guard, is
+// the other one with everything else.
+func newHandler(cfg *Config, token *token) http.Handler {
+	g := &guard{token: token, host: hostOf(cfg.Listen)}
+
+	guarded := http.NewServeMux()
+	a := &api{source: cfg.Source, log: cfg.Log}
+	handle(guarded, http.MethodGet, "/api/v1/status", a.status)
+	handle(guarded, http.MethodGet, "/api/v1/keys", a.keys)
+	handle(guarded, http.MethodGet, "/api/v1/keys/{key}", a.key)
+	handle(guarded, http.MethodGet, "/api/v1/connections", a.connections)
+	handle(guarded, http.MethodGet, "/api/v1/connections/{id}", a.connection)
+	handle(guarded, http.MethodPost, "/api/v1/connections/{id}/kick", a.kick)
+	handle(guarded, http.MethodGet, "/api/v1/deadlocks", a.deadlocks)
+	handle(guarded, http.MethodGet, "/metrics", newMetrics(cfg.Source, cfg.Log).ServeHTTP)
+	if cfg.PProf {
+		guarded.HandleFunc("/debug/pprof/", pprof.Index)
+		guarded.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		guarded.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		guarded.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		guarded.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusNotFound, "there is nothing here")
+	})
+
+	open := http.NewServeMux()
+	handle(open, http.MethodGet, "/{$}", servePage)
+	handle(open, http.MethodGet, "/healthz", healthz(cfg.Source))
+	handle(open, http.MethodGet, "/readyz", readyz(cfg.Source))
+	open.Handle("/", g.allowed(guarded))
+	return headers(g.local(open))
+}
+
+// handle answers one method on a path, and says so to those who try another.
+func handle(mux *http.ServeMux, method, path string, handler http.HandlerFunc) {
+	mux.HandleFunc(method+" "+path, handler)
+	mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+		allow := method
+		if method == http.MethodGet {
+			allow += ", " + http.MethodHead
+		}
+		w.Header().Set("Allow", allow)
+		fail(w, http.StatusMethodNotAllowed, "want "+allow)
+	})
+}
+
+// healthTime is what the loops have to show that they live.
+const healthTime = 2 * time.Second
+
+// healthz says whether the daemon works: whether all of its loops answer. A loop that hangs is what nobody sees who only
+// tries to connect.
+func healthz(source Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), healthTime)
+		defer cancel()
+		_, err := source.Status(ctx)
+		answerProbe(w, err == nil, "the loops do not answer")
+	}
+}
+
+// readyz says whether clients are served.
+func readyz(source Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		answerProbe(w, source.Ready(), "not ready")
+	}
+}
+
+func answerProbe(w http.ResponseWriter, good bool, otherwise string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	text := "ok"
+	if !good {
+		text = otherwise
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = w.Write([]byte(text + "\n")) // whoever asked may be gone
+}

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/rs/zerolog"
+)
+
+// The length of a token, in characters. A good one has 128 random bits, which is 22 characters at least; a shorter one
+// than the minimum is a word that somebody thought up.
+const (
+	minToken = 16
+	maxToken = 4096
+)
+
+// token is what callers must show, as its hash: comparing hashes takes the same time whatever is shown, and of whatever
+// length.
+type token [sha256.Size]byte
+
+func newToken(text string) *token {
+	t := token(sha256.Sum256([]byte(text)))
+	return &t
+}
+
+func (t *token) matches(shown string) bool {
+	hash := sha256.Sum256([]byte(shown))
+	return subtle.ConstantTimeCompare(t[:], hash[:]) == 1
+}
+
+// readToken reads a token from a file; white space around it is none of it. A file that others can write is refused. One
+// that others can read only gets a warning: in a container, which has no others, secrets are mounted like that.
+func readToken(path string, log zerolog.Logger) (*token, error) {
+	const flag = "--admin-token-file"
+	text, mode, err := readSecret(path)
+	if err != nil {
+		return nil, optionError("%s: %w", flag, err)
+	}
+	if len(text) > maxToken {
+		return nil, optionError("%s %s: more than %d characters are no token", flag, path, maxToken)
+	}
+	if mode.Perm()&0o002 != 0 {
+		return nil, optionError("%s %s: everybody can write it: chmod 600 %s", flag, path, path)
+	}
+	text = strings.TrimSpace(text)
+	switch {
+	case len(text) < minToken:
+		return nil, optionError("%s %s: the token has %d characters, want at least %d: openssl rand -hex 32 makes a good one",
+			flag, path, len(text), minToken)
+	case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return nil, optionError("%s %s: want one line of ASCII without spaces", flag, path)
+	}
+	if mode.Perm()&0o004 != 0 {
+		log.Warn().Str("file", path).Msg("everybody on this machine can read the admin token: chmod 600")
+	}
+	return newToken(text), nil
+}
+
+// readSecret reads a file, but not much more than a token has.
+func readSecret(path string) (string, os.FileMode, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	info, err := file.Stat()
+	if err != nil {
+		return "", 0, err
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxToken+1))
+	if err != nil {
+		return "", 0, fmt.Errorf("read: %w", err)
+	}
+	return string(text), info.Mode(), nil
+}
