@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dreadlock/server"
+	"dreadlock/server/admin"
 )
 
 // The exit statuses other than 0.
@@ -28,7 +29,7 @@ func main() {
 	}
 	switch {
 	case err == nil:
-	case opts == nil || errors.Is(err, server.ErrOption):
+	case opts == nil || errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption):
 		fmt.Fprintf(os.Stderr, "dreadlock: %v (dreadlock --help lists the options)\n", err)
 		os.Exit(exitUsage)
 	default:
@@ -62,7 +63,44 @@ func serve(opts *options) error {
 	if err != nil {
 		return err
 	}
+	stopAdmin, err := opts.serveAdmin(ctx, srv, log)
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
 	return srv.Run(ctx)
+}
+
+// serveAdmin shows the server's inside, if that is wanted, until stop is called or ctx is done. That it cannot go on does
+// not stop the daemon.
+func (o *options) serveAdmin(ctx context.Context, srv *server.Server, log zerolog.Logger) (stop func(), err error) {
+	if o.Admin == "" {
+		if o.AdminTokenFile != "" || o.Pprof {
+			return nil, fmt.Errorf("%w: --admin-token-file and --pprof are of no use without --admin", admin.ErrOption)
+		}
+		return func() {}, nil
+	}
+	view, err := admin.Listen(ctx, admin.Config{
+		Listen:    o.Admin,
+		TokenFile: o.AdminTokenFile,
+		PProf:     o.Pprof,
+		Source:    srv,
+		Log:       log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := view.Serve(ctx); err != nil {
+			log.Error().Err(err).Msg("the admin interface has ended: restart the daemon to have it back")
+		}
+	})
+	return func() {
+		cancel()
+		serving.Wait()
+	}, nil
 }
 
 // advice says what to do about an error, as far as that is known.

@@ -31,6 +31,10 @@ type options struct {
 	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Answers kept for a client that does not read them; beyond it TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that it has lost its locks (${default})." env:"DREADLOCK_KEEPALIVE"`
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Unit of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
+	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. Without it a deadlock is only told of." env:"DREADLOCK_BREAK_DEADLOCKS"`
+	Admin          string           `placeholder:"ADDR" help:"Show metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}; off without it." env:"DREADLOCK_ADMIN_LISTEN"`
+	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that those must show who ask there; needed unless the address is of this machine alone." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
+	Pprof          bool             `help:"Show profiles of the process there, too." env:"DREADLOCK_PPROF"`
 	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
 	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines, auto for console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
 	Version        kong.VersionFlag `help:"Print the version and exit."`
@@ -62,6 +66,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 			"version":      version(),
 			"port":         strconv.Itoa(server.DefaultPort),
 			"listen":       defaults.Listen,
+			"admin_port":   strconv.Itoa(server.DefaultPort + 1),
 			"loops":        strconv.Itoa(defaults.Loops),
 			"max_pipeline": humanize.IBytes(uint64(defaults.MaxPipeline)),
 			"max_output":   humanize.IBytes(uint64(defaults.MaxOutput)),
@@ -100,6 +105,7 @@ func (o *options) config(log zerolog.Logger) server.Config {
 		MaxOutput:      int(o.MaxOutput),
 		KeepAlive:      o.Keepalive,
 		Tick:           o.Tick,
+		BreakDeadlocks: o.BreakDeadlocks,
 		Version:        shortVersion(),
 		Log:            log,
 	}
