@@ -1,0 +1,162 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"dreadlock/proto"
+	"dreadlock/proto/prototest"
+)
+
+// A context that ends takes its waiter out of the queue at once, and whoever stands behind moves up.
+func TestCancelLeavesQueue(t *testing.T) {
+	address, _ := startServer(t, nil)
+	r := startRelay(t, address)
+	c := newClient(t, r.address, Options{})
+	holder, next := prototest.Dial(t, address), prototest.Dial(t, address)
+	holder.Do("lock a 0", "l locked")
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	waiting := lockLater(ctx, c, "a", -1)
+	r.awaitCommand(holder, "lock a 9223372036854")
+	next.Send("lock a 30000")
+	cancel()
+	wantErr(t, (<-waiting).err, context.Canceled)
+	r.awaitOpen(0)
+	holder.Do("unlock a", "u unlocked")
+	next.Expect("l locked")
+}
+
+func TestDeadlineWhileWaiting(t *testing.T) {
+	address, _ := startServer(t, nil)
+	c := newClient(t, address, Options{})
+	l := mustLock(t, c, "a")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err := c.Lock(ctx, "a", -1)
+	wantErr(t, err, context.DeadlineExceeded)
+	if errors.Is(err, ErrTimeout) {
+		t.Errorf("%v: that is for the wait", err)
+	}
+	mustUnlock(t, l)
+}
+
+// The grant and the end of the context cross each other: either there is a lock, or the key is free.
+func TestCancelRacesGrant(t *testing.T) {
+	address, _ := startServer(t, nil)
+	c := newClient(t, address, Options{})
+	times, granted := 300, 0
+	if testing.Short() {
+		times = 50
+	}
+	for range times {
+		holder := mustLock(t, c, "a")
+		ctx, cancel := context.WithCancel(context.Background())
+		waiting := lockLater(ctx, c, "a", -1)
+		cancelled := make(chan struct{})
+		go func() {
+			defer close(cancelled)
+			for range rand.N(2000) { // some microseconds, fewer or more than the grant takes
+				if ctx.Err() != nil {
+					return
+				}
+			}
+			cancel()
+		}()
+		mustUnlock(t, holder)
+		switch got := <-waiting; {
+		case got.err == nil:
+			granted++
+			mustUnlock(t, got.lock)
+		default:
+			wantErr(t, got.err, context.Canceled)
+		}
+		<-cancelled
+		mustUnlock(t, mustLock(t, c, "a"))
+	}
+	t.Logf("%d of %d were granted", granted, times)
+}
+
+func TestContextEndedBefore(t *testing.T) {
+	address, _ := startServer(t, nil)
+	r := startRelay(t, address)
+	c := newClient(t, r.address, Options{})
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 2 { // without an idle connection and with one
+		_, err := c.TryLock(ended, "a")
+		wantErr(t, err, context.Canceled)
+		mustUnlock(t, mustLock(t, c, "a"))
+	}
+	if n := r.count(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// An unlock whose context has ended closes the connection, which unlocks as well.
+func TestUnlockWithoutTime(t *testing.T) {
+	address, _ := startServer(t, nil)
+	r := startRelay(t, address)
+	c := newClient(t, r.address, Options{})
+	l := mustLock(t, c, "a")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := l.Unlock(ctx)
+	wantErr(t, err, context.Canceled)
+	if got, want := err.Error(), "unlock a: context canceled"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if isClosed(l.Lost()) {
+		t.Error("lost by Unlock")
+	}
+	wantErr(t, l.Unlock(patient(t)), ErrUnlocked)
+	r.awaitOpen(0)
+	mustUnlock(t, mustLock(t, c, "a"))
+}
+
+// The same while the answer is outstanding.
+func TestUnlockRunsOutOfTime(t *testing.T) {
+	c := newClient(t, listen(t, func(conn *net.TCPConn) {
+		takeLine(conn)
+		reply(conn, "l locked\r\n")
+		for takeLine(conn) {
+		}
+	}), Options{})
+	l := mustLock(t, c, "a")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	wantErr(t, l.Unlock(ctx), context.DeadlineExceeded)
+}
+
+// A server that takes nothing and says nothing holds nobody up beyond his context: the kernel accepts the connection and
+// even the longest command.
+func TestServerThatHangs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := newClient(t, l.Addr().String(), Options{})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err = c.TryLock(ctx, strings.Repeat("k", proto.MaxKey))
+	wantErr(t, err, context.DeadlineExceeded)
+}
+
+// A context that ends between two attempts ends the call.
+func TestCancelBetweenAttempts(t *testing.T) {
+	dialled := make(chan struct{}, 1)
+	c := newClient(t, listen(t, func(*net.TCPConn) { dialled <- struct{}{} }), Options{Backoff: time.Hour})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	waiting := lockLater(ctx, c, "a", 0)
+	<-dialled
+	cancel()
+	wantErr(t, (<-waiting).err, context.Canceled)
+}
