@@ -3,8 +3,8 @@ package client
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -47,40 +47,45 @@ func TestDeadlineWhileWaiting(t *testing.T) {
 	mustUnlock(t, l)
 }
 
-// The grant and the end of the context cross each other: either there is a lock, or the key is free.
+// The grant and the end of the context cross each other: either there is a lock, or the key is free. The time between the
+// two adapts, so that each comes first about as often.
 func TestCancelRacesGrant(t *testing.T) {
 	address, _ := startServer(t, nil)
-	c := newClient(t, address, Options{})
-	times, granted := 300, 0
+	r := startRelay(t, address)
+	c := newClient(t, r.address, Options{})
+	holder := prototest.Dial(t, address)
+	times, granted, head := 300, 0, 100*time.Microsecond
 	if testing.Short() {
-		times = 50
+		times = 60
 	}
-	for range times {
-		holder := mustLock(t, c, "a")
+	for n := range times {
+		holder.Do("lock a 30000", "l locked")
 		ctx, cancel := context.WithCancel(context.Background())
 		waiting := lockLater(ctx, c, "a", -1)
-		cancelled := make(chan struct{})
-		go func() {
-			defer close(cancelled)
-			for range rand.N(2000) { // some microseconds, fewer or more than the grant takes
-				if ctx.Err() != nil {
-					return
-				}
-			}
-			cancel()
-		}()
-		mustUnlock(t, holder)
-		switch got := <-waiting; {
-		case got.err == nil:
-			granted++
-			mustUnlock(t, got.lock)
-		default:
-			wantErr(t, got.err, context.Canceled)
+		r.await("the request", func() bool { return len(r.commands) == n+granted+1 })
+		holder.Do("unlock nobodys", "e not locked") // behind it
+		unlocked := time.Now()
+		holder.Send("unlock a")
+		for time.Since(unlocked) < head {
+			runtime.Gosched()
 		}
-		<-cancelled
-		mustUnlock(t, mustLock(t, c, "a"))
+		cancel()
+		got := <-waiting
+		holder.Expect("u unlocked")
+		if got.err == nil {
+			granted++
+			head -= head / 10
+			mustUnlock(t, got.lock)
+			r.await("the unlock", func() bool { return len(r.commands) == n+granted+1 })
+		} else {
+			wantErr(t, got.err, context.Canceled)
+			head += head / 10
+		}
 	}
 	t.Logf("%d of %d were granted", granted, times)
+	if granted == 0 || granted == times {
+		t.Errorf("%d of %d were granted: there was no race", granted, times)
+	}
 }
 
 func TestContextEndedBefore(t *testing.T) {

@@ -29,7 +29,7 @@
 //   - After Unlock has returned, whatever it returned, the process holds nothing: the server has said so, or the
 //     connection is closed, and the server frees the key when it sees that.
 //   - A request whose connection ended before the answer is made again on a new one, with what is left of the wait and
-//     at the end of the queue. That is safe, since the end of the connection freed what it may have been granted.
+//     at the end of the queue. That is safe, since the end of the connection frees what it may have been granted.
 //   - A held lock is never made up again: another may have had the key meanwhile.
 //   - Lock.Lost is closed as soon as the connection of a held lock ends, and Lock.Context is done. Where the server's
 //     host vanished without a word, that takes Options.KeepAlive twice. By default that is half of the time after which

@@ -24,9 +24,10 @@ type Options struct {
 	// come at once.
 	Backoff time.Duration
 
-	// KeepAlive is the silence of the server's host after which it is probed; after twice that it is taken for lost,
-	// and so are the locks. Whole seconds; 15 s by default, half of the server's own default. Keep it below the
-	// server's, so that a holder that is cut off learns it first, and below what middleboxes on the way forget.
+	// KeepAlive is the silence of the server's host after which it is probed; after twice that, but not less than 3 s
+	// more, it is taken for lost, and so are the locks. Whole seconds; 15 s by default, half of the server's own
+	// default. Keep it below the server's, so that a holder that is cut off learns it first, and below what middleboxes
+	// on the way forget.
 	KeepAlive time.Duration
 }
 
@@ -81,5 +82,5 @@ func (o *Options) probeInterval() time.Duration {
 
 // silence returns the time after which a silent host is taken for lost.
 func (o *Options) silence() time.Duration {
-	return o.KeepAlive + keepAliveProbes*o.probeInterval()
+	return o.KeepAlive + max(o.KeepAlive, keepAliveProbes*time.Second)
 }
