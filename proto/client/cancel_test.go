@@ -3,11 +3,14 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dreadlock/proto"
 	"dreadlock/proto/prototest"
@@ -164,4 +167,41 @@ func TestCancelBetweenAttempts(t *testing.T) {
 	<-dialled
 	cancel()
 	wantErr(t, (<-waiting).err, context.Canceled)
+}
+
+// A host that does not answer a dial: the backlog of its port is full.
+func TestDialThatHangs(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
+	prototest.Dial(t, address) // there is room for one
+
+	c := newClient(t, address, Options{Attempts: 1})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err = c.TryLock(ctx, "a")
+	wantErr(t, err, context.DeadlineExceeded)
+	ctx, cancel = context.WithCancel(context.Background())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	_, err = c.TryLock(ctx, "a")
+	wantErr(t, err, context.Canceled)
+
+	c = newClient(t, address, Options{Attempts: 2, DialTimeout: 10 * time.Millisecond})
+	_, err = c.TryLock(patient(t), "a")
+	wantErr(t, err, ErrUnreachable)
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("got %v, want a timeout", err)
+	}
 }

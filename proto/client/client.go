@@ -40,7 +40,7 @@ func New(addr string, o Options) *Client {
 				Interval: o.probeInterval(),
 				Count:    keepAliveProbes,
 			},
-			Control: func(_, _ string, sock syscall.RawConn) error { return limitSilence(sock, o.silence()) },
+			Control: func(_, _ string, sock syscall.RawConn) error { return prepare(sock, o.silence()) },
 		},
 	}
 }
@@ -179,7 +179,7 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	}
 	sock, err := c.dialer.DialContext(ctx, "tcp", c.addr)
 	if err != nil {
-		if ended := ctx.Err(); ended != nil {
+		if ended := endOf(ctx); ended != nil {
 			return nil, ended
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -187,9 +187,9 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	return newConn(sock), nil
 }
 
-// limitSilence prepares a socket: the kernel ends the connection if what was sent is not acknowledged for so long, which
+// prepare sets a socket up: the kernel ends the connection if what was sent is not acknowledged for so long, which
 // its keepalive does not see to; and a command fits into the buffer, so that writing one never blocks.
-func limitSilence(sock syscall.RawConn, silence time.Duration) error {
+func prepare(sock syscall.RawConn, silence time.Duration) error {
 	var err error
 	failed := sock.Control(func(fd uintptr) {
 		err = errors.Join(
@@ -198,6 +198,14 @@ func limitSilence(sock syscall.RawConn, silence time.Duration) error {
 		)
 	})
 	return errors.Join(failed, err)
+}
+
+// endOf returns the error of a context, nil if it has not ended. A dial may notice the deadline before the context does.
+func endOf(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= 0 {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // remaining returns what is left of a wait; at the end that is 0, not less.

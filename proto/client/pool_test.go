@@ -62,6 +62,10 @@ func TestEndedIdleConnections(t *testing.T) {
 	if len(c.idle) != 1 || c.idle[0] != fresh.conn {
 		t.Errorf("%d idle connections, want the fresh one alone", len(c.idle))
 	}
+	c.keep(idle[0])
+	if c.takeIdle() != fresh.conn {
+		t.Error("an ended connection is taken, and a good one is not")
+	}
 }
 
 func TestClose(t *testing.T) {

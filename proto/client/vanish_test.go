@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dreadlock/proto"
 	"dreadlock/server"
 )
 
@@ -113,8 +114,8 @@ func TestServerHostVanishes(t *testing.T) {
 	}
 }
 
-// What the kernel has been told about a silent host.
-func TestSilence(t *testing.T) {
+// What the kernel has been told about a silent host, and about the room for a command.
+func TestSocketOptions(t *testing.T) {
 	for _, tc := range []struct {
 		keepAlive            time.Duration
 		idle, interval, user int // s, s, ms
@@ -131,6 +132,10 @@ func TestSilence(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = raw.Control(func(fd uintptr) {
+			// The kernel doubles what it was told, for its own needs.
+			if got, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF); got != 8*proto.MaxCommand || err != nil {
+				t.Errorf("the buffer has %d bytes, %v", got, err)
+			}
 			for option, want := range map[int]int{
 				unix.TCP_KEEPIDLE:     tc.idle,
 				unix.TCP_KEEPINTVL:    tc.interval,

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"dreadlock/proto"
 )
 
 // Something else than a lock daemon is told apart at the first answer, and not asked again.
@@ -141,4 +143,17 @@ func TestAnswerTooMany(t *testing.T) {
 		_, err := c.TryLock(patient(t), "a")
 		wantErr(t, err, ErrProtocol)
 	}
+}
+
+// An answer that came right before the end of the connection counts, also if both are there when somebody looks.
+func TestAnswerAndEnd(t *testing.T) {
+	sock, other := net.Pipe()
+	_, _ = sock.Close(), other.Close()
+	cn := &conn{sock: sock, answers: make(chan string, 1), ended: make(chan struct{}), err: io.EOF}
+	close(cn.ended)
+	for range 50 {
+		cn.answers <- proto.ReplyTimeout
+		wantErr(t, cn.lock(patient(t), "a", 0), ErrTimeout)
+	}
+	wantErr(t, cn.lock(patient(t), "a", 0), ErrConnectionLost, io.EOF)
 }
