@@ -1,0 +1,309 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"dreadlock/proto/prototest"
+	"dreadlock/server"
+)
+
+// TestMain fails the package if a test leaves a goroutine behind.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// The worker pool of gnet, which the server links, lives as long as the program.
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+		goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"))
+}
+
+// startServer runs the real server on a free port of the loopback, with one loop unless change says otherwise. It
+// returns the address and what stops it, at the latest at the end of the test.
+func startServer(tb testing.TB, change func(*server.Config)) (address string, stop func()) {
+	tb.Helper()
+	ready := make(chan string, 1)
+	cfg := server.DefaultConfig()
+	cfg.Listen = "127.0.0.1:0"
+	cfg.Loops = 1
+	cfg.Ready = func(address string) { ready <- address }
+	if change != nil {
+		change(&cfg)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx, cfg) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			tb.Errorf("the server: %v", err)
+		}
+	})
+	select {
+	case address = <-ready:
+	case err := <-ended:
+		cancel()
+		tb.Fatalf("the server: %v", err)
+	}
+	tb.Cleanup(stop)
+	return address, stop
+}
+
+// at has a server listen at an address, such as that of one that was stopped.
+func at(address string) func(*server.Config) {
+	return func(cfg *server.Config) { cfg.Listen = address }
+}
+
+// newClient returns a client that is closed at the end of the test. It does not wait long between attempts.
+func newClient(tb testing.TB, address string, o Options) *Client {
+	if o.Backoff == 0 {
+		o.Backoff = time.Millisecond
+	}
+	c := New(address, o)
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// patient returns a context for what must not take long.
+func patient(tb testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), prototest.Patience)
+	tb.Cleanup(cancel)
+	return ctx
+}
+
+func mustLock(tb testing.TB, c *Client, key string) *Lock {
+	tb.Helper()
+	l, err := c.Lock(patient(tb), key, prototest.Patience)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return l
+}
+
+func mustUnlock(tb testing.TB, l *Lock) {
+	tb.Helper()
+	if err := l.Unlock(patient(tb)); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// mustEnd waits for a channel to be closed.
+func mustEnd(tb testing.TB, what string, ch <-chan struct{}) {
+	tb.Helper()
+	select {
+	case <-ch:
+	case <-time.After(prototest.Patience):
+		tb.Fatalf("%s does not come", what)
+	}
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// result is what Lock returned.
+type result struct {
+	lock *Lock
+	err  error
+}
+
+// lockLater calls Lock on a goroutine of its own.
+func lockLater(ctx context.Context, c *Client, key string, wait time.Duration) <-chan result {
+	results := make(chan result, 1)
+	go func() {
+		l, err := c.Lock(ctx, key, wait)
+		results <- result{l, err}
+	}()
+	return results
+}
+
+// listen serves the connections of a listener, each on a goroutine of its own, until the end of the test. They are
+// closed when serve returns.
+func listen(tb testing.TB, serve func(*net.TCPConn)) (address string) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, conn)
+			mu.Unlock()
+			all.Go(func() {
+				defer conn.Close()
+				serve(conn.(*net.TCPConn))
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, conn := range conns {
+			conn.Close()
+		}
+		mu.Unlock()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// takeLine reads one command; false is the end of the connection.
+func takeLine(conn net.Conn) bool {
+	var b [1]byte
+	for b[0] != '\n' {
+		if _, err := conn.Read(b[:]); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func reply(conn net.Conn, text string) { _, _ = io.WriteString(conn, text) }
+
+// relay stands between clients and a server. It knows what was said, and can cut the connections.
+type relay struct {
+	tb      testing.TB
+	address string
+
+	mu       sync.Mutex
+	change   *sync.Cond
+	commands []string // that have been passed on
+	accepted int      // connections
+	open     map[*net.TCPConn]struct{}
+}
+
+func startRelay(tb testing.TB, target string) *relay {
+	r := &relay{tb: tb, open: make(map[*net.TCPConn]struct{})}
+	r.change = sync.NewCond(&r.mu)
+	r.address = listen(tb, func(near *net.TCPConn) {
+		r.update(func() {
+			r.accepted++
+			r.open[near] = struct{}{}
+		})
+		defer r.update(func() { delete(r.open, near) })
+		far, err := net.Dial("tcp", target)
+		if err != nil {
+			return
+		}
+		var back sync.WaitGroup
+		back.Go(func() {
+			_, _ = io.Copy(near, far)
+			_ = near.Close()
+		})
+		in := bufio.NewReader(near)
+		for {
+			command, err := in.ReadString('\n')
+			if err != nil {
+				break
+			}
+			if _, err := io.WriteString(far, command); err != nil {
+				break
+			}
+			r.update(func() { r.commands = append(r.commands, command[:len(command)-2]) })
+		}
+		_ = far.Close()
+		back.Wait()
+	})
+	return r
+}
+
+func (r *relay) update(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+	r.change.Broadcast()
+}
+
+// await waits for a state of the relay.
+func (r *relay) await(what string, reached func() bool) {
+	r.tb.Helper()
+	late := false
+	timer := time.AfterFunc(prototest.Patience, func() { r.update(func() { late = true }) })
+	defer timer.Stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for !reached() {
+		if late {
+			r.tb.Fatalf("%s: %d connections, %d open, commands %.200q", what, r.accepted, len(r.open), r.commands)
+		}
+		r.change.Wait()
+	}
+}
+
+// awaitOpen waits until n connections are open.
+func (r *relay) awaitOpen(n int) {
+	r.tb.Helper()
+	r.await("open connections", func() bool { return len(r.open) == n })
+}
+
+// awaitCommand waits until a command has been passed on, and has been executed if the server has one loop: it serves
+// what is ready in the order in which it became so.
+func (r *relay) awaitCommand(server *prototest.Client, command string) {
+	r.tb.Helper()
+	r.await(command, func() bool { return slices.Contains(r.commands, command) })
+	server.Do("unlock nobodys", "e not locked")
+}
+
+// count returns the number of connections that have been made.
+func (r *relay) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted
+}
+
+// said returns the commands that have been passed on.
+func (r *relay) said() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.commands)
+}
+
+// cut ends all connections.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for conn := range r.open {
+		_ = conn.Close()
+	}
+}
+
+// wantErr compares an error with what it has to be.
+func wantErr(tb testing.TB, got error, want ...error) {
+	tb.Helper()
+	for _, err := range want {
+		if !errors.Is(got, err) {
+			tb.Errorf("got %v, want %v", got, err)
+		}
+	}
+}
+
+// wantText expects a *ServerError.
+func wantText(tb testing.TB, got error, text string) {
+	tb.Helper()
+	var refusal *ServerError
+	if !errors.As(got, &refusal) || refusal.Text != text {
+		tb.Errorf("got %v, want what the server says: %s", got, text)
+	}
+}

@@ -1,0 +1,74 @@
+package client
+
+import (
+	"context"
+	"fmt"
+)
+
+// Lock is a key that this process holds, or held until it was lost or unlocked.
+type Lock struct {
+	client *Client
+	conn   *conn // its own while conn.holder is this lock
+	key    string
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	lost chan struct{} // closed when the connection has ended
+	err  error         // why; constant once lost is closed
+}
+
+func newLock(ctx context.Context, c *Client, cn *conn, key string) *Lock {
+	l := &Lock{client: c, conn: cn, key: key, lost: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
+	return l
+}
+
+// Key returns the key.
+func (l *Lock) Key() string { return l.key }
+
+// Lost returns a channel that is closed when the connection ends while the lock is held: from then on somebody else may
+// hold the key. Unlock does not close it.
+func (l *Lock) Lost() <-chan struct{} { return l.lost }
+
+// Context returns a context for the work that needs the lock. It is derived from the one that was given to Lock, and is
+// done when the lock is lost, when Unlock is called, and when the one it is derived from is; context.Cause is an
+// ErrConnectionLost, ErrUnlocked or the cause of that one. The end of the context alone does not unlock.
+func (l *Lock) Context() context.Context { return l.ctx }
+
+// Unlock ends Context and then gives the key up. With nil the server has confirmed it. After any error the lock is
+// gone as well, with its connection, and the server frees the key when it sees that: the error is an ErrConnectionLost
+// if the lock was lost before or on the way, that of ctx if it ended first, a *ServerError if the server does not think
+// that the key was held, or ErrUnlocked if Unlock was called before.
+//
+// To unlock in a defer give it a context that has not ended by then, but does before long: see the example of Context.
+func (l *Lock) Unlock(ctx context.Context) error {
+	if err := l.unlock(ctx); err != nil {
+		return fmt.Errorf("unlock %.60s: %w", l.key, err)
+	}
+	return nil
+}
+
+func (l *Lock) unlock(ctx context.Context) error {
+	if !l.conn.letGo(l) {
+		select {
+		case <-l.lost:
+			return l.err
+		default:
+			return ErrUnlocked
+		}
+	}
+	l.cancel(ErrUnlocked) // before the key can be somebody else's
+	if err := l.conn.unlock(ctx, l.key); err != nil {
+		return err
+	}
+	l.client.keep(l.conn)
+	return nil
+}
+
+// lose tells the holder that the connection has ended. The reader of the connection calls it, once.
+func (l *Lock) lose(err error) {
+	l.err = err
+	close(l.lost)
+	l.cancel(err)
+}

@@ -1,0 +1,164 @@
+package client
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"dreadlock/proto/prototest"
+)
+
+func TestNobodyListens(t *testing.T) {
+	address, stop := startServer(t, nil)
+	stop()
+	c := newClient(t, address, Options{Attempts: 3})
+	_, err := c.Lock(patient(t), "a", time.Second)
+	wantErr(t, err, ErrUnreachable, syscall.ECONNREFUSED)
+}
+
+// A server that was restarted is noticed by nobody who does not hold a lock.
+func TestRestartWhileIdle(t *testing.T) {
+	address, stop := startServer(t, nil)
+	c := newClient(t, address, Options{})
+	a, b := mustLock(t, c, "a"), mustLock(t, c, "b")
+	mustUnlock(t, a)
+	mustUnlock(t, b)
+	for range 3 {
+		stop()
+		_, stop = startServer(t, at(address))
+		mustUnlock(t, mustLock(t, c, "a"))
+	}
+}
+
+// Who waits when the server ends asks the next one.
+func TestRestartWhileWaiting(t *testing.T) {
+	address, stop := startServer(t, nil)
+	r := startRelay(t, address)
+	// A relay without a server behind it ends each connection at once; that must not use up the attempts.
+	c := newClient(t, r.address, Options{Attempts: 1 << 20})
+	l := mustLock(t, c, "a")
+	waiting := lockLater(patient(t), c, "a", -1)
+	r.awaitCommand(prototest.Dial(t, address), "lock a 9223372036854")
+	stop()
+	wantLost(t, l)
+	r.await("an attempt in vain", func() bool { return r.accepted > 2 })
+	startServer(t, at(address))
+	got := <-waiting
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	mustUnlock(t, got.lock)
+}
+
+func TestServerEndsWhileWaiting(t *testing.T) {
+	address, stop := startServer(t, nil)
+	r := startRelay(t, address)
+	c := newClient(t, address, Options{Attempts: 2})
+	through := newClient(t, r.address, Options{Attempts: 2})
+	mustLock(t, c, "a")
+	waiting := lockLater(patient(t), through, "a", -1)
+	r.awaitCommand(prototest.Dial(t, address), "lock a 9223372036854")
+	stop()
+	wantErr(t, (<-waiting).err, ErrConnectionLost)
+	_, err := c.TryLock(patient(t), "a")
+	wantErr(t, err, ErrUnreachable)
+}
+
+// Each attempt is a connection, and their number is bounded.
+func TestAttempts(t *testing.T) {
+	var attempts atomic.Int32
+	c := newClient(t, listen(t, func(*net.TCPConn) { attempts.Add(1) }), Options{Attempts: 4})
+	_, err := c.Lock(patient(t), "a", time.Second)
+	wantErr(t, err, ErrConnectionLost)
+	if n := attempts.Load(); n != 4 {
+		t.Errorf("%d attempts", n)
+	}
+}
+
+// An idle connection may end in the moment in which it is used. Whatever becomes of the request there, it is made again
+// on a new connection, once, without a pause, and nobody hears of it.
+func TestIdleConnectionWornOut(t *testing.T) {
+	for _, last := range []string{"", "l loc", "x\r\n", "e too many connections\r\n"} {
+		t.Run(fmt.Sprintf("%q", last), func(t *testing.T) {
+			c := newClient(t, listen(t, func(conn *net.TCPConn) {
+				takeLine(conn)
+				reply(conn, "l locked\r\n")
+				takeLine(conn)
+				reply(conn, "u unlocked\r\n")
+				takeLine(conn)
+				reply(conn, last)
+			}), Options{Attempts: 1, Backoff: time.Hour})
+			for range 10 {
+				mustUnlock(t, mustLock(t, c, "a"))
+			}
+		})
+	}
+}
+
+// Who asks again has what is left of his wait.
+func TestWaitIsNotExtended(t *testing.T) {
+	address, _ := startServer(t, nil)
+	r := startRelay(t, address)
+	c := newClient(t, r.address, Options{})
+	holder := prototest.Dial(t, address)
+	holder.Do("lock a 0", "l locked")
+	const wait = 60_000
+	waiting := lockLater(patient(t), c, "a", wait*time.Millisecond)
+	timeouts := func() (ms []int) {
+		for _, command := range r.said() {
+			var n int
+			if _, err := fmt.Sscanf(command, "lock a %d", &n); err != nil {
+				t.Fatal(err)
+			}
+			ms = append(ms, n)
+		}
+		return ms
+	}
+	for n := range 3 {
+		r.await("the request", func() bool { return len(r.commands) == n+1 })
+		<-time.After(3 * time.Millisecond) // of the wait
+		r.cut()
+	}
+	r.await("the request", func() bool { return len(r.commands) == 4 })
+	holder.Do("unlock a", "u unlocked")
+	got := <-waiting
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	ms := timeouts()
+	mustUnlock(t, got.lock)
+	slices.Reverse(ms)
+	if !slices.IsSorted(ms) || ms[0] > wait-9 || ms[3] > wait {
+		t.Errorf("timeouts, the last first: %d", ms)
+	}
+}
+
+func TestPause(t *testing.T) {
+	o := Options{}.withDefaults()
+	for failed, most := range map[int]time.Duration{
+		1:       50 * time.Millisecond,
+		2:       100 * time.Millisecond,
+		6:       1600 * time.Millisecond,
+		1 << 40: 1600 * time.Millisecond,
+	} {
+		seen := map[time.Duration]bool{}
+		for range 100 {
+			d := o.pause(failed)
+			if d < most/2 || d > most {
+				t.Errorf("after %d attempts a pause of %s", failed, d)
+			}
+			seen[d] = true
+		}
+		if len(seen) < 50 {
+			t.Errorf("after %d attempts %d pauses that differ", failed, len(seen))
+		}
+	}
+	o = Options{Backoff: 1<<63 - 1}.withDefaults()
+	if d := o.pause(100); d <= 0 {
+		t.Errorf("the longest pause is %s", d)
+	}
+}
