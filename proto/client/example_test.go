@@ -18,7 +18,11 @@ func serve() (address string, stop func()) {
 	cfg := server.DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Ready = func(address string) { ready <- address }
-	go func() { ended <- server.Run(ctx, cfg) }()
+	srv, err := server.New(cfg)
+	if err != nil {
+		panic(err)
+	}
+	go func() { ended <- srv.Run(ctx) }()
 	select {
 	case address = <-ready:
 	case err := <-ended:

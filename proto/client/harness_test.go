@@ -39,9 +39,13 @@ func startServer(tb testing.TB, change func(*server.Config)) (address string, st
 	if change != nil {
 		change(&cfg)
 	}
+	srv, err := server.New(cfg)
+	if err != nil {
+		tb.Fatalf("the server: %v", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx, cfg) }()
+	go func() { ended <- srv.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
