@@ -5,8 +5,9 @@
 //	              its loop              that loop's table             its loop
 //
 // A session is what is kept for a connection; it lives on the loop that accepted the connection, and moves to another one
-// if it goes on using the keys of that. A shard is the part of the keys that one loop owns, chosen by the hash of the key. If a session's command is for a key of its own loop, the
-// table is asked at once. Otherwise the request travels to the other loop as a message, and comes back with the answer.
+// if it goes on using the keys of that. A shard is the part of the keys that one loop owns, chosen by the hash of the key.
+// If a session's command is for a key of its own loop, the table is asked at once. Otherwise the request travels to the
+// other loop as a message, and comes back with the answer.
 //
 // # The life of a command
 //

@@ -74,7 +74,7 @@ func (srv *Server) send(f func()) <-chan struct{} {
 	return srv.service.stopped
 }
 
-// ask is [visit] for what an operator asks: it runs step on all shards until it reports that there is no more to do, and returns what they have found.
+// ask is [visit] for what an operator asks: on all shards, with an error if one does not answer in time.
 func ask[R any](ctx context.Context, srv *Server, step func(sh *shard, result *R) (more bool)) ([]*R, error) {
 	if !srv.Ready() {
 		return nil, fmt.Errorf("%w: it is starting or stopping", inspect.ErrUnavailable)
