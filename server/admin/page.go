@@ -16,10 +16,15 @@ var (
 	pageFrame string
 	//go:embed page.css
 	pageStyle string
+	//go:embed page_base.js
+	pageBase string
+	//go:embed page_draw.js
+	pageDraw string
 	//go:embed page.js
-	pageScript string
+	pageMain string
 
-	page = []byte(fill(fill(pageFrame, "style", pageStyle), "script", pageScript))
+	pageScript = pageBase + pageDraw + pageMain
+	page       = []byte(fill(fill(pageFrame, "style", pageStyle), "script", pageScript))
 )
 
 // pagePolicy has a browser run the script and use the style of the page, by their hashes, and nothing else, and talk to

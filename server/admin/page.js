@@ -1,183 +1,4 @@
-'use strict';
-
-// Elements. Whatever comes from the server gets in as text.
-
-const $ = id => document.getElementById(id);
-
-function element(tag, attributes = {}, ...children) {
-  return build(document.createElement(tag), attributes, children);
-}
-
-function drawn(tag, attributes = {}, ...children) {
-  return build(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
-}
-
-function build(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-// Rows stay what they are as long as their item is shown, so that the focus and a finger stay where they are.
-function rows(table, items, idOf, make, fill) {
-  const body = table.tBodies[0];
-  const old = new Map(Array.from(body.rows, row => [row.dataset.id, row]));
-  const now = items.map(item => {
-    const id = String(idOf(item));
-    const row = old.get(id) ?? element('tr', {'data-id': id}, ...make(item));
-    old.delete(id);
-    fill(row, item);
-    return row;
-  });
-  for (const row of old.values()) row.remove();
-  now.forEach((row, i) => {
-    if (body.rows[i] !== row) body.insertBefore(row, body.rows[i] ?? null);
-  });
-  table.hidden = items.length === 0;
-}
-
-// Numbers.
-
-const grouped = new Intl.NumberFormat('en', {maximumFractionDigits: 0});
-const compact = new Intl.NumberFormat('en', {notation: 'compact', minimumSignificantDigits: 3, maximumSignificantDigits: 3});
-const clock = new Intl.DateTimeFormat(undefined, {dateStyle: 'medium', timeStyle: 'medium'});
-
-function short(n) {
-  if (n >= 10000) return compact.format(n);
-  return n > 0 && n < 10 && !Number.isInteger(n) ? n.toFixed(1) : grouped.format(n);
-}
-
-function span(seconds) {
-  if (seconds < 10) return Math.max(seconds, 0).toFixed(1) + ' s';
-  const s = Math.floor(seconds), m = Math.floor(s / 60), h = Math.floor(m / 60), d = Math.floor(h / 24);
-  if (m < 1) return s + ' s';
-  if (h < 1) return m + ' min ' + s % 60 + ' s';
-  if (d < 1) return h + ' h ' + m % 60 + ' min';
-  return d + ' d ' + h % 24 + ' h';
-}
-
-function several(n, one, many = one + 's') {
-  return grouped.format(n) + ' ' + (n === 1 ? one : many);
-}
-
-function cut(text, length) {
-  return text.length > length ? text.slice(0, length - 1) + '…' : text;
-}
-
-const keyLink = (key, length = 64) => element('a', {class: 'key', href: '#key=' + encodeURIComponent(key), title: cut(key, 200)}, cut(key, length));
-const connectionLink = peer =>
-  element('a', {class: 'who', href: '#connection=' + peer.connection}, '#' + peer.connection + ' ' + peer.address);
-const kickButton = peer =>
-  element('button', {class: 'kick', type: 'button', 'aria-label': 'Kick connection ' + peer.connection, onclick: () => askToKick(peer.connection)}, 'kick');
-
-// The API.
-
-class Failure extends Error {
-  constructor(status, text) { super(text); this.status = status; }
-}
-
-async function call(path, method = 'GET') {
-  const token = sessionStorage.getItem('token');
-  const response = await fetch('api/v1/' + path, {
-    method, cache: 'no-store', signal: AbortSignal.timeout(8000), headers: token ? {Authorization: 'Bearer ' + token} : {},
-  });
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Failure(response.status, body.error ?? 'HTTP ' + response.status);
-  return body;
-}
-
-function parameters(values) {
-  const given = Object.entries(values).filter(([, value]) => value !== '' && value !== false);
-  return given.length ? '?' + new URLSearchParams(given) : '';
-}
-
-// A part of the page is shown from one answer; of several under way only that to the last question counts.
-function part(ask, show) {
-  let last = 0;
-  return async () => {
-    const question = ++last;
-    const answer = await ask();
-    if (question === last) show(answer);
-  };
-}
-
-// Plots. A sample has what one status says, and the rates since the one before.
-
-const mostSeconds = 120, fewestSeconds = 20; // that are shown; as many as there are samples of
-const samples = [];
-let before = null;
-
-const plots = [
-  {name: 'Commands', unit: '/s', rate: true, count: s => s.counters.commands.reduce((sum, c) => sum + c.count, 0)},
-  {name: 'Grants', unit: '/s', rate: true, count: s => s.counters.grants},
-  {name: 'Timeouts', unit: '/s', rate: true, look: 'wait', count: s => s.counters.timeouts},
-  {name: 'Held keys', unit: '', count: s => s.held_keys},
-  {name: 'Waiters', unit: '', look: 'wait', count: s => s.waiters},
-  {name: 'Connections', unit: '', count: s => s.connections},
-];
-
-for (const plot of plots) {
-  plot.now = element('b', {}, '–');
-  plot.peak = element('small', {}, ' ');
-  plot.area = drawn('path', {class: 'area'});
-  plot.line = drawn('path', {class: 'line'});
-  plot.chart = drawn('svg', {viewBox: '0 0 120 32', preserveAspectRatio: 'none', role: 'img', 'aria-label': plot.name}, plot.area, plot.line);
-  $('plots').append(element('li', {class: plot.look ?? ''}, element('h3', {}, plot.name + plot.unit), plot.now, plot.peak, plot.chart));
-}
-
-function sample(status) {
-  // A server that was restarted counts from zero; the time between two of its statuses is by its own clock.
-  const seconds = before ? status.uptime_seconds - before.uptime_seconds : 0;
-  const same = before?.started === status.started && seconds > 0;
-  const values = plots.map(plot => {
-    if (!plot.rate) return plot.count(status);
-    const more = same ? plot.count(status) - plot.count(before) : -1;
-    return more < 0 ? null : more / seconds;
-  });
-  before = status;
-  const now = performance.now() / 1000;
-  samples.push({at: now, values});
-  while (samples[0].at < now - mostSeconds) samples.shift();
-  plots.forEach((plot, i) => draw(plot, i, now));
-}
-
-function draw(plot, i, now) {
-  const value = samples.at(-1).values[i];
-  write(plot.now, value === null ? '–' : short(value));
-  const seen = samples.map(s => s.values[i]).filter(v => v !== null);
-  if (!seen.length) return;
-  const peak = Math.max(...seen);
-  write(plot.peak, 'peak ' + short(peak));
-  plot.chart.setAttribute('aria-label', plot.name + plot.unit + ', the last two minutes: at most ' + short(peak));
-  const scale = Math.max(peak, 1);
-  const shown = Math.max(now - samples[0].at, fewestSeconds);
-  let line = '', area = '', start = null, last = null;
-  const end = () => {
-    if (start) area += `L${last.x} 32L${start.x} 32Z`;
-    start = null;
-  };
-  for (const s of samples) {
-    // A page that was hidden has not asked.
-    if (s.values[i] === null || last && s.at - last.at > 20) end();
-    if (s.values[i] === null) continue;
-    const point = {at: s.at, x: (120 - (now - s.at) / shown * 120).toFixed(2), y: (31 - s.values[i] / scale * 28).toFixed(2)};
-    const step = `${start ? 'L' : 'M'}${point.x} ${point.y}`;
-    line += step;
-    area += step;
-    start ??= point;
-    last = point;
-  }
-  end();
-  plot.line.setAttribute('d', line);
-  plot.area.setAttribute('d', area);
-}
+// What is shown, and when it is asked for.
 
 function showStatus(status) {
   write($('about'), [
@@ -215,33 +36,25 @@ function holderCell(row, i, key) {
 
 const bar = () => element('span', {class: 'bar'}, element('i'));
 
-function showHot({keys}) {
-  const waited = keys.filter(key => key.waiters > 0);
-  const most = waited[0]?.waiters;
-  rows($('hot'), waited, key => key.key,
-    keyRow(() => [build(number('waiting'), {}, [element('span'), bar()]), cell('held by'), number('for')]),
-    (row, key) => {
-      write(row.cells[1].firstChild, grouped.format(key.waiters));
-      row.querySelector('i').style.width = key.waiters / most * 100 + '%';
-      holderCell(row, 2, key);
-      write(row.cells[3], span(key.held_seconds));
-    });
-  $('hot-empty').hidden = waited.length > 0;
+// showWaited shows the keys that somebody waits for, with a bar for what they are ordered by.
+function showWaited(id, label, measure, tell) {
+  return ({keys}) => {
+    const waited = keys.filter(key => key.waiters > 0);
+    const most = Math.max(...waited.map(measure), 0.001);
+    rows($(id), waited, key => key.key,
+      keyRow(() => [build(number(label), {}, [element('span'), bar()]), cell('held by'), number('for')]),
+      (row, key) => {
+        write(row.cells[1].firstChild, tell(measure(key)));
+        row.querySelector('i').style.width = measure(key) / most * 100 + '%';
+        holderCell(row, 2, key);
+        write(row.cells[3], span(key.held_seconds));
+      });
+    $(id + '-empty').hidden = waited.length > 0;
+  };
 }
 
-function showLong({keys}) {
-  const waited = keys.filter(key => key.waiters > 0);
-  const most = waited[0]?.longest_wait_seconds;
-  rows($('long'), waited, key => key.key,
-    keyRow(() => [build(number('waits for'), {}, [element('span'), bar()]), cell('held by'), number('for')]),
-    (row, key) => {
-      write(row.cells[1].firstChild, span(key.longest_wait_seconds));
-      row.querySelector('i').style.width = key.longest_wait_seconds / Math.max(most, 0.001) * 100 + '%';
-      holderCell(row, 2, key);
-      write(row.cells[3], span(key.held_seconds));
-    });
-  $('long-empty').hidden = waited.length > 0;
-}
+const showHot = showWaited('hot', 'waiting', key => key.waiters, n => grouped.format(n));
+const showLong = showWaited('long', 'waits for', key => key.longest_wait_seconds, span);
 
 function showFound(page) {
   write($('found-text'), page.matching ? several(page.matching, 'key') + (page.matching === 1 ? ' is held.' : ' are held.') : 'No such key is held.');
@@ -279,14 +92,6 @@ function showConnections(page) {
   $('connections-more').hidden = !page.next || listed.limit >= longest;
 }
 
-// refill makes the children of a node anew if they are about something else than before.
-function refill(node, about, make) {
-  const text = JSON.stringify(about);
-  if (node.dataset.about === text) return;
-  node.dataset.about = text;
-  node.replaceChildren(...make());
-}
-
 // One key or one connection, by the fragment of the address: links can be sent around, and the back button works.
 
 const detail = {kind: '', name: '', limit: 100};
@@ -322,6 +127,7 @@ async function askDetail() {
 }
 
 function showDetail(it) {
+  if (!detail.kind) return; // closed meanwhile
   $('facts').hidden = !it;
   $('detail-text').hidden = !!it;
   if (it) {
@@ -368,61 +174,6 @@ function showConnection(c) {
   write($('connected'), span(c.connected_seconds));
   if (c.waits_for) write($('waited'), span(c.waited_seconds));
   refill($('holds'), [c.connection, ...c.holds ?? []], () => (c.holds ?? []).map(key => element('li', {}, keyLink(key))));
-}
-
-// Deadlocks.
-
-function showDeadlocks({cycles, found, broken, breaking}) {
-  cycles ??= [];
-  $('deadlocks').classList.toggle('stand', cycles.length > 0);
-  const stand = cycles.length === 0 ? 'None stands.' : cycles.length === 1 ? 'One stands.' : grouped.format(cycles.length) + ' stand.';
-  write($('deadlocks-text'), `${stand} ${grouped.format(found)} found and ${grouped.format(broken)} broken since the start; ` +
-    (breaking ? 'the server breaks them.' : 'the server does not break them: kick a connection, or wait for a timeout.'));
-  refill($('cycles'), cycles.map(cycle => [cycle.id, ...cycle.waits.map(wait => wait.connection)]),
-    () => cycles.slice(0, 20).map(cycleOf));
-  for (const cycle of cycles.slice(0, 20)) {
-    cycle.waits.forEach((wait, i) => write($(`waited-${cycle.id}-${i}`), span(wait.waited_seconds)));
-  }
-}
-
-function cycleOf(cycle) {
-  const list = cycle.waits.map((wait, i) => element('li', {},
-    element('span', {}, connectionLink(wait), ' has waited ', element('b', {id: `waited-${cycle.id}-${i}`}), ' for ',
-      keyLink(wait.waits_for, 40), ', which #' + wait.held_by + ' holds'),
-    kickButton(wait)));
-  const text = element('div', {}, element('h3', {}, `Deadlock ${cycle.id}, since ` + clock.format(new Date(cycle.found))), element('ol', {}, ...list));
-  return element('div', {class: 'cycle'}, ring(cycle), text);
-}
-
-// A cycle as a ring: each connection points to the one that holds the key it waits for. The list beside it says the same
-// in words; of a long cycle it alone has everything.
-function ring(cycle) {
-  const most = 10, waits = cycle.waits.slice(0, most), n = waits.length;
-  const cx = 170, cy = 112, radius = n < 5 ? 64 : 76;
-  const at = (angle, r = radius) => [cx + r * Math.sin(angle), cy - r * Math.cos(angle)];
-  const names = waits.map(wait => cut('#' + wait.connection, 9));
-  const width = i => Math.max(34, 14 + 7 * names[i].length), height = 24;
-  // gap is the angle that a node takes of the ring to either side: more where the ring runs along its width.
-  const gap = i => (5 + Math.abs(Math.cos(i * turn)) * width(i) / 2 + Math.abs(Math.sin(i * turn)) * height / 2) / radius;
-  const turn = 2 * Math.PI / n;
-  const picture = drawn('svg', {viewBox: '0 0 340 224', role: 'img', 'aria-label': `A ring of ${several(cycle.waits.length, 'connection')}, each waiting for the next`});
-  waits.forEach((wait, i) => {
-    const from = i * turn + gap(i), to = (i + 1) * turn - gap((i + 1) % n), middle = (from + to) / 2;
-    const [fx, fy] = at(from), [x, y] = at(to), [lx, ly] = at(middle, radius + 12);
-    const side = Math.sin(middle);
-    picture.append(
-      drawn('path', {class: 'arc', d: `M${fx} ${fy}A${radius} ${radius} 0 ${to - from > Math.PI ? 1 : 0} 1 ${x} ${y}`}),
-      drawn('path', {class: 'tip', d: 'M2 0L-7 -4.5L-7 4.5Z', transform: `translate(${x} ${y}) rotate(${to * 180 / Math.PI - 3})`}),
-      drawn('text', {class: 'label', x: lx, y: ly, 'text-anchor': side > 0.3 ? 'start' : side < -0.3 ? 'end' : 'middle'}, cut(wait.waits_for, 11)));
-  });
-  names.forEach((name, i) => {
-    const [x, y] = at(i * turn);
-    picture.append(
-      drawn('rect', {class: 'node', x: x - width(i) / 2, y: y - height / 2, width: width(i), height, rx: height / 2}),
-      drawn('text', {class: 'id', x, y}, name));
-  });
-  if (cycle.waits.length > most) picture.append(drawn('text', {class: 'id', x: cx, y: cy}, `${most} of ${cycle.waits.length}`));
-  return picture;
 }
 
 // Kick.
@@ -533,10 +284,14 @@ async function turn() {
   try {
     showStatus(await call('status'));
     if (performance.now() >= listsAfter) await lists();
+    if ($('main').hidden) { // shown when there is everything, so that nothing moves under a finger
+      $('main').hidden = false;
+      route();
+    }
     failures = 0;
     setHealth('good', 'serving');
     $('trouble').hidden = true;
-    document.querySelector('main').classList.remove('stale');
+    $('main').classList.remove('stale');
   } catch (failure) {
     if (failure.status === 401) {
       turning = false;
@@ -546,9 +301,9 @@ async function turn() {
     pause = Math.min(1000 * 2 ** failures++, 15000);
     setHealth('bad', 'no answer');
     write($('trouble'), (failure.status ? 'The server answers with an error: ' + failure.message + '. ' : 'The server does not answer. ') +
-      'What is shown is old; trying again, at most every 15 seconds.');
+      'What is below is old; the next try comes within 15 seconds.');
     $('trouble').hidden = false;
-    document.querySelector('main').classList.add('stale');
+    $('main').classList.add('stale');
   }
   turning = false;
   if (!document.hidden) timer = setTimeout(turn, pause);
@@ -607,8 +362,6 @@ $('close').addEventListener('click', event => {
   route();
 });
 addEventListener('hashchange', route);
-addEventListener('popstate', route);
 document.addEventListener('visibilitychange', () => document.hidden ? clearTimeout(timer) : turn());
 
-route();
 turn();

@@ -170,7 +170,10 @@ func TestPageToken(t *testing.T) {
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f, TokenFile: secretFile(t, secret, 0o600)}) + "/")
 	b.until(text("#token-text") + " === 'The server wants the token from its --admin-token-file.'")
-	b.typed("#token-input", "not this one\r")
+	b.typed("#token-input", "nöt this one\r") // which cannot be sent
+	b.until(text("#token-text") + " !== '' && !document.querySelector('#token-input').validity.valid")
+	eval[string](b, "document.querySelector('#token-input').value = ''")
+	b.typed("#token-input", "not-this-one\r")
 	b.until(text("#token-text") + " === 'The server did not take that token.'")
 	b.until(text("#health") + " === 'token needed'")
 	b.typed("#token-input", secret+"\r")

@@ -1,0 +1,127 @@
+// What is drawn: plots and rings.
+
+// Plots. A sample has what one status says, and the rates since the one before.
+
+const mostSeconds = 120, fewestSeconds = 20; // that are shown; as many as there are samples of
+const samples = [];
+let before = null;
+
+const plots = [
+  {name: 'Commands', unit: '/s', rate: true, count: s => s.counters.commands.reduce((sum, c) => sum + c.count, 0)},
+  {name: 'Grants', unit: '/s', rate: true, count: s => s.counters.grants},
+  {name: 'Timeouts', unit: '/s', rate: true, look: 'wait', count: s => s.counters.timeouts},
+  {name: 'Held keys', unit: '', count: s => s.held_keys},
+  {name: 'Waiters', unit: '', look: 'wait', count: s => s.waiters},
+  {name: 'Connections', unit: '', count: s => s.connections},
+];
+
+for (const plot of plots) {
+  plot.now = element('b', {}, '–');
+  plot.peak = element('small', {}, ' ');
+  plot.area = drawn('path', {class: 'area'});
+  plot.line = drawn('path', {class: 'line'});
+  plot.chart = drawn('svg', {viewBox: '0 0 120 32', preserveAspectRatio: 'none', role: 'img', 'aria-label': plot.name}, plot.area, plot.line);
+  $('plots').append(element('li', {class: plot.look ?? ''}, element('h3', {}, plot.name + plot.unit), plot.now, plot.peak, plot.chart));
+}
+
+function sample(status) {
+  // A server that was restarted counts from zero; the time between two of its statuses is by its own clock.
+  const seconds = before ? status.uptime_seconds - before.uptime_seconds : 0;
+  const same = before?.started === status.started && seconds > 0;
+  const values = plots.map(plot => {
+    if (!plot.rate) return plot.count(status);
+    const more = same ? plot.count(status) - plot.count(before) : -1;
+    return more < 0 ? null : more / seconds;
+  });
+  before = status;
+  const now = performance.now() / 1000;
+  samples.push({at: now, values});
+  while (samples[0].at < now - mostSeconds) samples.shift();
+  plots.forEach((plot, i) => draw(plot, i, now));
+}
+
+function draw(plot, i, now) {
+  const value = samples.at(-1).values[i];
+  write(plot.now, value === null ? '–' : short(value));
+  const seen = samples.map(s => s.values[i]).filter(v => v !== null);
+  if (!seen.length) return;
+  const peak = Math.max(...seen);
+  write(plot.peak, 'peak ' + short(peak));
+  plot.chart.setAttribute('aria-label', plot.name + plot.unit + ', the last two minutes: at most ' + short(peak));
+  const scale = Math.max(peak, 1);
+  const shown = Math.max(now - samples[0].at, fewestSeconds);
+  let line = '', area = '', start = null, last = null;
+  const end = () => {
+    if (start) area += `L${last.x} 32L${start.x} 32Z`;
+    start = null;
+  };
+  for (const s of samples) {
+    // A page that was hidden has not asked.
+    if (s.values[i] === null || last && s.at - last.at > 20) end();
+    if (s.values[i] === null) continue;
+    const point = {at: s.at, x: (120 - (now - s.at) / shown * 120).toFixed(2), y: (31 - s.values[i] / scale * 28).toFixed(2)};
+    const step = `${start ? 'L' : 'M'}${point.x} ${point.y}`;
+    line += step;
+    area += step;
+    start ??= point;
+    last = point;
+  }
+  end();
+  plot.line.setAttribute('d', line);
+  plot.area.setAttribute('d', area);
+}
+
+// Deadlocks.
+
+function showDeadlocks({cycles, found, broken, breaking}) {
+  cycles ??= [];
+  $('deadlocks').classList.toggle('stand', cycles.length > 0);
+  const stand = cycles.length === 0 ? 'None stands.' : cycles.length === 1 ? 'One stands.' : grouped.format(cycles.length) + ' stand.';
+  write($('deadlocks-text'), `${stand} ${grouped.format(found)} found and ${grouped.format(broken)} broken since the start; ` +
+    (breaking ? 'the server breaks them.' : 'the server does not break them: kick a connection, or wait for a timeout.'));
+  refill($('cycles'), cycles.map(cycle => [cycle.id, ...cycle.waits.map(wait => wait.connection)]),
+    () => cycles.slice(0, 20).map(cycleOf));
+  for (const cycle of cycles.slice(0, 20)) {
+    cycle.waits.forEach((wait, i) => write($(`waited-${cycle.id}-${i}`), span(wait.waited_seconds)));
+  }
+}
+
+function cycleOf(cycle) {
+  const list = cycle.waits.map((wait, i) => element('li', {},
+    element('span', {}, connectionLink(wait), ' has waited ', element('b', {id: `waited-${cycle.id}-${i}`}), ' for ',
+      keyLink(wait.waits_for, 40), ', which #' + wait.held_by + ' holds'),
+    kickButton(wait)));
+  const text = element('div', {}, element('h3', {}, `Deadlock ${cycle.id}, since ` + clock.format(new Date(cycle.found))), element('ol', {}, ...list));
+  return element('div', {class: 'cycle'}, ring(cycle), text);
+}
+
+// A cycle as a ring: each connection points to the one that holds the key it waits for. The list beside it says the same
+// in words; of a long cycle it alone has everything.
+function ring(cycle) {
+  const most = 10, waits = cycle.waits.slice(0, most), n = waits.length;
+  const cx = 170, cy = 112, radius = n < 5 ? 64 : 76;
+  const at = (angle, r = radius) => [cx + r * Math.sin(angle), cy - r * Math.cos(angle)];
+  const names = waits.map(wait => cut('#' + wait.connection, 9));
+  const width = i => Math.max(34, 14 + 7 * names[i].length), height = 24;
+  // gap is the angle that a node takes of the ring to either side: more where the ring runs along its width.
+  const gap = i => (5 + Math.abs(Math.cos(i * turn)) * width(i) / 2 + Math.abs(Math.sin(i * turn)) * height / 2) / radius;
+  const turn = 2 * Math.PI / n;
+  const picture = drawn('svg', {viewBox: '0 0 340 224', role: 'img', 'aria-label': `A ring of ${several(cycle.waits.length, 'connection')}, each waiting for the next`});
+  waits.forEach((wait, i) => {
+    const from = i * turn + gap(i), to = (i + 1) * turn - gap((i + 1) % n), middle = (from + to) / 2;
+    const [fx, fy] = at(from), [x, y] = at(to), [lx, ly] = at(middle, radius + 12);
+    const side = Math.sin(middle);
+    picture.append(
+      drawn('path', {class: 'arc', d: `M${fx} ${fy}A${radius} ${radius} 0 ${to - from > Math.PI ? 1 : 0} 1 ${x} ${y}`}),
+      drawn('path', {class: 'tip', d: 'M2 0L-7 -4.5L-7 4.5Z', transform: `translate(${x} ${y}) rotate(${to * 180 / Math.PI - 3})`}),
+      drawn('text', {class: 'label', x: lx, y: ly, 'text-anchor': side > 0.3 ? 'start' : side < -0.3 ? 'end' : 'middle'}, cut(wait.waits_for, 11)));
+  });
+  names.forEach((name, i) => {
+    const [x, y] = at(i * turn);
+    picture.append(
+      drawn('rect', {class: 'node', x: x - width(i) / 2, y: y - height / 2, width: width(i), height, rx: height / 2}),
+      drawn('text', {class: 'id', x, y}, name));
+  });
+  if (cycle.waits.length > most) picture.append(drawn('text', {class: 'id', x: cx, y: cy}, `${most} of ${cycle.waits.length}`));
+  return picture;
+}
