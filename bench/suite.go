@@ -46,7 +46,7 @@ func Suite(scale float64) []Case {
 	const ms = time.Millisecond
 	cases := []Case{
 		{Workload: window(loadFew, 100*ms, 400*ms), Peers: peersAll, Rounds: 5},
-		{Workload: window(loadMany, 150*ms, 500*ms), Peers: peersAll, Rounds: 3},
+		{Workload: window(loadMany, 600*ms, 500*ms), Peers: peersAll, Rounds: 3},
 		{Workload: window(loadRivals, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadContended, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadPipelined, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},

@@ -19,11 +19,11 @@ import (
 //	TryMove: dup, close   ──►    Enroll, which takes      ──►   Client.Moved, then Data
 //	                             its time            failed:    Client.Moved, then Closed
 
-// maxMoves bounds the connections that are on their way at a time: each takes up to three descriptors, and a goroutine.
-const maxMoves = 8
+// maxMoves bounds the connections that are on their way at a time: each takes a second descriptor, and a goroutine.
+const maxMoves = 16
 
 // MoveDescriptors is the number of descriptors that moves may take, beside that of each connection.
-const MoveDescriptors = 2 * maxMoves
+const MoveDescriptors = maxMoves
 
 // landTime bounds how long the end of the loops waits for connections on their way. They need less than a millisecond.
 const landTime = 300 * time.Millisecond

@@ -41,9 +41,12 @@ func (p *pull) feel(loop int, a answer, waited bool) {
 // afterwards: it may be there already.
 func (s *session) move() {
 	from, srv := s.shard, s.shard.server
-	s.pull.strength = 0
 	to := srv.shards[s.pull.to]
-	if from.closed || s.phase != serving || s.keys > 0 || s.awaited > 0 || s.backlog.len() > 0 || s.stalled || srv.crowded(to) {
+	if from.closed || s.phase != serving || s.keys > 0 || s.awaited > 0 || s.backlog.len() > 0 || s.stalled {
+		return // and tries again after the next command
+	}
+	if srv.crowded(to) {
+		s.pull.strength = 0
 		return
 	}
 	if o := s.outlet; o != nil && o.timer.Running() {
@@ -70,6 +73,7 @@ func (s *session) Moved(to *reactor.Loop) {
 	sh := s.shard.server.shards[to.Index()]
 	s.shard = sh
 	s.footholds = nil // empty, as is its owner
+	s.pull.strength = 0
 	sh.join(s)
 	sh.counters.moves++
 }
