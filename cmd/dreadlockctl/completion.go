@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"dreadlock/server/inspect"
+)
+
+// completionCommand prints the script for a shell. The scripts are small: at every tab they ask this program, by its
+// hidden command __complete, so they fit to it whatever its version.
+type completionCommand struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+//go:embed completion
+var scripts embed.FS
+
+// Help has examples.
+func (*completionCommand) Help() string {
+	return `For this session:
+
+  bash: source <(dreadlockctl completion bash)
+  zsh:  source <(dreadlockctl completion zsh)
+  fish: dreadlockctl completion fish | source
+
+For ever:
+
+  bash: dreadlockctl completion bash > /etc/bash_completion.d/dreadlockctl
+  zsh:  dreadlockctl completion zsh > "${fpath[1]}/_dreadlockctl"
+  fish: dreadlockctl completion fish > ~/.config/fish/completions/dreadlockctl.fish
+
+Commands, options and their values are completed, keys and connections too where the admin interface answers.`
+}
+
+// Run prints it.
+func (c *completionCommand) Run(s *streams) error {
+	script, err := scripts.ReadFile("completion/" + c.Shell)
+	if err != nil {
+		return err
+	}
+	_, err = s.stdout.Write(script)
+	return err
+}
+
+// completeCommand completes a command line.
+type completeCommand struct {
+	Words []string `arg:"" optional:""` // behind the program's name; the last one is being typed, and may be empty
+}
+
+// Run prints one candidate a line, with a tab and a description where there is one. A line of ":command N" says instead
+// that word N, the first being 0, begins a command line of its own; ":files" that files are wanted.
+func (c *completeCommand) Run(ctx context.Context, s *streams) error {
+	parser, line, err := newParser(s)
+	if err != nil {
+		return err
+	}
+	words := c.Words
+	if len(words) > 0 && words[0] == "--" {
+		words = words[1:] // ours: a script puts it before the words of the user
+	}
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	return complete(s.stdout, parser.Model.Node, words, func(command, prefix string) []candidate {
+		_, _ = parser.Parse(words[:len(words)-1]) // for --admin; the command line is not whole, so it may have faults
+		return present(ctx, &line.globals, command, prefix)
+	})
+}
+
+// candidate is a word that may be meant.
+type candidate struct {
+	word, help string
+}
+
+// complete writes the candidates for the last word. What there is at present, keys and connections, is asked for by a
+// function.
+func complete(w io.Writer, node *kong.Node, words []string, ask func(command, prefix string) []candidate) error {
+	last := words[len(words)-1]
+	arguments := 0      // that the command has
+	var flag *kong.Flag // whose value is the next word
+	var all []candidate
+	for i, word := range words[:len(words)-1] {
+		switch {
+		case flag != nil:
+			flag = nil
+		case node.Name == "lock" && arguments > 0 && word == "--":
+			return elsewhere(w, ":command", i+1)
+		case strings.HasPrefix(word, "-"):
+			if !strings.Contains(word, "=") {
+				flag = valued(node, word)
+			}
+		case child(node, word) != nil:
+			node = child(node, word)
+		case node.Name == "lock" && arguments > 0:
+			return elsewhere(w, ":command", i)
+		default:
+			arguments++
+		}
+	}
+	name, _, whole := strings.Cut(last, "=")
+	switch {
+	case flag != nil && strings.HasSuffix(flag.Name, "-file"):
+		return elsewhere(w, ":files")
+	case flag != nil:
+		all = values(flag, "")
+	case whole && valued(node, name) != nil:
+		all = values(valued(node, name), name+"=")
+	case strings.HasPrefix(last, "-"):
+		all = flags(node)
+	case node.Name == "lock" && arguments > 0:
+		return elsewhere(w, ":command", len(words)-1)
+	case len(node.Children) > 0:
+		for _, c := range node.Children {
+			if !c.Hidden {
+				all = append(all, candidate{c.Name, c.Help})
+			}
+		}
+	case node.Name == "completion" && arguments == 0:
+		for _, shell := range node.Positional[0].EnumSlice() {
+			all = append(all, candidate{word: shell})
+		}
+	case node.Name == "kick", arguments == 0:
+		all = ask(node.Name, last)
+	}
+	for _, c := range all {
+		if !strings.HasPrefix(c.word, last) {
+			continue
+		}
+		if c.help != "" {
+			c.help = "\t" + c.help
+		}
+		if _, err := fmt.Fprintln(w, c.word+c.help); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// elsewhere tells the shell that it knows better.
+func elsewhere(w io.Writer, what ...any) error {
+	_, err := fmt.Fprintln(w, what...)
+	return err
+}
+
+func child(node *kong.Node, name string) *kong.Node {
+	for _, c := range node.Children {
+		if c.Name == name && !c.Hidden {
+			return c
+		}
+	}
+	return nil
+}
+
+// flags are the options of a command and of the program.
+func flags(node *kong.Node) (all []candidate) {
+	for _, group := range node.AllFlags(true) {
+		for _, f := range group {
+			all = append(all, candidate{"--" + f.Name, f.Help})
+		}
+	}
+	return all
+}
+
+// valued finds an option that has a value, by its name on the command line.
+func valued(node *kong.Node, name string) *kong.Flag {
+	for _, group := range node.AllFlags(true) {
+		for _, f := range group {
+			if !f.IsBool() && (name == "--"+f.Name || f.Short != 0 && name == "-"+string(f.Short)) {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+// values are those of an option that has a fixed set of them.
+func values(f *kong.Flag, prefix string) (all []candidate) {
+	if f.Enum == "" {
+		return nil
+	}
+	for _, value := range f.EnumSlice() {
+		all = append(all, candidate{word: prefix + value})
+	}
+	return all
+}
+
+// tabPatience is how long somebody who has hit the tab key waits.
+const tabPatience = 500 * time.Millisecond
+
+// present asks the daemon for keys or connections. Without an answer there are none: an error would be in the way.
+func present(ctx context.Context, g *globals, command, prefix string) (all []candidate) {
+	a, err := newAdmin(g)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, tabPatience)
+	defer cancel()
+	switch command {
+	case "lock", "locks", "waiters":
+		p, err := a.keys(ctx, &inspect.KeyQuery{Prefix: prefix, Order: inspect.ByKey, Limit: inspect.DefaultLimit})
+		if err != nil {
+			return nil
+		}
+		for _, k := range p.entries {
+			all = append(all, candidate{k.Key, fmt.Sprintf("held %s, %s", span(k.HeldSeconds), some(k.Waiters, "waiter"))})
+		}
+	case "kick":
+		p, err := a.connections(ctx, &inspect.ConnectionQuery{Limit: inspect.MaxLimit})
+		if err != nil {
+			return nil
+		}
+		for i := range p.entries {
+			c := &p.entries[i]
+			all = append(all, candidate{number(c.Connection), c.Address + ", " + stakes(c)})
+		}
+	}
+	return all
+}

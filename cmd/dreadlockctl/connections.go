@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dreadlock/server/inspect"
+)
+
+// connectionsCommand lists connections.
+type connectionsCommand struct {
+	Address string `placeholder:"PREFIX" help:"Only clients whose HOST:PORT begins so."`
+	Holding bool   `help:"Only those that hold a key."`
+	Waiting bool   `help:"Only those that wait for one."`
+	listOptions
+	jsonOption
+}
+
+// Help has examples.
+func (*connectionsCommand) Help() string {
+	return `Examples:
+
+  dreadlockctl connections --holding            who holds something
+  dreadlockctl connections --waiting            who waits, and for what
+  dreadlockctl connections --address 10.0.0.7:  those of one host
+
+The number of a connection is what dreadlockctl kick takes; it is never used again. States: idle, the daemon waits for
+the client; waiting, for a key; lagging, the client does not read its answers; ending, the client has said its last.`
+}
+
+// Run lists them.
+func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) error {
+	most, err := c.most()
+	if err != nil {
+		return err
+	}
+	a, err := newAdmin(g)
+	if err != nil {
+		return err
+	}
+	connections, err := collect(most, func(limit int, cursor string) (page[inspect.Connection], error) {
+		return a.connections(ctx, &inspect.ConnectionQuery{
+			Address: c.Address, Holding: c.Holding, Waiting: c.Waiting, Limit: limit, Cursor: cursor,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(s.stdout, inspect.ConnectionPage{
+			Connections: connections.entries, Matching: connections.matching, Next: connections.next,
+		})
+	}
+	if len(connections.entries) == 0 {
+		_, err := fmt.Fprintln(s.stdout, "no such connections")
+		return err
+	}
+	return writeConnections(s.stdout, &connections)
+}
+
+// connections asks for a page of connections.
+func (a *admin) connections(ctx context.Context, q *inspect.ConnectionQuery) (page[inspect.Connection], error) {
+	query := url.Values{"limit": {strconv.Itoa(q.Limit)}}
+	for name, wanted := range map[string]bool{"holding": q.Holding, "waiting": q.Waiting} {
+		if wanted {
+			query.Set(name, "true")
+		}
+	}
+	if q.Address != "" {
+		query.Set("address", q.Address)
+	}
+	if q.Cursor != "" {
+		query.Set("cursor", q.Cursor)
+	}
+	var p inspect.ConnectionPage
+	err := a.get(ctx, &p, query, "connections")
+	return page[inspect.Connection]{p.Connections, p.Matching, p.Next}, err
+}
+
+func writeConnections(w io.Writer, connections *page[inspect.Connection]) error {
+	t := newTable(w, "CONNECTION", "CLIENT", "CONNECTED", "LOOP", "STATE", "HOLDS", "WAITS FOR", "WAITED")
+	for i := range connections.entries {
+		c := &connections.entries[i]
+		key, waited := "-", "-"
+		if c.WaitsFor != "" {
+			key, waited = cell(c.WaitsFor, maxCell), span(c.WaitedSeconds)
+		}
+		t.row(number(c.Connection), c.Address, span(c.ConnectedSeconds), strconv.Itoa(c.Loop), c.State, holds(c), key, waited)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return connections.rest(w, "connection")
+}
+
+// holds names keys of a connection, as many as fit into a cell.
+func holds(c *inspect.Connection) string {
+	if c.Held == 0 {
+		return "-"
+	}
+	keys := slices.Sorted(slices.Values(c.Holds))
+	named, width := 0, 0
+	for named < len(keys) && (named == 0 || width+len(keys[named]) < maxCell) {
+		width += len(keys[named]) + 1
+		named++
+	}
+	text := cell(strings.Join(keys[:named], ","), maxCell)
+	switch more := c.Held - named; {
+	case named == 0:
+		return some(c.Held, "key")
+	case more > 0:
+		return fmt.Sprintf("%s and %s more", text, count(more))
+	}
+	return text
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"dreadlock/server/inspect"
+)
+
+// deadlocksCommand lists deadlocks.
+type deadlocksCommand struct {
+	jsonOption
+}
+
+// Help has examples.
+func (*deadlocksCommand) Help() string {
+	return `Examples:
+
+  dreadlockctl deadlocks || echo 'somebody is stuck'
+
+Clients that wait for each other in a circle wait until one of them gives up. Each line is one circle. To break one, kick
+the last of the line, whose wait is the youngest: dreadlockctl kick CONNECTION. It loses all it holds, so its work must be
+ready for that.
+
+Exit status: 0 if there are none, 3 if there are some, with --json too.`
+}
+
+// Run lists them.
+func (c *deadlocksCommand) Run(ctx context.Context, s *streams, g *globals) error {
+	a, err := newAdmin(g)
+	if err != nil {
+		return err
+	}
+	var d inspect.Deadlocks
+	if err := a.get(ctx, &d, nil, "deadlocks"); err != nil {
+		return err
+	}
+	if c.JSON {
+		err = printJSON(s.stdout, d)
+	} else {
+		err = writeDeadlocks(s.stdout, &d)
+	}
+	if err == nil && len(d.Cycles) > 0 {
+		return &exit{exitDeadlocks, nil}
+	}
+	return err
+}
+
+func writeDeadlocks(w io.Writer, d *inspect.Deadlocks) error {
+	var text strings.Builder
+	for i := range d.Cycles {
+		text.WriteString(circle(&d.Cycles[i]) + "\n")
+	}
+	if len(d.Cycles) == 0 {
+		text.WriteString("no deadlocks\n")
+	}
+	breaking := "the daemon does not break them"
+	if d.Breaking {
+		breaking = "the daemon breaks them"
+	}
+	fmt.Fprintf(&text, "%s found and %s broken since the start; %s\n", count(d.Found), count(d.Broken), breaking)
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// circle tells a cycle in one line: 5 (10.0.0.1:40001) waits 12.0s for a, held by 7 (...), which waits 3.0s for b, held by 5.
+func circle(c *inspect.Cycle) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "#%d: ", c.ID)
+	for i := range c.Waits {
+		wait := &c.Waits[i]
+		if i > 0 {
+			text.WriteString(", which")
+		} else {
+			fmt.Fprintf(&text, "%d (%s)", wait.Connection, wait.Address)
+		}
+		fmt.Fprintf(&text, " waits %s for %s, held by %d", span(wait.WaitedSeconds), cell(wait.WaitsFor, maxCell), wait.HeldBy)
+		if i+1 < len(c.Waits) {
+			fmt.Fprintf(&text, " (%s)", c.Waits[i+1].Address)
+		}
+	}
+	return text.String()
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+
+	"dreadlock/proto"
+	"dreadlock/server/inspect"
+)
+
+// locksCommand lists held keys.
+type locksCommand struct {
+	Prefix string `arg:"" optional:"" help:"Only keys that begin so."`
+	Sort   string `default:"key" enum:"key,waiters,age,wait" placeholder:"ORDER" help:"key: by name; waiters: the longest line first; age: held longest first; wait: waited for longest first (${default})."`
+	listOptions
+	jsonOption
+}
+
+// Help has examples.
+func (*locksCommand) Help() string {
+	return `Examples:
+
+  dreadlockctl locks                        all held keys, by name
+  dreadlockctl locks backup                 those that begin with backup
+  dreadlockctl locks --sort wait --limit 5  the five with the longest waits
+  dreadlockctl locks --all --json | jq -r '.keys[].key'`
+}
+
+// Run lists them.
+func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
+	most, err := c.most()
+	if err != nil {
+		return err
+	}
+	a, err := newAdmin(g)
+	if err != nil {
+		return err
+	}
+	keys, err := collect(most, func(limit int, cursor string) (page[inspect.Key], error) {
+		return a.keys(ctx, &inspect.KeyQuery{Prefix: c.Prefix, Order: inspect.KeyOrder(c.Sort), Limit: limit, Cursor: cursor})
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(s.stdout, inspect.KeyPage{Keys: keys.entries, Matching: keys.matching, Next: keys.next})
+	}
+	if len(keys.entries) == 0 {
+		_, err := fmt.Fprintln(s.stdout, "no key is held"+beginning(c.Prefix))
+		return err
+	}
+	return writeKeys(s.stdout, &keys)
+}
+
+func beginning(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return " that begins with " + prefix
+}
+
+// keys asks for a page of keys.
+func (a *admin) keys(ctx context.Context, q *inspect.KeyQuery) (page[inspect.Key], error) {
+	query := url.Values{"order": {string(q.Order)}, "limit": {strconv.Itoa(q.Limit)}}
+	if q.Prefix != "" {
+		query.Set("prefix", q.Prefix)
+	}
+	if q.Cursor != "" {
+		query.Set("cursor", q.Cursor)
+	}
+	var p inspect.KeyPage
+	err := a.get(ctx, &p, query, "keys")
+	return page[inspect.Key]{p.Keys, p.Matching, p.Next}, err
+}
+
+func writeKeys(w io.Writer, keys *page[inspect.Key]) error {
+	t := newTable(w, "KEY", "HELD", "CONNECTION", "HOLDER", "WAITERS", "LONGEST WAIT")
+	for _, k := range keys.entries {
+		wait := "-"
+		if k.Waiters > 0 {
+			wait = span(k.LongestWaitSeconds)
+		}
+		t.row(cell(k.Key, maxCell), span(k.HeldSeconds), number(k.Holder.Connection), k.Holder.Address, count(k.Waiters), wait)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return keys.rest(w, "key")
+}
+
+// waitersCommand shows a key and its line.
+type waitersCommand struct {
+	Key   string `arg:"" help:"The key."`
+	Limit int    `default:"${default_limit}" placeholder:"N" help:"Show at most so many waiters, 1 to 1000 (${default})."`
+	jsonOption
+}
+
+// Help has examples.
+func (*waitersCommand) Help() string {
+	return `Examples:
+
+  dreadlockctl waiters nightly
+  dreadlockctl waiters nightly --json | jq .holder
+
+The line is served from the top: the first waiter gets the key when its holder gives it up. Exit status 1 says that
+nobody holds the key.`
+}
+
+// Run shows them.
+func (c *waitersCommand) Run(ctx context.Context, s *streams, g *globals) error {
+	if err := checkKey(c.Key); err != nil {
+		return err
+	}
+	if c.Limit < 1 || c.Limit > inspect.MaxLimit {
+		return badOption("--limit %d: want 1 to %d", c.Limit, inspect.MaxLimit)
+	}
+	a, err := newAdmin(g)
+	if err != nil {
+		return err
+	}
+	var key inspect.Key
+	err = a.get(ctx, &key, url.Values{"queue": {strconv.Itoa(c.Limit)}}, "keys", c.Key)
+	if errors.Is(err, errNotFound) {
+		return failed(exitFailed, "nobody holds the key %s: it is free, and nobody waits for it", cell(c.Key, maxCell))
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(s.stdout, key)
+	}
+	return writeWaiters(s.stdout, &key)
+}
+
+// checkKey finds fault with a key before anybody is asked for it.
+func checkKey(key string) error {
+	switch err := proto.ValidKey(key); {
+	case err == nil:
+		return nil
+	case errors.Is(err, proto.ErrKeyTooLong):
+		return badOption("the key has %s characters, and may have %s", count(len(key)), count(proto.MaxKey))
+	default:
+		return badOption("%q is no key: a key has letters and digits only, like nightly or host7backup", key)
+	}
+}
+
+func writeWaiters(w io.Writer, k *inspect.Key) error {
+	_, err := fmt.Fprintf(w, "%s is held by connection %d, %s, for %s\n",
+		cell(k.Key, maxCell), k.Holder.Connection, k.Holder.Address, span(k.HeldSeconds))
+	if err != nil {
+		return err
+	}
+	if k.Waiters == 0 {
+		_, err := fmt.Fprintln(w, "nobody waits for it")
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	t := newTable(w, "PLACE", "CONNECTION", "WAITER", "WAITED", "GIVES UP AFTER")
+	for i, q := range k.Queue {
+		t.row(count(i+1), number(q.Connection), q.Address, span(q.WaitedSeconds), patience(q.TimeoutSeconds))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(k.Queue) == k.Waiters {
+		return nil
+	}
+	_, err = fmt.Fprintf(w, "%s of %s; --limit %d shows more\n",
+		count(len(k.Queue)), some(k.Waiters, "waiter"), min(k.Waiters, inspect.MaxLimit))
+	return err
+}

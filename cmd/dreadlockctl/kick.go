@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mattn/go-isatty"
+
+	"dreadlock/server/inspect"
+)
+
+// kickCommand disconnects clients.
+type kickCommand struct {
+	Connections []inspect.ConnectionID `arg:"" name:"connection" help:"Numbers of connections, as dreadlockctl connections lists them."`
+	Yes         bool                   `short:"y" help:"Do not ask."`
+	jsonOption
+}
+
+// Help has examples.
+func (*kickCommand) Help() string {
+	return `Examples:
+
+  dreadlockctl kick 5        shows what the client holds, and asks
+  dreadlockctl kick 5 7 -y   disconnects two, without a question
+
+What the client holds is free at once and goes to the next in line, but the client itself may work on for a moment, until
+it looks at its connection: kick only where two at once do no harm, or where the client is known to hang.
+
+Without a terminal there is nobody to ask, and --yes is required. Exit status 1 if one of them could not be kicked, or was
+not.`
+}
+
+// kicked is what became of one connection, for programs.
+type kicked struct {
+	Connection inspect.ConnectionID `json:"connection"`
+	Kicked     bool                 `json:"kicked"`
+	Error      string               `json:"error,omitempty"`
+}
+
+// Run disconnects them, one after the other.
+func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
+	if !c.Yes && !isatty.IsTerminal(s.stdin.Fd()) {
+		return badOption("kick asks before it disconnects a client, but the input is no terminal: say --yes")
+	}
+	a, err := newAdmin(g)
+	if err != nil {
+		return err
+	}
+	answers := bufio.NewReader(s.stdin)
+	results := []kicked{}
+	status := 0
+	for _, id := range c.Connections {
+		done, err := c.kick(ctx, s, a, answers, id)
+		result := kicked{Connection: id, Kicked: done}
+		if err != nil {
+			if !errors.Is(err, errNotFound) {
+				return err // the next one would fail alike
+			}
+			err = fmt.Errorf("there is no connection %d: it has ended, or never was", id)
+			result.Error = err.Error()
+			s.warn("%v", err)
+		}
+		if !done {
+			status = exitFailed
+		} else if !c.JSON {
+			if _, err := fmt.Fprintf(s.stdout, "kicked %d\n", id); err != nil {
+				return err
+			}
+		}
+		results = append(results, result)
+	}
+	if c.JSON {
+		if err := printJSON(s.stdout, results); err != nil {
+			return err
+		}
+	}
+	if status != 0 {
+		return &exit{status, nil}
+	}
+	return nil
+}
+
+// kick disconnects one, if the user wants it.
+func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *bufio.Reader, id inspect.ConnectionID) (bool, error) {
+	if !c.Yes {
+		var connection inspect.Connection
+		if err := a.get(ctx, &connection, nil, "connections", number(id)); err != nil {
+			return false, err
+		}
+		_, err := fmt.Fprintf(s.stderr, "connection %d, %s, %s, %s\nkick it? [y/N] ",
+			id, connection.Address, connection.State, stakes(&connection))
+		if err != nil {
+			return false, err // nobody has read the question
+		}
+		answer, err := answers.ReadString('\n')
+		if err != nil {
+			return false, nil //nolint:nilerr // the end of the input is a no
+		}
+		if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+			return false, nil
+		}
+	}
+	err := a.post(ctx, "connections", number(id), "kick")
+	return err == nil, err
+}
+
+// stakes says what a connection would lose.
+func stakes(c *inspect.Connection) string {
+	text := "holds nothing"
+	if c.Held > 0 {
+		text = "holds " + holds(c)
+	}
+	if c.WaitsFor != "" {
+		text += fmt.Sprintf(", waits for %s (%s)", cell(c.WaitsFor, maxCell), span(c.WaitedSeconds))
+	}
+	return text
+}

@@ -1,0 +1,87 @@
+// Dreadlockctl is the daemon's companion for people and scripts: it runs a command while it holds a key, and shows who
+// holds what, who waits and for how long.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// The exit statuses other than 0. Those of lock stand beside the status of the command that it runs, so they are numbers
+// that commands rarely use: of sysexits.h, and of the shell.
+const (
+	exitFailed        = 1   // the daemon refuses, or there is nothing of that name
+	exitUsage         = 2   // bad options
+	exitDeadlocks     = 3   // deadlocks: there are some
+	exitUnreachable   = 69  // the daemon or its admin interface cannot be reached; EX_UNAVAILABLE
+	exitConflict      = 75  // lock: the key was not obtained in time; EX_TEMPFAIL, and --conflict-exit-code changes it
+	exitLost          = 76  // lock: the key was lost while it was held; EX_PROTOCOL, the nearest there is
+	exitNotExecutable = 126 // lock: the command cannot be run
+	exitNotFound      = 127 // lock: there is no such command
+	exitSignal        = 128 // lock: and the number of the signal that ended the command, or the wait
+)
+
+// exit is an end of the program with another status than 0.
+type exit struct {
+	status int
+	err    error // what to say; nil if all has been said
+}
+
+// Error says why.
+func (e *exit) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+// Unwrap returns what happened.
+func (e *exit) Unwrap() error { return e.err }
+
+// failed makes an exit of an error.
+func failed(status int, format string, args ...any) *exit {
+	return &exit{status, fmt.Errorf(format, args...)}
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	stdin, stdout, stderr *os.File
+}
+
+// warn says something that is not the answer.
+func (s *streams) warn(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.stderr, "dreadlockctl: "+format+"\n", args...) // there is nowhere else to say it
+}
+
+func main() {
+	s := &streams{os.Stdin, os.Stdout, os.Stderr}
+	err := run(s, os.Args[1:])
+	var e *exit
+	switch {
+	case err == nil:
+	case errors.As(err, &e):
+		if e.err != nil {
+			s.warn("%v", e.err)
+		}
+		os.Exit(e.status)
+	default:
+		s.warn("%v", err)
+		os.Exit(exitFailed)
+	}
+}
+
+// run runs the command that the command line names.
+func run(s *streams, args []string) error {
+	parser, line, err := newParser(s)
+	if err != nil {
+		return err
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return &exit{exitUsage, fmt.Errorf("%w (dreadlockctl --help lists the commands and options)", err)}
+	}
+	parsed.BindTo(context.Background(), (*context.Context)(nil))
+	return parsed.Run(s, &line.globals)
+}

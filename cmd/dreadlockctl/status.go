@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"dreadlock/server/inspect"
+)
+
+// statusCommand shows what the daemon is, and what it has counted.
+type statusCommand struct {
+	jsonOption
+}
+
+// Help has examples.
+func (*statusCommand) Help() string {
+	return `Examples:
+
+  dreadlockctl status
+  dreadlockctl status --json | jq .held_keys
+
+All counts are since the start of the daemon. A wait is counted when it ends, by a grant or by its timeout.`
+}
+
+// Run shows it.
+func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
+	a, err := newAdmin(g)
+	if err != nil {
+		return err
+	}
+	var status inspect.Status
+	if err := a.get(ctx, &status, nil, "status"); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(s.stdout, status)
+	}
+	return writeStatus(s.stdout, &status)
+}
+
+// headline says which daemon it is.
+func headline(s *inspect.Status) string {
+	return fmt.Sprintf("dreadlock %s at %s, up %s, %s", s.Version, s.Address, span(s.UptimeSeconds), some(s.Loops, "loop"))
+}
+
+func writeStatus(w io.Writer, s *inspect.Status) error {
+	if _, err := fmt.Fprintf(w, "%s\n\n", headline(s)); err != nil {
+		return err
+	}
+	t := newTable(w)
+	t.row("connections", fmt.Sprintf("%s of %s", count(s.Connections), count(s.MaxConnections)))
+	t.row("held keys", count(s.HeldKeys))
+	t.row("waiters", count(s.Waiters))
+	if s.Deadlocks == 0 {
+		t.row("deadlocks", "none")
+	} else {
+		t.row("deadlocks", count(s.Deadlocks)+" (dreadlockctl deadlocks shows who waits for whom)")
+	}
+	t.row("")
+	c := &s.Counters
+	t.row("accepted", some(c.Accepted, "connection"))
+	t.row("ended", named(c.Disconnects, inspect.DisconnectReasons))
+	t.row("lock", outcomes(c.Commands, "lock"))
+	t.row("unlock", outcomes(c.Commands, "unlock"))
+	t.row("waits", fmt.Sprintf("%s granted, %s ran out", count(c.Grants), count(c.Timeouts)))
+	if text := waits(&c.Waits); text != "" {
+		t.row("waited", text)
+	}
+	t.row("limits", named(c.LimitHits, inspect.Limits))
+	t.row("deadlocks", fmt.Sprintf("%s found, %s broken", count(c.DeadlocksFound), count(c.DeadlocksBroken)))
+	t.row("loops", fmt.Sprintf("%s, %s, %s moved", some(c.Messages, "message"), some(c.WakeUps, "wake-up"), some(c.Moves, "connection")))
+	return t.Flush()
+}
+
+// named lists counts that are not zero, those with known names first.
+func named(counts map[string]uint64, known []string) string {
+	names := slices.Clone(known)
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		if !slices.Contains(known, name) { // of a newer daemon
+			names = append(names, name)
+		}
+	}
+	var parts []string
+	for _, name := range names {
+		if counts[name] > 0 {
+			parts = append(parts, count(counts[name])+" "+words(name))
+		}
+	}
+	return orNone(parts)
+}
+
+// outcomes lists how the commands of a kind ended.
+func outcomes(commands []inspect.CommandCount, kind string) string {
+	var parts []string
+	for _, c := range commands {
+		if c.Kind == kind && c.Count > 0 {
+			parts = append(parts, count(c.Count)+" "+words(c.Outcome))
+		}
+	}
+	return orNone(parts)
+}
+
+func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
+
+func orNone(parts []string) string {
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// waits sums up how long waits took: the mean, and bounds for the half and for all but one of a hundred.
+func waits(h *inspect.Histogram) string {
+	var total uint64
+	for _, n := range h.Counts {
+		total += n
+	}
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s on average, half %s, 99 %% %s", span(h.Sum/float64(total)), bound(h, total, 0.5), bound(h, total, 0.99))
+}
+
+// bound is the bucket in which a part of the values ends.
+func bound(h *inspect.Histogram, total uint64, part float64) string {
+	var below uint64
+	for i, n := range h.Counts {
+		below += n
+		if i < len(h.Bounds) && float64(below) >= part*float64(total) {
+			return "at most " + span(h.Bounds[i])
+		}
+	}
+	if len(h.Bounds) == 0 {
+		return "unknown"
+	}
+	return "more than " + span(h.Bounds[len(h.Bounds)-1])
+}

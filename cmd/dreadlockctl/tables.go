@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"dreadlock/server/inspect"
+)
+
+// table writes rows whose columns stand under each other.
+type table struct {
+	*tabwriter.Writer
+}
+
+// newTable begins a table, with a row of heads if there are any.
+func newTable(w io.Writer, heads ...string) table {
+	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	if len(heads) > 0 {
+		t.row(heads...)
+	}
+	return t
+}
+
+// row adds a row.
+func (t table) row(cells ...string) {
+	_, _ = fmt.Fprintln(t.Writer, strings.Join(cells, "\t")) // Flush has the error
+}
+
+// printJSON writes a value for programs.
+func printJSON(w io.Writer, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", text)
+	return err
+}
+
+// span is a duration in seconds for people: two units at most.
+func span(seconds float64) string {
+	d := time.Duration(min(seconds, math.MaxInt64/1e9) * 1e9)
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Second:
+		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
+	case d < time.Minute:
+		return strconv.FormatFloat(math.Floor(d.Seconds()*10)/10, 'f', 1, 64) + "s"
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < day:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
+}
+
+// patience is the timeout of a wait for people. Clients that wait for ever say so with the longest timeout there is.
+func patience(seconds float64) string {
+	const century = 100 * 365 * 24 * 3600
+	if seconds > century {
+		return "never"
+	}
+	return span(seconds)
+}
+
+// count is a number for people.
+func count[T int | uint64](n T) string { return humanize.Comma(int64(n)) }
+
+// number is a number of connections, say, that begins a row.
+func number(id inspect.ConnectionID) string { return strconv.FormatUint(uint64(id), 10) }
+
+// some is a number of things: "1 key", "2 keys".
+func some[T int | uint64](n T, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return count(n) + " " + thing + "s"
+}
+
+// maxCell is how many characters of a key a table shows: a key may have 9,978, and would make its column as wide.
+const maxCell = 64
+
+// cell shortens a text to so many characters, with an ellipsis.
+func cell(text string, width int) string {
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	return string(runes[:max(width-1, 0)]) + "…"
+}
+
+// page is a page of a list, of keys or of connections.
+type page[E any] struct {
+	entries  []E
+	matching int // entries that there are, on this page or not
+	next     string
+}
+
+// collect follows pages until it has so many entries; 0 for all there are.
+func collect[E any](limit int, fetch func(limit int, cursor string) (page[E], error)) (all page[E], err error) {
+	all.entries = []E{}
+	for {
+		size := inspect.MaxLimit
+		if limit > 0 {
+			size = min(size, limit-len(all.entries))
+		}
+		p, err := fetch(size, all.next)
+		if err != nil {
+			return all, err
+		}
+		all.entries = append(all.entries, p.entries...)
+		all.matching, all.next = p.matching, p.next
+		if p.next == "" || limit > 0 && len(all.entries) >= limit {
+			return all, nil
+		}
+	}
+}
+
+// listOptions say how much of a list is wanted.
+type listOptions struct {
+	Limit int  `default:"${default_limit}" placeholder:"N" help:"Show at most so many (${default})." xor:"length"`
+	All   bool `help:"Show all." xor:"length"`
+}
+
+// most is the limit, 0 for none.
+func (o *listOptions) most() (int, error) {
+	if o.All {
+		return 0, nil
+	}
+	if o.Limit < 1 {
+		return 0, badOption("--limit %d: want at least 1, or --all", o.Limit)
+	}
+	return o.Limit, nil
+}
+
+// rest says what a list does not show.
+func (p *page[E]) rest(w io.Writer, thing string) error {
+	if p.next == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%s of %s; --all shows all\n", count(len(p.entries)), some(p.matching, thing))
+	return err
+}
