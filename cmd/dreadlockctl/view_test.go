@@ -1,0 +1,308 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"dreadlock/proto/prototest"
+	"dreadlock/server/inspect"
+)
+
+// viewed is a daemon with an admin interface.
+type viewed struct {
+	*daemon
+	tb  testing.TB
+	url string
+}
+
+// startViewed starts a daemon with an admin interface.
+func startViewed(tb testing.TB, args ...string) *viewed {
+	tb.Helper()
+	d := startDaemon(tb, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
+	d.log.await(tb, "dreadlock is ready")
+	url := ""
+	for line := range strings.Lines(d.log.String()) {
+		if strings.Contains(line, "admin is ready") {
+			url = address(tb, line)
+		}
+		if strings.Contains(line, "dreadlock is ready") {
+			d.address = address(tb, line)
+		}
+	}
+	return &viewed{daemon: d, tb: tb, url: "http://" + url}
+}
+
+// address returns the address in a line of the log.
+func address(tb testing.TB, line string) string {
+	tb.Helper()
+	_, rest, found := strings.Cut(line, "address=")
+	if !found {
+		tb.Fatalf("no address in %q", line)
+	}
+	return strings.Fields(rest)[0]
+}
+
+// ctl runs dreadlockctl for the daemon.
+func (v *viewed) ctl(args ...string) outcome {
+	v.tb.Helper()
+	return runWith(v.tb, []string{"DREADLOCK_ADMIN=" + v.url}, args...)
+}
+
+// says expects a good end, and an output that matches all the patterns.
+func (v *viewed) says(args string, patterns ...string) {
+	v.tb.Helper()
+	got := v.ctl(strings.Fields(args)...)
+	if got.status != 0 || got.stderr != "" {
+		v.tb.Errorf("%s: %+v", args, got)
+	}
+	for _, p := range patterns {
+		if !regexp.MustCompile(p).MatchString(got.stdout) {
+			v.tb.Errorf("%s: no %q in\n%s", args, p, got.stdout)
+		}
+	}
+}
+
+// eventually runs dreadlockctl until it is as it must be.
+func (v *viewed) eventually(args string, reached func(outcome) bool) outcome {
+	v.tb.Helper()
+	for deadline := time.Now().Add(prototest.Patience); ; {
+		got := v.ctl(strings.Fields(args)...)
+		if reached(got) {
+			return got
+		}
+		if time.Now().After(deadline) {
+			v.tb.Fatalf("%s: %+v", args, got)
+		}
+	}
+}
+
+// What is held and waited for is shown, to people and to programs.
+func TestViews(t *testing.T) {
+	v := startViewed(t)
+	holder, first, second := v.dial(t), v.dial(t), v.dial(t)
+	holder.Do("lock backup 0", "l locked")
+	holder.Do("lock deploy 0", "l locked")
+	first.Send("lock backup 600000")
+	v.eventually("waiters backup --json", func(o outcome) bool { return strings.Contains(o.stdout, `"waiters": 1`) })
+	second.Send("lock backup 600000")
+	v.eventually("waiters backup --json", func(o outcome) bool { return strings.Contains(o.stdout, `"waiters": 2`) })
+	from := func(c *prototest.Client) string { return regexp.QuoteMeta(c.Conn().LocalAddr().String()) }
+
+	v.says("status", `dreadlock .* at 127\.0\.0\.1:`, `held keys +2\b`, `waiters +2\b`, `deadlocks +none`, `lock +2 locked`)
+	v.says("locks", `(?s)backup +.*2.*`+from(holder), `deploy`)
+	v.says("locks dep", `deploy`)
+	if got := v.ctl("locks", "dep"); strings.Contains(got.stdout, "backup") {
+		t.Errorf("a prefix does not keep others out:\n%s", got.stdout)
+	}
+	v.says("waiters backup", from(holder), `(?s)`+from(first)+`.*`+from(second))
+	v.says("connections", from(holder)+`.*(backup,deploy|deploy,backup)`, from(first)+`.*waiting.*backup`)
+	v.says("connections --holding", from(holder))
+	if got := v.ctl("connections", "--holding"); strings.Contains(got.stdout, first.Conn().LocalAddr().String()) {
+		t.Errorf("who holds nothing is listed:\n%s", got.stdout)
+	}
+	v.says("deadlocks", "no deadlocks")
+
+	for _, args := range []string{"status", "locks", "locks --all", "waiters backup", "connections", "deadlocks"} {
+		got := v.ctl(append(strings.Fields(args), "--json")...)
+		if got.status != 0 || !json.Valid([]byte(got.stdout)) {
+			t.Errorf("%s --json: %+v", args, got)
+		}
+	}
+	if got := v.ctl("waiters", "nobodys"); got.status != exitFailed && got.status != 0 || got.stdout+got.stderr == "" {
+		t.Errorf("a free key: %+v", got)
+	}
+}
+
+// A list that is longer than a page is fetched page by page.
+func TestAllPages(t *testing.T) {
+	v := startViewed(t)
+	c := v.dial(t)
+	const keys = 2500
+	for i := range keys {
+		c.Do(fmt.Sprintf("lock k%04d 0", i), "l locked")
+	}
+	got := v.ctl("locks", "--all", "--json")
+	var page inspect.KeyPage
+	if err := json.Unmarshal([]byte(got.stdout), &page); err != nil {
+		t.Fatalf("%v in %.200s %s", err, got.stdout, got.stderr)
+	}
+	if len(page.Keys) != keys {
+		t.Fatalf("%d keys, want %d", len(page.Keys), keys)
+	}
+	for i, k := range page.Keys {
+		if k.Key != fmt.Sprintf("k%04d", i) {
+			t.Fatalf("key %d is %s", i, k.Key)
+		}
+	}
+}
+
+// An operator sees a deadlock, kicks one of its clients, and the other goes on.
+func TestDeadlockAndKick(t *testing.T) {
+	v := startViewed(t)
+	a, b := v.dial(t), v.dial(t)
+	a.Do("lock left 0", "l locked")
+	b.Do("lock right 0", "l locked")
+	a.Send("lock right 600000")
+	b.Send("lock left 600000")
+	got := v.eventually("deadlocks", func(o outcome) bool { return o.status == exitDeadlocks })
+	contains(t, got.stdout, "waits", "for left, held by", "for right, held by", a.Conn().LocalAddr().String())
+
+	var d inspect.Deadlocks
+	if err := json.Unmarshal([]byte(v.ctl("deadlocks", "--json").stdout), &d); err != nil || len(d.Cycles) != 1 {
+		t.Fatalf("%v, %+v", err, d)
+	}
+	victim := d.Cycles[0].Waits[1]
+	kicked, freed := a, b
+	if victim.Address == b.Conn().LocalAddr().String() {
+		kicked, freed = b, a
+	}
+	id := fmt.Sprint(victim.Connection)
+	if got := v.ctl("kick", id, "--yes"); got.status != 0 || got.stdout != "kicked "+id+"\n" {
+		t.Errorf("kick: %+v", got)
+	}
+	kicked.ExpectEnd()
+	freed.Expect("l locked")
+	if got := v.ctl("kick", id, "--yes"); got.status != exitFailed || !oneLine(got.stderr, "there is no connection "+id) {
+		t.Errorf("a second kick: %+v", got)
+	}
+}
+
+// A person at a terminal is asked before anybody is kicked.
+func TestKickAsks(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil {
+		t.Skip("there is no script(1) here to make a terminal")
+	}
+	v := startViewed(t)
+	c := v.dial(t)
+	c.Do("lock backup 0", "l locked")
+	for _, answer := range []string{"no", "yes"} {
+		j := beginCommand(t, nil, exec.Command(script, "-qec", program+" kick 1 --admin "+v.url, "/dev/null"))
+		j.stdout.await(t, "kick it? [y/N]")
+		contains(t, j.stdout.String(), "backup")
+		fmt.Fprintln(j.stdin, answer)
+		want := 0
+		if answer == "no" {
+			want = exitFailed
+		}
+		if status := j.waitStatus(); status != want {
+			t.Errorf("%s: status %d, want %d", answer, status, want)
+		}
+		if answer == "no" {
+			c.Do("lock backup 0", "e already locked")
+		}
+	}
+	c.ExpectEnd()
+}
+
+// Top prints a look a line for programs, and draws a screen for people.
+func TestTop(t *testing.T) {
+	v := startViewed(t)
+	c, waiter := v.dial(t), v.dial(t)
+	c.Do("lock backup 0", "l locked")
+	waiter.Send("lock backup 600000")
+	v.eventually("waiters backup --json", func(o outcome) bool { return strings.Contains(o.stdout, `"waiters": 1`) })
+
+	got := v.ctl("top", "--json", "-i", "100ms", "-n", "2")
+	lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
+	if got.status != 0 || len(lines) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	for i, text := range lines {
+		var l look
+		if err := json.Unmarshal([]byte(text), &l); err != nil || len(l.Hottest) != 1 || l.Hottest[0].Key != "backup" || (l.Rates != nil) != (i > 0) {
+			t.Errorf("line %d: %v, %s", i, err, text)
+		}
+	}
+
+	script, err := exec.LookPath("script")
+	if err != nil {
+		t.Skip("there is no script(1) here to make a terminal")
+	}
+	j := beginCommand(t, []string{"TERM=xterm"}, exec.Command(script, "-qec", program+" top -i 100ms --admin "+v.url, "/dev/null"))
+	j.stdout.await(t, "Hottest keys")
+	j.stdout.await(t, "backup")
+	j.stdout.await(t, "per second: 0 commands") // the second look
+	fmt.Fprint(j.stdin, "q")
+	if status := j.waitStatus(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	if text := j.stdout.String(); !strings.HasSuffix(strings.TrimSpace(text), strings.TrimSpace(leaveScreen)) {
+		t.Errorf("the terminal is not given back: it ends in %q", text[max(0, len(text)-40):])
+	}
+}
+
+// Where there is no admin interface, or it wants a token, it says what to do.
+func TestNoAdmin(t *testing.T) {
+	d := startDaemon(t)
+	got := runWith(t, []string{"DREADLOCK_ADMIN=127.0.0.1:1"}, "status")
+	if got.status != exitUnreachable || !oneLine(got.stderr, "was started with --admin ADDR") {
+		t.Errorf("nothing there: %+v", got)
+	}
+	got = runWith(t, []string{"DREADLOCK_ADMIN=" + d.address}, "status") // the daemon's own port
+	if got.status == 0 || !strings.HasPrefix(got.stderr, "dreadlockctl: ") {
+		t.Errorf("the wrong port: %+v", got)
+	}
+
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("0123456789abcdef0123\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := startViewed(t, "--admin-token-file", file)
+	if got := v.ctl("status"); got.status != exitFailed || !oneLine(got.stderr, "give --admin-token-file FILE") {
+		t.Errorf("without the token: %+v", got)
+	}
+	v.says("status --admin-token-file "+file, "held keys")
+}
+
+// The screen fits, whatever its size.
+func TestRender(t *testing.T) {
+	key := func(name string, waiters int) inspect.Key {
+		return inspect.Key{Key: name, Waiters: waiters, LongestWaitSeconds: 3, HeldSeconds: 4, Holder: inspect.Peer{Connection: 5, Address: "10.0.0.1:40001"}}
+	}
+	v := view{look: &look{Status: inspect.Status{Version: "v1", Address: ":6001", Loops: 2}}, interval: time.Second}
+	for i := range 30 {
+		v.look.Hottest = append(v.look.Hottest, key(fmt.Sprintf("hot%d", i), 30-i))
+		v.look.Longest = append(v.look.Longest, key(fmt.Sprintf("long%d", i), 1))
+	}
+	for _, size := range [][2]int{{80, 24}, {200, 100}, {20, 5}, {40, 1}, {1, 1}, {80, 0}} {
+		lines := v.render(size[0], size[1])
+		if len(lines) > size[1] {
+			t.Errorf("%v: %d lines", size, len(lines))
+		}
+		for _, l := range lines {
+			if len([]rune(l.text)) > size[0] {
+				t.Errorf("%v: %q is too long", size, l.text)
+			}
+		}
+	}
+	text := paint(v.render(80, 24))
+	contains(t, text, "hot0", "long0", "Hottest keys", "Longest waits", "q quits")
+}
+
+// Rates are of what was counted between two looks at one daemon.
+func TestRates(t *testing.T) {
+	started := time.Unix(1000, 0)
+	at := func(uptime float64, started time.Time, locked, grants uint64) *look {
+		return &look{Status: inspect.Status{Started: started, UptimeSeconds: uptime, Counters: inspect.Counters{
+			Commands: []inspect.CommandCount{{Kind: "lock", Outcome: "locked", Count: locked}, {Kind: "unlock", Outcome: "unlocked", Count: 5}},
+			Grants:   grants,
+		}}}
+	}
+	before, after := at(10, started, 100, 7), at(12, started, 300, 9)
+	if got := ratesBetween(before, after); got == nil || got.Commands != 100 || got.Locks != 100 || got.Unlocks != 0 || got.Grants != 1 {
+		t.Errorf("%+v", got)
+	}
+	for _, r := range []*rates{ratesBetween(nil, after), ratesBetween(after, at(1, started.Add(time.Hour), 1, 1)), ratesBetween(after, after)} {
+		if r != nil {
+			t.Errorf("%+v, want none", r)
+		}
+	}
+}
