@@ -13,7 +13,14 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	stopBrowser()
-	if err := goleak.Find(); err != nil && code == 0 {
+	// The worker pool of gnet, which the server links, lives as long as the program.
+	pool := []goleak.Option{
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
+		goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"),
+	}
+	if err := goleak.Find(pool...); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

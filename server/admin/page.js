@@ -237,8 +237,9 @@ function askForToken() {
   $('token').showModal();
 }
 
-// Turns. The status is asked for every second. Lists may cost the server more: they come every two seconds, and more
-// rarely if their answers take long.
+// Turns. Deadlocks are asked for twice a second, so that one is seen within a second of its beginning, and the status in
+// every second turn. Lists may cost the server more: they come every two seconds, and more rarely if their answers take
+// long.
 
 const parts = {
   deadlocks: part(() => call('deadlocks'), showDeadlocks),
@@ -258,7 +259,7 @@ const watcher = new IntersectionObserver(entries => {
 watcher.observe($('keys-section'));
 watcher.observe($('connections-section'));
 
-let timer, listsAfter = 0, failures = 0, turning = false;
+let timer, turns = 0, listsAfter = 0, failures = 0, turning = false;
 
 function refresh(p) {
   p().catch(report);
@@ -267,7 +268,7 @@ function refresh(p) {
 async function lists() {
   const began = performance.now();
   await Promise.all([
-    parts.deadlocks(), parts.hot(), parts.long(),
+    parts.hot(), parts.long(),
     detail.kind && parts.detail(),
     found.limit && inView.has('keys-section') && parts.found(),
     (inView.has('connections-section') || !$('connections-text').textContent) && parts.connections(),
@@ -280,10 +281,13 @@ async function turn() {
   clearTimeout(timer);
   if (turning) return;
   turning = true;
-  let pause = 1000;
+  let pause = 500;
   try {
-    showStatus(await call('status'));
-    if (performance.now() >= listsAfter) await lists();
+    if (turns++ % 2 === 0 || failures) {
+      showStatus(await call('status'));
+      if (performance.now() >= listsAfter) await lists();
+    }
+    await parts.deadlocks();
     if ($('main').hidden) { // shown when there is everything, so that nothing moves under a finger
       $('main').hidden = false;
       route();

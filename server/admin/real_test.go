@@ -1,0 +1,80 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"dreadlock/proto/prototest"
+	"dreadlock/server"
+)
+
+// serveReal runs the daemon itself, on two loops, and returns its address and the URL of its inside.
+func serveReal(t *testing.T) (address, url string) {
+	t.Helper()
+	cfg := server.DefaultConfig()
+	cfg.Listen, cfg.Loops = "127.0.0.1:0", 2
+	ready := make(chan string, 1)
+	cfg.Ready = func(address string) { ready <- address }
+	srv, err := server.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case address = <-ready:
+	case <-time.After(patience):
+		t.Fatal("the server has not started")
+	}
+	return address, serve(t, Config{Source: srv})
+}
+
+// A person with a browser sees who holds what of a real daemon and that two clients wait for each other, kicks one of
+// them, and the other goes on.
+func TestPageOfRealDaemon(t *testing.T) {
+	b := openTab(t)
+	address, url := serveReal(t)
+	left, right, waiter := prototest.Dial(t, address), prototest.Dial(t, address), prototest.Dial(t, address)
+	left.Do("lock orders 0", "l locked")
+	right.Do("lock stock 0", "l locked")
+	waiter.Send("lock orders 600000")
+	b.open(url + "/")
+	b.until(text("#health") + " === 'serving'")
+	b.until(text("#hot tbody tr:first-child") + ".startsWith('orders')")
+	b.until(text("#long tbody tr:first-child") + fmt.Sprintf(".includes('%s')", left.Conn().LocalAddr()))
+
+	left.Send("lock stock 600000")
+	right.Send("lock orders 600000")
+	began := time.Now()
+	b.until("document.querySelectorAll('#cycles svg').length === 1")
+	t.Logf("the cycle is drawn after %s", time.Since(began))
+	b.until(text("#cycles") + fmt.Sprintf(".includes('%s')", left.Conn().LocalAddr()))
+
+	// The first of its waits belongs to one of the two; whom it frees gets what the other one held.
+	victim := eval[string](b, "document.querySelector('#cycles li a.who').innerText")
+	b.click("#cycles li button")
+	b.until("document.querySelector('#kick').open")
+	b.click("#kick button[value=kick]")
+	b.until("!document.querySelector('#kick').open")
+	if strings.HasSuffix(victim, left.Conn().LocalAddr().String()) {
+		left.ExpectEnd()
+		waiter.Expect("l locked") // it stands before the other one
+		waiter.Do("unlock orders", "u unlocked")
+		right.Expect("l locked")
+	} else {
+		right.ExpectEnd()
+		left.Expect("l locked")
+	}
+	b.until("document.querySelectorAll('#cycles svg').length === 0")
+	b.quiet()
+}
