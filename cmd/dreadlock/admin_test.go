@@ -210,6 +210,17 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
+// The variable means the same to the daemon and to dreadlockctl, which takes an address or a URL.
+func TestAdminVariable(t *testing.T) {
+	for _, value := range []string{"127.0.0.1:0", "http://127.0.0.1:0", "http://127.0.0.1:0/"} {
+		d := startWith(t, launch{env: []string{"DREADLOCK_ADMIN=" + value}}, "--listen", "127.0.0.1:0")
+		if _, ok := d.log.await("admin is ready"); !ok {
+			t.Errorf("%s: there is no admin interface; log:\n%s", value, d.log)
+		}
+		d.stop()
+	}
+}
+
 // What keeps the interface from being served is said before anything is, in one line with advice.
 func TestAdminRefused(t *testing.T) {
 	v := startAdmin(t)

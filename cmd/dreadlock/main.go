@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -81,7 +82,7 @@ func (o *options) serveAdmin(ctx context.Context, srv *server.Server, log zerolo
 		return func() {}, nil
 	}
 	view, err := admin.Listen(ctx, admin.Config{
-		Listen:    o.Admin,
+		Listen:    strings.TrimSuffix(strings.TrimPrefix(o.Admin, "http://"), "/"), // as dreadlockctl has it in the same variable
 		TokenFile: o.AdminTokenFile,
 		PProf:     o.Pprof,
 		Source:    srv,

@@ -32,7 +32,7 @@ type options struct {
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that it has lost its locks (${default})." env:"DREADLOCK_KEEPALIVE"`
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Unit of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. Without it a deadlock is only told of." env:"DREADLOCK_BREAK_DEADLOCKS"`
-	Admin          string           `placeholder:"ADDR" help:"Show metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}; off without it." env:"DREADLOCK_ADMIN_LISTEN"`
+	Admin          string           `placeholder:"ADDR" help:"Show metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}; off without it." env:"DREADLOCK_ADMIN"`
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that those must show who ask there; needed unless the address is of this machine alone." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
 	Pprof          bool             `help:"Show profiles of the process there, too." env:"DREADLOCK_PPROF"`
 	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
