@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"dreadlock/proto/prototest"
+	"dreadlock/server"
 )
 
 // With few descriptors it serves as many connections as fit, and refuses the others with a word. A connection that
@@ -83,4 +86,57 @@ func TestMaxConnections(t *testing.T) {
 	if got := run(t, launch{limit: 140}, "--loops", "2"); got.status != 2 || !oneLine(got.stderr, "leaves no room for connections: raise it with ulimit -n") {
 		t.Errorf("without room: %+v", got)
 	}
+}
+
+// The admin interface takes its descriptors from the reserve: when all clients that fit are there, and more of each kind
+// than fit want in, both serve on.
+func TestFewDescriptorsWithAdmin(t *testing.T) {
+	const descriptors, fit = 200, 56
+	d := startWith(t, launch{limit: descriptors}, "--listen", "127.0.0.1:0", "--loops", "2", "--admin", "127.0.0.1:0")
+	line, ok := d.log.await("admin is ready")
+	if !ok {
+		t.Fatalf("there is no admin interface; log:\n%s", d.log)
+	}
+	v := &view{d: d, url: "http://" + line.text("address")}
+	var served []*prototest.Client
+	for i := range fit {
+		c := d.dial()
+		c.Do(fmt.Sprintf("lock k%d 0", i), "l locked")
+		served = append(served, c)
+	}
+	var idle []net.Conn // more than it takes
+	for range 3 * server.AdminConnections {
+		conn, err := net.Dial("tcp", line.text("address"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		idle = append(idle, conn)
+	}
+	var wg sync.WaitGroup
+	for range 2 * descriptors {
+		wg.Go(func() {
+			c := d.dial()
+			c.Expect("e too many connections")
+			c.Close()
+		})
+	}
+	for i, c := range served { // and change loops meanwhile, which takes a second descriptor
+		c.Do(fmt.Sprintf("unlock k%d", i), "u unlocked")
+		for range 40 {
+			c.Do(fmt.Sprintf("lock m%d 0", i), "l locked")
+			c.Do(fmt.Sprintf("unlock m%d", i), "u unlocked")
+		}
+	}
+	wg.Wait()
+	for _, conn := range idle {
+		_ = conn.Close()
+	}
+	if status, body := v.request("GET", "/metrics"); status != 200 || !strings.Contains(body, `dreadlock_limit_hits_total{limit="max_connections"}`) {
+		t.Errorf("metrics: %d", status)
+	}
+	for i, c := range served {
+		c.Do(fmt.Sprintf("lock k%d 0", i), "l locked")
+	}
+	d.stop()
 }
