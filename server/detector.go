@@ -89,10 +89,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// search takes two looks, and believes what both have seen.
+// search takes two looks, and believes what both have seen. If a look fails there has to be another search: the suspects
+// that it was for do not come again.
 func (d *detector) search(ctx context.Context) {
 	first, ok := d.look(ctx)
 	if !ok {
+		d.hurry()
 		return
 	}
 	cycles := first.cycles()
@@ -106,6 +108,7 @@ func (d *detector) search(ctx context.Context) {
 	}
 	second, ok := d.look(ctx)
 	if !ok {
+		d.hurry()
 		return
 	}
 	cycles = slices.DeleteFunc(cycles, func(c []*waitEdge) bool { return !second.confirms(c) })
