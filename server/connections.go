@@ -17,6 +17,9 @@ const (
 	sessionsPerStep = 512
 	// keysPerStep is the number of held keys that are listed in one turn, of sessions that may hold many.
 	keysPerStep = 2048
+	// looksForOne is how often the loops are asked for one session: while they are, it may move from one that has not been
+	// asked to one that has.
+	looksForOne = 2
 )
 
 // Connections returns a page of the connections.
@@ -47,20 +50,22 @@ func (srv *Server) Connections(ctx context.Context, q inspect.ConnectionQuery) (
 
 // Connection returns one connection.
 func (srv *Server) Connection(ctx context.Context, id inspect.ConnectionID) (*inspect.Connection, error) {
-	found, err := srv.sight(ctx, 1, nil, func(_ *shard, s *session) bool { return s.id == id })
-	if err != nil {
-		return nil, err
+	for range looksForOne {
+		found, err := srv.sight(ctx, 1, nil, func(_ *shard, s *session) bool { return s.id == id })
+		if err != nil {
+			return nil, err
+		}
+		all := page[*sighting]{limit: 1}
+		sighted, _ := all.merge("", found)
+		connections, err := srv.complete(ctx, sighted, inspect.MaxLimit)
+		if err != nil {
+			return nil, err
+		}
+		if len(connections) > 0 {
+			return &connections[0], nil
+		}
 	}
-	all := page[*sighting]{limit: 1}
-	sighted, _ := all.merge("", found)
-	connections, err := srv.complete(ctx, sighted, inspect.MaxLimit)
-	if err != nil {
-		return nil, err
-	}
-	if len(connections) == 0 {
-		return nil, notConnected(id)
-	}
-	return &connections[0], nil
+	return nil, notConnected(id)
 }
 
 func notConnected(id inspect.ConnectionID) error {
@@ -207,7 +212,7 @@ func (srv *Server) Kick(ctx context.Context, id inspect.ConnectionID) error {
 		begun, kicked bool
 		next          int
 	}
-	for range 2 { // one that moves from loop to loop in this moment is on none of them
+	for range looksForOne {
 		found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
 			if !w.begun {
 				w.begun, w.next = true, len(sh.sessions)

@@ -89,10 +89,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// search takes two looks, and believes what both have seen.
+// search takes two looks, and believes what both have seen. If a look fails there has to be another search: the suspects
+// that it was for do not come again.
 func (d *detector) search(ctx context.Context) {
 	first, ok := d.look(ctx)
 	if !ok {
+		d.hurry()
 		return
 	}
 	cycles := first.cycles()
@@ -106,6 +108,7 @@ func (d *detector) search(ctx context.Context) {
 	}
 	second, ok := d.look(ctx)
 	if !ok {
+		d.hurry()
 		return
 	}
 	cycles = slices.DeleteFunc(cycles, func(c []*waitEdge) bool { return !second.confirms(c) })
@@ -121,33 +124,15 @@ func (d *detector) search(ctx context.Context) {
 func (d *detector) look(ctx context.Context) (g waitGraph, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	type found struct {
-		begun bool
-		next  int // suspects below have not been looked at
-		edges []*waitEdge
-	}
-	done, missing := visit(ctx, d.server, d.server.shards, func(sh *shard, f *found) (more bool) {
-		if !f.begun {
-			f.begun, f.next = true, len(sh.suspects)
-		}
-		f.next = min(f.next, len(sh.suspects))
-		for range edgesPerStep {
-			if f.next == 0 {
-				return false
-			}
-			f.next--
-			if e := sh.edge(sh.suspects[f.next]); e != nil {
-				f.edges = append(f.edges, e)
-			}
-		}
-		return f.next > 0
+	done, missing := visit(ctx, d.server, d.server.shards, func(sh *shard, s *sweep) (more bool) {
+		return s.step(sh, edgesPerStep)
 	})
 	if missing > 0 {
 		return nil, false
 	}
 	g = make(waitGraph)
-	for _, f := range done {
-		for _, e := range f.edges {
+	for _, s := range done {
+		for _, e := range s.edges {
 			g[e.waiter] = e
 		}
 	}

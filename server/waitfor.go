@@ -120,6 +120,29 @@ func (sh *shard) edge(r *request) *waitEdge {
 	}
 }
 
+// sweep is one look at the suspects of one shard. It goes from the last to the first, so that it misses none that stays
+// while others are cleared between its steps.
+type sweep struct {
+	begun bool
+	next  int // suspects below have not been looked at
+	edges []*waitEdge
+}
+
+// step looks at some suspects and reports whether there are more.
+func (s *sweep) step(sh *shard, suspects int) (more bool) {
+	if !s.begun {
+		s.begun, s.next = true, len(sh.suspects)
+	}
+	s.next = min(s.next, len(sh.suspects))
+	for range min(suspects, s.next) {
+		s.next--
+		if e := sh.edge(sh.suspects[s.next]); e != nil {
+			s.edges = append(s.edges, e)
+		}
+	}
+	return s.next > 0
+}
+
 // breakWait ends the wait of an edge, if it still lasts, and reports whether it did. The request is the shard's as long
 // as it is among the suspects.
 func (sh *shard) breakWait(e *waitEdge) bool {

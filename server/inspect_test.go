@@ -1,0 +1,541 @@
+package server
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dreadlock/proto/prototest"
+	"dreadlock/server/inspect"
+)
+
+// allKeys returns all pages of a query, one behind the other, and checks what must be true of each.
+func (d *daemon) allKeys(q inspect.KeyQuery, matching int) (all []inspect.Key) {
+	d.tb.Helper()
+	for {
+		page, err := d.server.Keys(context.Background(), q)
+		if err != nil {
+			d.tb.Fatalf("%+v: %v", q, err)
+		}
+		all = append(all, page.Keys...)
+		if page.Matching != matching {
+			d.tb.Fatalf("%+v: %d match, want %d", q, page.Matching, matching)
+		}
+		if page.Next == "" {
+			return all
+		}
+		if len(page.Keys) != q.Limit {
+			d.tb.Fatalf("%+v: a page of %d, and it is not the last", q, len(page.Keys))
+		}
+		q.Cursor = page.Next
+	}
+}
+
+func namesOf(keys []inspect.Key) (names []string) {
+	for _, k := range keys {
+		names = append(names, k.Key)
+	}
+	return names
+}
+
+// On a quiet server the pages of every order and length have every key once, in that order.
+func TestKeys(t *testing.T) {
+	for _, loops := range []int{1, 4} {
+		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
+			d := startDaemon(t, func(cfg *Config) { cfg.Loops = loops })
+			ctx := context.Background()
+			if page, err := d.server.Keys(ctx, inspect.KeyQuery{}); err != nil || page.Keys == nil || len(page.Keys) > 0 || page.Next != "" {
+				t.Errorf("no key is held: %+v, %v", page, err)
+			}
+			const n = 120
+			holders := []*prototest.Client{d.dial(), d.dial(), d.dial()}
+			var keys []string // in the order in which they were locked
+			var expected []string
+			for i := range n {
+				key := string("ab"[i%2]) + strconv.Itoa((i*37)%n)
+				holders[i%3].Send("lock " + key + " 0")
+				holders[i%3].Expect("l locked")
+				keys, expected = append(keys, key), append(expected, key)
+			}
+			waiters := map[string]int{keys[70]: 3, keys[3]: 1, keys[100]: 2, keys[50]: 1, keys[4]: 3}
+			waiting := []string{keys[70], keys[3], keys[100], keys[50], keys[4]} // the longest wait first
+			sum := 0
+			for _, key := range waiting {
+				for range waiters[key] {
+					d.dial().Send("lock " + key + " 300000")
+					sum++
+					d.awaitWaiters(sum)
+				}
+			}
+			byName := slices.Sorted(slices.Values(expected))
+			wants := map[inspect.KeyOrder][]string{
+				inspect.ByKey: byName,
+				inspect.ByWaiters: slices.SortedStableFunc(slices.Values(byName), func(a, b string) int {
+					return cmp.Compare(waiters[b], waiters[a])
+				}),
+				inspect.ByWait: slices.SortedStableFunc(slices.Values(byName), func(a, b string) int {
+					place := func(key string) uint { return uint(slices.Index(waiting, key)) } // none is far behind
+					return cmp.Compare(place(a), place(b))
+				}),
+			}
+			if loops == 1 { // the clocks of loops may differ by the length of a turn
+				wants[inspect.ByAge] = keys
+			} else {
+				all := d.allKeys(inspect.KeyQuery{Limit: n}, n)
+				slices.SortStableFunc(all, func(a, b inspect.Key) int { return a.Since.Compare(b.Since) })
+				wants[inspect.ByAge] = namesOf(all)
+			}
+			wants[""] = byName
+			for order, want := range wants {
+				for _, limit := range []int{1, 7, n / 2, n - 1, n, n + 1, inspect.MaxLimit} {
+					if limit == 1 && order != inspect.ByKey {
+						continue
+					}
+					got := namesOf(d.allKeys(inspect.KeyQuery{Order: order, Limit: limit}, n))
+					if !slices.Equal(got, want) {
+						t.Fatalf("order %q, limit %d:\n got %v\nwant %v", order, limit, got, want)
+					}
+				}
+				want = slices.DeleteFunc(slices.Clone(want), func(key string) bool { return !strings.HasPrefix(key, "b1") })
+				got := namesOf(d.allKeys(inspect.KeyQuery{Order: order, Limit: 5, Prefix: "b1"}, len(want)))
+				if !slices.Equal(got, want) {
+					t.Errorf("order %q, prefix b1:\n got %v\nwant %v", order, got, want)
+				}
+			}
+			page, err := d.server.Keys(ctx, inspect.KeyQuery{})
+			if err != nil || len(page.Keys) != inspect.DefaultLimit || page.Next == "" {
+				t.Errorf("a page of %d, want %d: %v", len(page.Keys), inspect.DefaultLimit, err)
+			}
+			ids := []inspect.ConnectionID{d.idOf(holders[0]), d.idOf(holders[1]), d.idOf(holders[2])}
+			for _, k := range d.allKeys(inspect.KeyQuery{Limit: n}, n) {
+				i := slices.Index(keys, k.Key)
+				want := inspect.Peer{Connection: ids[i%3], Address: holders[i%3].Conn().LocalAddr().String()}
+				if k.Holder != want || k.Waiters != waiters[k.Key] || (k.LongestWaitSeconds > 0) != (k.Waiters > 0) || k.Queue != nil {
+					t.Errorf("%+v: want it held by %+v, with %d waiters", k, want, waiters[k.Key])
+				}
+			}
+		})
+	}
+}
+
+func TestKeysBadQuery(t *testing.T) {
+	d := startDaemon(t, nil)
+	ctx := context.Background()
+	c := d.dial()
+	for i := range 3 {
+		c.Do("lock k"+strconv.Itoa(i)+" 0", "l locked")
+	}
+	page, err := d.server.Keys(ctx, inspect.KeyQuery{Limit: 1})
+	if err != nil || page.Next == "" {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	for _, q := range []inspect.KeyQuery{
+		{Order: "size"}, {Limit: -1}, {Limit: inspect.MaxLimit + 1}, {Cursor: "!"}, {Cursor: "AAAA"}, {Cursor: page.Next[1:]},
+		{Cursor: page.Next, Order: inspect.ByAge}, {Cursor: cursor("key", rank{1, "a b"})}, {Cursor: "a2V5IHggeQ"},
+	} {
+		if page, err := d.server.Keys(ctx, q); !errors.Is(err, inspect.ErrQuery) || page != nil {
+			t.Errorf("%+v: %+v, %v, want ErrQuery", q, page, err)
+		}
+	}
+	for _, q := range []inspect.ConnectionQuery{{Limit: -1}, {Limit: inspect.MaxLimit + 1}, {Cursor: "!"}, {Cursor: page.Next}} {
+		if page, err := d.server.Connections(ctx, q); !errors.Is(err, inspect.ErrQuery) || page != nil {
+			t.Errorf("%+v: %+v, %v, want ErrQuery", q, page, err)
+		}
+	}
+}
+
+// A key shows its queue, first come first, as far as is asked for.
+func TestKey(t *testing.T) {
+	d := startDaemon(t, nil)
+	ctx := context.Background()
+	for loop := range 2 {
+		key := d.keysOf(loop, 1)[0]
+		if _, err := d.server.Key(ctx, key, 0); !errors.Is(err, inspect.ErrNotFound) {
+			t.Errorf("nobody holds it: %v, want ErrNotFound", err)
+		}
+		holder := d.dial()
+		holder.Do("lock "+key+" 0", "l locked")
+		var queue []*prototest.Client
+		for i := range 5 {
+			c := d.dial()
+			c.Send(fmt.Sprintf("lock %s %d", key, 100000+1000*i))
+			d.awaitWaiters(i + 1)
+			queue = append(queue, c)
+		}
+		for _, limit := range []int{0, 1, 3, 5, 6} {
+			k, err := d.server.Key(ctx, key, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := min(cmp.Or(limit, 5), 5)
+			if k.Key != key || k.Holder.Address != holder.Conn().LocalAddr().String() || k.Waiters != 5 || len(k.Queue) != want {
+				t.Errorf("limit %d: got %+v, want %d of the queue", limit, k, want)
+			}
+			for i, w := range k.Queue {
+				if w.Address != queue[i].Conn().LocalAddr().String() || w.TimeoutSeconds != float64(100+i) || w.WaitedSeconds <= 0 {
+					t.Errorf("limit %d, place %d: %+v", limit, i, w)
+				}
+			}
+		}
+		for _, limit := range []int{-1, inspect.MaxLimit + 1} {
+			if _, err := d.server.Key(ctx, key, limit); !errors.Is(err, inspect.ErrQuery) {
+				t.Errorf("limit %d: %v, want ErrQuery", limit, err)
+			}
+		}
+		holder.Close()
+		for _, c := range queue {
+			c.Expect("l locked")
+			c.Close()
+		}
+		d.awaitLeft(0)
+	}
+}
+
+// connection returns what is said of the connection of a client.
+func (d *daemon) connection(c *prototest.Client) inspect.Connection {
+	d.tb.Helper()
+	one, err := d.server.Connection(context.Background(), d.idAt(c.Conn().LocalAddr().String()))
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	slices.Sort(one.Holds)
+	return *one
+}
+
+func TestConnections(t *testing.T) {
+	d := startDaemon(t, nil)
+	ctx := context.Background()
+	here, there := d.keysOf(0, 20), d.keysOf(1, 20)
+	idle, holder, local, remote := d.dialOn(0), d.dialOn(0), d.dialOn(0), d.dialOn(0)
+	for _, key := range append(slices.Clone(here[:10]), there[:10]...) {
+		holder.Do("lock "+key+" 0", "l locked")
+	}
+	local.Do("lock "+there[15]+" 0", "l locked")
+	local.Send("lock " + here[0] + " 300000")
+	remote.Send("lock " + there[0] + " 300000")
+	d.awaitWaiters(2)
+	d.wantConnections(4) // those that came to the wrong loop have gone
+	for _, test := range []struct {
+		name     string
+		client   *prototest.Client
+		state    string
+		holds    []string
+		waitsFor string
+	}{
+		{"idle", idle, inspect.Idle, nil, ""},
+		{"holder", holder, inspect.Idle, append(slices.Clone(here[:10]), there[:10]...), ""},
+		{"local", local, inspect.Waiting, there[15:16], here[0]},
+		{"remote", remote, inspect.Waiting, nil, there[0]},
+	} {
+		slices.Sort(test.holds)
+		eventually(t, func() error { // a request of another loop is taken for a wait when it has been away for a while
+			got := d.connection(test.client)
+			address := test.client.Conn().LocalAddr().String()
+			if got.State != test.state || got.Held != len(test.holds) || !slices.Equal(got.Holds, test.holds) ||
+				got.WaitsFor != test.waitsFor || got.Address != address || got.Loop != 0 || got.ConnectedSeconds <= 0 ||
+				(got.WaitedSeconds > 0) != (test.waitsFor != "") {
+				return fmt.Errorf("%s: got %+v, want %+v", test.name, got, test)
+			}
+			return nil
+		})
+	}
+
+	idOf := func(c *prototest.Client) inspect.ConnectionID { return d.idAt(c.Conn().LocalAddr().String()) }
+	all := []inspect.ConnectionID{idOf(idle), idOf(holder), idOf(local), idOf(remote)}
+	for _, test := range []struct {
+		q    inspect.ConnectionQuery
+		want []inspect.ConnectionID
+	}{
+		{inspect.ConnectionQuery{}, all},
+		{inspect.ConnectionQuery{Address: "127.0.0.1:"}, all},
+		{inspect.ConnectionQuery{Address: "10."}, nil},
+		{inspect.ConnectionQuery{Address: local.Conn().LocalAddr().String()}, all[2:3]},
+		{inspect.ConnectionQuery{Holding: true}, all[1:3]},
+		{inspect.ConnectionQuery{Waiting: true}, all[2:]},
+		{inspect.ConnectionQuery{Holding: true, Waiting: true}, all[2:3]},
+	} {
+		for _, limit := range []int{0, 1, 2, 3, 4, 5} {
+			q := test.q
+			q.Limit = limit
+			var got []inspect.ConnectionID
+			for {
+				page, err := d.server.Connections(ctx, q)
+				if err != nil {
+					t.Fatalf("%+v: %v", q, err)
+				}
+				if page.Matching != len(test.want) {
+					t.Errorf("%+v: %d match, want %d", q, page.Matching, len(test.want))
+				}
+				for _, c := range page.Connections {
+					got = append(got, c.Connection)
+					if want := min(c.Held, inspect.ListedKeys); len(c.Holds) != want {
+						t.Errorf("%+v: %d keys are listed, want %d", c, len(c.Holds), want)
+					}
+				}
+				if q.Cursor = page.Next; q.Cursor == "" {
+					break
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("%+v: got %v, want %v", q, got, test.want)
+			}
+		}
+	}
+	if _, err := d.server.Connection(ctx, 999999); !errors.Is(err, inspect.ErrNotFound) {
+		t.Errorf("no such connection: %v, want ErrNotFound", err)
+	}
+}
+
+// A client that is kicked loses all it has, at once: his keys go to those who wait, and he leaves his queue.
+func TestKick(t *testing.T) {
+	d := startDaemon(t, nil)
+	ctx := context.Background()
+	d.pairs(func(conn, keyLoop int) {
+		keys := d.keysOf(keyLoop, 2)
+		holder, kicked, waiter := d.dial(), d.dialOn(conn), d.dial()
+		id := d.idOf(kicked)
+		kicked.Do("lock "+keys[0]+" 0", "l locked")
+		holder.Do("lock "+keys[1]+" 0", "l locked")
+		waiter.Send("lock " + keys[0] + " 300000")
+		kicked.Send("lock "+keys[1]+" 300000", "unlock "+keys[0])
+		d.awaitWaiters(2)
+		if err := d.server.Kick(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		kicked.ExpectEnd()
+		waiter.Expect("l locked")
+		d.awaitWaiters(0)
+		if err := d.server.Kick(ctx, id); !errors.Is(err, inspect.ErrNotFound) {
+			t.Errorf("kicked again: %v, want ErrNotFound", err)
+		}
+		if lines := d.log.containing("client kicked", fmt.Sprintf(`"connection":%d,`, id)); len(lines) != 1 {
+			t.Errorf("got %q, want one line", lines)
+		}
+		holder.Do("unlock "+keys[1], "u unlocked")
+		waiter.Do("lock "+keys[1]+" 0", "l locked")
+		holder.Close()
+		waiter.Close()
+		d.awaitLeft(0)
+		d.wantFree(keys...)
+		d.awaitLeft(0)
+	})
+	if err := d.server.Kick(ctx, 999999); !errors.Is(err, inspect.ErrNotFound) {
+		t.Errorf("no such connection: %v, want ErrNotFound", err)
+	}
+}
+
+// questions are all that can be asked.
+var questions = map[string]func(ctx context.Context, srv *Server) error{
+	"status":     func(ctx context.Context, srv *Server) error { _, err := srv.Status(ctx); return err },
+	"keys":       func(ctx context.Context, srv *Server) error { _, err := srv.Keys(ctx, inspect.KeyQuery{}); return err },
+	"key":        func(ctx context.Context, srv *Server) error { _, err := srv.Key(ctx, "a", 0); return err },
+	"connection": func(ctx context.Context, srv *Server) error { _, err := srv.Connection(ctx, 1); return err },
+	"connections": func(ctx context.Context, srv *Server) error {
+		_, err := srv.Connections(ctx, inspect.ConnectionQuery{})
+		return err
+	},
+	"kick":      func(ctx context.Context, srv *Server) error { return srv.Kick(ctx, 1) },
+	"deadlocks": func(ctx context.Context, srv *Server) error { _, err := srv.Deadlocks(ctx); return err },
+}
+
+func TestUnavailable(t *testing.T) {
+	ctx := context.Background()
+	srv, err := New(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := startDaemon(t, nil)
+	d.stop()
+	for name, question := range questions {
+		if err := question(ctx, srv); !errors.Is(err, inspect.ErrUnavailable) {
+			t.Errorf("%s, before it runs: %v, want ErrUnavailable", name, err)
+		}
+		if err := question(ctx, d.server); !errors.Is(err, inspect.ErrUnavailable) {
+			t.Errorf("%s, after it has ended: %v, want ErrUnavailable", name, err)
+		}
+	}
+}
+
+// A loop that stands still is not waited for beyond what the operator wants.
+func TestBusyLoop(t *testing.T) {
+	d, g := startGated(t, nil)
+	thaw := d.freeze(g, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	for name, question := range questions {
+		if err := question(ctx, d.server); !errors.Is(err, inspect.ErrUnavailable) {
+			t.Errorf("%s: %v, want ErrUnavailable", name, err)
+		}
+	}
+	thaw()
+	if _, err := d.server.Status(context.Background()); err != nil {
+		t.Errorf("it goes on, and does not answer: %v", err)
+	}
+}
+
+// roam is a client that comes and goes, locks, waits and moves, until the context is done, and may be kicked at any time.
+func (d *daemon) roam(ctx context.Context, seed uint64, keys [][]string) error {
+	random := rand.New(rand.NewPCG(seed, 0))
+	for ctx.Err() == nil {
+		conn, err := net.Dial("tcp", d.address)
+		if err != nil {
+			return err
+		}
+		_ = conn.SetDeadline(time.Now().Add(prototest.Patience))
+		answers := bufio.NewReader(conn)
+		for range 1 + random.IntN(60) {
+			loop := keys[random.IntN(len(keys))]
+			key := loop[random.IntN(len(loop))]
+			lock := fmt.Sprintf("lock %s %d", key, random.IntN(4))
+			commands := []string{lock, "unlock " + loop[0], "unlock " + loop[1]}
+			if random.IntN(2) == 0 { // who uses a key that nobody wants, and holds none, is drawn to its loop
+				commands = []string{lock, "unlock " + key, "lock " + key + "x" + " 0", "unlock " + key + "x"}
+			}
+			for _, command := range commands {
+				if err == nil {
+					_, err = fmt.Fprintf(conn, "%s\r\n", command)
+				}
+				if err == nil {
+					_, err = answers.ReadString('\n')
+				}
+			}
+			if err != nil {
+				break // kicked
+			}
+		}
+		_ = conn.Close()
+	}
+	return nil
+}
+
+// All questions at once, while clients come, go and move. What stays all the time is seen by every one of them.
+func TestInspectMeanwhile(t *testing.T) {
+	d := startDaemon(t, func(cfg *Config) { cfg.Loops, cfg.BreakDeadlocks = 3, true })
+	rest := d.dial()
+	id := d.idOf(rest)
+	var stable []string
+	for i := range 40 {
+		stable = append(stable, fmt.Sprintf("stable%d", i))
+		rest.Do("lock "+stable[i]+" 0", "l locked")
+	}
+	slices.Sort(stable)
+	keys := [][]string{d.keysOf(0, 3), d.keysOf(1, 3), d.keysOf(2, 3)}
+	ctx, stop := context.WithTimeout(context.Background(), 1200*time.Millisecond)
+	defer stop()
+	var clients, operators sync.WaitGroup
+	for i := range 6 {
+		clients.Go(func() {
+			if err := d.roam(ctx, uint64(i+1), keys); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	background := context.Background()
+	orders := []inspect.KeyOrder{inspect.ByKey, inspect.ByAge, inspect.ByWait, inspect.ByWaiters}
+	for name, ask := range map[string]func(n int) error{
+		"status": func(int) error {
+			st, err := d.server.Status(background)
+			if err == nil && (st.HeldKeys < len(stable) || st.Connections < 1) {
+				return fmt.Errorf("%+v", st)
+			}
+			return err
+		},
+		"deadlocks": func(int) error { _, err := d.server.Deadlocks(background); return err },
+		"key": func(n int) error {
+			_, err := d.server.Key(background, keys[n%3][n%2], 2)
+			return orNotFound(err)
+		},
+		"keys": func(n int) error {
+			q := inspect.KeyQuery{Order: orders[n%4], Limit: 7}
+			var names []string
+			for {
+				page, err := d.server.Keys(background, q)
+				if err != nil {
+					return err
+				}
+				if len(page.Keys) > q.Limit {
+					return fmt.Errorf("a page of %d", len(page.Keys))
+				}
+				names = append(names, namesOf(page.Keys)...)
+				if q.Cursor = page.Next; q.Cursor == "" {
+					break
+				}
+			}
+			// The places of these in these orders do not change.
+			got := slices.DeleteFunc(slices.Clone(names), func(key string) bool { return !strings.HasPrefix(key, "stable") })
+			slices.Sort(got)
+			if !slices.Equal(got, stable) {
+				return fmt.Errorf("order %s: got %v, want %v", q.Order, got, stable)
+			}
+			return nil
+		},
+		"connection": func(n int) error {
+			c, err := d.server.Connection(background, id)
+			if err == nil && (c.Held != len(stable) || len(c.Holds) != len(stable)) {
+				return fmt.Errorf("%+v", c)
+			}
+			if err == nil {
+				_, err = d.server.Connection(background, inspect.ConnectionID(d.server.lastID.Load()))
+				err = orNotFound(err)
+			}
+			return err
+		},
+		"connections": func(n int) error {
+			page, err := d.server.Connections(background, inspect.ConnectionQuery{Holding: n%2 == 0, Limit: 3})
+			if err == nil && page.Connections[0].Connection != id {
+				return fmt.Errorf("%+v", page)
+			}
+			return err
+		},
+		"kick": func(n int) error {
+			last := inspect.ConnectionID(d.server.lastID.Load())
+			if n%20 > 0 || last == id {
+				last = 999999999 // nobody
+			}
+			return orNotFound(d.server.Kick(background, last))
+		},
+	} {
+		operators.Go(func() {
+			n := 0
+			for ; n == 0 || ctx.Err() == nil; n++ {
+				if err := ask(n); err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+			}
+		})
+	}
+	operators.Wait()
+	clients.Wait()
+	d.awaitLeft(1)
+	var st *inspect.Status
+	eventually(t, func() error { // what a session had on other loops is released there a little later
+		st = d.status()
+		if n := d.suspects(); n != 0 || st.Waiters != 0 || st.HeldKeys != len(stable) {
+			return fmt.Errorf("%d suspects, %d waiters and %d held keys are left", n, st.Waiters, st.HeldKeys)
+		}
+		return nil
+	})
+	if st.Counters.Moves == 0 || st.Counters.Disconnects[inspect.Kicked] == 0 {
+		t.Errorf("nobody has moved, or nobody was kicked: %+v", st.Counters)
+	}
+	t.Logf("%d connections, %d moves, %d kicked, %d commands", st.Counters.Accepted, st.Counters.Moves,
+		st.Counters.Disconnects[inspect.Kicked], st.Counters.Commands[0].Count)
+}
+
+func orNotFound(err error) error {
+	if errors.Is(err, inspect.ErrNotFound) {
+		return nil
+	}
+	return err
+}
