@@ -46,7 +46,8 @@ func printJSON(w io.Writer, value any) error {
 
 // span is a duration in seconds for people: two units at most.
 func span(seconds float64) string {
-	d := time.Duration(min(seconds, math.MaxInt64/1e9) * 1e9)
+	const most = math.MaxInt64 / int64(time.Second)
+	d := time.Duration(max(min(seconds, float64(most)), 0) * float64(time.Second))
 	const day = 24 * time.Hour
 	switch {
 	case d < time.Second:
