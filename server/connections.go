@@ -15,11 +15,8 @@ import (
 const (
 	// sessionsPerStep is the number of sessions that are looked at in one turn.
 	sessionsPerStep = 512
-	// keysPerStep is the number of held keys that are listed in one turn, of sessions that may hold many.
+	// keysPerStep is the number of held keys after which no more are listed in one turn, of sessions that may hold many.
 	keysPerStep = 2048
-	// looksForOne is how often the loops are asked for one session: while they are, it may move from one that has not been
-	// asked to one that has.
-	looksForOne = 2
 )
 
 // Connections returns a page of the connections.
@@ -34,7 +31,7 @@ func (srv *Server) Connections(ctx context.Context, q inspect.ConnectionQuery) (
 		return nil, err
 	}
 	all := page[*sighting]{limit: limit}
-	found, err := srv.sight(ctx, limit, after, func(sh *shard, s *session) bool {
+	found, err := srv.sight(ctx, limit, after, inspect.ListedKeys, func(sh *shard, s *session) bool {
 		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address)
 	})
 	if err != nil {
@@ -50,22 +47,41 @@ func (srv *Server) Connections(ctx context.Context, q inspect.ConnectionQuery) (
 
 // Connection returns one connection.
 func (srv *Server) Connection(ctx context.Context, id inspect.ConnectionID) (*inspect.Connection, error) {
-	for range looksForOne {
-		found, err := srv.sight(ctx, 1, nil, func(_ *shard, s *session) bool { return s.id == id })
-		if err != nil {
-			return nil, err
-		}
+	var sighted []*sighting
+	err := srv.seek(ctx, func() (bool, error) {
+		found, err := srv.sight(ctx, 1, nil, inspect.MaxLimit, func(_ *shard, s *session) bool { return s.id == id })
 		all := page[*sighting]{limit: 1}
-		sighted, _ := all.merge("", found)
-		connections, err := srv.complete(ctx, sighted, inspect.MaxLimit)
-		if err != nil {
-			return nil, err
+		sighted, _ = all.merge("", found)
+		return len(sighted) > 0, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(sighted) == 0 {
+		return nil, notConnected(id)
+	}
+	connections, err := srv.complete(ctx, sighted, inspect.MaxLimit)
+	if err != nil {
+		return nil, err
+	}
+	return &connections[0], nil
+}
+
+// seekTime bounds how long a connection is sought that may be on its way from loop to loop.
+const seekTime = 100 * time.Millisecond
+
+// seek looks for a connection until it is found, or none has moved while it looked: one that moves may be on no loop, or
+// on each when that is not looked at. Where connections move all the time it gives up after some tries.
+func (srv *Server) seek(ctx context.Context, look func() (found bool, err error)) error {
+	for delay := time.Millisecond; ; delay *= 2 {
+		arrived := srv.arrived.Load()
+		if found, err := look(); found || err != nil {
+			return err
 		}
-		if len(connections) > 0 {
-			return &connections[0], nil
+		if srv.departed.Load() == arrived || delay > seekTime || !pause(ctx, delay) {
+			return nil
 		}
 	}
-	return nil, notConnected(id)
 }
 
 func notConnected(id inspect.ConnectionID) error {
@@ -84,8 +100,10 @@ type sighting struct {
 	footholds  []*foothold // the owners in them are those of other loops
 }
 
-// sight returns, for each shard, the first of its sessions behind a cursor that are wanted.
-func (srv *Server) sight(ctx context.Context, limit int, after *rank, wanted func(*shard, *session) bool) ([]*page[*sighting], error) {
+// sight returns, for each shard, the first of its sessions behind a cursor that are wanted, each with some of its keys.
+func (srv *Server) sight(
+	ctx context.Context, limit int, after *rank, keys int, wanted func(*shard, *session) bool,
+) ([]*page[*sighting], error) {
 	type walk struct {
 		page  page[*sighting]
 		begun bool
@@ -96,17 +114,16 @@ func (srv *Server) sight(ctx context.Context, limit int, after *rank, wanted fun
 			*w = walk{begun: true, page: page[*sighting]{limit: limit, after: after}, next: len(sh.sessions)}
 		}
 		w.next = min(w.next, len(sh.sessions))
-		for range sessionsPerStep {
-			if w.next == 0 {
-				return false
-			}
+		for looked, listed := 0, 0; w.next > 0 && looked < sessionsPerStep && listed < keysPerStep; looked++ {
 			w.next--
 			s := sh.sessions[w.next]
 			if !wanted(sh, s) {
 				continue
 			}
 			if n := -int64(s.id); wants(&w.page, n, "") {
-				w.page.add(rank{n, strconv.FormatUint(uint64(s.id), 10)}, sh.sight(s))
+				c := sh.sight(s, keys)
+				listed += len(c.connection.Holds)
+				w.page.add(rank{n, strconv.FormatUint(uint64(s.id), 10)}, c)
 			}
 		}
 		return w.next > 0
@@ -118,8 +135,8 @@ func (srv *Server) sight(ctx context.Context, limit int, after *rank, wanted fun
 	return pages, err
 }
 
-// sight returns what the session's loop knows of it.
-func (sh *shard) sight(s *session) *sighting {
+// sight returns what the session's loop knows of it, with at most so many keys.
+func (sh *shard) sight(s *session, keys int) *sighting {
 	c := inspect.Connection{
 		Peer:             s.peer(),
 		Since:            sh.loop.Time(s.since),
@@ -130,7 +147,7 @@ func (sh *shard) sight(s *session) *sighting {
 	}
 	s.owner.Each(func(h lockmgr.Holding) bool {
 		c.Holds = append(c.Holds, string(h.Key))
-		return len(c.Holds) < inspect.MaxLimit
+		return len(c.Holds) < keys
 	})
 	switch {
 	case s.phase != serving:
@@ -139,12 +156,14 @@ func (sh *shard) sight(s *session) *sighting {
 		c.State = inspect.Lagging
 	case sh.waits(s):
 		c.State = inspect.Waiting
-		r := &s.request
-		if s.away == atHome {
-			c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.since)
-		} else {
-			c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.asked)
-		}
+	}
+	r := &s.request
+	switch {
+	case !sh.waits(s):
+	case s.away == atHome:
+		c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.since)
+	default:
+		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.asked)
 	}
 	return &sighting{connection: c, footholds: append([]*foothold(nil), s.footholds...)}
 }
@@ -212,7 +231,8 @@ func (srv *Server) Kick(ctx context.Context, id inspect.ConnectionID) error {
 		begun, kicked bool
 		next          int
 	}
-	for range looksForOne {
+	done := false
+	err := srv.seek(ctx, func() (bool, error) {
 		found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
 			if !w.begun {
 				w.begun, w.next = true, len(sh.sessions)
@@ -231,16 +251,15 @@ func (srv *Server) Kick(ctx context.Context, id inspect.ConnectionID) error {
 			}
 			return w.next > 0
 		})
-		if err != nil {
-			return err
-		}
 		for _, w := range found {
-			if w.kicked {
-				return nil
-			}
+			done = done || w.kicked
 		}
+		return done, err
+	})
+	if err == nil && !done {
+		return notConnected(id)
 	}
-	return notConnected(id)
+	return err
 }
 
 // kick ends the session and its connection at once, whatever the client has not read yet.

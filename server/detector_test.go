@@ -55,26 +55,6 @@ func (d *daemon) awaitDeadlocks(n int) *inspect.Deadlocks {
 	return known
 }
 
-// idOf returns the number of a client's connection.
-func (d *daemon) idOf(c *prototest.Client) inspect.ConnectionID {
-	d.tb.Helper()
-	c.Do("unlock neverlocked", "e not locked") // it has been accepted
-	return d.idAt(c.Conn().LocalAddr().String())
-}
-
-func (d *daemon) idAt(address string) (id inspect.ConnectionID) {
-	d.tb.Helper()
-	eventually(d.tb, func() error { // one that moves is nowhere for a moment
-		page, err := d.server.Connections(context.Background(), inspect.ConnectionQuery{Address: address})
-		if err != nil || len(page.Connections) != 1 {
-			return fmt.Errorf("connections from %s: %+v, %w", address, page, err)
-		}
-		id = page.Connections[0].Connection
-		return nil
-	})
-	return id
-}
-
 // ring is a number of clients of which each holds a key and waits for that of the next.
 type ring struct {
 	clients []*prototest.Client

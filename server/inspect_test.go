@@ -41,6 +41,19 @@ func (d *daemon) allKeys(q inspect.KeyQuery, matching int) (all []inspect.Key) {
 	}
 }
 
+// key returns a key, nil if nobody holds it.
+func (d *daemon) key(key string) *inspect.Key {
+	d.tb.Helper()
+	k, err := d.server.Key(d.tb.Context(), key, inspect.MaxLimit)
+	if errors.Is(err, inspect.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	return k
+}
+
 func namesOf(keys []inspect.Key) (names []string) {
 	for _, k := range keys {
 		names = append(names, k.Key)
@@ -198,139 +211,6 @@ func TestKey(t *testing.T) {
 			c.Close()
 		}
 		d.awaitLeft(0)
-	}
-}
-
-// connection returns what is said of the connection of a client.
-func (d *daemon) connection(c *prototest.Client) inspect.Connection {
-	d.tb.Helper()
-	one, err := d.server.Connection(context.Background(), d.idAt(c.Conn().LocalAddr().String()))
-	if err != nil {
-		d.tb.Fatal(err)
-	}
-	slices.Sort(one.Holds)
-	return *one
-}
-
-func TestConnections(t *testing.T) {
-	d := startDaemon(t, nil)
-	ctx := context.Background()
-	here, there := d.keysOf(0, 20), d.keysOf(1, 20)
-	idle, holder, local, remote := d.dialOn(0), d.dialOn(0), d.dialOn(0), d.dialOn(0)
-	for _, key := range append(slices.Clone(here[:10]), there[:10]...) {
-		holder.Do("lock "+key+" 0", "l locked")
-	}
-	local.Do("lock "+there[15]+" 0", "l locked")
-	local.Send("lock " + here[0] + " 300000")
-	remote.Send("lock " + there[0] + " 300000")
-	d.awaitWaiters(2)
-	d.wantConnections(4) // those that came to the wrong loop have gone
-	for _, test := range []struct {
-		name     string
-		client   *prototest.Client
-		state    string
-		holds    []string
-		waitsFor string
-	}{
-		{"idle", idle, inspect.Idle, nil, ""},
-		{"holder", holder, inspect.Idle, append(slices.Clone(here[:10]), there[:10]...), ""},
-		{"local", local, inspect.Waiting, there[15:16], here[0]},
-		{"remote", remote, inspect.Waiting, nil, there[0]},
-	} {
-		slices.Sort(test.holds)
-		eventually(t, func() error { // a request of another loop is taken for a wait when it has been away for a while
-			got := d.connection(test.client)
-			address := test.client.Conn().LocalAddr().String()
-			if got.State != test.state || got.Held != len(test.holds) || !slices.Equal(got.Holds, test.holds) ||
-				got.WaitsFor != test.waitsFor || got.Address != address || got.Loop != 0 || got.ConnectedSeconds <= 0 ||
-				(got.WaitedSeconds > 0) != (test.waitsFor != "") {
-				return fmt.Errorf("%s: got %+v, want %+v", test.name, got, test)
-			}
-			return nil
-		})
-	}
-
-	idOf := func(c *prototest.Client) inspect.ConnectionID { return d.idAt(c.Conn().LocalAddr().String()) }
-	all := []inspect.ConnectionID{idOf(idle), idOf(holder), idOf(local), idOf(remote)}
-	for _, test := range []struct {
-		q    inspect.ConnectionQuery
-		want []inspect.ConnectionID
-	}{
-		{inspect.ConnectionQuery{}, all},
-		{inspect.ConnectionQuery{Address: "127.0.0.1:"}, all},
-		{inspect.ConnectionQuery{Address: "10."}, nil},
-		{inspect.ConnectionQuery{Address: local.Conn().LocalAddr().String()}, all[2:3]},
-		{inspect.ConnectionQuery{Holding: true}, all[1:3]},
-		{inspect.ConnectionQuery{Waiting: true}, all[2:]},
-		{inspect.ConnectionQuery{Holding: true, Waiting: true}, all[2:3]},
-	} {
-		for _, limit := range []int{0, 1, 2, 3, 4, 5} {
-			q := test.q
-			q.Limit = limit
-			var got []inspect.ConnectionID
-			for {
-				page, err := d.server.Connections(ctx, q)
-				if err != nil {
-					t.Fatalf("%+v: %v", q, err)
-				}
-				if page.Matching != len(test.want) {
-					t.Errorf("%+v: %d match, want %d", q, page.Matching, len(test.want))
-				}
-				for _, c := range page.Connections {
-					got = append(got, c.Connection)
-					if want := min(c.Held, inspect.ListedKeys); len(c.Holds) != want {
-						t.Errorf("%+v: %d keys are listed, want %d", c, len(c.Holds), want)
-					}
-				}
-				if q.Cursor = page.Next; q.Cursor == "" {
-					break
-				}
-			}
-			if !slices.Equal(got, test.want) {
-				t.Errorf("%+v: got %v, want %v", q, got, test.want)
-			}
-		}
-	}
-	if _, err := d.server.Connection(ctx, 999999); !errors.Is(err, inspect.ErrNotFound) {
-		t.Errorf("no such connection: %v, want ErrNotFound", err)
-	}
-}
-
-// A client that is kicked loses all it has, at once: his keys go to those who wait, and he leaves his queue.
-func TestKick(t *testing.T) {
-	d := startDaemon(t, nil)
-	ctx := context.Background()
-	d.pairs(func(conn, keyLoop int) {
-		keys := d.keysOf(keyLoop, 2)
-		holder, kicked, waiter := d.dial(), d.dialOn(conn), d.dial()
-		id := d.idOf(kicked)
-		kicked.Do("lock "+keys[0]+" 0", "l locked")
-		holder.Do("lock "+keys[1]+" 0", "l locked")
-		waiter.Send("lock " + keys[0] + " 300000")
-		kicked.Send("lock "+keys[1]+" 300000", "unlock "+keys[0])
-		d.awaitWaiters(2)
-		if err := d.server.Kick(ctx, id); err != nil {
-			t.Fatal(err)
-		}
-		kicked.ExpectEnd()
-		waiter.Expect("l locked")
-		d.awaitWaiters(0)
-		if err := d.server.Kick(ctx, id); !errors.Is(err, inspect.ErrNotFound) {
-			t.Errorf("kicked again: %v, want ErrNotFound", err)
-		}
-		if lines := d.log.containing("client kicked", fmt.Sprintf(`"connection":%d,`, id)); len(lines) != 1 {
-			t.Errorf("got %q, want one line", lines)
-		}
-		holder.Do("unlock "+keys[1], "u unlocked")
-		waiter.Do("lock "+keys[1]+" 0", "l locked")
-		holder.Close()
-		waiter.Close()
-		d.awaitLeft(0)
-		d.wantFree(keys...)
-		d.awaitLeft(0)
-	})
-	if err := d.server.Kick(ctx, 999999); !errors.Is(err, inspect.ErrNotFound) {
-		t.Errorf("no such connection: %v, want ErrNotFound", err)
 	}
 }
 

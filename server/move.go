@@ -52,6 +52,7 @@ func (s *session) move() {
 	if o := s.outlet; o != nil && o.timer.Running() {
 		return
 	}
+	srv.departed.Add(1)
 	from.part(s)
 	from.population.Add(-1)
 	to.population.Add(1)
@@ -59,6 +60,7 @@ func (s *session) move() {
 		to.population.Add(-1)
 		from.population.Add(1)
 		from.join(s)
+		srv.arrived.Add(1)
 	}
 }
 
@@ -76,4 +78,5 @@ func (s *session) Moved(to *reactor.Loop) {
 	s.pull.strength = 0
 	sh.join(s)
 	sh.counters.moves++
+	sh.server.arrived.Add(1)
 }

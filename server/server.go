@@ -28,6 +28,8 @@ type Server struct {
 	lastID      atomic.Uint64 // of a connection
 	connections atomic.Int64  // admitted and not gone
 	refusals    atomic.Int64  // refused and still open
+	departed    atomic.Uint64 // connections that have left a loop for another
+	arrived     atomic.Uint64 // those of them that are there, or have stayed
 
 	mu      sync.Mutex
 	service *service // nil unless it serves

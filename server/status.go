@@ -14,12 +14,11 @@ func (srv *Server) Status(ctx context.Context) (*inspect.Status, error) {
 		counters        counters
 		messages, wakes uint64
 		keys, waiters   int
-		now             time.Duration
 	}
 	found, err := ask(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
-			keys: sh.table.Keys(), waiters: sh.table.Waiters(), now: sh.loop.Now()}
+			keys: sh.table.Keys(), waiters: sh.table.Waiters()}
 		return false
 	})
 	if err != nil {
