@@ -46,7 +46,8 @@ func printJSON(w io.Writer, value any) error {
 
 // span is a duration in seconds for people: two units at most.
 func span(seconds float64) string {
-	d := time.Duration(min(seconds, math.MaxInt64/1e9) * 1e9)
+	const most = math.MaxInt64 / int64(time.Second)
+	d := time.Duration(max(min(seconds, float64(most)), 0) * float64(time.Second))
 	const day = 24 * time.Hour
 	switch {
 	case d < time.Second:
@@ -125,19 +126,21 @@ func collect[E any](limit int, fetch func(limit int, cursor string) (page[E], er
 
 // listOptions say how much of a list is wanted.
 type listOptions struct {
-	Limit int  `default:"${default_limit}" placeholder:"N" help:"Show at most so many (${default})." xor:"length"`
+	Limit *int `placeholder:"N" help:"Show at most so many (${default_limit})." xor:"length"`
 	All   bool `help:"Show all." xor:"length"`
 }
 
 // most is the limit, 0 for none.
 func (o *listOptions) most() (int, error) {
-	if o.All {
+	switch {
+	case o.All:
 		return 0, nil
+	case o.Limit == nil:
+		return inspect.DefaultLimit, nil
+	case *o.Limit < 1:
+		return 0, badOption("--limit %d: want at least 1, or --all", *o.Limit)
 	}
-	if o.Limit < 1 {
-		return 0, badOption("--limit %d: want at least 1, or --all", o.Limit)
-	}
-	return o.Limit, nil
+	return *o.Limit, nil
 }
 
 // rest says what a list does not show.
