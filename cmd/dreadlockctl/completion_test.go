@@ -2,71 +2,91 @@ package main
 
 import (
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
 
-// completed returns the candidates for a command line, without their descriptions.
-func completed(tb testing.TB, env []string, words ...string) (candidates []string) {
-	tb.Helper()
-	got := runWith(tb, env, append([]string{"__complete", "--"}, words...)...)
-	if got.status != 0 || got.stderr != "" {
-		tb.Errorf("%q: %+v", words, got)
-	}
-	for line := range strings.Lines(got.stdout) {
-		candidate, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		candidates = append(candidates, candidate)
-	}
-	return candidates
-}
-
-// Commands, options and values are completed without a daemon, and keys with one.
-func TestCompletion(t *testing.T) {
+func TestComplete(t *testing.T) {
+	a := serveAdmin(t)
 	for _, c := range []struct {
-		words, want string
+		words []string
+		want  string // the candidates without what they mean, or what the shell is told
 	}{
-		{"lo", "lock locks"},
-		{"kic", "kick"},
-		{"locks --so", "--sort"},
-		{"locks --sort wa", "waiters wait"},
-		{"completion z", "zsh"},
-		{"lock a --on-lost=", "--on-lost=stop --on-lost=warn"},
-		{"lock a -- ec", ":command 3"},
-		{"status --admin-token-file ./x", ":files"},
+		{nil, "lock status locks waiters connections deadlocks kick top completion"},
+		{[]string{"lo"}, "lock locks"},
+		{[]string{"--ad"}, "--admin --admin-token-file"},
+		{[]string{"--server", "lock", "wait"}, "waiters"},
+		{[]string{"--server=lock", "wait"}, "waiters"},
+		{[]string{"locks", "--so"}, "--sort"},
+		{[]string{"locks", "--sort", ""}, "key waiters age wait"},
+		{[]string{"locks", "--sort=wa"}, "--sort=waiters --sort=wait"},
+		{[]string{"locks", "--limit", ""}, ""},
+		{[]string{"waiters", ""}, "a1 b"},
+		{[]string{"waiters", "ni"}, "nightly"},
+		{[]string{"waiters", "b", ""}, ""},
+		{[]string{"kick", ""}, "5 7"},
+		{[]string{"kick", "5", "7"}, "7"},
+		{[]string{"completion", ""}, "bash zsh fish"},
+		{[]string{"status", "--admin-token-file", "/et"}, ":files"},
+		{[]string{"lock", "n"}, "nightly"},
+		{[]string{"lock", "--try", "n"}, "nightly"},
+		{[]string{"lock", "--on-lost", ""}, "stop warn"},
+		{[]string{"lock", "-w", "30s", "n"}, "nightly"},
+		{[]string{"lock", "k", "--gr"}, "--grace"},
+		{[]string{"lock", "k", "ec"}, ":command 2"},
+		{[]string{"lock", "k", "--", ""}, ":command 3"},
+		{[]string{"lock", "k", "--try", "--", "ls", "--al"}, ":command 4"},
+		{[]string{"lock", "k", "ls", "--al"}, ":command 2"},
 	} {
-		if got := completed(t, []string{"DREADLOCK_ADMIN=http://127.0.0.1:1"}, strings.Split(c.words, " ")...); strings.Join(got, " ") != c.want {
-			t.Errorf("%s: %q, want %q", c.words, got, c.want)
+		got := runWith(t, []string{"DREADLOCK_ADMIN=" + a.url}, append([]string{"__complete", "--"}, c.words...)...)
+		var words []string
+		for row := range strings.Lines(got.stdout) {
+			word, _, _ := strings.Cut(strings.TrimSuffix(row, "\n"), "\t")
+			words = append(words, word)
+		}
+		if got.status != 0 || got.stderr != "" || strings.Join(words, " ") != c.want {
+			t.Errorf("%q: %q, want %q; %+v", c.words, words, c.want, got)
 		}
 	}
-	v := startViewed(t)
-	holder := v.dial(t)
-	holder.Do("lock backup 0", "l locked")
-	holder.Do("lock deploy 0", "l locked")
-	if got := completed(t, []string{"DREADLOCK_ADMIN=" + v.url}, "waiters", ""); !slices.Contains(got, "backup") || !slices.Contains(got, "deploy") {
-		t.Errorf("keys: %q", got)
+	// With --admin on the line it is that one, and without an answer there is nothing.
+	if got := runs(t, "__complete", "--", "--admin", a.url, "waiters", ""); !strings.HasPrefix(got.stdout, "a1\theld 250ms, 0 waiters\n") {
+		t.Errorf("%+v", got)
+	}
+	a.down.Store(true)
+	if got := runs(t, "__complete", "--", "--admin", a.url, "waiters", ""); got.status != 0 || got.stdout != "" || got.stderr != "" {
+		t.Errorf("%+v", got)
 	}
 }
 
-// The script works in a real bash, and those for the others are there.
-func TestCompletionScripts(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if got := runs(t, "completion", shell); got.status != 0 || !strings.Contains(got.stdout, "__complete") {
-			t.Errorf("%s: %+v", shell, got)
-		}
-	}
+// The script for bash, in bash.
+func TestBash(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("there is no bash here")
+		t.Skip("there is no bash")
 	}
-	cmd := exec.Command(bash, "--norc", "-c", `
-		PATH=$1:$PATH; source <(dreadlockctl completion bash)
-		COMP_LINE='dreadlockctl lo'; COMP_POINT=${#COMP_LINE}
-		_dreadlockctl; echo "${COMPREPLY[@]}"`, "bash", filepath.Dir(program))
-	cmd.Env = environment()
-	output, err := cmd.CombinedOutput()
-	if err != nil || string(output) != "lock locks\n" {
-		t.Errorf("bash: %q, %v", output, err)
+	a := serveAdmin(t)
+	const script = `source <("$0" completion bash)
+complete -p dreadlockctl >/dev/null || exit
+COMP_LINE="$0 $1" COMP_POINT=${#COMP_LINE}
+_dreadlockctl 2>/dev/null
+echo "${COMPREPLY[*]}"`
+	for line, want := range map[string]string{
+		"wai":                                    "waiters",
+		"--server localhost:6001 wai":            "waiters",
+		"locks --sort=wa":                        "waiters wait",
+		"waiters n":                              "nightly",
+		"lock nightly --server localhost:1 -- /": "",
+	} {
+		cmd := exec.Command(bash, "--norc", "-c", script, program, line)
+		cmd.Env = environment("DREADLOCK_ADMIN=" + a.url)
+		output, err := cmd.Output()
+		got := strings.TrimSpace(string(output))
+		if want == "" { // whatever commands there are
+			if err != nil || got == "" {
+				t.Errorf("%s: %q, %v", line, got, err)
+			}
+		} else if err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", line, got, err, want)
+		}
 	}
 }

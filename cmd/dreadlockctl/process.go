@@ -151,12 +151,14 @@ const (
 	killPatience = 5 * time.Second
 	// killPeriod is the time after which those are killed that were forked in the meantime.
 	killPeriod = 20 * time.Millisecond
+	// freezeRounds bounds how often we look for processes that were forked while we stopped others; a round stops a
+	// generation at least, and processes of other users cannot be stopped at all.
+	freezeRounds = 50
 )
 
 // end ends the command and all that came of it: TERM, and after the grace KILL.
 func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal) {
-	p.signalTree(syscall.SIGTERM)
-	p.signalTree(syscall.SIGCONT) // for those that are stopped
+	p.terminate()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	for waiting := true; waiting; {
@@ -173,7 +175,7 @@ func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal)
 	again := time.NewTicker(killPeriod)
 	defer again.Stop()
 	for deadline := time.Now().Add(killPatience); time.Now().Before(deadline); {
-		p.signalTree(syscall.SIGKILL)
+		p.signalTree(syscall.SIGKILL, descendants())
 		select {
 		case <-p.gone:
 			return
@@ -183,12 +185,37 @@ func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal)
 	s.warn("these processes cannot be killed from here, and go on without the key: %v", descendants())
 }
 
-// signalTree sends a signal to all that came of the command, parents first: a shell must not see its command end and go
-// on with the next.
-func (p *process) signalTree(s syscall.Signal) {
-	pids := descendants()
+// terminate sends TERM to all that came of the command, and to nobody twice, nor to those that are started to tidy up.
+//
+// A list of processes is old when it has been read:
+//
+//  1. we read that a shell has no children;
+//  2. the shell starts a command;
+//  3. we end the shell, and the command becomes our child and runs on.
+//
+// So all are stopped first, again and again until a list has nobody new: who is stopped starts nobody, and a fork that
+// was under way when the signal came has either been done before the next list, or is not done.
+func (p *process) terminate() {
+	stopped := map[int]bool{}
+	var all []int
+	for fresh, rounds := true, 0; fresh && rounds < freezeRounds; rounds++ {
+		fresh = false
+		all = descendants()
+		for _, pid := range all {
+			if !stopped[pid] {
+				stopped[pid], fresh = true, true
+				_ = syscall.Kill(pid, syscall.SIGSTOP) // it fails if that has ended, or is another user's
+			}
+		}
+	}
+	p.signalTree(syscall.SIGTERM, all)
+	p.signalTree(syscall.SIGCONT, all)
+}
+
+// signalTree sends a signal to processes, parents first: a shell must not see its command end and go on with the next.
+func (p *process) signalTree(s syscall.Signal, pids []int) {
 	for _, pid := range pids {
-		_ = syscall.Kill(pid, s) // it fails if that has ended, or is another user's
+		_ = syscall.Kill(pid, s)
 	}
 	if len(pids) == 0 { // there is no /proc
 		_ = p.handle.Signal(s)

@@ -39,7 +39,7 @@ func (v *view) render(width, height int) []line {
 	}
 	footer := line{text: fmt.Sprintf("%s, every %s; q quits", v.look.Time.Format(time.TimeOnly), v.interval)}
 	if v.err != nil {
-		footer = line{text: "not up to date: " + v.err.Error(), title: true}
+		footer = line{text: "not up to date: " + strings.Join(strings.Fields(v.err.Error()), " "), title: true}
 	}
 	const frame = 3 // lines of a list that are not keys: the title, the heads, and one that is empty
 	room := max(height-len(lines)-1-2*frame, 0)

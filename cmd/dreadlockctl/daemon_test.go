@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -174,83 +173,8 @@ func TestDeadlockAndKick(t *testing.T) {
 	}
 }
 
-// A person at a terminal is asked before anybody is kicked.
-func TestKickAsks(t *testing.T) {
-	script, err := exec.LookPath("script")
-	if err != nil {
-		t.Skip("there is no script(1) here to make a terminal")
-	}
-	v := startViewed(t)
-	c := v.dial(t)
-	c.Do("lock backup 0", "l locked")
-	for _, answer := range []string{"no", "yes"} {
-		j := beginCommand(t, nil, exec.Command(script, "-qec", program+" kick 1 --admin "+v.url, "/dev/null"))
-		j.stdout.await(t, "kick it? [y/N]")
-		contains(t, j.stdout.String(), "backup")
-		fmt.Fprintln(j.stdin, answer)
-		want := 0
-		if answer == "no" {
-			want = exitFailed
-		}
-		if status := j.waitStatus(); status != want {
-			t.Errorf("%s: status %d, want %d", answer, status, want)
-		}
-		if answer == "no" {
-			c.Do("lock backup 0", "e already locked")
-		}
-	}
-	c.ExpectEnd()
-}
-
-// Top prints a look a line for programs, and draws a screen for people.
-func TestTop(t *testing.T) {
-	v := startViewed(t)
-	c, waiter := v.dial(t), v.dial(t)
-	c.Do("lock backup 0", "l locked")
-	waiter.Send("lock backup 600000")
-	v.eventually("waiters backup --json", func(o outcome) bool { return strings.Contains(o.stdout, `"waiters": 1`) })
-
-	got := v.ctl("top", "--json", "-i", "100ms", "-n", "2")
-	lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
-	if got.status != 0 || len(lines) != 2 {
-		t.Fatalf("%+v", got)
-	}
-	for i, text := range lines {
-		var l look
-		if err := json.Unmarshal([]byte(text), &l); err != nil || len(l.Hottest) != 1 || l.Hottest[0].Key != "backup" || (l.Rates != nil) != (i > 0) {
-			t.Errorf("line %d: %v, %s", i, err, text)
-		}
-	}
-
-	script, err := exec.LookPath("script")
-	if err != nil {
-		t.Skip("there is no script(1) here to make a terminal")
-	}
-	j := beginCommand(t, []string{"TERM=xterm"}, exec.Command(script, "-qec", program+" top -i 100ms --admin "+v.url, "/dev/null"))
-	j.stdout.await(t, "Hottest keys")
-	j.stdout.await(t, "backup")
-	j.stdout.await(t, "per second: 0 commands") // the second look
-	fmt.Fprint(j.stdin, "q")
-	if status := j.waitStatus(); status != 0 {
-		t.Errorf("status %d", status)
-	}
-	if text := j.stdout.String(); !strings.HasSuffix(strings.TrimSpace(text), strings.TrimSpace(leaveScreen)) {
-		t.Errorf("the terminal is not given back: it ends in %q", text[max(0, len(text)-40):])
-	}
-}
-
-// Where there is no admin interface, or it wants a token, it says what to do.
-func TestNoAdmin(t *testing.T) {
-	d := startDaemon(t)
-	got := runWith(t, []string{"DREADLOCK_ADMIN=127.0.0.1:1"}, "status")
-	if got.status != exitUnreachable || !oneLine(got.stderr, "was started with --admin ADDR") {
-		t.Errorf("nothing there: %+v", got)
-	}
-	got = runWith(t, []string{"DREADLOCK_ADMIN=" + d.address}, "status") // the daemon's own port
-	if got.status == 0 || !strings.HasPrefix(got.stderr, "dreadlockctl: ") {
-		t.Errorf("the wrong port: %+v", got)
-	}
-
+// A daemon that wants a token gets it.
+func TestAdminToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("0123456789abcdef0123\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -260,49 +184,4 @@ func TestNoAdmin(t *testing.T) {
 		t.Errorf("without the token: %+v", got)
 	}
 	v.says("status --admin-token-file "+file, "held keys")
-}
-
-// The screen fits, whatever its size.
-func TestRender(t *testing.T) {
-	key := func(name string, waiters int) inspect.Key {
-		return inspect.Key{Key: name, Waiters: waiters, LongestWaitSeconds: 3, HeldSeconds: 4, Holder: inspect.Peer{Connection: 5, Address: "10.0.0.1:40001"}}
-	}
-	v := view{look: &look{Status: inspect.Status{Version: "v1", Address: ":6001", Loops: 2}}, interval: time.Second}
-	for i := range 30 {
-		v.look.Hottest = append(v.look.Hottest, key(fmt.Sprintf("hot%d", i), 30-i))
-		v.look.Longest = append(v.look.Longest, key(fmt.Sprintf("long%d", i), 1))
-	}
-	for _, size := range [][2]int{{80, 24}, {200, 100}, {20, 5}, {40, 1}, {1, 1}, {80, 0}} {
-		lines := v.render(size[0], size[1])
-		if len(lines) > size[1] {
-			t.Errorf("%v: %d lines", size, len(lines))
-		}
-		for _, l := range lines {
-			if len([]rune(l.text)) > size[0] {
-				t.Errorf("%v: %q is too long", size, l.text)
-			}
-		}
-	}
-	text := paint(v.render(80, 24))
-	contains(t, text, "hot0", "long0", "Hottest keys", "Longest waits", "q quits")
-}
-
-// Rates are of what was counted between two looks at one daemon.
-func TestRates(t *testing.T) {
-	started := time.Unix(1000, 0)
-	at := func(uptime float64, started time.Time, locked, grants uint64) *look {
-		return &look{Status: inspect.Status{Started: started, UptimeSeconds: uptime, Counters: inspect.Counters{
-			Commands: []inspect.CommandCount{{Kind: "lock", Outcome: "locked", Count: locked}, {Kind: "unlock", Outcome: "unlocked", Count: 5}},
-			Grants:   grants,
-		}}}
-	}
-	before, after := at(10, started, 100, 7), at(12, started, 300, 9)
-	if got := ratesBetween(before, after); got == nil || got.Commands != 100 || got.Locks != 100 || got.Unlocks != 0 || got.Grants != 1 {
-		t.Errorf("%+v", got)
-	}
-	for _, r := range []*rates{ratesBetween(nil, after), ratesBetween(after, at(1, started.Add(time.Hour), 1, 1)), ratesBetween(after, after)} {
-		if r != nil {
-			t.Errorf("%+v, want none", r)
-		}
-	}
 }

@@ -1,0 +1,385 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dreadlock/server/inspect"
+)
+
+// fakeAdmin is an admin interface with a few keys and connections.
+type fakeAdmin struct {
+	url   string
+	token string
+	down  atomic.Bool // it answers 503
+
+	mu       sync.Mutex
+	requests []string
+	looks    int // at the status
+}
+
+var began = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func peer(id inspect.ConnectionID) inspect.Peer {
+	return inspect.Peer{Connection: id, Address: fmt.Sprintf("10.0.0.1:%d", 39_996+id)}
+}
+
+func statusAt(look int) inspect.Status {
+	n := uint64(look)
+	return inspect.Status{
+		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(look), Loops: 4,
+		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
+		Counters: inspect.Counters{
+			Commands: []inspect.CommandCount{
+				{Kind: "lock", Outcome: "locked", Count: 7000 * n},
+				{Kind: "lock", Outcome: "already_locked", Count: 2},
+				{Kind: "unlock", Outcome: "unlocked", Count: 5000 * n},
+				{Kind: "unlock", Outcome: "not_owner", Count: 0},
+			},
+			Accepted: 4321, Grants: 40 * n, Timeouts: 3,
+			Disconnects: map[string]uint64{inspect.ClientClosed: 5, inspect.Kicked: 1, inspect.SyntaxError: 0, "of_a_newer_daemon": 2},
+			LimitHits:   map[string]uint64{inspect.LimitConnections: 1},
+			Moves:       6, Messages: 1_000_000, WakeUps: 1, DeadlocksFound: 2, DeadlocksBroken: 1,
+			Waits: inspect.Histogram{Bounds: []float64{0.001, 1, 60}, Counts: []uint64{60, 30, 9, 1}, Sum: 250},
+		},
+	}
+}
+
+var fakeKeys = []inspect.Key{
+	{Key: "a1", Holder: peer(5), Since: began, HeldSeconds: 0.25},
+	{Key: "b", Holder: peer(7), Since: began, HeldSeconds: 7200, Waiters: 1, LongestWaitSeconds: 3},
+	{Key: "nightly", Holder: peer(5), Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
+}
+
+var fakeConnections = []inspect.Connection{
+	{Peer: peer(5), Since: began, ConnectedSeconds: 90_000, State: inspect.Waiting, Held: 2, Holds: []string{"nightly", "a1"}, WaitsFor: "b", WaitedSeconds: 3},
+	{Peer: peer(7), Since: began, ConnectedSeconds: 59.99, Loop: 1, State: inspect.Idle, Held: 1, Holds: []string{"b"}},
+	{Peer: peer(9), Since: began, ConnectedSeconds: 3, State: inspect.Lagging},
+}
+
+var fakeDeadlocks = inspect.Deadlocks{Found: 2, Broken: 1, Cycles: []inspect.Cycle{{
+	ID: 2, Found: began, Waits: []inspect.Wait{
+		{Peer: peer(7), WaitsFor: "nightly", WaitedSeconds: 252, HeldBy: 5},
+		{Peer: peer(5), WaitsFor: "b", WaitedSeconds: 3, HeldBy: 7},
+	},
+}}}
+
+func serveAdmin(t *testing.T) *fakeAdmin {
+	t.Helper()
+	a := &fakeAdmin{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		a.mu.Lock()
+		a.looks++
+		look := a.looks
+		a.mu.Unlock()
+		answer(w, statusAt(look))
+	})
+	mux.HandleFunc("GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
+		var page inspect.KeyPage
+		all := slices.Clone(fakeKeys)
+		all = slices.DeleteFunc(all, func(k inspect.Key) bool { return !strings.HasPrefix(k.Key, r.FormValue("prefix")) })
+		switch r.FormValue("order") {
+		case "waiters", "wait":
+			slices.Reverse(all)
+		}
+		page.Matching = len(all)
+		page.Keys, page.Next = cut(all, r)
+		answer(w, page)
+	})
+	mux.HandleFunc("GET /api/v1/keys/{key}", func(w http.ResponseWriter, r *http.Request) {
+		for _, k := range fakeKeys {
+			if k.Key == r.PathValue("key") {
+				for i := range min(k.Waiters, atoi(r.FormValue("queue")), 2) {
+					k.Queue = append(k.Queue, inspect.Waiter{
+						Peer: peer(inspect.ConnectionID(100 + i)), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: []float64{30, 9.2e9}[i],
+					})
+				}
+				answer(w, k)
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, "inspect: not found")
+	})
+	mux.HandleFunc("GET /api/v1/connections", func(w http.ResponseWriter, r *http.Request) {
+		page := inspect.ConnectionPage{Matching: len(fakeConnections)}
+		page.Connections, page.Next = cut(fakeConnections, r)
+		answer(w, page)
+	})
+	mux.HandleFunc("GET /api/v1/connections/{id}", func(w http.ResponseWriter, r *http.Request) {
+		for _, c := range fakeConnections {
+			if number(c.Connection) == r.PathValue("id") {
+				answer(w, c)
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, "inspect: not found")
+	})
+	mux.HandleFunc("POST /api/v1/connections/{id}/kick", func(w http.ResponseWriter, r *http.Request) {
+		if !slices.ContainsFunc(fakeConnections, func(c inspect.Connection) bool { return number(c.Connection) == r.PathValue("id") }) {
+			refuse(w, http.StatusNotFound, "inspect: not found")
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /api/v1/deadlocks", func(w http.ResponseWriter, _ *http.Request) { answer(w, fakeDeadlocks) })
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		a.requests = append(a.requests, r.Method+" "+r.URL.String())
+		a.mu.Unlock()
+		switch {
+		case a.down.Load():
+			refuse(w, http.StatusServiceUnavailable, "inspect: the server does not answer")
+		case a.token != "" && r.Header.Get("Authorization") != "Bearer "+a.token:
+			refuse(w, http.StatusUnauthorized, "no token")
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	a.url = server.URL
+	return a
+}
+
+func answer(w http.ResponseWriter, value any) { json.NewEncoder(w).Encode(value) }
+
+func refuse(w http.ResponseWriter, status int, why string) {
+	w.WriteHeader(status)
+	answer(w, map[string]string{"error": why})
+}
+
+// cut cuts a page of at most two entries out of a list; the cursor is where the next one begins.
+func cut[E any](all []E, r *http.Request) (page []E, next string) {
+	begin := atoi(r.FormValue("cursor"))
+	end := min(len(all), begin+min(2, atoi(r.FormValue("limit"))))
+	if end < len(all) {
+		next = strconv.Itoa(end)
+	}
+	return all[begin:end], next
+}
+
+func atoi(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
+}
+
+// seen are the requests, one a line.
+func (a *fakeAdmin) seen() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(a.requests, "\n")
+}
+
+// What people see, to the letter.
+func TestTables(t *testing.T) {
+	for _, c := range []struct {
+		args   string
+		status int
+		asks   string
+		shows  string
+	}{
+		{"status", 0, "GET /api/v1/status", `dreadlock 1.2.3 at [::]:6001, up 3h12m, 4 loops
+
+connections  1,200 of 10,000
+held keys    3
+waiters      2
+deadlocks    1 (dreadlockctl deadlocks shows who waits for whom)
+
+accepted   4,321 connections
+ended      5 closed, 1 kicked, 2 of a newer daemon
+lock       7,000 locked, 2 already locked
+unlock     5,000 unlocked
+waits      40 granted, 3 ran out
+waited     2.5s on average, half at most 1ms, 99 % at most 1m00s
+limits     1 max connections
+deadlocks  2 found, 1 broken
+loops      1,000,000 messages, 1 wake-up, 6 connections moved
+`},
+		{"locks", 0, "GET /api/v1/keys?limit=100&order=key", `KEY      HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
+a1       250ms  5           10.0.0.1:40001  0        -
+b        2h00m  7           10.0.0.1:40003  1        3.0s
+nightly  1m15s  5           10.0.0.1:40001  1,234    4m12s
+`},
+		{"locks --limit 1", 0, "GET /api/v1/keys?limit=1&order=key", `KEY  HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
+a1   250ms  5           10.0.0.1:40001  0        -
+1 of 3 keys; --all shows all
+`},
+		{"locks ni --sort wait --all", 0, "GET /api/v1/keys?limit=1000&order=wait&prefix=ni", `KEY      HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
+nightly  1m15s  5           10.0.0.1:40001  1,234    4m12s
+`},
+		{"locks zz", 0, "GET /api/v1/keys?limit=100&order=key&prefix=zz", "no key is held that begins with zz\n"},
+		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5, 10.0.0.1:40001, for 1m15s
+
+PLACE  CONNECTION  WAITER          WAITED  GIVES UP AFTER
+1      100         10.0.0.1:40096  4m12s   30.0s
+2      101         10.0.0.1:40097  4m12s   never
+2 of 1,234 waiters; --limit 1000 shows more
+`},
+		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5, 10.0.0.1:40001, for 250ms
+nobody waits for it
+`},
+		{"connections --holding --waiting --address 10.", 0, "GET /api/v1/connections?address=10.&holding=true&limit=100&waiting=true", `CONNECTION  CLIENT          CONNECTED  LOOP  STATE    HOLDS       WAITS FOR  WAITED
+5           10.0.0.1:40001  1d01h      0     waiting  a1,nightly  b          3.0s
+7           10.0.0.1:40003  59.9s      1     idle     b           -          -
+9           10.0.0.1:40005  3.0s       0     lagging  -           -          -
+`},
+		{"deadlocks", exitDeadlocks, "GET /api/v1/deadlocks", `#2: 7 (10.0.0.1:40003) waits 4m12s for nightly, held by 5 (10.0.0.1:40001), which waits 3.0s for b, held by 7
+2 found and 1 broken since the start; the daemon does not break them
+`},
+		{"kick 5 7 --yes", 0, "POST /api/v1/connections/5/kick\nPOST /api/v1/connections/7/kick", "kicked 5\nkicked 7\n"},
+	} {
+		a := serveAdmin(t)
+		got := runWith(t, []string{"DREADLOCK_ADMIN=" + a.url}, strings.Fields(c.args)...)
+		if got.status != c.status || got.stdout != c.shows || got.stderr != "" {
+			t.Errorf("%s: status %d, %s\n%s\nwant %d\n%s", c.args, got.status, got.stderr, got.stdout, c.status, c.shows)
+		}
+		if seen := a.seen(); !strings.HasPrefix(seen, c.asks) {
+			t.Errorf("%s asks\n%s\nwant\n%s", c.args, seen, c.asks)
+		}
+	}
+}
+
+// What programs read is what the interface has: the same types, of all pages.
+func TestJSON(t *testing.T) {
+	a := serveAdmin(t)
+	queued := fakeKeys[1]
+	queued.Queue = []inspect.Waiter{{Peer: peer(100), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: 30}}
+	for _, c := range []struct {
+		args   string
+		status int
+		want   any
+	}{
+		{"status", 0, statusAt(1)},
+		{"locks", 0, inspect.KeyPage{Keys: fakeKeys, Matching: 3}},
+		{"locks --limit 1", 0, inspect.KeyPage{Keys: fakeKeys[:1], Matching: 3, Next: "1"}},
+		{"locks zz", 0, inspect.KeyPage{Keys: []inspect.Key{}}},
+		{"waiters b", 0, queued},
+		{"connections --all", 0, inspect.ConnectionPage{Connections: fakeConnections, Matching: 3}},
+		{"deadlocks", exitDeadlocks, fakeDeadlocks},
+		{"kick 8 5 -y", exitFailed, []kicked{{8, false, "there is no connection 8: it has ended, or never was"}, {5, true, ""}}},
+	} {
+		got := runs(t, append(strings.Fields(c.args), "--json", "--admin", strings.TrimPrefix(a.url, "http://"))...)
+		want, err := json.MarshalIndent(c.want, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.status != c.status || got.stdout != string(want)+"\n" {
+			t.Errorf("%s: %+v\nwant %s", c.args, got, want)
+		}
+	}
+}
+
+// Nothing to show is no fault, but a name that is wrong is.
+func TestNothing(t *testing.T) {
+	a := serveAdmin(t)
+	for _, c := range []struct{ args, says string }{
+		{"waiters c", "nobody holds the key c"},
+		{"kick 8 --yes", "there is no connection 8"},
+	} {
+		got := runs(t, append(strings.Fields(c.args), "--admin", a.url)...)
+		if got.status != exitFailed || got.stdout != "" || !oneLine(got.stderr, c.says) {
+			t.Errorf("%s: %+v", c.args, got)
+		}
+	}
+	var text strings.Builder
+	if err := writeDeadlocks(&text, &inspect.Deadlocks{Breaking: true}); err != nil ||
+		text.String() != "no deadlocks\n0 found and 0 broken since the start; the daemon breaks them\n" {
+		t.Errorf("%v %q", err, &text)
+	}
+}
+
+// An interface that cannot be reached, or does not want to answer, is told with advice.
+func TestAdminErrors(t *testing.T) {
+	down, guarded := serveAdmin(t), serveAdmin(t)
+	down.down.Store(true)
+	guarded.token = "secret"
+	token, other := filepath.Join(t.TempDir(), "token"), filepath.Join(t.TempDir(), "other")
+	for name, text := range map[string]string{token: "secret\n", other: "wrong"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "<h1>%s</h1>", r.URL) }))
+	defer page.Close()
+	missing := httptest.NewServer(http.NotFoundHandler())
+	defer missing.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for _, c := range []struct {
+		admin, token string
+		status       int
+		says         string
+	}{
+		{gone.URL, "", exitUnreachable, "a daemon's admin interface is off unless it was started with --admin"},
+		{"http://nonsense.invalid:6002", "", exitUnreachable, "there is no host nonsense.invalid"},
+		{down.url, "", exitUnreachable, "too busy or stops: try again"},
+		{page.URL, "", exitFailed, "is --admin right?"},
+		{missing.URL, "", exitFailed, "is --admin right?"},
+		{guarded.url, "", exitFailed, "give --admin-token-file"},
+		{guarded.url, other, exitFailed, "does not take this token"},
+		{guarded.url, token, 0, ""},
+	} {
+		var env []string
+		if c.token != "" {
+			env = append(env, "DREADLOCK_ADMIN_TOKEN_FILE="+c.token)
+		}
+		got := runWith(t, env, "status", "--admin", c.admin)
+		if got.status != c.status || c.says != "" && (got.stdout != "" || !oneLine(got.stderr, c.says)) {
+			t.Errorf("%s: %+v, want %d and one line with %q", c.admin, got, c.status, c.says)
+		}
+		if strings.Contains(got.stderr, "secret") || strings.Contains(got.stderr, "wrong") {
+			t.Errorf("it tells the token: %s", got.stderr)
+		}
+	}
+}
+
+// Whatever stands in a prefix, it is one.
+func TestQueryIsEscaped(t *testing.T) {
+	a := serveAdmin(t)
+	runs(t, "locks", "a&order=wait#?", "--admin", a.url)
+	u, err := url.Parse(strings.TrimPrefix(a.seen(), "GET "))
+	if err != nil || u.Query().Get("prefix") != "a&order=wait#?" || u.Query().Get("order") != "key" {
+		t.Errorf("%v, %v", u, err)
+	}
+}
+
+func TestSpan(t *testing.T) {
+	for seconds, want := range map[float64]string{
+		0: "0ms", 0.0123: "12ms", 0.9999: "999ms", 1: "1.0s", 59.99: "59.9s", 60: "1m00s", 3599.9: "59m59s",
+		3600: "1h00m", 86_399: "23h59m", 86_400: "1d00h", 1e18: "106751d23h", -1: "0ms",
+	} {
+		if got := span(seconds); got != want {
+			t.Errorf("%v is %s, want %s", seconds, got, want)
+		}
+	}
+}
+
+func TestHolds(t *testing.T) {
+	for _, c := range []struct {
+		held  int
+		holds []string
+		want  string
+	}{
+		{0, nil, "-"},
+		{2, nil, "2 keys"},
+		{1, []string{"a"}, "a"},
+		{1500, []string{"b", "a"}, "a,b and 1,498 more"},
+		{2, []string{strings.Repeat("x", 100), "y"}, strings.Repeat("x", 63) + "… and 1 more"},
+	} {
+		if got := holds(&inspect.Connection{Held: c.held, Holds: c.holds}); got != c.want {
+			t.Errorf("%d %q: %q, want %q", c.held, c.holds, got, c.want)
+		}
+	}
+}

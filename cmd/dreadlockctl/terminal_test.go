@@ -1,0 +1,187 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/term"
+
+	"dreadlock/proto/prototest"
+)
+
+// terminal is a program with a terminal of its own, and whoever sits before it.
+type terminal struct {
+	tb     testing.TB
+	cmd    *exec.Cmd
+	master *os.File
+	shown  *text
+}
+
+// beginAt starts a program at a terminal of 100 columns and 30 lines. All of it is hung up and killed at the end.
+func beginAt(tb testing.TB, env []string, name string, args ...string) *terminal {
+	tb.Helper()
+	tt := &terminal{tb: tb, cmd: exec.Command(name, args...)}
+	tt.cmd.Env = environment(append(env, "PS1=$ ", "TERM=xterm")...)
+	master, err := pty.StartWithSize(tt.cmd, &pty.Winsize{Rows: 30, Cols: 100})
+	if err != nil {
+		tb.Skipf("no terminal: %v", err)
+	}
+	tt.master, tt.shown = master, readText(tb, master)
+	tb.Cleanup(func() {
+		_ = tt.cmd.Process.Kill()
+		_ = tt.cmd.Wait()
+	})
+	return tt
+}
+
+func (tt *terminal) typed(keys string) {
+	tt.tb.Helper()
+	if _, err := tt.master.WriteString(keys); err != nil {
+		tt.tb.Fatal(err)
+	}
+}
+
+// exit waits for the end of the program and returns its status.
+func (tt *terminal) exit() int {
+	tt.tb.Helper()
+	killer := time.AfterFunc(prototest.Patience, func() { _ = tt.cmd.Process.Kill() })
+	defer killer.Stop()
+	_ = tt.cmd.Wait()
+	return tt.cmd.ProcessState.ExitCode()
+}
+
+// The command has the terminal: it reads from it, and an interrupt of the keyboard reaches it once, not a second time
+// through dreadlockctl.
+func TestTerminal(t *testing.T) {
+	d := startDaemon(t)
+	script := `trap 'n=$((n+1)); echo "interrupt $n"; kill $!' INT
+trap 'echo "all in all $n"; kill $!; exit 6' TERM
+read line; echo "read <$line>"
+while :; do sleep 1000 & wait; done`
+	tt := beginAt(t, nil, program, "lock", "k", "--server", d.address, "--", "sh", "-c", script)
+	tt.typed("a word\n")
+	tt.shown.await(t, "read <a word>")
+	tt.typed("\x03")
+	tt.shown.await(t, "interrupt 1")
+	if err := tt.cmd.Process.Signal(os.Interrupt); err != nil { // not told from the keyboard's
+		t.Fatal(err)
+	}
+	tt.typed("\x03")
+	tt.shown.await(t, "interrupt 2")
+	if err := tt.cmd.Process.Signal(allSignals["TERM"]); err != nil {
+		t.Fatal(err)
+	}
+	if status := tt.exit(); status != 6 {
+		t.Errorf("status %d, want 6", status)
+	}
+	tt.shown.await(t, "all in all 2")
+}
+
+// In a shell it is a job like another: Ctrl-Z stops it with its command, and fg goes on.
+func TestJobControl(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("there is no bash")
+	}
+	d := startDaemon(t)
+	tt := beginAt(t, []string{"DREADLOCK_SERVER=" + d.address}, bash, "--norc", "--noprofile", "-i")
+	tt.typed(program + ` lock k -- sh -c 'echo be""gan; read line; echo "read <$line>"' | cat; echo sta""tus ${PIPESTATUS[0]}` + "\n")
+	tt.shown.await(t, "began")
+	tt.typed("\x1a")
+	tt.shown.await(t, "Stopped")
+	d.dial(t).Do("lock k 0", "t timeout")
+	tt.typed("fg\n")
+	tt.typed("a word\n")
+	tt.shown.await(t, "read <a word>")
+	tt.typed("exit\n")
+	tt.exit()
+	d.free(t, "k")
+}
+
+// The screen of top, for real: it is drawn, drawn anew for another size, and given back.
+func TestTopScreen(t *testing.T) {
+	for name, quit := range map[string]string{"q": "q", "Ctrl-C": "\x03"} {
+		t.Run(name, func(t *testing.T) {
+			a := serveAdmin(t)
+			tt := beginAt(t, nil, program, "top", "--admin", a.url, "-i", "100ms")
+			tt.shown.await(t, enterScreen)
+			tt.shown.await(t, "known at the next look")
+			tt.shown.await(t, "12,000 commands")
+			tt.shown.await(t, "nightly")
+			if err := pty.Setsize(tt.master, &pty.Winsize{Rows: 4, Cols: 12}); err != nil {
+				t.Fatal(err)
+			}
+			tt.shown.await(t, "dreadlock 1…"+plain)
+			tt.typed(quit)
+			if status := tt.exit(); status != 0 {
+				t.Errorf("status %d", status)
+			}
+			tt.shown.awaitEnd(t)
+			if !strings.HasSuffix(tt.shown.String(), leaveScreen) {
+				t.Error("it leaves its screen behind")
+			}
+		})
+	}
+}
+
+// A daemon that ends under top is told on the screen, and asked again.
+func TestTopDaemonEnds(t *testing.T) {
+	a := serveAdmin(t)
+	tt := beginAt(t, nil, program, "top", "--admin", a.url, "-i", "100ms")
+	tt.shown.await(t, "12,000 commands")
+	a.down.Store(true)
+	tt.shown.await(t, "not up to date: ")
+	before := len(tt.shown.String())
+	a.down.Store(false)
+	tt.shown.until(func() bool { return tt.shown.end || strings.Contains(string(tt.shown.all[before:]), "q quits") })
+	if err := tt.cmd.Process.Signal(allSignals["TERM"]); err != nil {
+		t.Fatal(err)
+	}
+	if status := tt.exit(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+}
+
+// kick shows what is at stake, and takes only a yes for one.
+func TestKickAsks(t *testing.T) {
+	for answer, kicks := range map[string]bool{"y": true, "Yes": true, "": false, "no": false, "\x04": false} {
+		a := serveAdmin(t)
+		tt := beginAt(t, nil, program, "kick", "5", "--admin", a.url)
+		tt.shown.await(t, "connection 5, 10.0.0.1:40001, waiting, holds a1,nightly, waits for b (3.0s)\r\nkick it? [y/N] ")
+		tt.typed(answer + "\n")
+		want := 0
+		if !kicks {
+			want = exitFailed
+		}
+		if status := tt.exit(); status != want || strings.Contains(a.seen(), "POST /api/v1/connections/5/kick") != kicks {
+			t.Errorf("%q: status %d, %s", answer, status, a.seen())
+		}
+	}
+}
+
+// The terminal is given back as it was.
+func TestScreenState(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Skipf("no terminal: %v", err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	before, err := term.GetState(int(slave.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc, err := openScreen(&streams{slave, slave, slave})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc.close()
+	after, err := term.GetState(int(slave.Fd()))
+	if err != nil || *after != *before {
+		t.Errorf("the terminal is not as it was: %v", err)
+	}
+}
