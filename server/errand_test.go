@@ -1,0 +1,137 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dreadlock/lockmgr"
+	"dreadlock/proto/prototest"
+	"dreadlock/server/inspect"
+)
+
+// fill has a client lock so many keys, named key0 and so on behind a prefix, and returns it.
+func (d *daemon) fill(prefix string, keys int) *prototest.Client {
+	d.tb.Helper()
+	c := d.dial()
+	text := make([]byte, 0, 64<<10)
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		for i := range keys {
+			text = fmt.Appendf(text, "lock %s%d 0\r\n", prefix, i)
+			if len(text) > 60<<10 || i == keys-1 {
+				if _, err := c.Conn().Write(text); err != nil {
+					d.tb.Error(err)
+					return
+				}
+				text = text[:0]
+			}
+		}
+	})
+	answers := strings.Repeat("l locked\r\n", 1000)
+	got := make([]byte, len(answers))
+	_ = c.Conn().SetReadDeadline(time.Now().Add(2 * prototest.Patience))
+	for left := keys; left > 0; left -= 1000 {
+		want := answers[:min(left, 1000)*len("l locked\r\n")]
+		if _, err := io.ReadFull(c.Conn(), got[:len(want)]); err != nil || string(got[:len(want)]) != want {
+			d.tb.Fatalf("%d keys are left to lock: %v", left, err)
+		}
+	}
+	sender.Wait()
+	return c
+}
+
+// A walk over many keys is done in turns of a bounded length, and clients have theirs in between.
+func TestKeysOfMany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills a table")
+	}
+	const keys = 200_000
+	// A loop that walks never sleeps. Where it has all processors of this process, the client waits for Go's scheduler.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2 + runtime.NumCPU()))
+	d := startDaemon(t, func(cfg *Config) { cfg.Loops = 1 })
+	d.fill("k", keys)
+
+	// The turns of a walk, as Keys does it.
+	type walk struct {
+		cursor            uint64
+		turns, seen, most int
+	}
+	walks, err := ask(t.Context(), d.server, func(sh *shard, w *walk) (more bool) {
+		n := 0
+		w.cursor = sh.table.Walk(w.cursor, bucketsPerStep, func(lockmgr.Holding) { n++ })
+		w.turns++
+		w.seen += n
+		w.most = max(w.most, n)
+		return w.cursor != 0
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, w := range walks {
+		seen += w.seen
+		t.Logf("%d keys in %d turns, at most %d in one", w.seen, w.turns, w.most)
+		if w.turns < w.seen/(2*bucketsPerStep) || w.turns > 2*w.seen/bucketsPerStep+1 || w.most > 4*bucketsPerStep {
+			t.Errorf("want turns of about %d keys", bucketsPerStep)
+		}
+	}
+	if seen != keys {
+		t.Errorf("%d keys, want %d", seen, keys)
+	}
+
+	// A client goes on while page after page is asked for.
+	ctx, cancel := context.WithCancel(t.Context())
+	var operator sync.WaitGroup
+	pages := 0
+	operator.Go(func() {
+		defer cancel()
+		for _, order := range []inspect.KeyOrder{inspect.ByKey, inspect.ByAge} {
+			q := inspect.KeyQuery{Order: order, Limit: inspect.MaxLimit}
+			for range 2 {
+				p, err := d.server.Keys(t.Context(), q)
+				if err != nil || p.Matching != keys || len(p.Keys) != q.Limit {
+					t.Errorf("%+v: %d of %d keys, %v", q, len(p.Keys), p.Matching, err)
+					return
+				}
+				q.Cursor = p.Next
+				pages++
+			}
+		}
+	})
+	other := d.dial()
+	own := d.keysOf(0, 1)[0] + "own"
+	var times []time.Duration
+	for ctx.Err() == nil {
+		start := time.Now()
+		other.Do("unlock "+own, "e not locked")
+		times = append(times, time.Since(start))
+	}
+	operator.Wait()
+	slices.Sort(times)
+	t.Logf("%d pages; %d round trips meanwhile: median %s, 99%% %s, longest %s", pages, len(times),
+		times[len(times)/2], times[len(times)*99/100], times[len(times)-1])
+}
+
+func BenchmarkKeys(b *testing.B) {
+	const keys = 100_000
+	d := startDaemon(b, func(cfg *Config) { cfg.Loops = 2 })
+	d.fill("k", keys)
+	for _, order := range []inspect.KeyOrder{inspect.ByKey, inspect.ByAge} {
+		b.Run(string(order), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p, err := d.server.Keys(b.Context(), inspect.KeyQuery{Order: order})
+				if err != nil || p.Matching < keys {
+					b.Fatalf("%d keys, %v", p.Matching, err)
+				}
+			}
+		})
+	}
+}
