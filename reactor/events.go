@@ -48,7 +48,10 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 }
 
 // OnShutdown runs when the loops are about to end, for whatever reason.
-func (e *events) OnShutdown(gnet.Engine) { close(e.ended) }
+func (e *events) OnShutdown(gnet.Engine) {
+	close(e.ended)
+	e.cfg.Ending()
+}
 
 // OnOpen runs when a connection was accepted, or a seat enrolled.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {

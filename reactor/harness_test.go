@@ -105,7 +105,8 @@ func (s setup) start(tb testing.TB) (*server, error) {
 			srv.handlers = append(srv.handlers, h)
 			return h
 		},
-		Ready: func() { close(ready) },
+		Ready:  func() { close(ready) },
+		Ending: func() {},
 		Stopping: func() {
 			if s.stopping != nil {
 				s.stopping(srv)

@@ -178,6 +178,7 @@ func childConfig(listener *Listener, log io.Writer, ready func()) Config {
 		},
 		Ready:    ready,
 		Stopping: func() {},
+		Ending:   func() {},
 	}
 }
 

@@ -50,6 +50,9 @@ type Config struct {
 	Ready func()
 	// Stopping is called when the context of Run is done, while the loops still serve. They end when it returns.
 	Stopping func()
+	// Ending is called when the loops are about to end, for whatever reason. When it has returned, nobody may send them
+	// anything any more.
+	Ending func()
 }
 
 // Reactor runs the loops. It lives as long as [Run] does.

@@ -67,6 +67,7 @@ func TestStopBeforeStart(t *testing.T) {
 		NewHandler: func(l *Loop) Handler { return &handler{loop: l} },
 		Ready:      func() { ready++ },
 		Stopping:   func() { stopping++ },
+		Ending:     func() {},
 	})
 	if err != nil || ready != 1 || stopping != 1 {
 		t.Errorf("Run returned %v, called Ready %d times and Stopping %d times; want no error, once, once", err, ready, stopping)
@@ -95,6 +96,7 @@ func TestRunFails(t *testing.T) {
 		NewHandler: func(l *Loop) Handler { return &handler{loop: l} },
 		Ready:      func() { t.Error("Ready was called") },
 		Stopping:   func() { t.Error("Stopping was called") },
+		Ending:     func() {},
 	})
 	if err == nil || errors.Is(err, ErrEnded) {
 		t.Errorf("Run returned %v, want what is wrong with the address", err)

@@ -76,17 +76,29 @@ func (srv *Server) send(f func()) <-chan struct{} {
 
 // ask is [visit] for what an operator asks: on all shards, with an error if one does not answer in time.
 func ask[R any](ctx context.Context, srv *Server, step func(sh *shard, result *R) (more bool)) ([]*R, error) {
-	if !srv.Ready() {
-		return nil, fmt.Errorf("%w: it is starting or stopping", inspect.ErrUnavailable)
+	if !srv.Ready() { // before that there may be no shards
+		return nil, errNotServing
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	return askSome(ctx, srv, srv.shards, step)
+}
+
+// errNotServing says that there are no loops to ask.
+var errNotServing = fmt.Errorf("%w: it is starting or stopping", inspect.ErrUnavailable)
+
+// askSome is ask for some of the shards.
+func askSome[R any](
+	ctx context.Context, srv *Server, shards []*shard, step func(sh *shard, result *R) (more bool),
+) ([]*R, error) {
+	bounded, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	done, missing := visit(ctx, srv, srv.shards, step)
+	done, missing := visit(bounded, srv, shards, step)
 	switch {
-	case missing == 0 && len(done) > 0:
+	case missing == 0:
 		return done, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: %w", inspect.ErrUnavailable, ctx.Err())
 	case srv.Ready():
-		return nil, fmt.Errorf("%w: %d of %d loops are too busy", inspect.ErrUnavailable, missing, len(srv.shards))
+		return nil, fmt.Errorf("%w: %d of %d loops are too busy", inspect.ErrUnavailable, missing, len(shards))
 	}
-	return nil, fmt.Errorf("%w: it is starting or stopping", inspect.ErrUnavailable)
+	return nil, errNotServing
 }

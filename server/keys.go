@@ -111,7 +111,11 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*inspect.Key
 	}
 	name := []byte(key)
 	hash := srv.seed.Hash(name)
-	found, err := ask(ctx, srv, func(sh *shard, k *inspect.Key) (more bool) {
+	if !srv.Ready() { // before that there may be no shards
+		return nil, errNotServing
+	}
+	owner := srv.shardOf(hash)
+	found, err := askSome(ctx, srv, srv.shards[owner:owner+1], func(sh *shard, k *inspect.Key) (more bool) {
 		h := sh.table.Find(hash, name)
 		if h.Owner == nil {
 			return false
@@ -131,10 +135,8 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*inspect.Key
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range found {
-		if k.Key != "" {
-			return k, nil
-		}
+	if k := found[0]; k.Key != "" {
+		return k, nil
 	}
 	return nil, fmt.Errorf("%w: nobody holds the key %.64q", inspect.ErrNotFound, key)
 }

@@ -76,7 +76,6 @@ func (srv *Server) Run(ctx context.Context) error {
 	detector.Go(func() { srv.detector.run(detecting) })
 	defer detector.Wait()
 	defer stop()
-	defer srv.ending() // whatever ends the loops
 	return reactor.Run(ctx, reactor.Config{
 		Listener:  listener,
 		Loops:     srv.cfg.Loops,
@@ -90,6 +89,7 @@ func (srv *Server) Run(ctx context.Context) error {
 		},
 		Ready:    func() { srv.ready(listener.Address()) },
 		Stopping: srv.stop,
+		Ending:   srv.ending,
 	})
 }
 
@@ -103,11 +103,18 @@ func (srv *Server) now() *service {
 	return srv.service
 }
 
+// begin says that the loops run, so that they can be asked.
+func (srv *Server) begin(address string) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.service == nil {
+		srv.service = &service{address: address, began: time.Now(), stopped: make(chan struct{})}
+	}
+}
+
 // ready says in one line what is served.
 func (srv *Server) ready(address string) {
-	srv.mu.Lock()
-	srv.service = &service{address: address, began: time.Now(), stopped: make(chan struct{})}
-	srv.mu.Unlock()
+	srv.begin(address)
 	srv.cfg.Log.Info().
 		Str("address", address).
 		Int("loops", srv.cfg.Loops).
@@ -165,6 +172,7 @@ func (srv *Server) shardOf(hash uint64) int {
 // or released, until the process ends: whoever holds a key keeps it until his connection is closed, which tells him that
 // it is lost.
 func (srv *Server) stop() {
+	srv.begin("") // if it stops before it was ready
 	connections := srv.connections.Load()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
