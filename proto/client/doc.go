@@ -18,7 +18,7 @@
 //   - to the server a connection is one holder, so two goroutines that share one would get "already locked" from it
 //     where they should wait for each other.
 //
-// A connection costs the server about 1 KiB, and the process a goroutine and a few KiB. A few are kept when they are
+// A connection costs the server about 1.3 KiB, and the process a goroutine and a few KiB. A few are kept when they are
 // idle, so that TryLock and Unlock are two round trips. Nothing bounds the number in use: a goroutine that holds one
 // lock and asks for the next would wait for those that wait for it. Whoever starts goroutines without bound bounds them.
 //
