@@ -143,8 +143,8 @@ func (s *sweep) step(sh *shard, suspects int) (more bool) {
 	return s.next > 0
 }
 
-// breakWait ends the wait of an edge, if it still lasts and is for the same grant, and reports whether it did. The request is the shard's as long
-// as it is among the suspects.
+// breakWait ends the wait of an edge, if it still lasts and is for the same grant, and reports whether it did. The request
+// is the shard's as long as it is among the suspects.
 func (sh *shard) breakWait(e *waitEdge) bool {
 	for _, r := range sh.suspects {
 		if r == e.request {

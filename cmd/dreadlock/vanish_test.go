@@ -3,98 +3,19 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dreadlock/proto/prototest"
 )
 
-// remote is another host: a network namespace, with a link to this one.
-type remote struct {
-	t       *testing.T
-	name    string // of the namespace and of the link at its end
-	address string // of this host, as seen from there
-}
-
-// newRemote makes a remote host, or skips the test where that is not possible.
-func newRemote(t *testing.T) *remote {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can make a network namespace")
-	}
-	pid := os.Getpid()
-	r := &remote{t: t, name: fmt.Sprintf("dlr%d", pid), address: fmt.Sprintf("198.18.%d.%d", pid>>6&255, pid<<2&255|1)}
-	here, there := fmt.Sprintf("dlh%d", pid), fmt.Sprintf("198.18.%d.%d", pid>>6&255, pid<<2&255|2)
-	t.Cleanup(func() {
-		_ = exec.Command("ip", "link", "del", here).Run()
-		_ = exec.Command("ip", "netns", "del", r.name).Run()
-	})
-	for _, args := range [][]string{
-		{"netns", "add", r.name},
-		{"link", "add", here, "type", "veth", "peer", "name", r.name},
-		{"link", "set", r.name, "netns", r.name},
-		{"addr", "add", r.address + "/30", "dev", here},
-		{"link", "set", here, "up"},
-		{"-n", r.name, "addr", "add", there + "/30", "dev", r.name},
-		{"-n", r.name, "link", "set", r.name, "up"},
-	} {
-		if output, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Skipf("cannot make a network namespace: ip %q: %v: %s", args, err, output)
-		}
-	}
-	return r
-}
-
-// dial connects to the daemon from the remote host.
-func (r *remote) dial(d *daemon) *prototest.Client {
-	r.t.Helper()
-	clients := make(chan *prototest.Client)
-	go func() {
-		defer close(clients)
-		runtime.LockOSThread() // until it is back here
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			r.t.Error(err)
-			return
-		}
-		defer home.Close()
-		file, err := os.Open("/run/netns/" + r.name)
-		if err != nil {
-			r.t.Error(err)
-			return
-		}
-		defer file.Close()
-		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-			r.t.Error(err)
-			return
-		}
-		defer func() {
-			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-				runtime.UnlockOSThread() // else it ends with the goroutine
-			}
-		}()
-		clients <- d.dial()
-	}()
-	c := <-clients
-	if c == nil {
-		r.t.Fatal("cannot connect from the remote host")
-	}
+// dialFrom connects to the daemon from the remote host.
+func (d *daemon) dialFrom(r *prototest.Remote) (c *prototest.Client) {
+	d.tb.Helper()
+	r.Do(func() { c = d.dial() })
 	return c
-}
-
-// vanish pulls the plug of the remote host.
-func (r *remote) vanish() {
-	r.t.Helper()
-	if output, err := exec.Command("ip", "-n", r.name, "link", "set", r.name, "down").CombinedOutput(); err != nil {
-		r.t.Fatalf("take the link down: %v: %s", err, output)
-	}
 }
 
 // stuff sends commands until the daemon takes no more, because its answers are not read.
@@ -129,7 +50,7 @@ func stuff(t *testing.T, c *prototest.Client) {
 // those that were silent, and those that were granted a key after that. Who is there and silent loses nothing.
 func TestHostVanishes(t *testing.T) {
 	d, r := startForRemote(t)
-	silent, waiting, here := r.dial(d), r.dial(d), d.dial()
+	silent, waiting, here := d.dialFrom(r), d.dialFrom(r), d.dial()
 	silent.Do("lock silent 0", "l locked")
 	here.Do("lock here 0", "l locked")
 	here.Do("lock granted 0", "l locked")
@@ -138,7 +59,7 @@ func TestHostVanishes(t *testing.T) {
 	for range 8 { // one of them through the loop of that client: it is in the queue
 		d.dial().Do("unlock granted", "e not owner")
 	}
-	r.vanish()
+	r.Vanish()
 	here.Do("unlock granted", "u unlocked")
 	awaitFree(t, d, "silent", "granted")
 	d.dial().Do("lock here 0", "t timeout")
@@ -147,20 +68,20 @@ func TestHostVanishes(t *testing.T) {
 // The same for a client that had answers to read: the keepalive of the kernel does not look after such a connection.
 func TestHostVanishesUnread(t *testing.T) {
 	d, r := startForRemote(t)
-	unread := r.dial(d)
+	unread := d.dialFrom(r)
 	unread.Do("lock unread 0", "l locked")
 	stuff(t, unread)
-	r.vanish()
+	r.Vanish()
 	awaitFree(t, d, "unread")
 }
 
-func startForRemote(t *testing.T) (*daemon, *remote) {
+func startForRemote(t *testing.T) (*daemon, *prototest.Remote) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it takes some seconds until a host is given up")
 	}
-	r := newRemote(t)
-	return startWith(t, launch{}, "--listen", net.JoinHostPort(r.address, "0"), "--loops", "2", "--keepalive", "1s"), r
+	r := prototest.NewRemote(t)
+	return startWith(t, launch{}, "--listen", net.JoinHostPort(r.Address, "0"), "--loops", "2", "--keepalive", "1s"), r
 }
 
 // awaitFree takes keys whose holders are gone.

@@ -1,0 +1,96 @@
+package prototest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Remote is another host, which can vanish without a word: a network namespace with a link to this one. A process has one
+// at a time.
+type Remote struct {
+	// Address is the address of this host, as seen from there.
+	Address string
+
+	tb   testing.TB
+	name string // of the namespace and of the link at its end
+}
+
+// NewRemote makes a remote host, or skips the test where that is not possible. It is gone at the end of the test.
+func NewRemote(tb testing.TB) *Remote {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		tb.Skip("only root can make a network namespace")
+	}
+	// Addresses and names are those of the process: tests of several packages run at a time.
+	pid := os.Getpid()
+	subnet := fmt.Sprintf("198.%d.%d.", 18+pid>>14&1, pid>>6&255)
+	r := &Remote{tb: tb, name: fmt.Sprintf("dlr%d", pid), Address: fmt.Sprint(subnet, pid<<2&255|1)}
+	here, there := fmt.Sprintf("dlh%d", pid), fmt.Sprint(subnet, pid<<2&255|2)
+	tb.Cleanup(func() {
+		_ = exec.Command("ip", "link", "del", here).Run()
+		_ = exec.Command("ip", "netns", "del", r.name).Run()
+	})
+	for _, args := range [][]string{
+		{"netns", "add", r.name},
+		{"link", "add", here, "type", "veth", "peer", "name", r.name},
+		{"link", "set", r.name, "netns", r.name},
+		{"addr", "add", r.Address + "/30", "dev", here},
+		{"link", "set", here, "up"},
+		{"-n", r.name, "addr", "add", there + "/30", "dev", r.name},
+		{"-n", r.name, "link", "set", r.name, "up"},
+	} {
+		if output, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			tb.Skipf("cannot make a network namespace: ip %q: %v: %s", args, err, output)
+		}
+	}
+	return r
+}
+
+// Do calls f on the remote host: the sockets that it makes on its goroutine are there.
+func (r *Remote) Do(f func()) {
+	r.tb.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // until it is back here
+		err := r.visit(f)
+		if err == nil {
+			runtime.UnlockOSThread() // else it ends with the goroutine
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		r.tb.Fatal(err)
+	}
+}
+
+// visit takes the thread to the remote host and back.
+func (r *Remote) visit(f func()) error {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = home.Close() }()
+	away, err := os.Open("/run/netns/" + r.name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = away.Close() }()
+	if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	f()
+	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
+}
+
+// Vanish pulls the plug of the remote host.
+func (r *Remote) Vanish() {
+	r.tb.Helper()
+	if output, err := exec.Command("ip", "-n", r.name, "link", "set", r.name, "down").CombinedOutput(); err != nil {
+		r.tb.Fatalf("take the link down: %v: %s", err, output)
+	}
+}
