@@ -146,6 +146,7 @@ func (p *passage) arrive(sock gnet.Conn) {
 	c.settle(p.to)
 	c.sock, c.watching, c.open = sock, watchInput, true
 	sock.SetContext(c)
+	c.keepAlive()
 	p.to.enter()
 	c.client.Moved(p.to)
 	p.to.leave()

@@ -57,14 +57,15 @@ type Config struct {
 
 // Reactor runs the loops. It lives as long as [Run] does.
 type Reactor struct {
-	cfg     Config
-	start   time.Time     // tick 0
-	silence time.Duration // after which a peer that does not answer is lost
-	log     gnetLog
-	ticker  ticker
-	loops   []*Loop
-	engine  gnet.Engine   // set by OnBoot
-	ended   chan struct{} // closed when the loops begin to end
+	cfg      Config
+	start    time.Time     // tick 0
+	interval time.Duration // between the probes of a silent peer
+	silence  time.Duration // after which a peer that does not answer is lost
+	log      gnetLog
+	ticker   ticker
+	loops    []*Loop
+	engine   gnet.Engine   // set by OnBoot
+	ended    chan struct{} // closed when the loops begin to end
 
 	movable atomic.Bool    // all loops run, so that connections can go from one to another
 	moving  atomic.Int32   // connections on their way
@@ -81,14 +82,15 @@ func Run(ctx context.Context, cfg Config) error {
 	defer cfg.Listener.Close()
 	interval := max(cfg.KeepAlive/keepAliveProbes, time.Second).Truncate(time.Second)
 	r := &Reactor{
-		cfg:     cfg,
-		start:   time.Now(),
-		silence: cfg.KeepAlive + keepAliveProbes*interval,
-		log:     gnetLog{log: cfg.Log},
-		ticker:  ticker{early: make(chan struct{}, 1)},
-		ended:   make(chan struct{}),
-		landed:  make(chan struct{}, 1),
-		byGnet:  make(map[gnet.EventLoop]*Loop),
+		cfg:      cfg,
+		start:    time.Now(),
+		interval: interval,
+		silence:  cfg.KeepAlive + keepAliveProbes*interval,
+		log:      gnetLog{log: cfg.Log},
+		ticker:   ticker{early: make(chan struct{}, 1)},
+		ended:    make(chan struct{}),
+		landed:   make(chan struct{}, 1),
+		byGnet:   make(map[gnet.EventLoop]*Loop),
 	}
 	seats, err := r.makeLoops()
 	if err != nil {

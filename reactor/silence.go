@@ -94,6 +94,15 @@ func (c *Conn) restore() {
 	}
 }
 
+// keepAlive has the kernel probe a silent peer as it was told to: net.FileConn tells it something else.
+func (c *Conn) keepAlive() {
+	r, fd := c.loop.reactor, c.sock.Fd()
+	// They fail only on a socket that has ended, which the loop is about to hear.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(r.cfg.KeepAlive.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(r.interval.Seconds()))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes)
+}
+
 // limitUnacknowledged sets how long data may be unacknowledged, 0 for ever.
 func (c *Conn) limitUnacknowledged(limit time.Duration) {
 	// Fails only on a socket that has ended, which the loop is about to hear.
