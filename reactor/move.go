@@ -47,12 +47,12 @@ func (c *Conn) TryMove(to *Loop) bool {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves || !r.movable.Load() { // in this order: see landAll
-		r.moving.Add(-1)
+		r.land()
 		return false
 	}
 	fd, err := c.sock.Dup()
 	if err != nil {
-		r.moving.Add(-1)
+		r.land()
 		return false
 	}
 	c.moving = true
