@@ -9,7 +9,7 @@ import (
 
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 const (
@@ -20,7 +20,7 @@ const (
 )
 
 // Connections returns a page of the connections.
-func (srv *Server) Connections(ctx context.Context, q inspect.ConnectionQuery) (*inspect.ConnectionPage, error) {
+func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error) {
 	limit, err := parseLimit(q.Limit)
 	if err != nil {
 		return nil, err
@@ -31,25 +31,25 @@ func (srv *Server) Connections(ctx context.Context, q inspect.ConnectionQuery) (
 		return nil, err
 	}
 	all := page[*sighting]{limit: limit}
-	found, err := srv.sight(ctx, limit, after, inspect.ListedKeys, func(sh *shard, s *session) bool {
+	found, err := srv.sight(ctx, limit, after, api.ListedKeys, func(sh *shard, s *session) bool {
 		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address)
 	})
 	if err != nil {
 		return nil, err
 	}
 	sighted, next := all.merge(order, found)
-	connections, err := srv.complete(ctx, sighted, inspect.ListedKeys)
+	connections, err := srv.complete(ctx, sighted, api.ListedKeys)
 	if err != nil {
 		return nil, err
 	}
-	return &inspect.ConnectionPage{Connections: connections, Matching: all.matching, Next: next}, nil
+	return &api.ConnectionPage{Connections: connections, Matching: all.matching, Next: next}, nil
 }
 
 // Connection returns one connection.
-func (srv *Server) Connection(ctx context.Context, id inspect.ConnectionID) (*inspect.Connection, error) {
+func (srv *Server) Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error) {
 	var sighted []*sighting
 	err := srv.seek(ctx, func() (bool, error) {
-		found, err := srv.sight(ctx, 1, nil, inspect.MaxLimit, func(_ *shard, s *session) bool { return s.id == id })
+		found, err := srv.sight(ctx, 1, nil, api.MaxLimit, func(_ *shard, s *session) bool { return s.id == id })
 		all := page[*sighting]{limit: 1}
 		sighted, _ = all.merge("", found)
 		return len(sighted) > 0, err
@@ -60,7 +60,7 @@ func (srv *Server) Connection(ctx context.Context, id inspect.ConnectionID) (*in
 	if len(sighted) == 0 {
 		return nil, notConnected(id)
 	}
-	connections, err := srv.complete(ctx, sighted, inspect.MaxLimit)
+	connections, err := srv.complete(ctx, sighted, api.MaxLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +84,8 @@ func (srv *Server) seek(ctx context.Context, look func() (found bool, err error)
 	}
 }
 
-func notConnected(id inspect.ConnectionID) error {
-	return fmt.Errorf("%w: there is no connection %d", inspect.ErrNotFound, id)
+func notConnected(id api.ConnectionID) error {
+	return fmt.Errorf("%w: there is no connection %d", api.ErrNotFound, id)
 }
 
 // hasAddress reports whether an address, as text, begins with the prefix.
@@ -96,7 +96,7 @@ func hasAddress(address netip.AddrPort, prefix string) bool {
 
 // sighting is what the loop of a session knows of it.
 type sighting struct {
-	connection inspect.Connection
+	connection api.Connection
 	footholds  []*foothold // the owners in them are those of other loops
 }
 
@@ -137,12 +137,12 @@ func (srv *Server) sight(
 
 // sight returns what the session's loop knows of it, with at most so many keys.
 func (sh *shard) sight(s *session, keys int) *sighting {
-	c := inspect.Connection{
+	c := api.Connection{
 		Peer:             s.peer(),
 		Since:            sh.loop.Time(s.since),
 		ConnectedSeconds: sh.secondsSince(s.since),
 		Loop:             sh.index,
-		State:            inspect.Idle,
+		State:            api.Idle,
 		Held:             s.keys,
 	}
 	s.owner.Each(func(h lockmgr.Holding) bool {
@@ -151,11 +151,11 @@ func (sh *shard) sight(s *session, keys int) *sighting {
 	})
 	switch {
 	case s.phase != serving:
-		c.State = inspect.Ending
+		c.State = api.Ending
 	case s.stalled || s.conn.Unsent() > 0:
-		c.State = inspect.Lagging
+		c.State = api.Lagging
 	case sh.waits(s):
-		c.State = inspect.Waiting
+		c.State = api.Waiting
 	}
 	r := &s.request
 	switch {
@@ -184,14 +184,14 @@ func (sh *shard) waits(s *session) bool {
 }
 
 // complete adds the keys that the connections hold on other loops than their own, up to a limit for each.
-func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int) ([]inspect.Connection, error) {
+func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int) ([]api.Connection, error) {
 	type walk struct {
 		next int // of sighted
-		held map[inspect.ConnectionID][]string
+		held map[api.ConnectionID][]string
 	}
 	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
 		if w.held == nil {
-			w.held = make(map[inspect.ConnectionID][]string)
+			w.held = make(map[api.ConnectionID][]string)
 		}
 		for listed := 0; w.next < len(sighted) && listed < keysPerStep; w.next++ {
 			c := sighted[w.next]
@@ -213,7 +213,7 @@ func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int)
 	if err != nil {
 		return nil, err
 	}
-	connections := make([]inspect.Connection, 0, len(sighted))
+	connections := make([]api.Connection, 0, len(sighted))
 	for _, s := range sighted {
 		c := s.connection
 		for _, w := range found {
@@ -226,7 +226,7 @@ func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int)
 }
 
 // Kick closes a connection: what it holds goes to those who wait for it.
-func (srv *Server) Kick(ctx context.Context, id inspect.ConnectionID) error {
+func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 	type walk struct {
 		begun, kicked bool
 		next          int

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // connections returns all connections that match, page by page.
-func (d *daemon) connections(q inspect.ConnectionQuery) (all []inspect.Connection) {
+func (d *daemon) connections(q api.ConnectionQuery) (all []api.Connection) {
 	d.tb.Helper()
 	for {
 		p, err := d.server.Connections(d.tb.Context(), q)
@@ -31,11 +31,11 @@ func (d *daemon) connections(q inspect.ConnectionQuery) (all []inspect.Connectio
 
 // connectionOf returns what the server says of the connection of a client that it has accepted. It may be on its way from
 // loop to loop.
-func (d *daemon) connectionOf(conn net.Conn) (c inspect.Connection) {
+func (d *daemon) connectionOf(conn net.Conn) (c api.Connection) {
 	d.tb.Helper()
 	address := conn.LocalAddr().String()
 	eventually(d.tb, func() error {
-		for _, c = range d.connections(inspect.ConnectionQuery{Address: address}) {
+		for _, c = range d.connections(api.ConnectionQuery{Address: address}) {
 			if c.Address == address { // the port could be the beginning of another
 				return nil
 			}
@@ -46,13 +46,13 @@ func (d *daemon) connectionOf(conn net.Conn) (c inspect.Connection) {
 }
 
 // idOf returns the number of the connection of a client.
-func (d *daemon) idOf(c *prototest.Client) inspect.ConnectionID {
+func (d *daemon) idOf(c *prototest.Client) api.ConnectionID {
 	d.tb.Helper()
 	return d.connectionOf(c.Conn()).Connection
 }
 
 // await waits until the server says of a connection what is wanted.
-func (d *daemon) await(conn net.Conn, want string, is func(c *inspect.Connection) bool) (c inspect.Connection) {
+func (d *daemon) await(conn net.Conn, want string, is func(c *api.Connection) bool) (c api.Connection) {
 	d.tb.Helper()
 	eventually(d.tb, func() error {
 		if c = d.connectionOf(conn); !is(&c) {
@@ -63,9 +63,9 @@ func (d *daemon) await(conn net.Conn, want string, is func(c *inspect.Connection
 	return c
 }
 
-func (d *daemon) awaitState(conn net.Conn, state string) inspect.Connection {
+func (d *daemon) awaitState(conn net.Conn, state string) api.Connection {
 	d.tb.Helper()
-	return d.await(conn, "is "+state, func(c *inspect.Connection) bool { return c.State == state })
+	return d.await(conn, "is "+state, func(c *api.Connection) bool { return c.State == state })
 }
 
 // ownCycle makes a cycle of a key that is the client's own and belongs to the loop that serves it, so that a pipeline of it
@@ -87,7 +87,7 @@ func (d *daemon) behindWait(holder *prototest.Client, c *net.TCPConn, key, last 
 	d.tb.Helper()
 	holder.Do("lock "+key+" 0", "l locked")
 	fmt.Fprintf(c, "lock %s 30000\r\n", key)
-	d.awaitState(c, inspect.Waiting)
+	d.awaitState(c, api.Waiting)
 	text, cycles = d.ownCycle(c), 14000 // 750 KB of answers
 	if err := text.flood(c, cycles); err != nil {
 		d.tb.Fatal(err)
@@ -127,20 +127,20 @@ func TestConnection(t *testing.T) {
 					c.Do("lock "+key+" 0", "l locked")
 				}
 				got := d.connectionOf(c.Conn())
-				if got.State != inspect.Idle || got.WaitsFor != "" || got.WaitedSeconds != 0 {
+				if got.State != api.Idle || got.WaitsFor != "" || got.WaitedSeconds != 0 {
 					t.Errorf("idle: %+v", got)
 				}
 				c.Send("lock " + taken + " 30000")
-				got = d.awaitState(c.Conn(), inspect.Waiting)
+				got = d.awaitState(c.Conn(), api.Waiting)
 				byID, err := d.server.Connection(t.Context(), got.Connection)
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, got := range []inspect.Connection{got, *byID} {
+				for _, got := range []api.Connection{got, *byID} {
 					slices.Sort(got.Holds)
 					slices.Sort(keys)
 					if got.Address != c.Conn().LocalAddr().String() || got.Held != len(keys) || !slices.Equal(got.Holds, keys) ||
-						got.WaitsFor != taken || got.State != inspect.Waiting || got.Loop != d.loopOfPort(portOf(c.Conn())) {
+						got.WaitsFor != taken || got.State != api.Waiting || got.Loop != d.loopOfPort(portOf(c.Conn())) {
 						t.Errorf("waiting: %+v, want %d keys %v, and to wait for %s", got, len(keys), keys, taken)
 					}
 					wantSeconds(t, "connected", began, got.Since, got.ConnectedSeconds)
@@ -148,14 +148,14 @@ func TestConnection(t *testing.T) {
 				}
 				holder.Do("unlock "+taken, "u unlocked")
 				c.Expect("l locked")
-				if got = d.connectionOf(c.Conn()); got.State != inspect.Idle || got.WaitsFor != "" || got.Held != len(keys)+1 {
+				if got = d.connectionOf(c.Conn()); got.State != api.Idle || got.WaitsFor != "" || got.Held != len(keys)+1 {
 					t.Errorf("granted: %+v", got)
 				}
 				c.Close()
 				holder.Close()
 			}
 			d.wantConnections(0)
-			if all := d.connections(inspect.ConnectionQuery{}); len(all) != 0 {
+			if all := d.connections(api.ConnectionQuery{}); len(all) != 0 {
 				t.Errorf("all have gone, and there are %+v", all)
 			}
 		})
@@ -168,7 +168,7 @@ func portOf(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
 func TestConnectionHoldsMany(t *testing.T) {
 	d := startDaemon(t, func(cfg *Config) { cfg.Loops = 2 })
 	c := d.dial()
-	const held = inspect.MaxLimit + 500
+	const held = api.MaxLimit + 500
 	for i := range held {
 		c.Send(fmt.Sprintf("lock many%d 0", i))
 	}
@@ -176,7 +176,7 @@ func TestConnectionHoldsMany(t *testing.T) {
 		c.Expect("l locked")
 	}
 	got := d.connectionOf(c.Conn())
-	if len(got.Holds) != inspect.ListedKeys || got.Held != held {
+	if len(got.Holds) != api.ListedKeys || got.Held != held {
 		t.Errorf("in a page: %d keys listed of %d", len(got.Holds), got.Held)
 	}
 	one, err := d.server.Connection(t.Context(), got.Connection)
@@ -184,7 +184,7 @@ func TestConnectionHoldsMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(one.Holds)
-	if n := len(slices.Compact(one.Holds)); n != inspect.MaxLimit || one.Held != held {
+	if n := len(slices.Compact(one.Holds)); n != api.MaxLimit || one.Held != held {
 		t.Errorf("alone: %d keys listed of %d", n, one.Held)
 	}
 }
@@ -195,10 +195,10 @@ func TestConnections(t *testing.T) {
 		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
 			d := startDaemon(t, func(cfg *Config) { cfg.Loops = loops })
 			const n = 30 // a third does nothing, a third holds a key, a third waits for it
-			var all, holding, waiting []inspect.ConnectionID
+			var all, holding, waiting []api.ConnectionID
 			for i := range n {
 				c := d.dial()
-				id := inspect.ConnectionID(i + 1)
+				id := api.ConnectionID(i + 1)
 				all = append(all, id)
 				switch key := fmt.Sprintf("k%d", i/3); i % 3 {
 				case 0:
@@ -208,24 +208,24 @@ func TestConnections(t *testing.T) {
 					holding = append(holding, id)
 				case 2:
 					c.Send("lock " + key + " 30000")
-					d.awaitState(c.Conn(), inspect.Waiting)
+					d.awaitState(c.Conn(), api.Waiting)
 					waiting = append(waiting, id)
 				}
 			}
 			for name, q := range map[string]struct {
-				inspect.ConnectionQuery
-				want []inspect.ConnectionID
+				api.ConnectionQuery
+				want []api.ConnectionID
 			}{
-				"all":           {inspect.ConnectionQuery{}, all},
-				"holding":       {inspect.ConnectionQuery{Holding: true}, holding},
-				"waiting":       {inspect.ConnectionQuery{Waiting: true}, waiting},
-				"both":          {inspect.ConnectionQuery{Waiting: true, Holding: true}, nil},
-				"of the host":   {inspect.ConnectionQuery{Address: "127.0.0.1:"}, all},
-				"of a stranger": {inspect.ConnectionQuery{Address: "127.0.0.2"}, nil},
+				"all":           {api.ConnectionQuery{}, all},
+				"holding":       {api.ConnectionQuery{Holding: true}, holding},
+				"waiting":       {api.ConnectionQuery{Waiting: true}, waiting},
+				"both":          {api.ConnectionQuery{Waiting: true, Holding: true}, nil},
+				"of the host":   {api.ConnectionQuery{Address: "127.0.0.1:"}, all},
+				"of a stranger": {api.ConnectionQuery{Address: "127.0.0.2"}, nil},
 			} {
-				for _, limit := range []int{0, 1, 7, len(q.want), inspect.MaxLimit} {
+				for _, limit := range []int{0, 1, 7, len(q.want), api.MaxLimit} {
 					q.Limit = limit
-					var got []inspect.ConnectionID
+					var got []api.ConnectionID
 					for _, c := range d.connections(q.ConnectionQuery) {
 						got = append(got, c.Connection)
 					}
@@ -250,17 +250,17 @@ func TestConnectionStates(t *testing.T) {
 	text := d.ownCycle(lagging)
 	var flood sync.WaitGroup
 	flood.Go(func() { _ = text.flood(lagging, 1<<20) })
-	d.awaitState(lagging, inspect.Lagging)
+	d.awaitState(lagging, api.Lagging)
 
 	holder, ending, both := d.dial(), d.dialNarrow(), d.dialNarrow()
 	d.behindWait(holder, ending, "first", "!")
-	d.awaitState(ending, inspect.Ending)
+	d.awaitState(ending, api.Ending)
 	holder.Do("lock second 0", "l locked")
 	d.behindWait(holder, both, "first", "lock second 30000\r\n")
-	d.await(both, "lags and waits", func(c *inspect.Connection) bool {
-		return c.State == inspect.Lagging && c.WaitsFor == "second" && c.WaitedSeconds > 0 && slices.Equal(c.Holds, []string{"first"})
+	d.await(both, "lags and waits", func(c *api.Connection) bool {
+		return c.State == api.Lagging && c.WaitsFor == "second" && c.WaitedSeconds > 0 && slices.Equal(c.Holds, []string{"first"})
 	})
-	if all := d.connections(inspect.ConnectionQuery{Waiting: true}); len(all) != 1 {
+	if all := d.connections(api.ConnectionQuery{Waiting: true}); len(all) != 1 {
 		t.Errorf("one waits, found %+v", all)
 	}
 	// One that has ended and only has answers to get can be kicked as well.
@@ -270,7 +270,7 @@ func TestConnectionStates(t *testing.T) {
 	if _, err := io.ReadAll(ending); timedOutReading(err) {
 		t.Error("the connection of a kicked client stays open")
 	}
-	if ends := d.status().Counters.Disconnects; ends[inspect.SyntaxError] != 1 || ends[inspect.Kicked] != 0 {
+	if ends := d.status().Counters.Disconnects; ends[api.SyntaxError] != 1 || ends[api.Kicked] != 0 {
 		t.Errorf("one has ended by a syntax error before it was kicked, counted are %v", ends)
 	}
 	for _, conn := range []net.Conn{lagging, both} {
@@ -290,24 +290,24 @@ func TestKick(t *testing.T) {
 		reach func(c *net.TCPConn, key, held string) error
 		state string
 	}{
-		{"holding", func(*net.TCPConn, string, string) error { return nil }, inspect.Idle},
+		{"holding", func(*net.TCPConn, string, string) error { return nil }, api.Idle},
 		{"in the middle of a command", func(c *net.TCPConn, key, _ string) error {
 			_, err := io.WriteString(c, "lock "+key)
 			return err
-		}, inspect.Idle},
+		}, api.Idle},
 		{"waiting", func(c *net.TCPConn, key, _ string) error {
 			_, err := fmt.Fprintf(c, "lock %s 30000\r\n", key)
 			return err
-		}, inspect.Waiting},
+		}, api.Waiting},
 		{"waiting with a pipeline", func(c *net.TCPConn, key, held string) error {
 			_, err := fmt.Fprintf(c, "lock %s 30000\r\nunlock %s\r\nlock x 0\r\n", key, held)
 			return err
-		}, inspect.Waiting},
+		}, api.Waiting},
 		{"answers unread", func(c *net.TCPConn, _, _ string) error {
 			text := d.ownCycle(c)
 			floods.Go(func() { _ = text.flood(c, 1<<20) })
 			return nil
-		}, inspect.Lagging},
+		}, api.Lagging},
 	}
 	cs := d.canaries()
 	kicked := 0
@@ -339,7 +339,7 @@ func TestKick(t *testing.T) {
 					"kick":       d.server.Kick(t.Context(), id),
 					"connection": func() error { _, err := d.server.Connection(t.Context(), id); return err }(),
 				} {
-					if !errors.Is(err, inspect.ErrNotFound) {
+					if !errors.Is(err, api.ErrNotFound) {
 						t.Errorf("%s of one that is gone: %v", what, err)
 					}
 				}
@@ -356,7 +356,7 @@ func TestKick(t *testing.T) {
 		})
 	}
 	st := d.status()
-	if n := st.Counters.Disconnects[inspect.Kicked]; n != uint64(kicked) {
+	if n := st.Counters.Disconnects[api.Kicked]; n != uint64(kicked) {
 		t.Errorf("%d kicks are counted, want %d", n, kicked)
 	}
 	if n := len(d.log.containing("client kicked")); n != kicked {
@@ -372,7 +372,7 @@ func TestKickWithRequestAway(t *testing.T) {
 		keys := d.keysOf(frozen, 2)
 		holder, free, taken := d.dialOn(1-frozen), d.dialOn(1-frozen), d.dialOn(1-frozen)
 		holder.Do("lock "+keys[1]+" 0", "l locked")
-		ids := []inspect.ConnectionID{d.idOf(free), d.idOf(taken)}
+		ids := []api.ConnectionID{d.idOf(free), d.idOf(taken)}
 		thaw := d.freeze(g, frozen)
 		free.Send("lock " + keys[0] + " 0")
 		taken.Send("lock " + keys[1] + " 30000")
@@ -429,7 +429,7 @@ func TestSeekMoving(t *testing.T) {
 		c.Close()
 	}
 	d.wantConnections(0)
-	if st := d.status(); st.Counters.Moves < 5 || st.Counters.Disconnects[inspect.Kicked] != 5 {
-		t.Errorf("%d moves, %d kicks", st.Counters.Moves, st.Counters.Disconnects[inspect.Kicked])
+	if st := d.status(); st.Counters.Moves < 5 || st.Counters.Disconnects[api.Kicked] != 5 {
+		t.Errorf("%d moves, %d kicks", st.Counters.Moves, st.Counters.Disconnects[api.Kicked])
 	}
 }

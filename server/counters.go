@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"dreadlock/proto"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // reason is why a session ended.
@@ -96,16 +96,16 @@ var possible = map[proto.Kind][]answer{
 
 // reasonWords name the reasons for the end of a session.
 var reasonWords = [reasons]string{
-	clientClosed: inspect.ClientClosed,
-	broken:       inspect.Broken,
-	syntaxError:  inspect.SyntaxError,
-	tooMuch:      inspect.TooMuch,
-	kicked:       inspect.Kicked,
+	clientClosed: api.ClientClosed,
+	broken:       api.Broken,
+	syntaxError:  api.SyntaxError,
+	tooMuch:      api.TooMuch,
+	kicked:       api.Kicked,
 }
 
 // words returns the counters as the API names them.
-func (c *counters) words() inspect.Counters {
-	w := inspect.Counters{
+func (c *counters) words() api.Counters {
+	w := api.Counters{
 		Accepted:        c.accepted,
 		Grants:          c.grants,
 		Timeouts:        c.timeouts,
@@ -113,15 +113,15 @@ func (c *counters) words() inspect.Counters {
 		Moves:           c.moves,
 		DeadlocksBroken: c.broken,
 		LimitHits: map[string]uint64{
-			inspect.LimitConnections: c.refused,
-			inspect.LimitPipeline:    c.paused,
-			inspect.LimitOutput:      c.stalled,
+			api.LimitConnections: c.refused,
+			api.LimitPipeline:    c.paused,
+			api.LimitOutput:      c.stalled,
 		},
-		Waits: inspect.Histogram{Counts: c.waits[:], Sum: c.waited.Seconds()},
+		Waits: api.Histogram{Counts: c.waits[:], Sum: c.waited.Seconds()},
 	}
 	for _, kind := range []proto.Kind{proto.Lock, proto.Unlock} {
 		for _, a := range possible[kind] {
-			w.Commands = append(w.Commands, inspect.CommandCount{Kind: kind.String(), Outcome: outcomes[a], Count: c.commands[kind][a]})
+			w.Commands = append(w.Commands, api.CommandCount{Kind: kind.String(), Outcome: outcomes[a], Count: c.commands[kind][a]})
 		}
 	}
 	for why, word := range reasonWords {

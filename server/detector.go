@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 const (
@@ -36,7 +36,7 @@ type detector struct {
 
 // cycleName names a cycle by its youngest wait: no wait is part of two.
 type cycleName struct {
-	waiter inspect.ConnectionID
+	waiter api.ConnectionID
 	serial uint64
 }
 

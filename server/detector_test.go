@@ -8,11 +8,11 @@ import (
 	"testing"
 
 	"dreadlock/proto/prototest"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // status returns what the server says of itself.
-func (d *daemon) status() *inspect.Status {
+func (d *daemon) status() *api.Status {
 	d.tb.Helper()
 	st, err := d.server.Status(context.Background())
 	if err != nil {
@@ -33,7 +33,7 @@ func (d *daemon) awaitWaiters(n int) {
 }
 
 // deadlocks returns the deadlocks that the server knows.
-func (d *daemon) deadlocks() *inspect.Deadlocks {
+func (d *daemon) deadlocks() *api.Deadlocks {
 	d.tb.Helper()
 	known, err := d.server.Deadlocks(context.Background())
 	if err != nil {
@@ -43,9 +43,9 @@ func (d *daemon) deadlocks() *inspect.Deadlocks {
 }
 
 // awaitDeadlocks waits until so many deadlocks stand.
-func (d *daemon) awaitDeadlocks(n int) *inspect.Deadlocks {
+func (d *daemon) awaitDeadlocks(n int) *api.Deadlocks {
 	d.tb.Helper()
-	var known *inspect.Deadlocks
+	var known *api.Deadlocks
 	eventually(d.tb, func() error {
 		if known = d.deadlocks(); len(known.Cycles) != n {
 			return fmt.Errorf("%d deadlocks stand, want %d", len(known.Cycles), n)
@@ -58,7 +58,7 @@ func (d *daemon) awaitDeadlocks(n int) *inspect.Deadlocks {
 // ring is a number of clients of which each holds a key and waits for that of the next.
 type ring struct {
 	clients []*prototest.Client
-	ids     []inspect.ConnectionID
+	ids     []api.ConnectionID
 	keys    []string
 }
 
@@ -262,7 +262,7 @@ func TestBreakDeadlocks(t *testing.T) {
 }
 
 // commandCounts returns the counters of commands, by kind and outcome.
-func commandCounts(st *inspect.Status) map[string]uint64 {
+func commandCounts(st *api.Status) map[string]uint64 {
 	counts := make(map[string]uint64)
 	for _, c := range st.Counters.Commands {
 		counts[c.Kind+" "+c.Outcome] = c.Count

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"dreadlock/reactor"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // answerTime bounds how long the loops may take to answer an operator.
@@ -83,7 +83,7 @@ func ask[R any](ctx context.Context, srv *Server, step func(sh *shard, result *R
 }
 
 // errNotServing says that there are no loops to ask.
-var errNotServing = fmt.Errorf("%w: it is starting or stopping", inspect.ErrUnavailable)
+var errNotServing = fmt.Errorf("%w: it is starting or stopping", api.ErrUnavailable)
 
 // askSome is ask for some of the shards.
 func askSome[R any](
@@ -96,9 +96,9 @@ func askSome[R any](
 	case missing == 0:
 		return done, nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%w: %w", inspect.ErrUnavailable, ctx.Err())
+		return nil, fmt.Errorf("%w: %w", api.ErrUnavailable, ctx.Err())
 	case srv.Ready():
-		return nil, fmt.Errorf("%w: %d of %d loops are too busy", inspect.ErrUnavailable, missing, len(shards))
+		return nil, fmt.Errorf("%w: %d of %d loops are too busy", api.ErrUnavailable, missing, len(shards))
 	}
 	return nil, errNotServing
 }

@@ -13,7 +13,7 @@ import (
 
 	"dreadlock/lockmgr"
 	"dreadlock/proto/prototest"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // fill has a client lock so many keys, named key0 and so on behind a prefix, and returns it.
@@ -92,8 +92,8 @@ func TestKeysOfMany(t *testing.T) {
 	pages := 0
 	operator.Go(func() {
 		defer cancel()
-		for _, order := range []inspect.KeyOrder{inspect.ByKey, inspect.ByAge} {
-			q := inspect.KeyQuery{Order: order, Limit: inspect.MaxLimit}
+		for _, order := range []api.KeyOrder{api.ByKey, api.ByAge} {
+			q := api.KeyQuery{Order: order, Limit: api.MaxLimit}
 			for range 2 {
 				p, err := d.server.Keys(t.Context(), q)
 				if err != nil || p.Matching != keys || len(p.Keys) != q.Limit {
@@ -123,11 +123,11 @@ func BenchmarkKeys(b *testing.B) {
 	const keys = 100_000
 	d := startDaemon(b, func(cfg *Config) { cfg.Loops = 2 })
 	d.fill("k", keys)
-	for _, order := range []inspect.KeyOrder{inspect.ByKey, inspect.ByAge} {
+	for _, order := range []api.KeyOrder{api.ByKey, api.ByAge} {
 		b.Run(string(order), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p, err := d.server.Keys(b.Context(), inspect.KeyQuery{Order: order})
+				p, err := d.server.Keys(b.Context(), api.KeyQuery{Order: order})
 				if err != nil || p.Matching < keys {
 					b.Fatalf("%d keys, %v", p.Matching, err)
 				}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"dreadlock/lockmgr"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // bucketsPerStep is how much of the index of keys is looked at in one turn: a key a bucket, on average. A table with a
@@ -15,13 +15,13 @@ import (
 const bucketsPerStep = 512
 
 // Keys returns a page of the held keys.
-func (srv *Server) Keys(ctx context.Context, q inspect.KeyQuery) (*inspect.KeyPage, error) {
+func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 	if q.Order == "" {
-		q.Order = inspect.ByKey
+		q.Order = api.ByKey
 	}
 	number, ok := keyNumbers[q.Order]
 	if !ok {
-		return nil, fmt.Errorf("%w: order %.64q: want key, waiters, age or wait", inspect.ErrQuery, q.Order)
+		return nil, fmt.Errorf("%w: order %.64q: want key, waiters, age or wait", api.ErrQuery, q.Order)
 	}
 	limit, err := parseLimit(q.Limit)
 	if err != nil {
@@ -32,13 +32,13 @@ func (srv *Server) Keys(ctx context.Context, q inspect.KeyQuery) (*inspect.KeyPa
 		return nil, err
 	}
 	type walk struct {
-		page   page[inspect.Key]
+		page   page[api.Key]
 		cursor uint64
 		begun  bool
 	}
 	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
 		if !w.begun {
-			w.begun, w.page = true, page[inspect.Key]{limit: limit, after: after}
+			w.begun, w.page = true, page[api.Key]{limit: limit, after: after}
 		}
 		w.cursor = sh.table.Walk(w.cursor, bucketsPerStep, func(h lockmgr.Holding) {
 			if !hasPrefix(h.Key, q.Prefix) {
@@ -54,21 +54,21 @@ func (srv *Server) Keys(ctx context.Context, q inspect.KeyQuery) (*inspect.KeyPa
 	if err != nil {
 		return nil, err
 	}
-	pages := make([]*page[inspect.Key], 0, len(found))
+	pages := make([]*page[api.Key], 0, len(found))
 	for _, w := range found {
 		pages = append(pages, &w.page)
 	}
-	all := page[inspect.Key]{limit: limit}
+	all := page[api.Key]{limit: limit}
 	keys, next := all.merge(string(q.Order), pages)
-	return &inspect.KeyPage{Keys: keys, Matching: all.matching, Next: next}, nil
+	return &api.KeyPage{Keys: keys, Matching: all.matching, Next: next}, nil
 }
 
 // keyNumbers give the number by which each order sorts, the highest first.
-var keyNumbers = map[inspect.KeyOrder]func(lockmgr.Holding) int64{
-	inspect.ByKey:     func(lockmgr.Holding) int64 { return 0 },
-	inspect.ByWaiters: func(h lockmgr.Holding) int64 { return int64(h.Waiters) },
-	inspect.ByAge:     func(h lockmgr.Holding) int64 { return -int64(h.Since) },
-	inspect.ByWait: func(h lockmgr.Holding) int64 {
+var keyNumbers = map[api.KeyOrder]func(lockmgr.Holding) int64{
+	api.ByKey:     func(lockmgr.Holding) int64 { return 0 },
+	api.ByWaiters: func(h lockmgr.Holding) int64 { return int64(h.Waiters) },
+	api.ByAge:     func(h lockmgr.Holding) int64 { return -int64(h.Since) },
+	api.ByWait: func(h lockmgr.Holding) int64 {
 		if h.First == nil {
 			return math.MinInt64
 		}
@@ -81,8 +81,8 @@ func hasPrefix(key []byte, prefix string) bool {
 }
 
 // describe returns what is to be said of a held key.
-func (sh *shard) describe(h lockmgr.Holding) inspect.Key {
-	k := inspect.Key{
+func (sh *shard) describe(h lockmgr.Holding) api.Key {
+	k := api.Key{
 		Key:         string(h.Key),
 		Holder:      h.Owner.Tag.(*session).peer(),
 		Since:       sh.loop.Time(h.Since),
@@ -99,12 +99,12 @@ func (sh *shard) describe(h lockmgr.Holding) inspect.Key {
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
 
 // peer says who is at the other end of the connection.
-func (s *session) peer() inspect.Peer {
-	return inspect.Peer{Connection: s.id, Address: s.address.String()}
+func (s *session) peer() api.Peer {
+	return api.Peer{Connection: s.id, Address: s.address.String()}
 }
 
 // Key returns a held key with its queue, at most so many waiters of it.
-func (srv *Server) Key(ctx context.Context, key string, queue int) (*inspect.Key, error) {
+func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, error) {
 	limit, err := parseLimit(queue)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*inspect.Key
 		return nil, errNotServing
 	}
 	owner := srv.shardOf(hash)
-	found, err := askSome(ctx, srv, srv.shards[owner:owner+1], func(sh *shard, k *inspect.Key) (more bool) {
+	found, err := askSome(ctx, srv, srv.shards[owner:owner+1], func(sh *shard, k *api.Key) (more bool) {
 		h := sh.table.Find(hash, name)
 		if h.Owner == nil {
 			return false
@@ -123,7 +123,7 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*inspect.Key
 		*k = sh.describe(h)
 		for w := h.First; w != nil && len(k.Queue) < limit; w = w.Behind() {
 			r := w.Tag.(*request)
-			k.Queue = append(k.Queue, inspect.Waiter{
+			k.Queue = append(k.Queue, api.Waiter{
 				Peer:           r.session.peer(),
 				Since:          sh.loop.Time(r.since),
 				WaitedSeconds:  sh.secondsSince(r.since),
@@ -138,5 +138,5 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*inspect.Key
 	if k := found[0]; k.Key != "" {
 		return k, nil
 	}
-	return nil, fmt.Errorf("%w: nobody holds the key %.64q", inspect.ErrNotFound, key)
+	return nil, fmt.Errorf("%w: nobody holds the key %.64q", api.ErrNotFound, key)
 }

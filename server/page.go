@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // rank is the place of a row in an order: the higher number first, and of those with the same the smaller name.
@@ -118,11 +118,11 @@ func parseCursor(order, text string) (*rank, error) {
 	plain, err := base64.RawURLEncoding.DecodeString(text)
 	parts := strings.Split(string(plain), " ")
 	if err != nil || len(parts) != 3 || parts[0] != order {
-		return nil, fmt.Errorf("%w: cursor %.64q: want the next of a page in the same order", inspect.ErrQuery, text)
+		return nil, fmt.Errorf("%w: cursor %.64q: want the next of a page in the same order", api.ErrQuery, text)
 	}
 	number, err := strconv.ParseInt(parts[1], 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("%w: cursor %.64q: want the next of a page", inspect.ErrQuery, text)
+		return nil, fmt.Errorf("%w: cursor %.64q: want the next of a page", api.ErrQuery, text)
 	}
 	return &rank{number, parts[2]}, nil
 }
@@ -131,9 +131,9 @@ func parseCursor(order, text string) (*rank, error) {
 func parseLimit(limit int) (int, error) {
 	switch {
 	case limit == 0:
-		return inspect.DefaultLimit, nil
-	case limit < 0 || limit > inspect.MaxLimit:
-		return 0, fmt.Errorf("%w: limit %d: want 1 to %d", inspect.ErrQuery, limit, inspect.MaxLimit)
+		return api.DefaultLimit, nil
+	case limit < 0 || limit > api.MaxLimit:
+		return 0, fmt.Errorf("%w: limit %d: want 1 to %d", api.ErrQuery, limit, api.MaxLimit)
 	}
 	return limit, nil
 }

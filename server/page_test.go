@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // naivePage returns the page behind a cursor of all rows that came, by sorting them, and whether there are more.
@@ -97,7 +97,7 @@ func TestCursor(t *testing.T) {
 		if got, err := parseCursor("age", text); err != nil || *got != r {
 			t.Errorf("%v: got %v, %v", r, got, err)
 		}
-		if got, err := parseCursor("wait", text); !errors.Is(err, inspect.ErrQuery) {
+		if got, err := parseCursor("wait", text); !errors.Is(err, api.ErrQuery) {
 			t.Errorf("%v, of another order: got %v, %v, want ErrQuery", r, got, err)
 		}
 	}
@@ -106,7 +106,7 @@ func TestCursor(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.String().Draw(t, "cursor")
-		if got, err := parseCursor("age", text); (err == nil) != (got != nil || text == "") || err != nil && !errors.Is(err, inspect.ErrQuery) {
+		if got, err := parseCursor("age", text); (err == nil) != (got != nil || text == "") || err != nil && !errors.Is(err, api.ErrQuery) {
 			t.Fatalf("got %v, %v", got, err)
 		}
 	})

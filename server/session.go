@@ -8,7 +8,7 @@ import (
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
 	"dreadlock/reactor"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // phase is how far a session has come.
@@ -34,7 +34,7 @@ type session struct {
 	phase phase
 
 	// Constant once the connection is open, so that any loop may read it.
-	id      inspect.ConnectionID
+	id      api.ConnectionID
 	address netip.AddrPort // of the client
 	since   time.Duration  // when it connected
 
@@ -76,7 +76,7 @@ func (s *session) Conn() *reactor.Conn { return &s.conn }
 // Opened gives the connection its number. The client speaks first.
 func (s *session) Opened() {
 	sh := s.shard
-	s.id = inspect.ConnectionID(sh.server.lastID.Add(1))
+	s.id = api.ConnectionID(sh.server.lastID.Add(1))
 	if tcp, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
 		a := tcp.AddrPort()
 		s.address = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())

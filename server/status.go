@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // Status returns what the server is and what it has counted.
-func (srv *Server) Status(ctx context.Context) (*inspect.Status, error) {
+func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	type tally struct {
 		counters        counters
 		messages, wakes uint64
@@ -26,7 +26,7 @@ func (srv *Server) Status(ctx context.Context) (*inspect.Status, error) {
 	}
 	service := srv.now()
 	if service == nil {
-		return nil, fmt.Errorf("%w: it is stopping", inspect.ErrUnavailable)
+		return nil, fmt.Errorf("%w: it is stopping", api.ErrUnavailable)
 	}
 	standing, deadlocks := srv.detector.known()
 	var sum tally
@@ -37,7 +37,7 @@ func (srv *Server) Status(ctx context.Context) (*inspect.Status, error) {
 		sum.keys += t.keys
 		sum.waiters += t.waiters
 	}
-	st := &inspect.Status{
+	st := &api.Status{
 		Version:        srv.cfg.Version,
 		Address:        service.address,
 		Started:        service.began,
@@ -56,25 +56,25 @@ func (srv *Server) Status(ctx context.Context) (*inspect.Status, error) {
 }
 
 // Deadlocks returns the deadlocks that stand.
-func (srv *Server) Deadlocks(ctx context.Context) (*inspect.Deadlocks, error) {
+func (srv *Server) Deadlocks(ctx context.Context) (*api.Deadlocks, error) {
 	status, err := srv.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	loop := srv.shards[0].loop
 	standing, found := srv.detector.known()
-	d := &inspect.Deadlocks{
-		Cycles:   []inspect.Cycle{},
+	d := &api.Deadlocks{
+		Cycles:   []api.Cycle{},
 		Found:    found,
 		Broken:   status.Counters.DeadlocksBroken,
 		Breaking: srv.cfg.BreakDeadlocks,
 	}
 	for _, c := range standing {
-		cycle := inspect.Cycle{ID: c.number, Found: c.found}
+		cycle := api.Cycle{ID: c.number, Found: c.found}
 		for _, e := range c.waits {
 			since := loop.Time(e.since)
-			cycle.Waits = append(cycle.Waits, inspect.Wait{
-				Peer:          inspect.Peer{Connection: e.waiter, Address: e.address.String()},
+			cycle.Waits = append(cycle.Waits, api.Wait{
+				Peer:          api.Peer{Connection: e.waiter, Address: e.address.String()},
 				WaitsFor:      e.key,
 				Since:         since,
 				WaitedSeconds: time.Since(since).Seconds(),

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // After a session to the script every counter is what the script says.
@@ -94,15 +94,15 @@ func TestCounters(t *testing.T) {
 			if loops == 1 && (got.Messages != 0 || got.WakeUps != 0 || got.Moves != 0) {
 				t.Errorf("one loop, and %d messages, %d wake-ups, %d moves", got.Messages, got.WakeUps, got.Moves)
 			}
-			got.Commands, got.Waits, got.Messages, got.WakeUps, got.Moves = nil, inspect.Histogram{}, 0, 0, 0
-			want := inspect.Counters{
+			got.Commands, got.Waits, got.Messages, got.WakeUps, got.Moves = nil, api.Histogram{}, 0, 0, 0
+			want := api.Counters{
 				Accepted: 4,
 				Grants:   n,
 				Timeouts: n,
 				Disconnects: map[string]uint64{
-					inspect.ClientClosed: 1, inspect.Broken: 1, inspect.SyntaxError: 1, inspect.Kicked: 1, inspect.TooMuch: 0,
+					api.ClientClosed: 1, api.Broken: 1, api.SyntaxError: 1, api.Kicked: 1, api.TooMuch: 0,
 				},
-				LimitHits: map[string]uint64{inspect.LimitConnections: 1, inspect.LimitPipeline: 0, inspect.LimitOutput: 0},
+				LimitHits: map[string]uint64{api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0},
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("counters:\n got %+v\nwant %+v", got, want)
@@ -154,16 +154,16 @@ func TestPipelineLimitHit(t *testing.T) {
 		d.awaitWaiters(1)
 		const n = 2000
 		waiter.Write([]byte(strings.Repeat("unlock "+other+"\r\n", n)))
-		d.wantHits(inspect.LimitPipeline, round+1)
+		d.wantHits(api.LimitPipeline, round+1)
 		holder.Do("unlock "+key, "u unlocked")
 		waiter.Expect("l locked")
 		for range n {
 			waiter.Expect("e not locked")
 		}
 		waiter.Do("unlock "+key, "u unlocked")
-		d.wantHits(inspect.LimitPipeline, round+1)
+		d.wantHits(api.LimitPipeline, round+1)
 	}
-	d.wantHits(inspect.LimitOutput, 0)
+	d.wantHits(api.LimitOutput, 0)
 }
 
 // A client that does not read is counted once, as long as commands of it have to wait for that.
@@ -180,12 +180,12 @@ func TestOutputLimitHit(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.wantRead(deaf)
-	d.wantHits(inspect.LimitOutput, 0)
+	d.wantHits(api.LimitOutput, 0)
 	holder.Do("unlock "+key, "u unlocked")
-	d.wantHits(inspect.LimitOutput, 1)
-	page, err := d.server.Connections(context.Background(), inspect.ConnectionQuery{Address: deaf.LocalAddr().String()})
-	if err != nil || len(page.Connections) != 1 || page.Connections[0].State != inspect.Lagging {
-		t.Errorf("got %+v, %v, want it %s", page, err, inspect.Lagging)
+	d.wantHits(api.LimitOutput, 1)
+	page, err := d.server.Connections(context.Background(), api.ConnectionQuery{Address: deaf.LocalAddr().String()})
+	if err != nil || len(page.Connections) != 1 || page.Connections[0].State != api.Lagging {
+		t.Errorf("got %+v, %v, want it %s", page, err, api.Lagging)
 	}
 	first := make([]byte, len("l locked\r\n"))
 	if _, err := io.ReadFull(deaf, first); err != nil || string(first) != "l locked\r\n" {
@@ -194,18 +194,18 @@ func TestOutputLimitHit(t *testing.T) {
 	if err := text.wantAnswers(deaf, cycles); err != nil {
 		t.Fatal(err)
 	}
-	d.wantHits(inspect.LimitOutput, 1)
-	d.wantHits(inspect.LimitPipeline, 0)
+	d.wantHits(api.LimitOutput, 1)
+	d.wantHits(api.LimitPipeline, 0)
 }
 
 // Every word of the API has its counter.
 func TestCounterWords(t *testing.T) {
 	w := (&counters{}).words()
-	if got := slices.Sorted(maps.Keys(w.Disconnects)); !slices.Equal(got, slices.Sorted(slices.Values(inspect.DisconnectReasons))) {
-		t.Errorf("disconnects: %v, want %v", got, inspect.DisconnectReasons)
+	if got := slices.Sorted(maps.Keys(w.Disconnects)); !slices.Equal(got, slices.Sorted(slices.Values(api.DisconnectReasons))) {
+		t.Errorf("disconnects: %v, want %v", got, api.DisconnectReasons)
 	}
-	if got := slices.Sorted(maps.Keys(w.LimitHits)); !slices.Equal(got, slices.Sorted(slices.Values(inspect.Limits))) {
-		t.Errorf("limit hits: %v, want %v", got, inspect.Limits)
+	if got := slices.Sorted(maps.Keys(w.LimitHits)); !slices.Equal(got, slices.Sorted(slices.Values(api.Limits))) {
+		t.Errorf("limit hits: %v, want %v", got, api.Limits)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // A deadlock is a cycle of sessions of which each waits for a key that the next one holds. As a session waits for one
@@ -18,9 +18,9 @@ import (
 
 // waitEdge is a wait of a suspect, as one look has found it.
 type waitEdge struct {
-	waiter  inspect.ConnectionID
+	waiter  api.ConnectionID
 	serial  uint64 // of the wait, among those of the waiter
-	holder  inspect.ConnectionID
+	holder  api.ConnectionID
 	grant   time.Duration // names the grant of the key, among those of the shard
 	shard   int           // of the key
 	key     string
@@ -35,11 +35,11 @@ func (e *waitEdge) same(o *waitEdge) bool {
 }
 
 // waitGraph has the waits of one look, by who waits.
-type waitGraph map[inspect.ConnectionID]*waitEdge
+type waitGraph map[api.ConnectionID]*waitEdge
 
 // cycles returns the cycles of the graph. In each, the holder of a wait is the waiter of the next; the youngest is last.
 func (g waitGraph) cycles() (all [][]*waitEdge) {
-	walks := make(map[inspect.ConnectionID]int, len(g)) // by which walk a waiter was met first
+	walks := make(map[api.ConnectionID]int, len(g)) // by which walk a waiter was met first
 	walk := 0
 	for start := range g {
 		walk++

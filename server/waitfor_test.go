@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dreadlock/lockmgr"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // Two looks at several tables that go on changing, beside a model that knows the truth at every moment.
@@ -28,7 +28,7 @@ type crowd struct {
 	sessions []*member
 	holder   [crowdKeys]*member   // the truth; nil if free
 	queue    [crowdKeys][]*member // the truth
-	lastID   inspect.ConnectionID
+	lastID   api.ConnectionID
 	now      time.Duration
 }
 

@@ -18,7 +18,7 @@ import (
 	"dreadlock/proto/prototest"
 	"dreadlock/server"
 	"dreadlock/server/admin"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // view is the admin interface of a daemon.
@@ -90,7 +90,7 @@ func TestDeadlockSeen(t *testing.T) {
 	a.Send("lock right 600000")
 	b.Send("lock left 600000")
 	began := time.Now()
-	var seen inspect.Deadlocks
+	var seen api.Deadlocks
 	eventually(t, "the deadlock is not seen", func() bool {
 		v.get("/api/v1/deadlocks", &seen)
 		return len(seen.Cycles) > 0

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // fakeAdmin is an admin interface with a few keys and connections.
@@ -32,45 +32,45 @@ type fakeAdmin struct {
 
 var began = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-func peer(id inspect.ConnectionID) inspect.Peer {
-	return inspect.Peer{Connection: id, Address: fmt.Sprintf("10.0.0.1:%d", 39_996+id)}
+func peer(id api.ConnectionID) api.Peer {
+	return api.Peer{Connection: id, Address: fmt.Sprintf("10.0.0.1:%d", 39_996+id)}
 }
 
-func statusAt(look int) inspect.Status {
+func statusAt(look int) api.Status {
 	n := uint64(look)
-	return inspect.Status{
+	return api.Status{
 		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(look), Loops: 4,
 		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
-		Counters: inspect.Counters{
-			Commands: []inspect.CommandCount{
+		Counters: api.Counters{
+			Commands: []api.CommandCount{
 				{Kind: "lock", Outcome: "locked", Count: 7000 * n},
 				{Kind: "lock", Outcome: "already_locked", Count: 2},
 				{Kind: "unlock", Outcome: "unlocked", Count: 5000 * n},
 				{Kind: "unlock", Outcome: "not_owner", Count: 0},
 			},
 			Accepted: 4321, Grants: 40 * n, Timeouts: 3,
-			Disconnects: map[string]uint64{inspect.ClientClosed: 5, inspect.Kicked: 1, inspect.SyntaxError: 0, "of_a_newer_daemon": 2},
-			LimitHits:   map[string]uint64{inspect.LimitConnections: 1},
+			Disconnects: map[string]uint64{api.ClientClosed: 5, api.Kicked: 1, api.SyntaxError: 0, "of_a_newer_daemon": 2},
+			LimitHits:   map[string]uint64{api.LimitConnections: 1},
 			Moves:       6, Messages: 1_000_000, WakeUps: 1, DeadlocksFound: 2, DeadlocksBroken: 1,
-			Waits: inspect.Histogram{Bounds: []float64{0.001, 1, 60}, Counts: []uint64{60, 30, 9, 1}, Sum: 250},
+			Waits: api.Histogram{Bounds: []float64{0.001, 1, 60}, Counts: []uint64{60, 30, 9, 1}, Sum: 250},
 		},
 	}
 }
 
-var fakeKeys = []inspect.Key{
+var fakeKeys = []api.Key{
 	{Key: "a1", Holder: peer(5), Since: began, HeldSeconds: 0.25},
 	{Key: "b", Holder: peer(7), Since: began, HeldSeconds: 7200, Waiters: 1, LongestWaitSeconds: 3},
 	{Key: "nightly", Holder: peer(5), Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
 }
 
-var fakeConnections = []inspect.Connection{
-	{Peer: peer(5), Since: began, ConnectedSeconds: 90_000, State: inspect.Waiting, Held: 2, Holds: []string{"nightly", "a1"}, WaitsFor: "b", WaitedSeconds: 3},
-	{Peer: peer(7), Since: began, ConnectedSeconds: 59.99, Loop: 1, State: inspect.Idle, Held: 1, Holds: []string{"b"}},
-	{Peer: peer(9), Since: began, ConnectedSeconds: 3, State: inspect.Lagging},
+var fakeConnections = []api.Connection{
+	{Peer: peer(5), Since: began, ConnectedSeconds: 90_000, State: api.Waiting, Held: 2, Holds: []string{"nightly", "a1"}, WaitsFor: "b", WaitedSeconds: 3},
+	{Peer: peer(7), Since: began, ConnectedSeconds: 59.99, Loop: 1, State: api.Idle, Held: 1, Holds: []string{"b"}},
+	{Peer: peer(9), Since: began, ConnectedSeconds: 3, State: api.Lagging},
 }
 
-var fakeDeadlocks = inspect.Deadlocks{Found: 2, Broken: 1, Cycles: []inspect.Cycle{{
-	ID: 2, Found: began, Waits: []inspect.Wait{
+var fakeDeadlocks = api.Deadlocks{Found: 2, Broken: 1, Cycles: []api.Cycle{{
+	ID: 2, Found: began, Waits: []api.Wait{
 		{Peer: peer(7), WaitsFor: "nightly", WaitedSeconds: 252, HeldBy: 5},
 		{Peer: peer(5), WaitsFor: "b", WaitedSeconds: 3, HeldBy: 7},
 	},
@@ -88,9 +88,9 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		answer(w, statusAt(look))
 	})
 	mux.HandleFunc("GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
-		var page inspect.KeyPage
+		var page api.KeyPage
 		all := slices.Clone(fakeKeys)
-		all = slices.DeleteFunc(all, func(k inspect.Key) bool { return !strings.HasPrefix(k.Key, r.FormValue("prefix")) })
+		all = slices.DeleteFunc(all, func(k api.Key) bool { return !strings.HasPrefix(k.Key, r.FormValue("prefix")) })
 		switch r.FormValue("order") {
 		case "waiters", "wait":
 			slices.Reverse(all)
@@ -103,18 +103,18 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		for _, k := range fakeKeys {
 			if k.Key == r.PathValue("key") {
 				for i := range min(k.Waiters, atoi(r.FormValue("queue")), 2) {
-					k.Queue = append(k.Queue, inspect.Waiter{
-						Peer: peer(inspect.ConnectionID(100 + i)), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: []float64{30, 9.2e9}[i],
+					k.Queue = append(k.Queue, api.Waiter{
+						Peer: peer(api.ConnectionID(100 + i)), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: []float64{30, 9.2e9}[i],
 					})
 				}
 				answer(w, k)
 				return
 			}
 		}
-		refuse(w, http.StatusNotFound, "inspect: not found")
+		refuse(w, http.StatusNotFound, "not found")
 	})
 	mux.HandleFunc("GET /api/v1/connections", func(w http.ResponseWriter, r *http.Request) {
-		page := inspect.ConnectionPage{Matching: len(fakeConnections)}
+		page := api.ConnectionPage{Matching: len(fakeConnections)}
 		page.Connections, page.Next = cut(fakeConnections, r)
 		answer(w, page)
 	})
@@ -125,11 +125,11 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 				return
 			}
 		}
-		refuse(w, http.StatusNotFound, "inspect: not found")
+		refuse(w, http.StatusNotFound, "not found")
 	})
 	mux.HandleFunc("POST /api/v1/connections/{id}/kick", func(w http.ResponseWriter, r *http.Request) {
-		if !slices.ContainsFunc(fakeConnections, func(c inspect.Connection) bool { return number(c.Connection) == r.PathValue("id") }) {
-			refuse(w, http.StatusNotFound, "inspect: not found")
+		if !slices.ContainsFunc(fakeConnections, func(c api.Connection) bool { return number(c.Connection) == r.PathValue("id") }) {
+			refuse(w, http.StatusNotFound, "not found")
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -141,7 +141,7 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		a.mu.Unlock()
 		switch {
 		case a.down.Load():
-			refuse(w, http.StatusServiceUnavailable, "inspect: the server does not answer")
+			refuse(w, http.StatusServiceUnavailable, "the server does not answer")
 		case a.token != "" && r.Header.Get("Authorization") != "Bearer "+a.token:
 			refuse(w, http.StatusUnauthorized, "no token")
 		default:
@@ -255,18 +255,18 @@ nobody waits for it
 func TestJSON(t *testing.T) {
 	a := serveAdmin(t)
 	queued := fakeKeys[1]
-	queued.Queue = []inspect.Waiter{{Peer: peer(100), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: 30}}
+	queued.Queue = []api.Waiter{{Peer: peer(100), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: 30}}
 	for _, c := range []struct {
 		args   string
 		status int
 		want   any
 	}{
 		{"status", 0, statusAt(1)},
-		{"locks", 0, inspect.KeyPage{Keys: fakeKeys, Matching: 3}},
-		{"locks --limit 1", 0, inspect.KeyPage{Keys: fakeKeys[:1], Matching: 3, Next: "1"}},
-		{"locks zz", 0, inspect.KeyPage{Keys: []inspect.Key{}}},
+		{"locks", 0, api.KeyPage{Keys: fakeKeys, Matching: 3}},
+		{"locks --limit 1", 0, api.KeyPage{Keys: fakeKeys[:1], Matching: 3, Next: "1"}},
+		{"locks zz", 0, api.KeyPage{Keys: []api.Key{}}},
 		{"waiters b", 0, queued},
-		{"connections --all", 0, inspect.ConnectionPage{Connections: fakeConnections, Matching: 3}},
+		{"connections --all", 0, api.ConnectionPage{Connections: fakeConnections, Matching: 3}},
 		{"deadlocks", exitDeadlocks, fakeDeadlocks},
 		{"kick 8 5 -y", exitFailed, []kicked{{8, false, "there is no connection 8: it has ended, or never was"}, {5, true, ""}}},
 	} {
@@ -294,7 +294,7 @@ func TestNothing(t *testing.T) {
 		}
 	}
 	var text strings.Builder
-	if err := writeDeadlocks(&text, &inspect.Deadlocks{Breaking: true}); err != nil ||
+	if err := writeDeadlocks(&text, &api.Deadlocks{Breaking: true}); err != nil ||
 		text.String() != "no deadlocks\n0 found and 0 broken since the start; the daemon breaks them\n" {
 		t.Errorf("%v %q", err, &text)
 	}
@@ -378,7 +378,7 @@ func TestHolds(t *testing.T) {
 		{1500, []string{"b", "a"}, "a,b and 1,498 more"},
 		{2, []string{strings.Repeat("x", 100), "y"}, strings.Repeat("x", 63) + "… and 1 more"},
 	} {
-		if got := holds(&inspect.Connection{Held: c.held, Holds: c.holds}); got != c.want {
+		if got := holds(&api.Connection{Held: c.held, Holds: c.holds}); got != c.want {
 			t.Errorf("%d %q: %q, want %q", c.held, c.holds, got, c.want)
 		}
 	}

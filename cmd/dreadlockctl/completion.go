@@ -10,7 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // completionCommand prints the script for a shell. The scripts are small: at every tab they ask this program, by its
@@ -204,7 +204,7 @@ func present(ctx context.Context, g *globals, command, prefix string) (all []can
 	defer cancel()
 	switch command {
 	case "lock", "locks", "waiters":
-		p, err := a.keys(ctx, &inspect.KeyQuery{Prefix: prefix, Order: inspect.ByKey, Limit: inspect.DefaultLimit})
+		p, err := a.keys(ctx, &api.KeyQuery{Prefix: prefix, Order: api.ByKey, Limit: api.DefaultLimit})
 		if err != nil {
 			return nil
 		}
@@ -212,7 +212,7 @@ func present(ctx context.Context, g *globals, command, prefix string) (all []can
 			all = append(all, candidate{k.Key, fmt.Sprintf("held %s, %s", span(k.HeldSeconds), some(k.Waiters, "waiter"))})
 		}
 	case "kick":
-		p, err := a.connections(ctx, &inspect.ConnectionQuery{Limit: inspect.MaxLimit})
+		p, err := a.connections(ctx, &api.ConnectionQuery{Limit: api.MaxLimit})
 		if err != nil {
 			return nil
 		}

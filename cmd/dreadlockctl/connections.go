@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // connectionsCommand lists connections.
@@ -43,8 +43,8 @@ func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) er
 	if err != nil {
 		return err
 	}
-	connections, err := collect(most, func(limit int, cursor string) (page[inspect.Connection], error) {
-		return a.connections(ctx, &inspect.ConnectionQuery{
+	connections, err := collect(most, func(limit int, cursor string) (page[api.Connection], error) {
+		return a.connections(ctx, &api.ConnectionQuery{
 			Address: c.Address, Holding: c.Holding, Waiting: c.Waiting, Limit: limit, Cursor: cursor,
 		})
 	})
@@ -52,7 +52,7 @@ func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) er
 		return err
 	}
 	if c.JSON {
-		return printJSON(s.stdout, inspect.ConnectionPage{
+		return printJSON(s.stdout, api.ConnectionPage{
 			Connections: connections.entries, Matching: connections.matching, Next: connections.next,
 		})
 	}
@@ -64,7 +64,7 @@ func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) er
 }
 
 // connections asks for a page of connections.
-func (a *admin) connections(ctx context.Context, q *inspect.ConnectionQuery) (page[inspect.Connection], error) {
+func (a *admin) connections(ctx context.Context, q *api.ConnectionQuery) (page[api.Connection], error) {
 	query := url.Values{"limit": {strconv.Itoa(q.Limit)}}
 	for name, wanted := range map[string]bool{"holding": q.Holding, "waiting": q.Waiting} {
 		if wanted {
@@ -77,12 +77,12 @@ func (a *admin) connections(ctx context.Context, q *inspect.ConnectionQuery) (pa
 	if q.Cursor != "" {
 		query.Set("cursor", q.Cursor)
 	}
-	var p inspect.ConnectionPage
+	var p api.ConnectionPage
 	err := a.get(ctx, &p, query, "connections")
-	return page[inspect.Connection]{p.Connections, p.Matching, p.Next}, err
+	return page[api.Connection]{p.Connections, p.Matching, p.Next}, err
 }
 
-func writeConnections(w io.Writer, connections *page[inspect.Connection]) error {
+func writeConnections(w io.Writer, connections *page[api.Connection]) error {
 	t := newTable(w, "CONNECTION", "CLIENT", "CONNECTED", "LOOP", "STATE", "HOLDS", "WAITS FOR", "WAITED")
 	for i := range connections.entries {
 		c := &connections.entries[i]
@@ -99,7 +99,7 @@ func writeConnections(w io.Writer, connections *page[inspect.Connection]) error 
 }
 
 // holds names keys of a connection, as many as fit into a cell.
-func holds(c *inspect.Connection) string {
+func holds(c *api.Connection) string {
 	if c.Held == 0 {
 		return "-"
 	}

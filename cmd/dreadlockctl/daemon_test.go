@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // viewed is a daemon with an admin interface.
@@ -128,7 +128,7 @@ func TestAllPages(t *testing.T) {
 		c.Do(fmt.Sprintf("lock k%04d 0", i), "l locked")
 	}
 	got := v.ctl("locks", "--all", "--json")
-	var page inspect.KeyPage
+	var page api.KeyPage
 	if err := json.Unmarshal([]byte(got.stdout), &page); err != nil {
 		t.Fatalf("%v in %.200s %s", err, got.stdout, got.stderr)
 	}
@@ -153,7 +153,7 @@ func TestDeadlockAndKick(t *testing.T) {
 	got := v.eventually("deadlocks", func(o outcome) bool { return o.status == exitDeadlocks })
 	contains(t, got.stdout, "waits", "for left, held by", "for right, held by", a.Conn().LocalAddr().String())
 
-	var d inspect.Deadlocks
+	var d api.Deadlocks
 	if err := json.Unmarshal([]byte(v.ctl("deadlocks", "--json").stdout), &d); err != nil || len(d.Cycles) != 1 {
 		t.Fatalf("%v, %+v", err, d)
 	}

@@ -6,7 +6,7 @@ import (
 	"io"
 	"strings"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // deadlocksCommand lists deadlocks.
@@ -33,7 +33,7 @@ func (c *deadlocksCommand) Run(ctx context.Context, s *streams, g *globals) erro
 	if err != nil {
 		return err
 	}
-	var d inspect.Deadlocks
+	var d api.Deadlocks
 	if err := a.get(ctx, &d, nil, "deadlocks"); err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (c *deadlocksCommand) Run(ctx context.Context, s *streams, g *globals) erro
 	return err
 }
 
-func writeDeadlocks(w io.Writer, d *inspect.Deadlocks) error {
+func writeDeadlocks(w io.Writer, d *api.Deadlocks) error {
 	var text strings.Builder
 	for i := range d.Cycles {
 		text.WriteString(circle(&d.Cycles[i]) + "\n")
@@ -66,7 +66,7 @@ func writeDeadlocks(w io.Writer, d *inspect.Deadlocks) error {
 }
 
 // circle tells a cycle in one line: 5 (10.0.0.1:40001) waits 12.0s for a, held by 7 (...), which waits 3.0s for b, held by 5.
-func circle(c *inspect.Cycle) string {
+func circle(c *api.Cycle) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "#%d: ", c.ID)
 	for i := range c.Waits {

@@ -9,7 +9,7 @@ import (
 	"strconv"
 
 	"dreadlock/proto"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // locksCommand lists held keys.
@@ -40,14 +40,14 @@ func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
-	keys, err := collect(most, func(limit int, cursor string) (page[inspect.Key], error) {
-		return a.keys(ctx, &inspect.KeyQuery{Prefix: c.Prefix, Order: inspect.KeyOrder(c.Sort), Limit: limit, Cursor: cursor})
+	keys, err := collect(most, func(limit int, cursor string) (page[api.Key], error) {
+		return a.keys(ctx, &api.KeyQuery{Prefix: c.Prefix, Order: api.KeyOrder(c.Sort), Limit: limit, Cursor: cursor})
 	})
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return printJSON(s.stdout, inspect.KeyPage{Keys: keys.entries, Matching: keys.matching, Next: keys.next})
+		return printJSON(s.stdout, api.KeyPage{Keys: keys.entries, Matching: keys.matching, Next: keys.next})
 	}
 	if len(keys.entries) == 0 {
 		_, err := fmt.Fprintln(s.stdout, "no key is held"+beginning(c.Prefix))
@@ -64,7 +64,7 @@ func beginning(prefix string) string {
 }
 
 // keys asks for a page of keys.
-func (a *admin) keys(ctx context.Context, q *inspect.KeyQuery) (page[inspect.Key], error) {
+func (a *admin) keys(ctx context.Context, q *api.KeyQuery) (page[api.Key], error) {
 	query := url.Values{"order": {string(q.Order)}, "limit": {strconv.Itoa(q.Limit)}}
 	if q.Prefix != "" {
 		query.Set("prefix", q.Prefix)
@@ -72,12 +72,12 @@ func (a *admin) keys(ctx context.Context, q *inspect.KeyQuery) (page[inspect.Key
 	if q.Cursor != "" {
 		query.Set("cursor", q.Cursor)
 	}
-	var p inspect.KeyPage
+	var p api.KeyPage
 	err := a.get(ctx, &p, query, "keys")
-	return page[inspect.Key]{p.Keys, p.Matching, p.Next}, err
+	return page[api.Key]{p.Keys, p.Matching, p.Next}, err
 }
 
-func writeKeys(w io.Writer, keys *page[inspect.Key]) error {
+func writeKeys(w io.Writer, keys *page[api.Key]) error {
 	t := newTable(w, "KEY", "HELD", "CONNECTION", "HOLDER", "WAITERS", "LONGEST WAIT")
 	for _, k := range keys.entries {
 		wait := "-"
@@ -115,14 +115,14 @@ func (c *waitersCommand) Run(ctx context.Context, s *streams, g *globals) error 
 	if err := checkKey(c.Key); err != nil {
 		return err
 	}
-	if c.Limit < 1 || c.Limit > inspect.MaxLimit {
-		return badOption("--limit %d: want 1 to %d", c.Limit, inspect.MaxLimit)
+	if c.Limit < 1 || c.Limit > api.MaxLimit {
+		return badOption("--limit %d: want 1 to %d", c.Limit, api.MaxLimit)
 	}
 	a, err := newAdmin(g)
 	if err != nil {
 		return err
 	}
-	var key inspect.Key
+	var key api.Key
 	err = a.get(ctx, &key, url.Values{"queue": {strconv.Itoa(c.Limit)}}, "keys", c.Key)
 	if errors.Is(err, errNotFound) {
 		return failed(exitFailed, "nobody holds the key %s: it is free, and nobody waits for it", cell(c.Key, maxCell))
@@ -148,7 +148,7 @@ func checkKey(key string) error {
 	}
 }
 
-func writeWaiters(w io.Writer, k *inspect.Key) error {
+func writeWaiters(w io.Writer, k *api.Key) error {
 	_, err := fmt.Fprintf(w, "%s is held by connection %d, %s, for %s\n",
 		cell(k.Key, maxCell), k.Holder.Connection, k.Holder.Address, span(k.HeldSeconds))
 	if err != nil {
@@ -172,6 +172,6 @@ func writeWaiters(w io.Writer, k *inspect.Key) error {
 		return nil
 	}
 	_, err = fmt.Fprintf(w, "%s of %s; --limit %d shows more\n",
-		count(len(k.Queue)), some(k.Waiters, "waiter"), min(k.Waiters, inspect.MaxLimit))
+		count(len(k.Queue)), some(k.Waiters, "waiter"), min(k.Waiters, api.MaxLimit))
 	return err
 }

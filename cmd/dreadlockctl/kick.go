@@ -9,13 +9,13 @@ import (
 
 	"github.com/mattn/go-isatty"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // kickCommand disconnects clients.
 type kickCommand struct {
-	Connections []inspect.ConnectionID `arg:"" name:"connection" help:"Numbers of connections, as dreadlockctl connections lists them."`
-	Yes         bool                   `short:"y" help:"Do not ask."`
+	Connections []api.ConnectionID `arg:"" name:"connection" help:"Numbers of connections, as dreadlockctl connections lists them."`
+	Yes         bool               `short:"y" help:"Do not ask."`
 	jsonOption
 }
 
@@ -35,9 +35,9 @@ not.`
 
 // kicked is what became of one connection, for programs.
 type kicked struct {
-	Connection inspect.ConnectionID `json:"connection"`
-	Kicked     bool                 `json:"kicked"`
-	Error      string               `json:"error,omitempty"`
+	Connection api.ConnectionID `json:"connection"`
+	Kicked     bool             `json:"kicked"`
+	Error      string           `json:"error,omitempty"`
 }
 
 // Run disconnects them, one after the other.
@@ -84,9 +84,9 @@ func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
 }
 
 // kick disconnects one, if the user wants it.
-func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *bufio.Reader, id inspect.ConnectionID) (bool, error) {
+func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *bufio.Reader, id api.ConnectionID) (bool, error) {
 	if !c.Yes {
-		var connection inspect.Connection
+		var connection api.Connection
 		if err := a.get(ctx, &connection, nil, "connections", number(id)); err != nil {
 			return false, err
 		}
@@ -108,7 +108,7 @@ func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *b
 }
 
 // stakes says what a connection would lose.
-func stakes(c *inspect.Connection) string {
+func stakes(c *api.Connection) string {
 	text := "holds nothing"
 	if c.Held > 0 {
 		text = "holds " + holds(c)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 const description = `Run commands under locks of a dreadlock daemon, and see what the daemon does.
@@ -66,7 +66,7 @@ func newParser(s *streams) (*kong.Kong, *commandLine, error) {
 			"version":       version(),
 			"conflict":      strconv.Itoa(exitConflict),
 			"grace":         defaultGrace.String(),
-			"default_limit": strconv.Itoa(inspect.DefaultLimit),
+			"default_limit": strconv.Itoa(api.DefaultLimit),
 			"interval":      defaultInterval.String(),
 			"least":         leastInterval.String(),
 		})

@@ -1,6 +1,6 @@
 package main
 
-import "dreadlock/server/inspect"
+import "dreadlock/server/api"
 
 // rates are counts per second between two looks.
 type rates struct {
@@ -41,7 +41,7 @@ func ratesBetween(before, after *look) *rates {
 }
 
 // commands adds up the commands of a kind and outcome, empty for all.
-func commands(c *inspect.Counters, kind, outcome string) (total uint64) {
+func commands(c *api.Counters, kind, outcome string) (total uint64) {
 	for _, n := range c.Commands {
 		if (kind == "" || n.Kind == kind) && (outcome == "" || n.Outcome == outcome) {
 			total += n.Count
@@ -50,7 +50,7 @@ func commands(c *inspect.Counters, kind, outcome string) (total uint64) {
 	return total
 }
 
-func disconnects(c *inspect.Counters) (total uint64) {
+func disconnects(c *api.Counters) (total uint64) {
 	for _, n := range c.Disconnects {
 		total += n
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // statusCommand shows what the daemon is, and what it has counted.
@@ -32,7 +32,7 @@ func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
-	var status inspect.Status
+	var status api.Status
 	if err := a.get(ctx, &status, nil, "status"); err != nil {
 		return err
 	}
@@ -43,11 +43,11 @@ func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 }
 
 // headline says which daemon it is.
-func headline(s *inspect.Status) string {
+func headline(s *api.Status) string {
 	return fmt.Sprintf("dreadlock %s at %s, up %s, %s", s.Version, s.Address, span(s.UptimeSeconds), some(s.Loops, "loop"))
 }
 
-func writeStatus(w io.Writer, s *inspect.Status) error {
+func writeStatus(w io.Writer, s *api.Status) error {
 	if _, err := fmt.Fprintf(w, "%s\n\n", headline(s)); err != nil {
 		return err
 	}
@@ -63,14 +63,14 @@ func writeStatus(w io.Writer, s *inspect.Status) error {
 	t.row("")
 	c := &s.Counters
 	t.row("accepted", some(c.Accepted, "connection"))
-	t.row("ended", named(c.Disconnects, inspect.DisconnectReasons))
+	t.row("ended", named(c.Disconnects, api.DisconnectReasons))
 	t.row("lock", outcomes(c.Commands, "lock"))
 	t.row("unlock", outcomes(c.Commands, "unlock"))
 	t.row("waits", fmt.Sprintf("%s granted, %s ran out", count(c.Grants), count(c.Timeouts)))
 	if text := waits(&c.Waits); text != "" {
 		t.row("waited", text)
 	}
-	t.row("limits", named(c.LimitHits, inspect.Limits))
+	t.row("limits", named(c.LimitHits, api.Limits))
 	t.row("deadlocks", fmt.Sprintf("%s found, %s broken", count(c.DeadlocksFound), count(c.DeadlocksBroken)))
 	t.row("loops", fmt.Sprintf("%s, %s, %s moved", some(c.Messages, "message"), some(c.WakeUps, "wake-up"), some(c.Moves, "connection")))
 	return t.Flush()
@@ -94,7 +94,7 @@ func named(counts map[string]uint64, known []string) string {
 }
 
 // outcomes lists how the commands of a kind ended.
-func outcomes(commands []inspect.CommandCount, kind string) string {
+func outcomes(commands []api.CommandCount, kind string) string {
 	var parts []string
 	for _, c := range commands {
 		if c.Kind == kind && c.Count > 0 {
@@ -114,7 +114,7 @@ func orNone(parts []string) string {
 }
 
 // waits sums up how long waits took: the mean, and bounds for the half and for all but one of a hundred.
-func waits(h *inspect.Histogram) string {
+func waits(h *api.Histogram) string {
 	var total uint64
 	for _, n := range h.Counts {
 		total += n
@@ -126,7 +126,7 @@ func waits(h *inspect.Histogram) string {
 }
 
 // bound is the bucket in which a part of the values ends.
-func bound(h *inspect.Histogram, total uint64, part float64) string {
+func bound(h *api.Histogram, total uint64, part float64) string {
 	var below uint64
 	for i, n := range h.Counts {
 		below += n

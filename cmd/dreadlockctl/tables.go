@@ -12,7 +12,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // table writes rows whose columns stand under each other.
@@ -75,7 +75,7 @@ func patience(seconds float64) string {
 func count[T int | uint64](n T) string { return humanize.Comma(int64(n)) }
 
 // number is a number of connections, say, that begins a row.
-func number(id inspect.ConnectionID) string { return strconv.FormatUint(uint64(id), 10) }
+func number(id api.ConnectionID) string { return strconv.FormatUint(uint64(id), 10) }
 
 // some is a number of things: "1 key", "2 keys".
 func some[T int | uint64](n T, thing string) string {
@@ -108,7 +108,7 @@ type page[E any] struct {
 func collect[E any](limit int, fetch func(limit int, cursor string) (page[E], error)) (all page[E], err error) {
 	all.entries = []E{}
 	for {
-		size := inspect.MaxLimit
+		size := api.MaxLimit
 		if limit > 0 {
 			size = min(size, limit-len(all.entries))
 		}
@@ -136,7 +136,7 @@ func (o *listOptions) most() (int, error) {
 	case o.All:
 		return 0, nil
 	case o.Limit == nil:
-		return inspect.DefaultLimit, nil
+		return api.DefaultLimit, nil
 	case *o.Limit < 1:
 		return 0, badOption("--limit %d: want at least 1, or --all", *o.Limit)
 	}

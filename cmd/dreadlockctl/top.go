@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/term"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // topCommand watches the daemon.
@@ -70,11 +70,11 @@ func (c *topCommand) Run(ctx context.Context, s *streams, g *globals) error {
 
 // look is what the daemon said at one time.
 type look struct {
-	Time    time.Time      `json:"time"`
-	Status  inspect.Status `json:"status"`
-	Rates   *rates         `json:"rates"` // since the look before; null in the first
-	Hottest []inspect.Key  `json:"hottest_keys"`
-	Longest []inspect.Key  `json:"longest_waits"`
+	Time    time.Time  `json:"time"`
+	Status  api.Status `json:"status"`
+	Rates   *rates     `json:"rates"` // since the look before; null in the first
+	Hottest []api.Key  `json:"hottest_keys"`
+	Longest []api.Key  `json:"longest_waits"`
 }
 
 // look asks the daemon.
@@ -84,12 +84,12 @@ func (a *admin) look(ctx context.Context) (*look, error) {
 		return nil, err
 	}
 	l.Time = time.Now()
-	for order, keys := range map[inspect.KeyOrder]*[]inspect.Key{inspect.ByWaiters: &l.Hottest, inspect.ByWait: &l.Longest} {
-		p, err := a.keys(ctx, &inspect.KeyQuery{Order: order, Limit: rows})
+	for order, keys := range map[api.KeyOrder]*[]api.Key{api.ByWaiters: &l.Hottest, api.ByWait: &l.Longest} {
+		p, err := a.keys(ctx, &api.KeyQuery{Order: order, Limit: rows})
 		if err != nil {
 			return nil, err
 		}
-		*keys = []inspect.Key{}
+		*keys = []api.Key{}
 		for _, k := range p.entries {
 			if k.Waiters > 0 {
 				*keys = append(*keys, k)

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 func someLook(keys int) *look {
 	l := &look{Time: time.Date(2026, 11, 24, 15, 12, 5, 0, time.UTC), Status: statusAt(1)}
 	for i := range keys {
-		k := inspect.Key{Key: fmt.Sprintf("k%02d", i), Holder: peer(5), HeldSeconds: 75, Waiters: keys - i, LongestWaitSeconds: 3}
+		k := api.Key{Key: fmt.Sprintf("k%02d", i), Holder: peer(5), HeldSeconds: 75, Waiters: keys - i, LongestWaitSeconds: 3}
 		l.Hottest = append(l.Hottest, k)
 		l.Longest = append(l.Longest, k)
 	}
@@ -96,7 +96,7 @@ func TestPaint(t *testing.T) {
 
 func TestRates(t *testing.T) {
 	first, second := &look{Status: statusAt(1)}, &look{Status: statusAt(3)}
-	second.Status.Counters.Disconnects = map[string]uint64{inspect.ClientClosed: 9, inspect.Kicked: 3}
+	second.Status.Counters.Disconnects = map[string]uint64{api.ClientClosed: 9, api.Kicked: 3}
 	second.Status.Counters.Timeouts = 1 // less: loops are asked one after the other
 	want := rates{Commands: 12_000, Locks: 7000, Unlocks: 5000, Grants: 40, Disconnects: 2}
 	if got := ratesBetween(first, second); got == nil || *got != want {

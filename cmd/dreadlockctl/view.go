@@ -7,7 +7,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // view is what the screen of top shows.
@@ -58,7 +58,7 @@ func (v *view) render(width, height int) []line {
 }
 
 // list is a list of keys with its title.
-func list(title string, keys []inspect.Key, width int) []line {
+func list(title string, keys []api.Key, width int) []line {
 	if len(keys) == 0 {
 		return []line{{text: title + ": nobody waits", title: true}, {}}
 	}

@@ -13,30 +13,30 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // sourceTime is what the server has to answer a request.
 const sourceTime = 5 * time.Second
 
-// api answers in JSON. What the answers look like is said in package inspect.
-type api struct {
+// api answers in JSON. What the answers look like is said in package api.
+type endpoints struct {
 	source Source
 	log    zerolog.Logger
 }
 
-func (a *api) status(w http.ResponseWriter, r *http.Request) {
-	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*inspect.Status, error) {
+func (a *endpoints) status(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*api.Status, error) {
 		return a.source.Status(ctx)
 	})
 }
 
-func (a *api) keys(w http.ResponseWriter, r *http.Request) {
-	answer(a, w, r, []string{"prefix", "order", "limit", "cursor"}, func(ctx context.Context, q *query) (*inspect.KeyPage, error) {
-		keys := inspect.KeyQuery{
+func (a *endpoints) keys(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, []string{"prefix", "order", "limit", "cursor"}, func(ctx context.Context, q *query) (*api.KeyPage, error) {
+		keys := api.KeyQuery{
 			Prefix: q.text("prefix"),
-			Order:  inspect.KeyOrder(q.text("order")),
-			Limit:  q.number("limit", inspect.DefaultLimit, 1),
+			Order:  api.KeyOrder(q.text("order")),
+			Limit:  q.number("limit", api.DefaultLimit, 1),
 			Cursor: q.text("cursor"),
 		}
 		if q.err != nil {
@@ -46,9 +46,9 @@ func (a *api) keys(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (a *api) key(w http.ResponseWriter, r *http.Request) {
-	answer(a, w, r, []string{"queue"}, func(ctx context.Context, q *query) (*inspect.Key, error) {
-		queue := q.number("queue", inspect.DefaultLimit, 0)
+func (a *endpoints) key(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, []string{"queue"}, func(ctx context.Context, q *query) (*api.Key, error) {
+		queue := q.number("queue", api.DefaultLimit, 0)
 		if q.err != nil {
 			return nil, q.err
 		}
@@ -56,14 +56,14 @@ func (a *api) key(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (a *api) connections(w http.ResponseWriter, r *http.Request) {
+func (a *endpoints) connections(w http.ResponseWriter, r *http.Request) {
 	parameters := []string{"address", "holding", "waiting", "limit", "cursor"}
-	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*inspect.ConnectionPage, error) {
-		connections := inspect.ConnectionQuery{
+	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*api.ConnectionPage, error) {
+		connections := api.ConnectionQuery{
 			Address: q.text("address"),
 			Holding: q.yes("holding"),
 			Waiting: q.yes("waiting"),
-			Limit:   q.number("limit", inspect.DefaultLimit, 1),
+			Limit:   q.number("limit", api.DefaultLimit, 1),
 			Cursor:  q.text("cursor"),
 		}
 		if q.err != nil {
@@ -73,8 +73,8 @@ func (a *api) connections(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (a *api) connection(w http.ResponseWriter, r *http.Request) {
-	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*inspect.Connection, error) {
+func (a *endpoints) connection(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*api.Connection, error) {
 		id, err := connectionID(r)
 		if err != nil {
 			return nil, err
@@ -83,18 +83,18 @@ func (a *api) connection(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (a *api) deadlocks(w http.ResponseWriter, r *http.Request) {
-	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*inspect.Deadlocks, error) {
+func (a *endpoints) deadlocks(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*api.Deadlocks, error) {
 		return a.source.Deadlocks(ctx)
 	})
 }
 
 // kicked is the answer to a kick.
 type kicked struct {
-	Kicked inspect.ConnectionID `json:"kicked"`
+	Kicked api.ConnectionID `json:"kicked"`
 }
 
-func (a *api) kick(w http.ResponseWriter, r *http.Request) {
+func (a *endpoints) kick(w http.ResponseWriter, r *http.Request) {
 	answer(a, w, r, nil, func(ctx context.Context, _ *query) (*kicked, error) {
 		id, err := connectionID(r)
 		if err != nil {
@@ -104,18 +104,18 @@ func (a *api) kick(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func connectionID(r *http.Request) (inspect.ConnectionID, error) {
+func connectionID(r *http.Request) (api.ConnectionID, error) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: a connection has a number", inspect.ErrQuery)
+		return 0, fmt.Errorf("%w: a connection has a number", api.ErrQuery)
 	}
-	return inspect.ConnectionID(id), nil
+	return api.ConnectionID(id), nil
 }
 
 // answer asks for a value and writes it. Parameters that are not known are refused: a filter that is misspelled would
 // otherwise be none.
 func answer[T any](
-	a *api, w http.ResponseWriter, r *http.Request, parameters []string, ask func(context.Context, *query) (T, error),
+	a *endpoints, w http.ResponseWriter, r *http.Request, parameters []string, ask func(context.Context, *query) (T, error),
 ) {
 	q, err := parseQuery(r, parameters)
 	if err != nil {
@@ -133,13 +133,13 @@ func answer[T any](
 }
 
 // failed answers with an error.
-func (a *api) failed(w http.ResponseWriter, r *http.Request, err error) {
+func (a *endpoints) failed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
-	case errors.Is(err, inspect.ErrQuery):
+	case errors.Is(err, api.ErrQuery):
 		fail(w, http.StatusBadRequest, err.Error())
-	case errors.Is(err, inspect.ErrNotFound):
+	case errors.Is(err, api.ErrNotFound):
 		fail(w, http.StatusNotFound, err.Error())
-	case errors.Is(err, inspect.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, api.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, err.Error())
 	default:
@@ -176,14 +176,14 @@ type query struct {
 func parseQuery(r *http.Request, parameters []string) (*query, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", inspect.ErrQuery, err)
+		return nil, fmt.Errorf("%w: %w", api.ErrQuery, err)
 	}
 	for name, given := range values {
 		if !slices.Contains(parameters, name) {
-			return nil, fmt.Errorf("%w: there is no parameter %q here", inspect.ErrQuery, name)
+			return nil, fmt.Errorf("%w: there is no parameter %q here", api.ErrQuery, name)
 		}
 		if len(given) > 1 {
-			return nil, fmt.Errorf("%w: %s is given %d times", inspect.ErrQuery, name, len(given))
+			return nil, fmt.Errorf("%w: %s is given %d times", api.ErrQuery, name, len(given))
 		}
 	}
 	return &query{values: values}, nil
@@ -191,15 +191,15 @@ func parseQuery(r *http.Request, parameters []string) (*query, error) {
 
 func (q *query) text(name string) string { return q.values.Get(name) }
 
-// number returns a number from least to [inspect.MaxLimit].
+// number returns a number from least to [api.MaxLimit].
 func (q *query) number(name string, otherwise, least int) int {
 	text := q.text(name)
 	if text == "" {
 		return otherwise
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < least || n > inspect.MaxLimit {
-		q.bad("%s=%s: want a number from %d to %d", name, text, least, inspect.MaxLimit)
+	if err != nil || n < least || n > api.MaxLimit {
+		q.bad("%s=%s: want a number from %d to %d", name, text, least, api.MaxLimit)
 	}
 	return n
 }
@@ -218,6 +218,6 @@ func (q *query) yes(name string) bool {
 
 func (q *query) bad(format string, args ...any) {
 	if q.err == nil {
-		q.err = fmt.Errorf("%w: "+format, append([]any{inspect.ErrQuery}, args...)...)
+		q.err = fmt.Errorf("%w: "+format, append([]any{api.ErrQuery}, args...)...)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // ask has a handler answer a request that comes from this machine.
@@ -54,22 +54,22 @@ func get[T any](t *testing.T, h http.Handler, target string) T {
 
 func TestStatus(t *testing.T) {
 	f := newFake()
-	got := get[inspect.Status](t, handlerOf(f), "/api/v1/status")
-	if got.Version != "v1.2.3" || got.HeldKeys != 33 || got.Counters.LimitHits[inspect.LimitOutput] != 2 || len(got.Counters.Waits.Counts) != 4 {
+	got := get[api.Status](t, handlerOf(f), "/api/v1/status")
+	if got.Version != "v1.2.3" || got.HeldKeys != 33 || got.Counters.LimitHits[api.LimitOutput] != 2 || len(got.Counters.Waits.Counts) != 4 {
 		t.Errorf("status: %+v", got)
 	}
 }
 
 func TestKeys(t *testing.T) {
 	h := handlerOf(newFake())
-	page := get[inspect.KeyPage](t, h, "/api/v1/keys")
+	page := get[api.KeyPage](t, h, "/api/v1/keys")
 	if page.Matching != 33 || len(page.Keys) != 33 || page.Keys[0].Key != "alpha" || page.Next != "" {
 		t.Errorf("all keys: %d of %d, next %q", len(page.Keys), page.Matching, page.Next)
 	}
-	if page = get[inspect.KeyPage](t, h, "/api/v1/keys?order=waiters&limit=2"); page.Keys[0].Key != "k000" || page.Keys[1].Waiters != 11 {
+	if page = get[api.KeyPage](t, h, "/api/v1/keys?order=waiters&limit=2"); page.Keys[0].Key != "k000" || page.Keys[1].Waiters != 11 {
 		t.Errorf("by waiters: %+v", page.Keys)
 	}
-	if page = get[inspect.KeyPage](t, h, "/api/v1/keys?order=age&limit=1"); page.Keys[0].Key != "k029" {
+	if page = get[api.KeyPage](t, h, "/api/v1/keys?order=age&limit=1"); page.Keys[0].Key != "k029" {
 		t.Errorf("by age: %+v", page.Keys)
 	}
 
@@ -77,7 +77,7 @@ func TestKeys(t *testing.T) {
 	var names []string
 	cursor, pages := "", 0
 	for {
-		page := get[inspect.KeyPage](t, h, "/api/v1/keys?prefix=k&limit=7&cursor="+url.QueryEscape(cursor))
+		page := get[api.KeyPage](t, h, "/api/v1/keys?prefix=k&limit=7&cursor="+url.QueryEscape(cursor))
 		for _, key := range page.Keys {
 			names = append(names, key.Key)
 		}
@@ -93,39 +93,39 @@ func TestKeys(t *testing.T) {
 
 func TestKey(t *testing.T) {
 	h := handlerOf(newFake())
-	key := get[inspect.Key](t, h, "/api/v1/keys/k000")
+	key := get[api.Key](t, h, "/api/v1/keys/k000")
 	if key.Waiters != 12 || len(key.Queue) != 12 || key.Queue[0].Connection != 2 || key.Holder.Connection != 1 {
 		t.Errorf("k000: %+v", key)
 	}
-	if key = get[inspect.Key](t, h, "/api/v1/keys/k000?queue=3"); key.Waiters != 12 || len(key.Queue) != 3 {
+	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=3"); key.Waiters != 12 || len(key.Queue) != 3 {
 		t.Errorf("k000, 3 waiters: %+v", key)
 	}
-	if key = get[inspect.Key](t, h, "/api/v1/keys/k000?queue=0"); key.Waiters != 12 || key.Queue != nil {
+	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=0"); key.Waiters != 12 || key.Queue != nil {
 		t.Errorf("k000, no waiters: %+v", key)
 	}
 }
 
 func TestConnections(t *testing.T) {
 	h := handlerOf(newFake())
-	page := get[inspect.ConnectionPage](t, h, "/api/v1/connections?holding=true&waiting=true")
+	page := get[api.ConnectionPage](t, h, "/api/v1/connections?holding=true&waiting=true")
 	if page.Matching != 3 || page.Connections[0].Holds[0] != "alpha" || page.Connections[0].WaitsFor != "beta" {
 		t.Errorf("those that hold and wait: %+v", page)
 	}
-	if page = get[inspect.ConnectionPage](t, h, "/api/v1/connections?address=10.1."); page.Matching != 3 {
+	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?address=10.1."); page.Matching != 3 {
 		t.Errorf("by address: %+v", page)
 	}
-	all := get[inspect.ConnectionPage](t, h, "/api/v1/connections?holding=false&limit=1000")
-	if first := get[inspect.ConnectionPage](t, h, "/api/v1/connections"); first.Next == "" || len(first.Connections) != inspect.DefaultLimit ||
+	all := get[api.ConnectionPage](t, h, "/api/v1/connections?holding=false&limit=1000")
+	if first := get[api.ConnectionPage](t, h, "/api/v1/connections"); first.Next == "" || len(first.Connections) != api.DefaultLimit ||
 		len(all.Connections) != all.Matching {
 		t.Errorf("%d of %d connections, all are %d, next %q", len(first.Connections), first.Matching, len(all.Connections), first.Next)
 	}
-	if c := get[inspect.Connection](t, h, "/api/v1/connections/2"); c.WaitsFor != "k000" || c.State != inspect.Waiting {
+	if c := get[api.Connection](t, h, "/api/v1/connections/2"); c.WaitsFor != "k000" || c.State != api.Waiting {
 		t.Errorf("connection 2: %+v", c)
 	}
 }
 
 func TestDeadlocks(t *testing.T) {
-	got := get[inspect.Deadlocks](t, handlerOf(newFake()), "/api/v1/deadlocks")
+	got := get[api.Deadlocks](t, handlerOf(newFake()), "/api/v1/deadlocks")
 	if len(got.Cycles) != 1 || got.Found != 4 || got.Cycles[0].Waits[2].HeldBy != got.Cycles[0].Waits[0].Connection {
 		t.Errorf("deadlocks: %+v", got)
 	}
@@ -143,7 +143,7 @@ func TestKick(t *testing.T) {
 	if w := ask(h, http.MethodPost, "/api/v1/connections/1/kick", nil); w.Code != http.StatusNotFound {
 		t.Errorf("kicked again: %d %s", w.Code, w.Body)
 	}
-	if kicked := f.kicked(); !slices.Equal(kicked, []inspect.ConnectionID{1}) {
+	if kicked := f.kicked(); !slices.Equal(kicked, []api.ConnectionID{1}) {
 		t.Errorf("kicked: %v", kicked)
 	}
 }
@@ -197,7 +197,7 @@ func TestUnavailable(t *testing.T) {
 	everything := []string{
 		"/api/v1/status", "/api/v1/keys", "/api/v1/keys/k000", "/api/v1/connections", "/api/v1/connections/1", "/api/v1/deadlocks",
 	}
-	for _, err := range []error{fmt.Errorf("loop 1: %w", inspect.ErrUnavailable), context.DeadlineExceeded} {
+	for _, err := range []error{fmt.Errorf("loop 1: %w", api.ErrUnavailable), context.DeadlineExceeded} {
 		f.change(func(f *fake) { f.err = err })
 		for _, target := range everything {
 			if w := ask(h, http.MethodGet, target, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
@@ -228,7 +228,7 @@ func TestProbes(t *testing.T) {
 	check("serving", 200, 200)
 	f.change(func(f *fake) { f.stopped = true })
 	check("stopping", 200, 503)
-	f.change(func(f *fake) { f.err = inspect.ErrUnavailable })
+	f.change(func(f *fake) { f.err = api.ErrUnavailable })
 	check("hanging", 503, 503)
 }
 

@@ -9,26 +9,26 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // ErrOption is wrapped by errors about options: an address that makes no sense, a token that is missing or too weak.
 var ErrOption = errors.New("bad option")
 
 // Source is a server as seen from here. All methods are safe from any goroutine, and return when their context ends.
-// Their errors wrap [inspect.ErrNotFound], [inspect.ErrQuery] or [inspect.ErrUnavailable].
+// Their errors wrap [api.ErrNotFound], [api.ErrQuery] or [api.ErrUnavailable].
 type Source interface {
 	// Ready says whether the server serves clients and is not about to stop.
 	Ready() bool
-	Status(ctx context.Context) (*inspect.Status, error)
-	Keys(ctx context.Context, q inspect.KeyQuery) (*inspect.KeyPage, error)
+	Status(ctx context.Context) (*api.Status, error)
+	Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error)
 	// Key returns a held key with at most so many of its queue.
-	Key(ctx context.Context, key string, queue int) (*inspect.Key, error)
-	Connections(ctx context.Context, q inspect.ConnectionQuery) (*inspect.ConnectionPage, error)
-	Connection(ctx context.Context, id inspect.ConnectionID) (*inspect.Connection, error)
-	Deadlocks(ctx context.Context) (*inspect.Deadlocks, error)
+	Key(ctx context.Context, key string, queue int) (*api.Key, error)
+	Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error)
+	Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error)
+	Deadlocks(ctx context.Context) (*api.Deadlocks, error)
 	// Kick closes a connection, and logs that it does.
-	Kick(ctx context.Context, id inspect.ConnectionID) error
+	Kick(ctx context.Context, id api.ConnectionID) error
 }
 
 // Config says where to show the inside, and to whom.

@@ -10,17 +10,17 @@ import (
 	"sync"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // fake is a server in memory. Everybody who asks gets a copy.
 type fake struct {
 	mu      sync.Mutex
-	status  inspect.Status
-	keys    []inspect.Key // by name
-	conns   []inspect.Connection
-	cycles  []inspect.Cycle
-	kicks   []inspect.ConnectionID
+	status  api.Status
+	keys    []api.Key // by name
+	conns   []api.Connection
+	cycles  []api.Cycle
+	kicks   []api.ConnectionID
 	err     error // of all methods, if set
 	stopped bool
 }
@@ -29,37 +29,37 @@ type fake struct {
 // it longest. There are three connections in a circle.
 func newFake() *fake {
 	now := time.Now()
-	f := &fake{status: inspect.Status{
+	f := &fake{status: api.Status{
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
-		Counters: inspect.Counters{
-			Commands:    []inspect.CommandCount{{Kind: "lock", Outcome: "locked", Count: 5000}, {Kind: "unlock", Outcome: "unlocked", Count: 4000}},
+		Counters: api.Counters{
+			Commands:    []api.CommandCount{{Kind: "lock", Outcome: "locked", Count: 5000}, {Kind: "unlock", Outcome: "unlocked", Count: 4000}},
 			Accepted:    77,
 			Grants:      600,
 			Timeouts:    50,
-			Disconnects: map[string]uint64{inspect.Broken: 3, inspect.Kicked: 1},
-			LimitHits:   map[string]uint64{inspect.LimitOutput: 2},
+			Disconnects: map[string]uint64{api.Broken: 3, api.Kicked: 1},
+			LimitHits:   map[string]uint64{api.LimitOutput: 2},
 			Moves:       9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
-			Waits: inspect.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
+			Waits: api.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
 		},
 	}}
-	next := inspect.ConnectionID(1)
-	connect := func(state string) *inspect.Connection {
-		f.conns = append(f.conns, inspect.Connection{
-			Peer:  inspect.Peer{Connection: next, Address: fmt.Sprintf("10.0.0.%d:%d", next%7, 40000+next)},
+	next := api.ConnectionID(1)
+	connect := func(state string) *api.Connection {
+		f.conns = append(f.conns, api.Connection{
+			Peer:  api.Peer{Connection: next, Address: fmt.Sprintf("10.0.0.%d:%d", next%7, 40000+next)},
 			Since: now.Add(-time.Hour), ConnectedSeconds: 3600, Loop: int(next % 2), State: state,
 		})
 		next++
 		return &f.conns[len(f.conns)-1]
 	}
 	hold := func(key string, age float64, waiters int) {
-		holder := connect(inspect.Idle)
+		holder := connect(api.Idle)
 		holder.Held, holder.Holds = 1, []string{key}
-		k := inspect.Key{Key: key, Holder: holder.Peer, Since: now.Add(-seconds(age)), HeldSeconds: age, Waiters: waiters}
+		k := api.Key{Key: key, Holder: holder.Peer, Since: now.Add(-seconds(age)), HeldSeconds: age, Waiters: waiters}
 		for i := range waiters {
-			waiter := connect(inspect.Waiting)
+			waiter := connect(api.Waiting)
 			waiter.WaitsFor, waiter.WaitedSeconds = key, age/float64(i+2)
-			k.Queue = append(k.Queue, inspect.Waiter{
+			k.Queue = append(k.Queue, api.Waiter{
 				Peer: waiter.Peer, Since: now.Add(-seconds(waiter.WaitedSeconds)), WaitedSeconds: waiter.WaitedSeconds, TimeoutSeconds: 7200,
 			})
 		}
@@ -82,26 +82,26 @@ func newFake() *fake {
 // circle adds connections that wait for each other: each holds a key and waits for the next one's.
 func (f *fake) circle(keys ...string) {
 	now := time.Now()
-	first := inspect.ConnectionID(len(f.conns) + 1)
-	cycle := inspect.Cycle{ID: uint64(len(f.cycles) + 1), Found: now}
+	first := api.ConnectionID(len(f.conns) + 1)
+	cycle := api.Cycle{ID: uint64(len(f.cycles) + 1), Found: now}
 	for i, key := range keys {
 		next := (i + 1) % len(keys)
-		peer := inspect.Peer{Connection: first + inspect.ConnectionID(i), Address: fmt.Sprintf("10.1.0.%d:5000", i)}
-		f.conns = append(f.conns, inspect.Connection{
-			Peer: peer, Since: now, State: inspect.Waiting, Held: 1, Holds: []string{key}, WaitsFor: keys[next], WaitedSeconds: 2,
+		peer := api.Peer{Connection: first + api.ConnectionID(i), Address: fmt.Sprintf("10.1.0.%d:5000", i)}
+		f.conns = append(f.conns, api.Connection{
+			Peer: peer, Since: now, State: api.Waiting, Held: 1, Holds: []string{key}, WaitsFor: keys[next], WaitedSeconds: 2,
 		})
-		cycle.Waits = append(cycle.Waits, inspect.Wait{
-			Peer: peer, WaitsFor: keys[next], Since: now, WaitedSeconds: 2, HeldBy: first + inspect.ConnectionID(next),
+		cycle.Waits = append(cycle.Waits, api.Wait{
+			Peer: peer, WaitsFor: keys[next], Since: now, WaitedSeconds: 2, HeldBy: first + api.ConnectionID(next),
 		})
 	}
 	for i, key := range keys {
 		before := (i + len(keys) - 1) % len(keys)
-		f.keys = append(f.keys, inspect.Key{
+		f.keys = append(f.keys, api.Key{
 			Key: key, Holder: cycle.Waits[i].Peer, Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
-			Queue: []inspect.Waiter{{Peer: cycle.Waits[before].Peer, Since: now, WaitedSeconds: 2, TimeoutSeconds: 60}},
+			Queue: []api.Waiter{{Peer: cycle.Waits[before].Peer, Since: now, WaitedSeconds: 2, TimeoutSeconds: 60}},
 		})
 	}
-	slices.SortFunc(f.keys, func(a, b inspect.Key) int { return cmp.Compare(a.Key, b.Key) })
+	slices.SortFunc(f.keys, func(a, b api.Key) int { return cmp.Compare(a.Key, b.Key) })
 	f.cycles = append(f.cycles, cycle)
 }
 
@@ -115,7 +115,7 @@ func (f *fake) change(how func(*fake)) {
 }
 
 // kicked returns who was kicked.
-func (f *fake) kicked() []inspect.ConnectionID {
+func (f *fake) kicked() []api.ConnectionID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.kicks)
@@ -128,7 +128,7 @@ func (f *fake) Ready() bool {
 }
 
 // Status lets a second pass, in which there were 100 commands.
-func (f *fake) Status(context.Context) (*inspect.Status, error) {
+func (f *fake) Status(context.Context) (*api.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -141,31 +141,31 @@ func (f *fake) Status(context.Context) (*inspect.Status, error) {
 	return &status, nil
 }
 
-func (f *fake) Keys(_ context.Context, q inspect.KeyQuery) (*inspect.KeyPage, error) {
+func (f *fake) Keys(_ context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
 	}
-	keys := []inspect.Key{}
+	keys := []api.Key{}
 	for _, key := range f.keys {
 		if key.Queue = nil; strings.HasPrefix(key.Key, q.Prefix) {
 			keys = append(keys, key)
 		}
 	}
 	switch q.Order {
-	case "", inspect.ByKey:
-	case inspect.ByWaiters:
-		slices.SortStableFunc(keys, func(a, b inspect.Key) int { return cmp.Compare(b.Waiters, a.Waiters) })
-	case inspect.ByAge:
-		slices.SortStableFunc(keys, func(a, b inspect.Key) int { return cmp.Compare(b.HeldSeconds, a.HeldSeconds) })
-	case inspect.ByWait:
-		slices.SortStableFunc(keys, func(a, b inspect.Key) int { return cmp.Compare(b.LongestWaitSeconds, a.LongestWaitSeconds) })
+	case "", api.ByKey:
+	case api.ByWaiters:
+		slices.SortStableFunc(keys, func(a, b api.Key) int { return cmp.Compare(b.Waiters, a.Waiters) })
+	case api.ByAge:
+		slices.SortStableFunc(keys, func(a, b api.Key) int { return cmp.Compare(b.HeldSeconds, a.HeldSeconds) })
+	case api.ByWait:
+		slices.SortStableFunc(keys, func(a, b api.Key) int { return cmp.Compare(b.LongestWaitSeconds, a.LongestWaitSeconds) })
 	default:
-		return nil, fmt.Errorf("%w: unknown order %q", inspect.ErrQuery, q.Order)
+		return nil, fmt.Errorf("%w: unknown order %q", api.ErrQuery, q.Order)
 	}
 	page, next, err := cut(keys, q.Limit, q.Cursor)
-	return &inspect.KeyPage{Keys: page, Matching: len(keys), Next: next}, err
+	return &api.KeyPage{Keys: page, Matching: len(keys), Next: next}, err
 }
 
 // cut returns a page of all; the cursor is the number of those before it.
@@ -173,7 +173,7 @@ func cut[T any](all []T, limit int, cursor string) (page []T, next string, err e
 	from := 0
 	if cursor != "" {
 		if from, err = strconv.Atoi(cursor); err != nil || from > len(all) {
-			return nil, "", fmt.Errorf("%w: no such cursor", inspect.ErrQuery)
+			return nil, "", fmt.Errorf("%w: no such cursor", api.ErrQuery)
 		}
 	}
 	to := min(from+limit, len(all))
@@ -183,7 +183,7 @@ func cut[T any](all []T, limit int, cursor string) (page []T, next string, err e
 	return all[from:to], next, nil
 }
 
-func (f *fake) Key(_ context.Context, key string, queue int) (*inspect.Key, error) {
+func (f *fake) Key(_ context.Context, key string, queue int) (*api.Key, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -195,26 +195,26 @@ func (f *fake) Key(_ context.Context, key string, queue int) (*inspect.Key, erro
 			return &k, nil
 		}
 	}
-	return nil, fmt.Errorf("key %s: %w", key, inspect.ErrNotFound)
+	return nil, fmt.Errorf("key %s: %w", key, api.ErrNotFound)
 }
 
-func (f *fake) Connections(_ context.Context, q inspect.ConnectionQuery) (*inspect.ConnectionPage, error) {
+func (f *fake) Connections(_ context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
 	}
-	conns := []inspect.Connection{}
+	conns := []api.Connection{}
 	for _, c := range f.conns {
 		if strings.HasPrefix(c.Address, q.Address) && (!q.Holding || c.Held > 0) && (!q.Waiting || c.WaitsFor != "") {
 			conns = append(conns, c)
 		}
 	}
 	page, next, err := cut(conns, q.Limit, q.Cursor)
-	return &inspect.ConnectionPage{Connections: page, Matching: len(conns), Next: next}, err
+	return &api.ConnectionPage{Connections: page, Matching: len(conns), Next: next}, err
 }
 
-func (f *fake) Connection(_ context.Context, id inspect.ConnectionID) (*inspect.Connection, error) {
+func (f *fake) Connection(_ context.Context, id api.ConnectionID) (*api.Connection, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -225,30 +225,30 @@ func (f *fake) Connection(_ context.Context, id inspect.ConnectionID) (*inspect.
 			return &c, nil
 		}
 	}
-	return nil, fmt.Errorf("connection %d: %w", id, inspect.ErrNotFound)
+	return nil, fmt.Errorf("connection %d: %w", id, api.ErrNotFound)
 }
 
-func (f *fake) Deadlocks(context.Context) (*inspect.Deadlocks, error) {
+func (f *fake) Deadlocks(context.Context) (*api.Deadlocks, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &inspect.Deadlocks{
+	return &api.Deadlocks{
 		Cycles: slices.Clone(f.cycles), Found: f.status.Counters.DeadlocksFound, Broken: f.status.Counters.DeadlocksBroken,
 	}, f.err
 }
 
 // Kick takes a connection away with the keys that it holds; those are free, whoever waits for them.
-func (f *fake) Kick(_ context.Context, id inspect.ConnectionID) error {
+func (f *fake) Kick(_ context.Context, id api.ConnectionID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return f.err
 	}
-	i := slices.IndexFunc(f.conns, func(c inspect.Connection) bool { return c.Connection == id })
+	i := slices.IndexFunc(f.conns, func(c api.Connection) bool { return c.Connection == id })
 	if i < 0 {
-		return fmt.Errorf("connection %d: %w", id, inspect.ErrNotFound)
+		return fmt.Errorf("connection %d: %w", id, api.ErrNotFound)
 	}
 	f.conns = slices.Delete(f.conns, i, i+1)
-	f.keys = slices.DeleteFunc(f.keys, func(k inspect.Key) bool { return k.Holder.Connection == id })
+	f.keys = slices.DeleteFunc(f.keys, func(k api.Key) bool { return k.Holder.Connection == id })
 	f.kicks = append(f.kicks, id)
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // secretFile writes a file with the given mode and returns its path.
@@ -106,7 +106,7 @@ type slow struct {
 	asked chan struct{}
 }
 
-func (s slow) Deadlocks(ctx context.Context) (*inspect.Deadlocks, error) {
+func (s slow) Deadlocks(ctx context.Context) (*api.Deadlocks, error) {
 	close(s.asked)
 	<-ctx.Done()
 	return nil, ctx.Err()

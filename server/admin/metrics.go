@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 const (
@@ -42,15 +42,15 @@ func newMetrics(source Source, log zerolog.Logger) http.Handler {
 type plainMetric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
-	value func(*inspect.Status) float64
+	value func(*api.Status) float64
 }
 
-func gauge(name, help string, value func(*inspect.Status) int) plainMetric {
-	return plainMetric{desc(name, help), prometheus.GaugeValue, func(s *inspect.Status) float64 { return float64(value(s)) }}
+func gauge(name, help string, value func(*api.Status) int) plainMetric {
+	return plainMetric{desc(name, help), prometheus.GaugeValue, func(s *api.Status) float64 { return float64(value(s)) }}
 }
 
-func counter(name, help string, value func(*inspect.Counters) uint64) plainMetric {
-	return plainMetric{desc(name, help), prometheus.CounterValue, func(s *inspect.Status) float64 { return float64(value(&s.Counters)) }}
+func counter(name, help string, value func(*api.Counters) uint64) plainMetric {
+	return plainMetric{desc(name, help), prometheus.CounterValue, func(s *api.Status) float64 { return float64(value(&s.Counters)) }}
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -58,29 +58,29 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var plainMetrics = []plainMetric{
-	gauge("loops", "Event loops.", func(s *inspect.Status) int { return s.Loops }),
-	gauge("connections", "Connections of clients.", func(s *inspect.Status) int { return s.Connections }),
-	gauge("max_connections", "Connections that are served at a time.", func(s *inspect.Status) int { return s.MaxConnections }),
-	gauge("held_keys", "Keys that are held.", func(s *inspect.Status) int { return s.HeldKeys }),
-	gauge("waiters", "Connections that wait for a key.", func(s *inspect.Status) int { return s.Waiters }),
-	gauge("deadlocks", "Cycles of connections that wait for each other now.", func(s *inspect.Status) int { return s.Deadlocks }),
+	gauge("loops", "Event loops.", func(s *api.Status) int { return s.Loops }),
+	gauge("connections", "Connections of clients.", func(s *api.Status) int { return s.Connections }),
+	gauge("max_connections", "Connections that are served at a time.", func(s *api.Status) int { return s.MaxConnections }),
+	gauge("held_keys", "Keys that are held.", func(s *api.Status) int { return s.HeldKeys }),
+	gauge("waiters", "Connections that wait for a key.", func(s *api.Status) int { return s.Waiters }),
+	gauge("deadlocks", "Cycles of connections that wait for each other now.", func(s *api.Status) int { return s.Deadlocks }),
 
 	counter("connections_accepted_total", "Connections that were accepted, those beyond the limit not counted.",
-		func(c *inspect.Counters) uint64 { return c.Accepted }),
+		func(c *api.Counters) uint64 { return c.Accepted }),
 	counter("grants_total", "Keys that went to a waiter.",
-		func(c *inspect.Counters) uint64 { return c.Grants }),
+		func(c *api.Counters) uint64 { return c.Grants }),
 	counter("timeouts_total", "Waits that ran out; a try with timeout 0 is none.",
-		func(c *inspect.Counters) uint64 { return c.Timeouts }),
+		func(c *api.Counters) uint64 { return c.Timeouts }),
 	counter("connection_moves_total", "Connections that went to the loop whose keys they use.",
-		func(c *inspect.Counters) uint64 { return c.Moves }),
+		func(c *api.Counters) uint64 { return c.Moves }),
 	counter("loop_messages_total", "Messages from one loop to another.",
-		func(c *inspect.Counters) uint64 { return c.Messages }),
+		func(c *api.Counters) uint64 { return c.Messages }),
 	counter("loop_wakeups_total", "Wake-ups of loops that messages took.",
-		func(c *inspect.Counters) uint64 { return c.WakeUps }),
+		func(c *api.Counters) uint64 { return c.WakeUps }),
 	counter("deadlocks_found_total", "Deadlocks that were found.",
-		func(c *inspect.Counters) uint64 { return c.DeadlocksFound }),
+		func(c *api.Counters) uint64 { return c.DeadlocksFound }),
 	counter("deadlocks_broken_total", "Deadlocks that were broken.",
-		func(c *inspect.Counters) uint64 { return c.DeadlocksBroken }),
+		func(c *api.Counters) uint64 { return c.DeadlocksBroken }),
 }
 
 var (
@@ -92,8 +92,8 @@ var (
 )
 
 // outcomes are all kinds and outcomes of commands. All are there from the first scrape on, as a rate needs a zero to
-// start from; those of disconnects and limits are listed in package inspect.
-var outcomes = []inspect.CommandCount{
+// start from; those of disconnects and limits are listed in package api.
+var outcomes = []api.CommandCount{
 	{Kind: "lock", Outcome: "locked"},
 	{Kind: "lock", Outcome: "timeout"},
 	{Kind: "lock", Outcome: "already_locked"},
@@ -132,12 +132,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(status))
 	}
 	sendCommands(out, status.Counters.Commands)
-	sendLabelled(out, disconnects, inspect.DisconnectReasons, status.Counters.Disconnects)
-	sendLabelled(out, limitHits, inspect.Limits, status.Counters.LimitHits)
+	sendLabelled(out, disconnects, api.DisconnectReasons, status.Counters.Disconnects)
+	sendLabelled(out, limitHits, api.Limits, status.Counters.LimitHits)
 	out <- histogram(waits, &status.Counters.Waits)
 }
 
-func sendCommands(out chan<- prometheus.Metric, counts []inspect.CommandCount) {
+func sendCommands(out chan<- prometheus.Metric, counts []api.CommandCount) {
 	type label struct{ kind, outcome string }
 	sums := map[label]uint64{}
 	for _, count := range outcomes {
@@ -158,7 +158,7 @@ func sendLabelled(out chan<- prometheus.Metric, desc *prometheus.Desc, values []
 }
 
 // histogram makes a metric in which every bucket has what the smaller ones have.
-func histogram(desc *prometheus.Desc, h *inspect.Histogram) prometheus.Metric {
+func histogram(desc *prometheus.Desc, h *api.Histogram) prometheus.Metric {
 	if len(h.Counts) != len(h.Bounds)+1 {
 		return prometheus.NewInvalidMetric(desc, fmt.Errorf("%d counts for %d bounds", len(h.Counts), len(h.Bounds)))
 	}

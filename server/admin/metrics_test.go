@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // scrape returns all metrics, as Prometheus understands them.
@@ -78,14 +78,14 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_commands_total", 0, []string{"kind", "lock", "outcome", "deadlock"}},
 		{"dreadlock_commands_total", 0, []string{"kind", "unlock", "outcome", "not_locked"}},
 		{"dreadlock_commands_total", 0, []string{"kind", "unlock", "outcome", "not_owner"}},
-		{"dreadlock_disconnects_total", 0, []string{"reason", inspect.ClientClosed}},
-		{"dreadlock_disconnects_total", 3, []string{"reason", inspect.Broken}},
-		{"dreadlock_disconnects_total", 0, []string{"reason", inspect.SyntaxError}},
-		{"dreadlock_disconnects_total", 0, []string{"reason", inspect.TooMuch}},
-		{"dreadlock_disconnects_total", 1, []string{"reason", inspect.Kicked}},
-		{"dreadlock_limit_hits_total", 0, []string{"limit", inspect.LimitConnections}},
-		{"dreadlock_limit_hits_total", 0, []string{"limit", inspect.LimitPipeline}},
-		{"dreadlock_limit_hits_total", 2, []string{"limit", inspect.LimitOutput}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", api.ClientClosed}},
+		{"dreadlock_disconnects_total", 3, []string{"reason", api.Broken}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", api.SyntaxError}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", api.TooMuch}},
+		{"dreadlock_disconnects_total", 1, []string{"reason", api.Kicked}},
+		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitConnections}},
+		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitPipeline}},
+		{"dreadlock_limit_hits_total", 2, []string{"limit", api.LimitOutput}},
 	} {
 		if got, ok := sample(families, c.name, c.labels...); !ok || got != c.value {
 			t.Errorf("%s %q: %v, %v; want %v", c.name, c.labels, got, ok, c.value)
@@ -124,7 +124,7 @@ func TestScrapeFails(t *testing.T) {
 			t.Errorf("%s: %d %s", what, w.Code, w.Body)
 		}
 	}
-	broken("the server does not answer", func(f *fake) { f.err = inspect.ErrUnavailable })
+	broken("the server does not answer", func(f *fake) { f.err = api.ErrUnavailable })
 	broken("a histogram makes no sense", func(f *fake) {
 		f.err = nil
 		f.status.Counters.Waits.Counts = f.status.Counters.Waits.Counts[1:]

@@ -10,7 +10,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // The page is one file, and its policy names what is in it by hash.
@@ -159,7 +159,7 @@ func TestPageKick(t *testing.T) {
 	b.click("#kick button.danger")
 	b.until(text("#said") + " === 'Connection 1 is closed, 1 key freed.'")
 	b.until(text("#detail-text") + " === 'Nobody holds this key now.'")
-	if kicked := f.kicked(); !slices.Equal(kicked, []inspect.ConnectionID{1}) {
+	if kicked := f.kicked(); !slices.Equal(kicked, []api.ConnectionID{1}) {
 		t.Errorf("kicked: %v", kicked)
 	}
 }
@@ -197,13 +197,13 @@ func TestPageRestart(t *testing.T) {
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f}) + "/")
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
-	f.change(func(f *fake) { f.err = fmt.Errorf("loop 1: %w", inspect.ErrUnavailable) })
+	f.change(func(f *fake) { f.err = fmt.Errorf("loop 1: %w", api.ErrUnavailable) })
 	b.until(text("#health") + " === 'no answer' && " + text("#trouble") + ".includes('loop 1')")
 	f.change(func(f *fake) {
 		f.err = nil
 		f.status.Started, f.status.UptimeSeconds = time.Now(), 0
-		f.status.Counters = inspect.Counters{
-			Commands: []inspect.CommandCount{{Kind: "lock", Outcome: "locked"}}, Waits: f.status.Counters.Waits,
+		f.status.Counters = api.Counters{
+			Commands: []api.CommandCount{{Kind: "lock", Outcome: "locked"}}, Waits: f.status.Counters.Waits,
 		}
 	})
 	b.until(text("#health") + " === 'serving' && " + text("#trouble") + " === ''")

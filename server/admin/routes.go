@@ -13,7 +13,7 @@ func newHandler(cfg *Config, token *token) http.Handler {
 	g := &guard{token: token, host: hostOf(cfg.Listen)}
 
 	guarded := http.NewServeMux()
-	a := &api{source: cfg.Source, log: cfg.Log}
+	a := &endpoints{source: cfg.Source, log: cfg.Log}
 	handle(guarded, http.MethodGet, "/api/v1/status", a.status)
 	handle(guarded, http.MethodGet, "/api/v1/keys", a.keys)
 	handle(guarded, http.MethodGet, "/api/v1/keys/{key}", a.key)

@@ -1,4 +1,4 @@
-// Package inspect has the words in which a running server tells what it does: who holds which key, who waits, which
+// Package api has the words in which a running server tells what it does: who holds which key, who waits, which
 // connections there are, what has been counted. The server fills these types in, package admin serves them as JSON, and
 // dreadlockctl reads that: the types are the one definition of the API.
 //
@@ -8,4 +8,4 @@
 // is not a snapshot of one instant: while it was collected, the server went on.
 //
 // Times are wall-clock times; durations are seconds, as in Prometheus.
-package inspect
+package api

@@ -1,4 +1,4 @@
-package inspect
+package api
 
 import (
 	"errors"
@@ -17,11 +17,11 @@ const (
 
 var (
 	// ErrNotFound says that nobody holds the key, or that there is no connection with the number.
-	ErrNotFound = errors.New("inspect: not found")
+	ErrNotFound = errors.New("not found")
 	// ErrQuery is wrapped by errors about a query that makes no sense: an unknown order, a cursor that no page gave.
-	ErrQuery = errors.New("inspect: bad query")
+	ErrQuery = errors.New("bad query")
 	// ErrUnavailable says that the server does not run, or that a loop did not answer in time.
-	ErrUnavailable = errors.New("inspect: the server does not answer")
+	ErrUnavailable = errors.New("the server does not answer")
 )
 
 // ConnectionID is the number of a connection: 1 for the first that the server accepted. It is never used again.

@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // allKeys returns all pages of a query, one behind the other, and checks what must be true of each.
-func (d *daemon) allKeys(q inspect.KeyQuery, matching int) (all []inspect.Key) {
+func (d *daemon) allKeys(q api.KeyQuery, matching int) (all []api.Key) {
 	d.tb.Helper()
 	for {
 		page, err := d.server.Keys(context.Background(), q)
@@ -42,10 +42,10 @@ func (d *daemon) allKeys(q inspect.KeyQuery, matching int) (all []inspect.Key) {
 }
 
 // key returns a key, nil if nobody holds it.
-func (d *daemon) key(key string) *inspect.Key {
+func (d *daemon) key(key string) *api.Key {
 	d.tb.Helper()
-	k, err := d.server.Key(d.tb.Context(), key, inspect.MaxLimit)
-	if errors.Is(err, inspect.ErrNotFound) {
+	k, err := d.server.Key(d.tb.Context(), key, api.MaxLimit)
+	if errors.Is(err, api.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func (d *daemon) key(key string) *inspect.Key {
 	return k
 }
 
-func namesOf(keys []inspect.Key) (names []string) {
+func namesOf(keys []api.Key) (names []string) {
 	for _, k := range keys {
 		names = append(names, k.Key)
 	}
@@ -67,7 +67,7 @@ func TestKeys(t *testing.T) {
 		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
 			d := startDaemon(t, func(cfg *Config) { cfg.Loops = loops })
 			ctx := context.Background()
-			if page, err := d.server.Keys(ctx, inspect.KeyQuery{}); err != nil || page.Keys == nil || len(page.Keys) > 0 || page.Next != "" {
+			if page, err := d.server.Keys(ctx, api.KeyQuery{}); err != nil || page.Keys == nil || len(page.Keys) > 0 || page.Next != "" {
 				t.Errorf("no key is held: %+v, %v", page, err)
 			}
 			const n = 120
@@ -91,48 +91,48 @@ func TestKeys(t *testing.T) {
 				}
 			}
 			byName := slices.Sorted(slices.Values(expected))
-			wants := map[inspect.KeyOrder][]string{
-				inspect.ByKey: byName,
-				inspect.ByWaiters: slices.SortedStableFunc(slices.Values(byName), func(a, b string) int {
+			wants := map[api.KeyOrder][]string{
+				api.ByKey: byName,
+				api.ByWaiters: slices.SortedStableFunc(slices.Values(byName), func(a, b string) int {
 					return cmp.Compare(waiters[b], waiters[a])
 				}),
-				inspect.ByWait: slices.SortedStableFunc(slices.Values(byName), func(a, b string) int {
+				api.ByWait: slices.SortedStableFunc(slices.Values(byName), func(a, b string) int {
 					place := func(key string) uint { return uint(slices.Index(waiting, key)) } // none is far behind
 					return cmp.Compare(place(a), place(b))
 				}),
 			}
 			if loops == 1 { // the clocks of loops may differ by the length of a turn
-				wants[inspect.ByAge] = keys
+				wants[api.ByAge] = keys
 			} else {
-				all := d.allKeys(inspect.KeyQuery{Limit: n}, n)
-				slices.SortStableFunc(all, func(a, b inspect.Key) int { return a.Since.Compare(b.Since) })
-				wants[inspect.ByAge] = namesOf(all)
+				all := d.allKeys(api.KeyQuery{Limit: n}, n)
+				slices.SortStableFunc(all, func(a, b api.Key) int { return a.Since.Compare(b.Since) })
+				wants[api.ByAge] = namesOf(all)
 			}
 			wants[""] = byName
 			for order, want := range wants {
-				for _, limit := range []int{1, 7, n / 2, n - 1, n, n + 1, inspect.MaxLimit} {
-					if limit == 1 && order != inspect.ByKey {
+				for _, limit := range []int{1, 7, n / 2, n - 1, n, n + 1, api.MaxLimit} {
+					if limit == 1 && order != api.ByKey {
 						continue
 					}
-					got := namesOf(d.allKeys(inspect.KeyQuery{Order: order, Limit: limit}, n))
+					got := namesOf(d.allKeys(api.KeyQuery{Order: order, Limit: limit}, n))
 					if !slices.Equal(got, want) {
 						t.Fatalf("order %q, limit %d:\n got %v\nwant %v", order, limit, got, want)
 					}
 				}
 				want = slices.DeleteFunc(slices.Clone(want), func(key string) bool { return !strings.HasPrefix(key, "b1") })
-				got := namesOf(d.allKeys(inspect.KeyQuery{Order: order, Limit: 5, Prefix: "b1"}, len(want)))
+				got := namesOf(d.allKeys(api.KeyQuery{Order: order, Limit: 5, Prefix: "b1"}, len(want)))
 				if !slices.Equal(got, want) {
 					t.Errorf("order %q, prefix b1:\n got %v\nwant %v", order, got, want)
 				}
 			}
-			page, err := d.server.Keys(ctx, inspect.KeyQuery{})
-			if err != nil || len(page.Keys) != inspect.DefaultLimit || page.Next == "" {
-				t.Errorf("a page of %d, want %d: %v", len(page.Keys), inspect.DefaultLimit, err)
+			page, err := d.server.Keys(ctx, api.KeyQuery{})
+			if err != nil || len(page.Keys) != api.DefaultLimit || page.Next == "" {
+				t.Errorf("a page of %d, want %d: %v", len(page.Keys), api.DefaultLimit, err)
 			}
-			ids := []inspect.ConnectionID{d.idOf(holders[0]), d.idOf(holders[1]), d.idOf(holders[2])}
-			for _, k := range d.allKeys(inspect.KeyQuery{Limit: n}, n) {
+			ids := []api.ConnectionID{d.idOf(holders[0]), d.idOf(holders[1]), d.idOf(holders[2])}
+			for _, k := range d.allKeys(api.KeyQuery{Limit: n}, n) {
 				i := slices.Index(keys, k.Key)
-				want := inspect.Peer{Connection: ids[i%3], Address: holders[i%3].Conn().LocalAddr().String()}
+				want := api.Peer{Connection: ids[i%3], Address: holders[i%3].Conn().LocalAddr().String()}
 				if k.Holder != want || k.Waiters != waiters[k.Key] || (k.LongestWaitSeconds > 0) != (k.Waiters > 0) || k.Queue != nil {
 					t.Errorf("%+v: want it held by %+v, with %d waiters", k, want, waiters[k.Key])
 				}
@@ -148,20 +148,20 @@ func TestKeysBadQuery(t *testing.T) {
 	for i := range 3 {
 		c.Do("lock k"+strconv.Itoa(i)+" 0", "l locked")
 	}
-	page, err := d.server.Keys(ctx, inspect.KeyQuery{Limit: 1})
+	page, err := d.server.Keys(ctx, api.KeyQuery{Limit: 1})
 	if err != nil || page.Next == "" {
 		t.Fatalf("%+v, %v", page, err)
 	}
-	for _, q := range []inspect.KeyQuery{
-		{Order: "size"}, {Limit: -1}, {Limit: inspect.MaxLimit + 1}, {Cursor: "!"}, {Cursor: "AAAA"}, {Cursor: page.Next[1:]},
-		{Cursor: page.Next, Order: inspect.ByAge}, {Cursor: cursor("key", rank{1, "a b"})}, {Cursor: "a2V5IHggeQ"},
+	for _, q := range []api.KeyQuery{
+		{Order: "size"}, {Limit: -1}, {Limit: api.MaxLimit + 1}, {Cursor: "!"}, {Cursor: "AAAA"}, {Cursor: page.Next[1:]},
+		{Cursor: page.Next, Order: api.ByAge}, {Cursor: cursor("key", rank{1, "a b"})}, {Cursor: "a2V5IHggeQ"},
 	} {
-		if page, err := d.server.Keys(ctx, q); !errors.Is(err, inspect.ErrQuery) || page != nil {
+		if page, err := d.server.Keys(ctx, q); !errors.Is(err, api.ErrQuery) || page != nil {
 			t.Errorf("%+v: %+v, %v, want ErrQuery", q, page, err)
 		}
 	}
-	for _, q := range []inspect.ConnectionQuery{{Limit: -1}, {Limit: inspect.MaxLimit + 1}, {Cursor: "!"}, {Cursor: page.Next}} {
-		if page, err := d.server.Connections(ctx, q); !errors.Is(err, inspect.ErrQuery) || page != nil {
+	for _, q := range []api.ConnectionQuery{{Limit: -1}, {Limit: api.MaxLimit + 1}, {Cursor: "!"}, {Cursor: page.Next}} {
+		if page, err := d.server.Connections(ctx, q); !errors.Is(err, api.ErrQuery) || page != nil {
 			t.Errorf("%+v: %+v, %v, want ErrQuery", q, page, err)
 		}
 	}
@@ -173,7 +173,7 @@ func TestKey(t *testing.T) {
 	ctx := context.Background()
 	for loop := range 2 {
 		key := d.keysOf(loop, 1)[0]
-		if _, err := d.server.Key(ctx, key, 0); !errors.Is(err, inspect.ErrNotFound) {
+		if _, err := d.server.Key(ctx, key, 0); !errors.Is(err, api.ErrNotFound) {
 			t.Errorf("nobody holds it: %v, want ErrNotFound", err)
 		}
 		holder := d.dial()
@@ -200,8 +200,8 @@ func TestKey(t *testing.T) {
 				}
 			}
 		}
-		for _, limit := range []int{-1, inspect.MaxLimit + 1} {
-			if _, err := d.server.Key(ctx, key, limit); !errors.Is(err, inspect.ErrQuery) {
+		for _, limit := range []int{-1, api.MaxLimit + 1} {
+			if _, err := d.server.Key(ctx, key, limit); !errors.Is(err, api.ErrQuery) {
 				t.Errorf("limit %d: %v, want ErrQuery", limit, err)
 			}
 		}
@@ -217,11 +217,11 @@ func TestKey(t *testing.T) {
 // questions are all that can be asked.
 var questions = map[string]func(ctx context.Context, srv *Server) error{
 	"status":     func(ctx context.Context, srv *Server) error { _, err := srv.Status(ctx); return err },
-	"keys":       func(ctx context.Context, srv *Server) error { _, err := srv.Keys(ctx, inspect.KeyQuery{}); return err },
+	"keys":       func(ctx context.Context, srv *Server) error { _, err := srv.Keys(ctx, api.KeyQuery{}); return err },
 	"key":        func(ctx context.Context, srv *Server) error { _, err := srv.Key(ctx, "a", 0); return err },
 	"connection": func(ctx context.Context, srv *Server) error { _, err := srv.Connection(ctx, 1); return err },
 	"connections": func(ctx context.Context, srv *Server) error {
-		_, err := srv.Connections(ctx, inspect.ConnectionQuery{})
+		_, err := srv.Connections(ctx, api.ConnectionQuery{})
 		return err
 	},
 	"kick":      func(ctx context.Context, srv *Server) error { return srv.Kick(ctx, 1) },
@@ -237,10 +237,10 @@ func TestUnavailable(t *testing.T) {
 	d := startDaemon(t, nil)
 	d.stop()
 	for name, question := range questions {
-		if err := question(ctx, srv); !errors.Is(err, inspect.ErrUnavailable) {
+		if err := question(ctx, srv); !errors.Is(err, api.ErrUnavailable) {
 			t.Errorf("%s, before it runs: %v, want ErrUnavailable", name, err)
 		}
-		if err := question(ctx, d.server); !errors.Is(err, inspect.ErrUnavailable) {
+		if err := question(ctx, d.server); !errors.Is(err, api.ErrUnavailable) {
 			t.Errorf("%s, after it has ended: %v, want ErrUnavailable", name, err)
 		}
 	}
@@ -253,7 +253,7 @@ func TestBusyLoop(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	for name, question := range questions {
-		if err := question(ctx, d.server); !errors.Is(err, inspect.ErrUnavailable) {
+		if err := question(ctx, d.server); !errors.Is(err, api.ErrUnavailable) {
 			t.Errorf("%s: %v, want ErrUnavailable", name, err)
 		}
 	}
@@ -321,7 +321,7 @@ func TestInspectMeanwhile(t *testing.T) {
 		})
 	}
 	background := context.Background()
-	orders := []inspect.KeyOrder{inspect.ByKey, inspect.ByAge, inspect.ByWait, inspect.ByWaiters}
+	orders := []api.KeyOrder{api.ByKey, api.ByAge, api.ByWait, api.ByWaiters}
 	for name, ask := range map[string]func(n int) error{
 		"status": func(int) error {
 			st, err := d.server.Status(background)
@@ -336,7 +336,7 @@ func TestInspectMeanwhile(t *testing.T) {
 			return orNotFound(err)
 		},
 		"keys": func(n int) error {
-			q := inspect.KeyQuery{Order: orders[n%4], Limit: 7}
+			q := api.KeyQuery{Order: orders[n%4], Limit: 7}
 			var names []string
 			for {
 				page, err := d.server.Keys(background, q)
@@ -365,20 +365,20 @@ func TestInspectMeanwhile(t *testing.T) {
 				return fmt.Errorf("%+v", c)
 			}
 			if err == nil {
-				_, err = d.server.Connection(background, inspect.ConnectionID(d.server.lastID.Load()))
+				_, err = d.server.Connection(background, api.ConnectionID(d.server.lastID.Load()))
 				err = orNotFound(err)
 			}
 			return err
 		},
 		"connections": func(n int) error {
-			page, err := d.server.Connections(background, inspect.ConnectionQuery{Holding: n%2 == 0, Limit: 3})
+			page, err := d.server.Connections(background, api.ConnectionQuery{Holding: n%2 == 0, Limit: 3})
 			if err == nil && page.Connections[0].Connection != id {
 				return fmt.Errorf("%+v", page)
 			}
 			return err
 		},
 		"kick": func(n int) error {
-			last := inspect.ConnectionID(d.server.lastID.Load())
+			last := api.ConnectionID(d.server.lastID.Load())
 			if n%20 > 0 || last == id {
 				last = 999999999 // nobody
 			}
@@ -398,7 +398,7 @@ func TestInspectMeanwhile(t *testing.T) {
 	operators.Wait()
 	clients.Wait()
 	d.awaitLeft(1)
-	var st *inspect.Status
+	var st *api.Status
 	eventually(t, func() error { // what a session had on other loops is released there a little later
 		st = d.status()
 		if n := d.suspects(); n != 0 || st.Waiters != 0 || st.HeldKeys != len(stable) {
@@ -406,15 +406,15 @@ func TestInspectMeanwhile(t *testing.T) {
 		}
 		return nil
 	})
-	if st.Counters.Moves == 0 || st.Counters.Disconnects[inspect.Kicked] == 0 {
+	if st.Counters.Moves == 0 || st.Counters.Disconnects[api.Kicked] == 0 {
 		t.Errorf("nobody has moved, or nobody was kicked: %+v", st.Counters)
 	}
 	t.Logf("%d connections, %d moves, %d kicked, %d commands", st.Counters.Accepted, st.Counters.Moves,
-		st.Counters.Disconnects[inspect.Kicked], st.Counters.Commands[0].Count)
+		st.Counters.Disconnects[api.Kicked], st.Counters.Commands[0].Count)
 }
 
 func orNotFound(err error) error {
-	if errors.Is(err, inspect.ErrNotFound) {
+	if errors.Is(err, api.ErrNotFound) {
 		return nil
 	}
 	return err

@@ -1,43 +1,43 @@
-package inspect_test
+package api_test
 
 import (
 	"encoding/json"
 	"testing"
 	"time"
 
-	"dreadlock/server/inspect"
+	"dreadlock/server/api"
 )
 
 // The JSON is what scripts have been written for: names and forms stay as they are.
 func TestJSON(t *testing.T) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
-	peer := inspect.Peer{Connection: 5, Address: "10.0.0.1:40001"}
+	peer := api.Peer{Connection: 5, Address: "10.0.0.1:40001"}
 	for _, c := range []struct {
 		value any
 		want  string
 	}{
 		{
-			inspect.KeyPage{Keys: []inspect.Key{{Key: "a", Holder: peer, Since: at, HeldSeconds: 1.5}}, Matching: 1},
+			api.KeyPage{Keys: []api.Key{{Key: "a", Holder: peer, Since: at, HeldSeconds: 1.5}}, Matching: 1},
 			`{"keys":[{"key":"a","holder":{"connection":5,"address":"10.0.0.1:40001"},"since":"2026-11-24T08:00:00Z",` +
 				`"held_seconds":1.5,"waiters":0,"longest_wait_seconds":0}],"matching":1}`,
 		},
 		{
-			inspect.Waiter{Peer: peer, Since: at, WaitedSeconds: 2, TimeoutSeconds: 30},
+			api.Waiter{Peer: peer, Since: at, WaitedSeconds: 2, TimeoutSeconds: 30},
 			`{"connection":5,"address":"10.0.0.1:40001","since":"2026-11-24T08:00:00Z","waited_seconds":2,"timeout_seconds":30}`,
 		},
 		{
-			inspect.ConnectionPage{Connections: []inspect.Connection{{Peer: peer, Since: at, Loop: 1, State: inspect.Waiting, Held: 1,
+			api.ConnectionPage{Connections: []api.Connection{{Peer: peer, Since: at, Loop: 1, State: api.Waiting, Held: 1,
 				Holds: []string{"a"}, WaitsFor: "b", WaitedSeconds: 3}}, Matching: 7, Next: "c"},
 			`{"connections":[{"connection":5,"address":"10.0.0.1:40001","since":"2026-11-24T08:00:00Z","connected_seconds":0,"loop":1,` +
 				`"state":"waiting","held":1,"holds":["a"],"waits_for":"b","waited_seconds":3}],"matching":7,"next":"c"}`,
 		},
 		{
-			inspect.Deadlocks{Cycles: []inspect.Cycle{{ID: 1, Found: at, Waits: []inspect.Wait{{Peer: peer, WaitsFor: "a", Since: at, HeldBy: 6}}}}, Found: 1},
+			api.Deadlocks{Cycles: []api.Cycle{{ID: 1, Found: at, Waits: []api.Wait{{Peer: peer, WaitsFor: "a", Since: at, HeldBy: 6}}}}, Found: 1},
 			`{"cycles":[{"id":1,"found":"2026-11-24T08:00:00Z","waits":[{"connection":5,"address":"10.0.0.1:40001","waits_for":"a",` +
 				`"since":"2026-11-24T08:00:00Z","waited_seconds":0,"held_by":6}]}],"found":1,"broken":0,"breaking":false}`,
 		},
 		{
-			inspect.Status{Started: at, Counters: inspect.Counters{Commands: []inspect.CommandCount{{Kind: "lock", Outcome: "locked", Count: 9}}}},
+			api.Status{Started: at, Counters: api.Counters{Commands: []api.CommandCount{{Kind: "lock", Outcome: "locked", Count: 9}}}},
 			`{"version":"","address":"","started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,"connections":0,"max_connections":0,` +
 				`"held_keys":0,"waiters":0,"deadlocks":0,"counters":{"commands":[{"kind":"lock","outcome":"locked","count":9}],"accepted":0,` +
 				`"grants":0,"timeouts":0,"disconnects":null,"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,` +
