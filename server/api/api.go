@@ -31,6 +31,10 @@ type ConnectionID uint64
 type Peer struct {
 	Connection ConnectionID `json:"connection"`
 	Address    string       `json:"address"` // host:port
+	// Name is what the client calls itself, empty if it does not.
+	Name string `json:"name,omitempty"`
+	// Owner is the one to whom the client says the connection belongs, with others of the same owner; empty if it says none.
+	Owner string `json:"owner,omitempty"`
 }
 
 // Status is what the server is and what it has counted since it started.
@@ -143,8 +147,10 @@ type KeyPage struct {
 
 // Key is a held key.
 type Key struct {
-	Key         string    `json:"key"`
-	Holder      Peer      `json:"holder"`
+	Key    string `json:"key"`
+	Holder Peer   `json:"holder"`
+	// Token is the fencing token of the grant; as a string in JSON, since it is too large for the numbers of JavaScript.
+	Token       uint64    `json:"token,string"`
 	Since       time.Time `json:"since"`
 	HeldSeconds float64   `json:"held_seconds"`
 	Waiters     int       `json:"waiters"`

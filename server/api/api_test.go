@@ -17,9 +17,13 @@ func TestJSON(t *testing.T) {
 		want  string
 	}{
 		{
-			api.KeyPage{Keys: []api.Key{{Key: "a", Holder: peer, Since: at, HeldSeconds: 1.5}}, Matching: 1},
-			`{"keys":[{"key":"a","holder":{"connection":5,"address":"10.0.0.1:40001"},"since":"2026-11-24T08:00:00Z",` +
-				`"held_seconds":1.5,"waiters":0,"longest_wait_seconds":0}],"matching":1}`,
+			api.KeyPage{Keys: []api.Key{{Key: "a", Holder: peer, Token: 1<<60 + 1, Since: at, HeldSeconds: 1.5}}, Matching: 1},
+			`{"keys":[{"key":"a","holder":{"connection":5,"address":"10.0.0.1:40001"},"token":"1152921504606846977",` +
+				`"since":"2026-11-24T08:00:00Z","held_seconds":1.5,"waiters":0,"longest_wait_seconds":0}],"matching":1}`,
+		},
+		{
+			api.Peer{Connection: 5, Address: "10.0.0.1:40001", Name: "ann@build7", Owner: "deploy"},
+			`{"connection":5,"address":"10.0.0.1:40001","name":"ann@build7","owner":"deploy"}`,
 		},
 		{
 			api.Waiter{Peer: peer, Since: at, WaitedSeconds: 2, TimeoutSeconds: 30},
