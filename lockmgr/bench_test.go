@@ -19,7 +19,7 @@ func (m mapTable) lock(o *Owner, key []byte) Outcome {
 		return Busy
 	}
 	e := new(entry)
-	o.add(e, 0)
+	o.add(e)
 	m[string(key)] = e
 	return Granted
 }

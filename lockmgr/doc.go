@@ -33,6 +33,8 @@
 //   - A walk over the keys in small steps misses none that stays, whatever the
 //     table does in between.
 //   - A key is granted strictly in the order in which it was asked for.
+//   - Every grant has a token. Of two grants of a table the later one has the
+//     greater token.
 //   - When an operation returns, the waiters it put into the grants hold their
 //     keys already: who reads the grants only spreads the news.
 //   - No operation depends on the number of waiters or keys, but Close, which

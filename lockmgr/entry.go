@@ -8,7 +8,7 @@ import (
 const (
 	// inlineKey is the length, in bytes, of the longest key that lies inside its entry. It fills an entry up to 128
 	// bytes, which is a size class of the allocator and two cache lines.
-	inlineKey = 32
+	inlineKey = 28
 
 	// maxFreeEntries bounds the entries that a table keeps for later, in entries. It lets a session that held a
 	// thousand keys come and go without an allocation, and costs at most 128 KiB a table with short keys. As these
@@ -27,13 +27,14 @@ type entry struct {
 	key   []byte        // lies in inline, or in storage of its own
 	owner *Owner        // the holder; nil exactly while the entry is free
 	since time.Duration // when it became that: see [Table.Advance]
+	token uint64        // of the grant by which it became that
 
 	// The circle of the keys that the owner holds, see [Owner].
 	next, prev *entry
 
 	// The queue, in the order of asking. Both are nil when nobody waits.
 	first, last *Waiter
-	waiters     int
+	waiters     uint32 // in 4 bytes, so that inline has 4 more
 
 	inline [inlineKey]byte
 }

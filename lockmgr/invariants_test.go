@@ -10,6 +10,14 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 		return err
 	}
 
+	grants := map[uint64]bool{}
+	for e := range held {
+		if e.token == 0 || e.token >= tb.token || grants[e.token] {
+			return fmt.Errorf("key %q is held by grant %d; the next one is %d", e.key, e.token, tb.token)
+		}
+		grants[e.token] = true
+	}
+
 	waiters := 0
 	queued := map[*Owner]int{}
 	for e := range held {
@@ -102,7 +110,7 @@ func checkQueue(e *entry, queued map[*Owner]int) (int, error) {
 		queued[w.owner]++
 		n++
 	}
-	if n != e.waiters {
+	if n != int(e.waiters) {
 		return 0, fmt.Errorf("key %q has %d waiters, %d counted", e.key, n, e.waiters)
 	}
 	if e.last != prev {

@@ -12,29 +12,39 @@ import (
 // model is the lock table as one would write it down: a list of sessions for every held key, the holder first, the
 // waiters behind it.
 type model struct {
-	line map[string][]*place
-	held map[int][]string // keys by owner, in the order in which it got them
+	line  map[string][]*place
+	held  map[int][]string // keys by owner, in the order in which it got them
+	token uint64           // of the next grant
 }
 
 // place is one waiter of the model, and what its owner holds by it.
 type place struct {
 	owner  int
-	waiter int // -1 where the key was free
+	waiter int    // -1 where the key was free
+	token  uint64 // of the grant; 0 while it waits
+}
+
+// grant makes the first in line the holder.
+func (m *model) grant(key string) {
+	first := m.line[key][0]
+	first.token = m.token
+	m.token++
+	m.held[first.owner] = append(m.held[first.owner], key)
 }
 
 func (m *model) lock(owner, waiter int, key string, wait bool) Outcome {
 	line := m.line[key]
 	switch {
 	case len(line) == 0:
-		m.line[key] = []*place{{owner, -1}}
-		m.held[owner] = append(m.held[owner], key)
+		m.line[key] = []*place{{owner: owner, waiter: -1}}
+		m.grant(key)
 		return Granted
 	case line[0].owner == owner:
 		return AlreadyHeld
 	case !wait:
 		return Busy
 	}
-	m.line[key] = append(line, &place{owner, waiter})
+	m.line[key] = append(line, &place{owner: owner, waiter: waiter})
 	return Queued
 }
 
@@ -54,7 +64,7 @@ func (m *model) unlock(owner int, key string) (Outcome, []int) {
 		return Released, nil
 	}
 	m.line[key] = line
-	m.held[line[0].owner] = append(m.held[line[0].owner], key)
+	m.grant(key)
 	return Released, []int{line[0].waiter}
 }
 
@@ -163,6 +173,11 @@ func (m *machine) check(t *rapid.T) {
 			t.Fatalf("owner %d holds %q, want %q", i, keys, m.model.held[i])
 		}
 	}
+	for key, line := range m.model.line {
+		if h := m.table.Find(m.hash([]byte(key)), []byte(key)); h.Token != line[0].token {
+			t.Fatalf("key %q is held by grant %d, want %d", key, h.Token, line[0].token)
+		}
+	}
 }
 
 func heldKeys(o *Owner) []string {
@@ -180,10 +195,11 @@ func heldKeys(o *Owner) []string {
 // bucket or a whole hash; batches of keys make the index grow and shrink under the others.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		first := rapid.Uint64Range(1, 1<<62).Draw(t, "first token")
 		m := &machine{
-			table: NewTable(),
+			table: NewTable(first),
 			mask:  rapid.SampledFrom([]uint64{^uint64(0), 0xffffffff00000007, 3, 0}).Draw(t, "mask"),
-			model: model{line: map[string][]*place{}, held: map[int][]string{}},
+			model: model{line: map[string][]*place{}, held: map[int][]string{}, token: first},
 		}
 		for i := range m.waiters {
 			m.waiters[i].Tag = i

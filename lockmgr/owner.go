@@ -1,7 +1,5 @@
 package lockmgr
 
-import "time"
-
 // Owner is what one session holds in one table. A session that uses several tables has an owner in each. The zero value
 // holds nothing and is ready; it must not be copied or forgotten while it is not empty, since the table points at it.
 type Owner struct {
@@ -22,8 +20,8 @@ func (o *Owner) Empty() bool {
 }
 
 // add makes o the holder of e, as its youngest key.
-func (o *Owner) add(e *entry, now time.Duration) {
-	e.owner, e.since = o, now
+func (o *Owner) add(e *entry) {
+	e.owner = o
 	oldest := o.held
 	if oldest == nil {
 		o.held, e.next, e.prev = e, e, e

@@ -23,7 +23,7 @@ import (
 //	show          every held key
 //
 // The first line of an answer is the outcome with the grants it caused; then comes one line for every key that was
-// touched: the holder, then the waiters.
+// touched: the holder with the token of its grant, then the waiters.
 func TestScenarios(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {
@@ -58,7 +58,7 @@ type scenarioSession struct {
 func newScenario() *scenario {
 	return &scenario{
 		seed:     MakeSeed(),
-		table:    NewTable(),
+		table:    NewTable(1),
 		sessions: map[string]*scenarioSession{},
 		names:    map[*Owner]string{},
 	}
@@ -128,7 +128,7 @@ func (s *scenario) answer(outcome string, grants *Grants, keys ...string) string
 			b.WriteString("free\n")
 			continue
 		}
-		b.WriteString(s.names[e.owner])
+		fmt.Fprintf(&b, "%s #%d", s.names[e.owner], e.token)
 		for w, sep := e.first, " <- "; w != nil; w, sep = w.next, " " {
 			b.WriteString(sep + w.Tag.(string))
 		}

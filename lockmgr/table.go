@@ -48,8 +48,8 @@ func (o Outcome) String() string {
 	}
 }
 
-// Table is the lock table of one loop, and only that loop may touch it. The owners and waiters that are handed to one
-// table must never meet another.
+// Table is the lock table of one loop, and only that loop may touch it. An owner or a waiter that one table points at must
+// not be handed to another; an empty owner or an unused waiter may change tables.
 //
 // Every key comes with its hash, made by one [Seed] for all calls: the caller has it already, having chosen the loop by
 // it. The table copies a key that it keeps; the caller's bytes are its own again when the call returns.
@@ -57,22 +57,22 @@ type Table struct {
 	index   index
 	pool    pool
 	waiters int
-	now     time.Duration // of the latest grant, or what Advance said since
+	now     time.Duration // the time of grants
+	token   uint64        // of the next grant
 }
 
-// NewTable returns a table in which every key is free.
-func NewTable() *Table {
-	return &Table{index: newIndex()}
+// NewTable returns a table in which every key is free, and whose first grant has the given token. It must not be 0, which
+// is the token of no grant.
+func NewTable(firstToken uint64) *Table {
+	if firstToken == 0 {
+		panic("lockmgr: a table's first token is 0")
+	}
+	return &Table{index: newIndex(), token: firstToken}
 }
 
-// Advance says what time it is, counted from whatever the caller likes. A time that lies behind changes nothing.
+// Advance says what time it is, counted from whatever the caller likes: the time of the grants that follow. A time that
+// has passed already changes nothing.
 func (t *Table) Advance(now time.Duration) { t.now = max(t.now, now) }
-
-// stamp returns the time of a grant: now, or a little later, so that no two are the same.
-func (t *Table) stamp() time.Duration {
-	t.now++
-	return t.now
-}
 
 // Lock asks for key on behalf of o. A free key is Granted. A held key is AlreadyHeld by o itself, else Busy if wait is
 // false, else Queued: w then stands behind all who wait for the key, until a grant or Cancel. Only in that case w is
@@ -86,7 +86,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 	case e == nil:
 		e = t.pool.get(hash, key)
 		t.index.insert(link, e)
-		o.add(e, t.stamp())
+		t.assign(e, o)
 		return Granted
 	case e.owner == o:
 		return AlreadyHeld
@@ -158,13 +158,20 @@ func (t *Table) Waiters() int {
 	return t.waiters
 }
 
+// assign makes o the holder of e, which has none, by a grant with a token of its own.
+func (t *Table) assign(e *entry, o *Owner) {
+	o.add(e)
+	e.since, e.token = t.now, t.token
+	t.token++
+}
+
 // grant makes the first waiter of e, which there must be, the holder instead of the owner, and appends it to g.
 func (t *Table) grant(e *entry, g *Grants) {
 	w := e.first
 	e.dequeue(w)
 	t.waiters--
 	e.owner.remove(e)
-	w.owner.add(e, t.stamp())
+	t.assign(e, w.owner)
 	g.push(w)
 }
 

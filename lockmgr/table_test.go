@@ -14,7 +14,7 @@ type rig struct {
 }
 
 func newRig() *rig {
-	return &rig{seed: MakeSeed(), table: NewTable()}
+	return &rig{seed: MakeSeed(), table: NewTable(1)}
 }
 
 func (r *rig) lock(o *Owner, w *Waiter, key []byte) Outcome {
@@ -180,6 +180,7 @@ func TestMisuse(t *testing.T) {
 	r.lock(&holder, nil, b)
 	r.lock(&waiting, &w, a)
 
+	wantPanic(t, "first token is 0", func() { NewTable(0) })
 	wantPanic(t, "still in use", func() { r.lock(&waiting, &w, b) })
 	wantPanic(t, "1 waiters queued", func() { r.table.Close(&waiting, &g) })
 	r.check(t, &holder, &waiting)

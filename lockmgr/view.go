@@ -9,15 +9,20 @@ import (
 type Holding struct {
 	Key   []byte
 	Owner *Owner
-	// Since is when the owner got the key. No two grants of a table have the same: it names the grant, too.
+	// Since is when the owner got the key.
 	Since time.Duration
+	// Token is the number of the grant by which the owner got the key, 0 if nobody holds it. The grants of a table have
+	// consecutive tokens, so that a later grant has a greater one, and each names its grant.
+	Token uint64
 	// Waiters is the length of the queue, First its first waiter, nil if it is empty.
 	Waiters int
 	First   *Waiter
 }
 
 func (e *entry) holding() Holding {
-	return Holding{Key: e.key, Owner: e.owner, Since: e.since, Waiters: e.waiters, First: e.first}
+	return Holding{
+		Key: e.key, Owner: e.owner, Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
+	}
 }
 
 // Find returns the holding of a key; its Owner is nil if nobody holds it.

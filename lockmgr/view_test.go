@@ -13,7 +13,7 @@ import (
 // shrinks in between.
 func TestWalkMissesNothing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		table, seed := NewTable(), MakeSeed()
+		table, seed := NewTable(1), MakeSeed()
 		var stays, comes Owner
 		var g Grants
 		lock := func(o *Owner, key string) {
@@ -67,7 +67,7 @@ func TestWalkMissesNothing(t *testing.T) {
 // A walk over a table that does not change visits each key once.
 func TestWalkVisitsOnce(t *testing.T) {
 	for _, n := range []int{0, 1, 1000, 1024, 1025, 1500, 2047, 2048, 2049, 5000} {
-		table, seed := NewTable(), MakeSeed()
+		table, seed := NewTable(1), MakeSeed()
 		var o Owner
 		for i := range n {
 			key := []byte(fmt.Sprint("key", i))
@@ -90,14 +90,14 @@ func TestWalkVisitsOnce(t *testing.T) {
 
 // What is seen of a key, a holder and a queue is what they are.
 func TestView(t *testing.T) {
-	table, seed := NewTable(), MakeSeed()
+	table, seed := NewTable(1), MakeSeed()
 	hash := func(key string) uint64 { return seed.Hash([]byte(key)) }
 	a, b, c := Owner{Tag: "a"}, Owner{Tag: "b"}, Owner{Tag: "c"}
 	wb, wc := Waiter{Tag: "b"}, Waiter{Tag: "c"}
 	var g Grants
 
-	if h := table.Find(hash("k"), []byte("k")); h.Owner != nil {
-		t.Errorf("a free key has the holder %v", h.Owner.Tag)
+	if h := table.Find(hash("k"), []byte("k")); h.Owner != nil || h.Token != 0 {
+		t.Errorf("a free key is held by grant %d", h.Token)
 	}
 	table.Advance(5 * time.Second)
 	table.Lock(&a, nil, hash("k"), []byte("k"), false)
@@ -110,11 +110,11 @@ func TestView(t *testing.T) {
 	if string(h.Key) != "k" || h.Owner != &a || h.Waiters != 2 || h.First != &wb || wb.Behind() != &wc || wc.Behind() != nil {
 		t.Errorf("the holding is %+v", h)
 	}
-	if h.Since < 5*time.Second || h.Since > 5*time.Second+time.Microsecond {
-		t.Errorf("held since %s, want 5s", h.Since)
+	if h.Since != 5*time.Second || h.Token != 1 {
+		t.Errorf("held since %s by grant %d, want 5s and 1", h.Since, h.Token)
 	}
-	if l := table.Find(hash("l"), []byte("l")); l.Since <= h.Since || l.Since > 5*time.Second+time.Microsecond {
-		t.Errorf("the second grant is of %s, the first of %s", l.Since, h.Since)
+	if l := table.Find(hash("l"), []byte("l")); l.Since != h.Since || l.Token != 2 {
+		t.Errorf("l is held since %s by grant %d, want %s and 2", l.Since, l.Token, h.Since)
 	}
 	if w := wc.WaitsFor(); w.Owner != &a || string(w.Key) != "k" {
 		t.Errorf("c waits for %+v", w)
@@ -141,7 +141,7 @@ func TestView(t *testing.T) {
 	table.Advance(9 * time.Second)
 	table.Unlock(&a, hash("k"), []byte("k"), &g)
 	h = table.Find(hash("k"), []byte("k"))
-	if h.Owner != &b || h.Waiters != 1 || h.First != &wc || h.Since < 9*time.Second {
+	if h.Owner != &b || h.Waiters != 1 || h.First != &wc || h.Since != 9*time.Second || h.Token != 3 {
 		t.Errorf("after the grant the holding is %+v", h)
 	}
 	if w := wb.WaitsFor(); w.Owner != nil || wb.Behind() != nil {

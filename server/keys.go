@@ -86,6 +86,7 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 		Key:         string(h.Key),
 		Holder:      h.Owner.Tag.(*session).peer(),
 		Since:       sh.loop.Time(h.Since),
+		Token:       h.Token,
 		HeldSeconds: sh.secondsSince(h.Since),
 		Waiters:     h.Waiters,
 	}

@@ -47,7 +47,7 @@ type system struct {
 }
 
 func newSystem() *system {
-	s := &system{table: lockmgr.NewTable(), wheel: reactor.NewWheel(0), seed: lockmgr.MakeSeed()}
+	s := &system{table: lockmgr.NewTable(1), wheel: reactor.NewWheel(0), seed: lockmgr.MakeSeed()}
 	for i := range s.sessions {
 		r := &s.sessions[i].request
 		r.waiter.Tag, r.timer.Tag = r, r

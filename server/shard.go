@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync/atomic"
+	"time"
 
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
@@ -36,7 +37,7 @@ func newShard(srv *Server, loop *reactor.Loop) *shard {
 		server: srv,
 		loop:   loop,
 		index:  loop.Index(),
-		table:  lockmgr.NewTable(),
+		table:  lockmgr.NewTable(uint64(time.Now().UnixNano())),
 		out:    make([]byte, 0, 2*flushMark),
 	}
 }

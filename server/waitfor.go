@@ -21,8 +21,8 @@ type waitEdge struct {
 	waiter  api.ConnectionID
 	serial  uint64 // of the wait, among those of the waiter
 	holder  api.ConnectionID
-	grant   time.Duration // names the grant of the key, among those of the shard
-	shard   int           // of the key
+	grant   uint64 // the token of the grant by which the key is held
+	shard   int    // of the key
 	key     string
 	since   time.Duration
 	address netip.AddrPort // of the waiter
@@ -111,7 +111,7 @@ func (sh *shard) edge(r *request) *waitEdge {
 		waiter:  r.session.id,
 		serial:  r.serial,
 		holder:  h.Owner.Tag.(*session).id,
-		grant:   h.Since,
+		grant:   h.Token,
 		shard:   sh.index,
 		key:     string(h.Key),
 		since:   r.since,
@@ -148,7 +148,7 @@ func (s *sweep) step(sh *shard, suspects int) (more bool) {
 func (sh *shard) breakWait(e *waitEdge) bool {
 	for _, r := range sh.suspects {
 		if r == e.request {
-			if r.serial != e.serial || r.waiter.WaitsFor().Since != e.grant || !sh.cancel(r) {
+			if r.serial != e.serial || r.waiter.WaitsFor().Token != e.grant || !sh.cancel(r) {
 				return false
 			}
 			sh.counters.broken++

@@ -44,7 +44,7 @@ func newCrowd() *crowd {
 	c := &crowd{}
 	srv := &Server{detector: newDetector(nil)}
 	for i := range crowdTables {
-		c.shards = append(c.shards, &shard{index: i, table: lockmgr.NewTable(), server: srv})
+		c.shards = append(c.shards, &shard{index: i, table: lockmgr.NewTable(1), server: srv})
 	}
 	for range crowdSessions {
 		c.sessions = append(c.sessions, c.connect())
