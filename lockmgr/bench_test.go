@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// mapTable is the plain thing that the index and the pool have to beat: a Go map and a new entry for every key that is
-// locked. Owners are as in the table.
+// mapTable is the simple implementation that the index and the pool have to beat: a Go map and a new entry for every key
+// that is locked. Owners are as in the table.
 type mapTable map[string]*entry
 
 func (m mapTable) lock(o *Owner, key []byte) Outcome {
@@ -61,11 +61,11 @@ func fill(l lockable, keys [][]byte) {
 	}
 }
 
-// spread are keys that are locked and unlocked in turn, in a table that holds others. They are many, so that not one
-// line of the cache serves them all.
+// spread returns keys to lock and unlock in turn, in a table that holds others: so many that they do not all share a few
+// cache lines.
 func spread() [][]byte { return makeKeys("spread", 4096) }
 
-// BenchmarkLockUnlock is an uncontended lock and its unlock, hash included, with so many other keys held.
+// BenchmarkLockUnlock is an uncontended lock and its unlock, hash included, while other keys are held.
 func BenchmarkLockUnlock(b *testing.B) {
 	for _, n := range []int{50, 100_000} {
 		b.Run(fmt.Sprintf("table/keys=%d", n), func(b *testing.B) { benchLockUnlock(b, newRig(), n) })
@@ -113,7 +113,7 @@ func BenchmarkMapRatio(b *testing.B) {
 	}
 }
 
-// BenchmarkContended is the life of a waiter in a long line. Its cost must not depend on the length.
+// BenchmarkContended is the life of a waiter in a long queue. Its cost must not depend on the length.
 func BenchmarkContended(b *testing.B) {
 	for _, n := range []int{100, 10_000} {
 		b.Run(fmt.Sprintf("enqueue-cancel/waiters=%d", n), func(b *testing.B) {
@@ -130,7 +130,7 @@ func BenchmarkContended(b *testing.B) {
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
-				// Whoever is taken stands at the end again: the place is the middle of the line, give or take its half.
+				// The waiter goes to the end of the queue again, so that the next one comes from anywhere in the middle.
 				w := &l.waiters[i*7919%n]
 				l.table.Cancel(w)
 				l.enqueue(w)
@@ -171,8 +171,8 @@ func (l *line) enqueue(w *Waiter) {
 	l.lock(w.Tag.(*Owner), w, l.key)
 }
 
-// handOver unlocks the key; its first waiter holds it next, and the one who held it takes that waiter's request to the
-// end of the line.
+// handOver unlocks the key, which its first waiter holds next, and queues the owner that held it, with that waiter, at the
+// end.
 func (l *line) handOver() {
 	l.unlock(l.holder, l.key, &l.grants)
 	w := l.grants.Pop()
@@ -228,7 +228,7 @@ func benchGrowth(b *testing.B, empty func() lockable) {
 	b.ReportMetric(float64(down.Nanoseconds())/float64(b.N)/n, "ns/unlock")
 }
 
-// BenchmarkHash is the part of the above that hashing is.
+// BenchmarkHash is the share of hashing in the above.
 func BenchmarkHash(b *testing.B) {
 	seed := MakeSeed()
 	keys := spread()

@@ -2,13 +2,13 @@
 // machine. One operation goes in, an outcome and the grants it caused come out; there is no clock, no I/O, no goroutine
 // and no mutex inside, so a test replays every run exactly.
 //
-//	hash ─► index ─► entry "a" ──owner──► Owner ──circle──► all its entries
+//	hash ─► index ─► entry "a" ──owner──► Owner ──list──► all its entries
 //	                   │
 //	                   └─ first ─► Waiter ─► Waiter ─► Waiter ◄─ last
 //
-// An [Owner] is what one session holds in one table, a [Waiter] is its place in the queue of one key, and [Grants] is
-// the list of the waiters that an operation made holders. All three are memory of the caller, linked into the table:
-// nothing is allocated for them.
+// An [Owner] holds keys of one table, a [Waiter] is its place in the queue of one key, and [Grants] is the list of the
+// waiters that an operation made holders. All three live in the caller's memory and are linked into the table, which
+// allocates nothing for them.
 //
 // # Transitions
 //
@@ -30,24 +30,24 @@
 //
 //   - A key has an entry exactly while it is held. A key with waiters has a
 //     holder.
-//   - A walk over the keys in small steps misses none that stays, whatever the
-//     table does in between.
-//   - A key is granted strictly in the order in which it was asked for.
+//   - A walk over the keys in small steps visits every key that is held from its
+//     beginning to its end, whatever the table does in between.
+//   - The waiters of a key are granted it in the order in which they asked.
 //   - Every grant has a token. Of two grants of a table the later one has the
 //     greater token.
-//   - When an operation returns, the waiters it put into the grants hold their
-//     keys already: who reads the grants only spreads the news.
-//   - No operation depends on the number of waiters or keys, but Close, which
-//     does constant work for each key that its owner holds.
-//   - The table allocates nothing in the steady state, and its memory goes back
-//     when keys do.
-//   - Any key of any length is good input. A broken invariant panics and names
-//     the values.
+//   - When an operation returns, the waiters in the grants hold their keys
+//     already: the caller only has to tell them.
+//   - The cost of an operation does not depend on the number of waiters or keys,
+//     except that Close does constant work for each key that its owner holds.
+//   - The table allocates nothing in the steady state, and gives memory back when
+//     keys are released.
+//   - Any key of any length is valid. A broken invariant panics and names the
+//     values.
 //
 // # Callers
 //
-// A table and all that is linked into it belong to one loop. Only that loop calls any of it; nothing but [Seed] is safe
-// from any goroutine.
+// A table and everything linked into it belong to one loop, and only that loop calls any of it. Only [Seed] is safe from
+// any goroutine.
 //
 // Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, view.go shows them.
 package lockmgr

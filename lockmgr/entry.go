@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	// inlineKey is the length, in bytes, of the longest key that lies inside its entry. It fills an entry up to 128
+	// inlineKey is the length, in bytes, of the longest key that is stored inside its entry. It fills an entry up to 128
 	// bytes, which is a size class of the allocator and two cache lines.
 	inlineKey = 28
 
-	// maxFreeEntries bounds the entries that a table keeps for later, in entries. It lets a session that held a
-	// thousand keys come and go without an allocation, and costs at most 128 KiB a table with short keys. As these
-	// entries may lie scattered, they can keep 8 MiB of the heap from other sizes, and no more.
+	// maxFreeEntries is how many free entries a table keeps for reuse. It lets a session that held a thousand keys come
+	// and go without an allocation, and costs at most 128 KiB a table with short keys. Each free entry may be the only
+	// one on its page, so that together they can keep 8 MiB of the heap from other uses, and no more.
 	maxFreeEntries = 1024
 
-	// maxFreeKey bounds the key storage that a free entry keeps, in bytes of capacity. Longer keys are legal and cost
-	// an allocation each: storage for them all would keep 10 MiB a table for keys that hardly anybody uses.
+	// maxFreeKey bounds the key storage that a free entry keeps, in bytes of capacity. Longer keys are valid and cost
+	// an allocation each: keeping storage for them would cost 10 MiB a table for keys that hardly anybody uses.
 	maxFreeKey = 512
 )
 
@@ -24,23 +24,23 @@ const (
 type entry struct {
 	chain *entry // the next in the bucket, or in the free list
 	hash  uint64
-	key   []byte        // lies in inline, or in storage of its own
+	key   []byte        // in inline, or in storage of its own
 	owner *Owner        // the holder; nil exactly while the entry is free
-	since time.Duration // when it became that: see [Table.Advance]
-	token uint64        // of the grant by which it became that
+	since time.Duration // when the holder was granted the key: see [Table.Advance]
+	token uint64        // of that grant
 
-	// The circle of the keys that the owner holds, see [Owner].
+	// The circular list of the keys that the owner holds, see [Owner].
 	next, prev *entry
 
-	// The queue, in the order of asking. Both are nil when nobody waits.
+	// The queue, longest wait first. Both are nil when nobody waits.
 	first, last *Waiter
 	waiters     uint32 // in 4 bytes, so that inline has 4 more
 
 	inline [inlineKey]byte
 }
 
-// setKey copies key into the entry. Storage left from an earlier long key is used again for a long key and dropped for
-// a short one, so that a held key never costs much more than its length.
+// setKey copies key into the entry. Storage of an earlier long key is reused for a long key and dropped for a short
+// one, so that a held key never costs much more than its length.
 func (e *entry) setKey(key []byte) {
 	storage := e.key[:0]
 	if len(key) <= inlineKey {
@@ -50,13 +50,13 @@ func (e *entry) setKey(key []byte) {
 	e.key = storage
 }
 
-// pool keeps entries that were released, for the next keys.
+// pool keeps free entries for reuse.
 type pool struct {
 	free *entry // linked through chain
 	len  int    // entries, at most maxFreeEntries
 }
 
-// get returns an entry for key, in no list and with no owner.
+// get returns an entry for key that is in no list and has no owner.
 func (p *pool) get(hash uint64, key []byte) *entry {
 	e := p.free
 	if e == nil {

@@ -8,16 +8,16 @@ const (
 	segmentBits    = 10
 	segmentBuckets = 1 << segmentBits
 
-	// minBuckets is the size, in buckets, below which the index never shrinks: its first segment, which stays for good.
-	// Up to as many keys, which is as many as the pool has entries for, a table comes to rest without allocating.
+	// minBuckets is the size, in buckets, below which the index never shrinks: its first segment, which is never given
+	// back. A table of at most that many keys, for which the pool keeps entries, grows and shrinks without allocating.
 	minBuckets = segmentBuckets
 
-	// mergesPerRemove is how many buckets one removal may merge. As a key counts for two buckets when the index
-	// shrinks, two keep up with any removals.
+	// mergesPerRemove is how many buckets one removal may merge. The index shrinks when it has more than two buckets a
+	// key, so two merges a removal are enough.
 	mergesPerRemove = 2
 
-	// minDirectory is the capacity, in segments, below which the directory is never cut: 512 bytes are not worth the
-	// copy.
+	// minDirectory is the capacity, in segments, below which the directory is never reallocated: 512 bytes are not worth
+	// a copy.
 	minDirectory = 64
 )
 
@@ -25,17 +25,17 @@ const (
 // and table addressing", VLDB 1980): it grows by splitting one bucket in two and shrinks by merging two into one, in a
 // fixed order, so that no operation ever stops to move all keys.
 //
-// Bucket b holds the hashes whose low bits are b. With n buckets, the smallest mask that covers n-1 tells how many
-// bits; where these name a bucket that does not exist yet, one bit less names the bucket that will be split for it:
+// Bucket b holds the hashes whose low bits are b. With n buckets, the smallest mask that covers n-1 says how many bits.
+// Where these name a bucket that does not exist yet, one bit less names the bucket that will be split to make it:
 //
 //	n = 6, mask = 7    0 1 2 3 4 5        hash ...110 is in bucket 2, until the
 //	                                      seventh bucket takes it over as bucket 6
 //
-// Invariant: keys <= n <= max(minBuckets, 2*keys). The distance between the two bounds keeps a table whose size swings
-// a little from splitting and merging without end.
+// Invariant: keys <= n <= max(minBuckets, 2*keys). The gap between the bounds keeps a table whose size varies a little
+// from splitting and merging all the time.
 //
-// What remains of a pause: the directory doubles like any slice, which copies 8 bytes for every 1024 keys, a
-// millisecond at some hundred million.
+// One pause remains: the directory doubles like any slice, which copies 8 bytes for every 1024 keys, and takes a
+// millisecond at some hundred million keys.
 type index struct {
 	segments []*segment // the directory: n buckets and no more
 	mask     uint64     // the smallest 2^k - 1 that is not below n-1
@@ -69,7 +69,7 @@ func (x *index) bucket(hash uint64) **entry {
 }
 
 // find returns the link that leads to the entry of key, or the nil link at the end of its chain, where it belongs. The
-// link is good until the next insert or remove.
+// link is valid until the next insert or remove.
 func (x *index) find(hash uint64, key []byte) **entry {
 	link := x.bucket(hash)
 	for e := *link; e != nil; e = *link {
@@ -116,7 +116,7 @@ func (x *index) remove(link **entry) *entry {
 	return e
 }
 
-// split adds bucket n and moves into it what belongs there from the bucket that has stood for it so far.
+// split adds bucket n and moves into it the entries that belong there, from the bucket that has held them so far.
 func (x *index) split() {
 	added := x.n
 	x.n++
@@ -139,7 +139,7 @@ func (x *index) split() {
 	}
 }
 
-// merge removes the last bucket and moves what is in it back to the bucket that stands for it from now on.
+// merge removes the last bucket and moves its entries to the bucket that holds them from now on.
 func (x *index) merge() {
 	x.n--
 	removed := x.n
@@ -157,7 +157,7 @@ func (x *index) merge() {
 	}
 }
 
-// dropSegment gives back the last segment, and most of the directory once that is far too long.
+// dropSegment gives back the last segment, and most of the directory once it is far too long.
 func (x *index) dropSegment() {
 	last := len(x.segments) - 1
 	x.segments[last] = nil

@@ -2,8 +2,8 @@ package lockmgr
 
 import "fmt"
 
-// checkTable looks at everything that must always be true of a table, and returns the first thing that is not. hash is
-// the one that the calls used, and owners are all owners that ever met the table.
+// checkTable checks every invariant of a table and returns the first that is broken. hash is the function that the calls
+// used, and owners are all owners that ever used the table.
 func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 	held, err := checkIndex(&tb.index, hash)
 	if err != nil {
@@ -68,7 +68,7 @@ func checkIndex(x *index, hash func([]byte) uint64) (map[*entry]bool, error) {
 	}
 	for _, s := range x.segments[len(x.segments):cap(x.segments)] {
 		if s != nil {
-			return nil, fmt.Errorf("a segment is kept behind the end of the directory")
+			return nil, fmt.Errorf("a segment is kept beyond the end of the directory")
 		}
 	}
 
@@ -99,7 +99,7 @@ func checkIndex(x *index, hash func([]byte) uint64) (map[*entry]bool, error) {
 	return held, nil
 }
 
-// checkQueue returns the length of the queue of e and counts it to the owners.
+// checkQueue returns the length of the queue of e and adds its waiters to the counts of their owners.
 func checkQueue(e *entry, queued map[*Owner]int) (int, error) {
 	n := 0
 	var prev *Waiter
@@ -119,7 +119,7 @@ func checkQueue(e *entry, queued map[*Owner]int) (int, error) {
 	return n, nil
 }
 
-// checkOwner returns the number of keys in the circle of o.
+// checkOwner returns the number of keys in the list of o.
 func checkOwner(o *Owner, held map[*entry]bool) (int, error) {
 	if o.held == nil {
 		return 0, nil
@@ -134,7 +134,7 @@ func checkOwner(o *Owner, held map[*entry]bool) (int, error) {
 			return n, nil
 		}
 		if n > len(held) {
-			return 0, fmt.Errorf("the circle of its keys does not close")
+			return 0, fmt.Errorf("the circular list of its keys does not close")
 		}
 	}
 }

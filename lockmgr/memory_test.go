@@ -48,7 +48,7 @@ func TestSteadyStateAllocs(t *testing.T) {
 				t.Errorf("%v allocations, want none", got)
 			}
 			if !a.Empty() || !b.Empty() || !c.Empty() || !g.Empty() || r.table.Keys() != 0 {
-				t.Error("the run left something behind")
+				t.Error("the run did not release everything")
 			}
 			r.check(t, &a, &b, &c)
 		})

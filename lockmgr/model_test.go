@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// model is the lock table as one would write it down: a list of sessions for every held key, the holder first, the
-// waiters behind it.
+// model is the lock table as one would write it down: a list of sessions for every held key, the holder first, then the
+// waiters.
 type model struct {
 	line  map[string][]*place
 	held  map[int][]string // keys by owner, in the order in which it got them

@@ -1,16 +1,16 @@
 package lockmgr
 
-// Owner is what one session holds in one table. A session that uses several tables has an owner in each. The zero value
-// holds nothing and is ready; it must not be copied or forgotten while it is not empty, since the table points at it.
+// Owner is one holder of keys in one table. A session that uses several tables has an owner in each. The zero value holds
+// nothing and is ready to use. The table points at an owner that is not empty: it must not be copied, moved or freed.
 type Owner struct {
-	// Tag leads from a key back to its holder. It is the caller's own: the table never looks at it and never changes it.
+	// Tag leads from a key back to its holder. It is the caller's own: the table neither reads nor changes it.
 	Tag any
 
-	// held is the key that the owner has held longest. All its keys form a circle, oldest first, so that the youngest
-	// is held.prev.
+	// held is the key that the owner has held longest. All its keys form a circular list, oldest first, so that the
+	// youngest is held.prev.
 	held *entry
 
-	// queued counts the waiters of this owner that stand in a queue.
+	// queued counts the waiters of this owner that are in a queue.
 	queued int
 }
 
@@ -32,7 +32,7 @@ func (o *Owner) add(e *entry) {
 	youngest.next, oldest.prev = e, e
 }
 
-// remove takes e, which o holds, out of the circle.
+// remove takes e, which o holds, out of the list.
 func (o *Owner) remove(e *entry) {
 	if e.next == e {
 		o.held = nil

@@ -2,29 +2,27 @@ package lockmgr
 
 import "fmt"
 
-// Waiter is one place in the queue of a key. The caller embeds it in its request; it is linked into the table from the
-// Lock that returned Queued until Cancel, or until a grant and the Pop of it. The zero value is ready, and so is a
-// waiter that has left; before that it must not be copied.
+// Waiter is one place in the queue of a key. The caller embeds it in its request. It is linked into the table from the
+// Lock that returned Queued until Cancel, or until the Pop of its grant; until then it must not be copied. The zero value
+// is ready to use, and so is a waiter that is not linked any more.
 type Waiter struct {
-	// Tag leads from a grant back to the request. It is the caller's own: the table never looks at it and never changes
-	// it.
+	// Tag leads from a grant back to the request. It is the caller's own: the table neither reads nor changes it.
 	Tag any
 
-	// A waiter is unused (owner nil), queued (owner and entry set), or granted and on its way to the caller (owner set,
-	// entry nil).
+	// A waiter is unused (owner nil), queued (owner and entry set), or granted and not yet popped (owner set, entry nil).
 	owner *Owner
 	entry *entry
 
-	// next leads to the waiter behind in the queue, or in the grants; prev to the one in front, in the queue alone.
+	// next is the waiter after this one in the queue or in the grants, prev the one before it in the queue.
 	next, prev *Waiter
 }
 
-// Queued reports whether the waiter stands in the queue of a key.
+// Queued reports whether the waiter is in the queue of a key.
 func (w *Waiter) Queued() bool {
 	return w.entry != nil
 }
 
-// enqueue puts w, which waits for o, behind all other waiters of e.
+// enqueue puts w, which waits for o, at the end of the queue of e.
 func (e *entry) enqueue(w *Waiter, o *Owner) {
 	if w.owner != nil {
 		panic(fmt.Sprintf("lockmgr: waiter %p of owner %p, still in use, asks for key %q", w, w.owner, e.key))
@@ -41,7 +39,7 @@ func (e *entry) enqueue(w *Waiter, o *Owner) {
 	o.queued++
 }
 
-// dequeue takes w out of the queue of e, wherever it stands. Its owner is left in place.
+// dequeue takes w out of the queue of e, from whatever place. Its owner stays set.
 func (e *entry) dequeue(w *Waiter) {
 	if w.entry != e || w.owner.queued <= 0 {
 		panic(fmt.Sprintf("lockmgr: waiter %p in the queue of key %q points at entry %p, its owner has %d waiters",
@@ -62,11 +60,11 @@ func (e *entry) dequeue(w *Waiter) {
 	w.owner.queued--
 }
 
-// Grants is the list of the waiters that became holders, in the order in which they did. It is linked through the
-// waiters and never allocates. The zero value is empty and ready.
+// Grants is the list of the waiters that became holders, oldest grant first. It is linked through the waiters and never
+// allocates. The zero value is empty and ready to use.
 //
 // A waiter in the list holds its key already. Pop it before anything else happens to its owner: after an Unlock or a
-// Close by that owner the list would tell of a grant that is no longer true.
+// Close of that owner the list would name a holder that no longer holds.
 type Grants struct {
 	first, last *Waiter
 }
@@ -76,8 +74,8 @@ func (g *Grants) Empty() bool {
 	return g.first == nil
 }
 
-// Pop takes the oldest grant out of the list and returns its waiter, which may be used again at once. It returns nil
-// when the list is empty.
+// Pop takes the oldest grant out of the list and returns its waiter, which may be reused at once. It returns nil when
+// the list is empty.
 func (g *Grants) Pop() *Waiter {
 	w := g.first
 	if w == nil {
@@ -91,7 +89,7 @@ func (g *Grants) Pop() *Waiter {
 	return w
 }
 
-// push appends w, which has left its queue and keeps its owner.
+// push appends w, which has left its queue and still has its owner.
 func (g *Grants) push(w *Waiter) {
 	if g.last == nil {
 		g.first = w

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// Outcome is what became of a Lock or an Unlock. The zero value is none of them, so that a forgotten answer never
-// passes for a grant.
+// Outcome is the result of a Lock or an Unlock. The zero value is not an outcome, so that a result that was never set is
+// not taken for a grant.
 type Outcome uint8
 
 const (
 	// Granted means: the owner holds the key now.
 	Granted Outcome = iota + 1
-	// Queued means: another owner holds the key, and the waiter stands in its queue.
+	// Queued means: another owner holds the key, and the waiter is in its queue.
 	Queued
 	// Busy means: another owner holds the key, and the caller did not want to wait.
 	Busy
 	// AlreadyHeld means: the owner that asks for the key holds it.
 	AlreadyHeld
-	// Released means: the key was given up, and its first waiter has it now.
+	// Released means: the owner gave up the key, and its first waiter, if any, holds it now.
 	Released
 	// NotHeld means: nobody holds the key.
 	NotHeld
@@ -51,8 +51,8 @@ func (o Outcome) String() string {
 // Table is the lock table of one loop, and only that loop may touch it. An owner or a waiter that one table points at must
 // not be handed to another; an empty owner or an unused waiter may change tables.
 //
-// Every key comes with its hash, made by one [Seed] for all calls: the caller has it already, having chosen the loop by
-// it. The table copies a key that it keeps; the caller's bytes are its own again when the call returns.
+// Every key comes with its hash, made by one [Seed] for all calls: the caller has it already, since it chose the loop by
+// it. The table copies a key that it keeps, so the caller may reuse its bytes when the call returns.
 type Table struct {
 	index   index
 	pool    pool
@@ -70,15 +70,15 @@ func NewTable(firstToken uint64) *Table {
 	return &Table{index: newIndex(), token: firstToken}
 }
 
-// Advance says what time it is, counted from whatever the caller likes: the time of the grants that follow. A time that
-// has passed already changes nothing.
+// Advance sets the time of the grants that follow, counted from any moment the caller chooses. An earlier time than before
+// changes nothing.
 func (t *Table) Advance(now time.Duration) { t.now = max(t.now, now) }
 
 // Lock asks for key on behalf of o. A free key is Granted. A held key is AlreadyHeld by o itself, else Busy if wait is
-// false, else Queued: w then stands behind all who wait for the key, until a grant or Cancel. Only in that case w is
-// used; it may be nil when wait is false.
+// false, else Queued: w is then the last in the queue of the key, until a grant or Cancel. Only in that case is w used; it
+// may be nil when wait is false.
 //
-// It panics if w would be queued and still is elsewhere, or was granted and not popped.
+// It panics if w would be queued and is still in a queue, or was granted and not popped.
 func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Outcome {
 	link := t.index.find(hash, key)
 	e := *link
@@ -100,7 +100,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 }
 
 // Unlock gives up key, which o should hold. If it does, the outcome is Released: the key's first waiter holds it now
-// and is appended to g, or nobody waits and the key is free. Otherwise it is NotHeld or NotOwner, and nothing changes.
+// and is appended to g, or nobody waited and the key is free. Otherwise it is NotHeld or NotOwner, and nothing changes.
 func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 	link := t.index.find(hash, key)
 	e := *link
@@ -118,7 +118,7 @@ func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 }
 
 // Cancel takes w out of its queue without a grant. It returns false if w was not queued: it never waited, was cancelled
-// before, or was granted, popped or not.
+// before, or was granted, whether popped or not.
 func (t *Table) Cancel(w *Waiter) bool {
 	e := w.entry
 	if e == nil {
@@ -130,10 +130,10 @@ func (t *Table) Cancel(w *Waiter) bool {
 	return true
 }
 
-// Close gives up all that o holds, the key it has held longest first. Each key goes to its first waiter, which is
-// appended to g, or is free. o is empty afterwards and may be used again.
+// Close gives up everything that o holds, the key it has held longest first. Each key goes to its first waiter, which is
+// appended to g, or is free. o is empty afterwards and may be reused.
 //
-// The caller must have cancelled the waiters of o: a session that ends must not be granted a key. If one is queued,
+// The caller must have cancelled the waiters of o, since an owner that ends must not be granted a key. If one is queued,
 // Close panics before it changes anything.
 func (t *Table) Close(o *Owner, g *Grants) {
 	if o.queued != 0 {
@@ -175,7 +175,7 @@ func (t *Table) grant(e *entry, g *Grants) {
 	g.push(w)
 }
 
-// free takes the key at link, for which nobody waits, from its owner and out of the table.
+// free takes the key at link, which nobody waits for, from its owner and out of the table.
 func (t *Table) free(link **entry) {
 	e := t.index.remove(link)
 	e.owner.remove(e)

@@ -107,7 +107,7 @@ func TestView(t *testing.T) {
 	table.Lock(&c, &wc, hash("k"), []byte("k"), true)
 
 	h := table.Find(hash("k"), []byte("k"))
-	if string(h.Key) != "k" || h.Owner != &a || h.Waiters != 2 || h.First != &wb || wb.Behind() != &wc || wc.Behind() != nil {
+	if string(h.Key) != "k" || h.Owner != &a || h.Waiters != 2 || h.First != &wb || wb.Next() != &wc || wc.Next() != nil {
 		t.Errorf("the holding is %+v", h)
 	}
 	if h.Since != 5*time.Second || h.Token != 1 {
@@ -144,7 +144,7 @@ func TestView(t *testing.T) {
 	if h.Owner != &b || h.Waiters != 1 || h.First != &wc || h.Since != 9*time.Second || h.Token != 3 {
 		t.Errorf("after the grant the holding is %+v", h)
 	}
-	if w := wb.WaitsFor(); w.Owner != nil || wb.Behind() != nil {
+	if w := wb.WaitsFor(); w.Owner != nil || wb.Next() != nil {
 		t.Errorf("a holder waits for %+v", w)
 	}
 }

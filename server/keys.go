@@ -122,7 +122,7 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, er
 			return false
 		}
 		*k = sh.describe(h)
-		for w := h.First; w != nil && len(k.Queue) < limit; w = w.Behind() {
+		for w := h.First; w != nil && len(k.Queue) < limit; w = w.Next() {
 			r := w.Tag.(*request)
 			k.Queue = append(k.Queue, api.Waiter{
 				Peer:           r.session.peer(),
