@@ -151,7 +151,7 @@ func (s *session) vanish() {
 		sh.loop.StopTimer(&s.outlet.timer)
 		s.outlet.close()
 	}
-	sh.part(s)
+	sh.sessions.remove(s)
 	sh.population.Add(-1)
 	sh.server.dismiss()
 }

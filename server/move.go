@@ -53,13 +53,13 @@ func (s *session) move() {
 		return
 	}
 	srv.departed.Add(1)
-	from.part(s)
+	from.sessions.remove(s)
 	from.population.Add(-1)
 	to.population.Add(1)
 	if !s.conn.TryMove(to.loop) {
 		to.population.Add(-1)
 		from.population.Add(1)
-		from.join(s)
+		from.sessions.add(s)
 		srv.arrived.Add(1)
 	}
 }
@@ -76,7 +76,7 @@ func (s *session) Moved(to *reactor.Loop) {
 	s.shard = sh
 	s.footholds = nil // empty, as is its owner
 	s.pull.strength = 0
-	sh.join(s)
+	sh.sessions.add(s)
 	sh.counters.moves++
 	sh.server.arrived.Add(1)
 }

@@ -58,7 +58,7 @@ type request struct {
 	timer   reactor.Timer  // Tag: the request
 	since   time.Duration  // when the wait began
 	serial  uint64         // of the wait: how many the session has begun
-	suspect int            // place among the shard's suspects, from 1; 0 if it is none of them
+	suspect int            // see place
 
 	answer answer
 	waited bool // before the answer
@@ -70,6 +70,9 @@ func (r *request) init(s *session) {
 	r.waiter.Tag = r
 	r.timer.Tag = r
 }
+
+// place returns where the request keeps its place among the suspects of the shard.
+func (r *request) place() *int { return &r.suspect }
 
 // foothold is what a session has in a shard of another loop. It belongs to that loop, except for its message and
 // cancel, which are the session's loop's until the message is posted. That happens once, when the session ends.

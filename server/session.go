@@ -30,7 +30,7 @@ const flushMark = 16 << 10
 type session struct {
 	conn  reactor.Conn
 	shard *shard // of the connection's loop
-	slot  int    // place among the shard's sessions
+	slot  int    // see place
 	phase phase
 
 	// Constant once the connection is open, so that any loop may read it.
@@ -70,6 +70,9 @@ func newSession(sh *shard) *session {
 	return s
 }
 
+// place returns where the session keeps its place among the sessions of its shard.
+func (s *session) place() *int { return &s.slot }
+
 // Conn returns the connection.
 func (s *session) Conn() *reactor.Conn { return &s.conn }
 
@@ -83,7 +86,7 @@ func (s *session) Opened() {
 	}
 	s.since = sh.loop.Now()
 	sh.counters.accepted++
-	sh.join(s)
+	sh.sessions.add(s)
 }
 
 // Data executes the commands that were read, or keeps them behind the one that is under way.

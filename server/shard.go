@@ -26,8 +26,8 @@ type shard struct {
 	closed bool // the server stops: nothing is granted and nothing answered any more
 
 	counters counters
-	sessions []*session // in no order
-	suspects []*request // those that wait and hold keys, in no order
+	sessions bag[*session]
+	suspects bag[*request] // see [shard.suspect]
 
 	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
 }
@@ -54,22 +54,6 @@ func (sh *shard) Accept() reactor.Client {
 	return &refusal{shard: sh}
 }
 
-// join makes s one of the shard's sessions.
-func (sh *shard) join(s *session) {
-	s.slot = len(sh.sessions)
-	sh.sessions = append(sh.sessions, s)
-}
-
-// part ends that. The last of the sessions takes the place: whoever walks over them from the last to the first misses
-// none that stays.
-func (sh *shard) part(s *session) {
-	last := len(sh.sessions) - 1
-	sh.sessions[s.slot] = sh.sessions[last]
-	sh.sessions[s.slot].slot = s.slot
-	sh.sessions[last] = nil
-	sh.sessions = sh.sessions[:last]
-}
-
 // Receive handles a message from another loop, or from the server itself.
 func (sh *shard) Receive(m *reactor.Message) {
 	switch body := m.Body.(type) {
@@ -93,7 +77,7 @@ func (sh *shard) Receive(m *reactor.Message) {
 			sh.cancel(&body.session.request)
 		}
 		sh.release(&body.owner)
-	case *errand:
+	case *loopTask:
 		body.run(sh)
 	}
 }
@@ -185,7 +169,7 @@ func (sh *shard) wait(r *request) {
 // waited ends the wait of a request by a grant or a timeout.
 func (sh *shard) waited(r *request) {
 	sh.counters.wait(sh.loop.Now() - r.since)
-	sh.clear(r)
+	sh.suspects.remove(r)
 }
 
 // answer ends a request of this shard and tells its session.
@@ -204,7 +188,7 @@ func (sh *shard) cancel(r *request) bool {
 		return false
 	}
 	sh.loop.StopTimer(&r.timer)
-	sh.clear(r)
+	sh.suspects.remove(r)
 	return true
 }
 
