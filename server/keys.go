@@ -117,9 +117,10 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 // secondsSince returns how long ago t was, in seconds.
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
 
-// peer returns who is at the other end of the connection. Safe on any loop.
+// peer returns who is at the other end of the connection. Safe from any goroutine.
 func (s *session) peer() api.Peer {
-	return api.Peer{Connection: s.id, Address: s.address.String()}
+	i := s.who()
+	return api.Peer{Connection: s.id, Address: s.address.String(), Name: i.name, Owner: i.owner}
 }
 
 // Key returns a held key with the first waiters of its queue, at most as many as queue says: 0, which is none, to

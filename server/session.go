@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"dreadlock/lockmgr"
@@ -37,6 +38,9 @@ type session struct {
 	id      api.ConnectionID
 	address netip.AddrPort // of the client
 	since   time.Duration  // when it connected
+
+	// What the client has said about itself. Stored on the session's loop, loaded on any.
+	identity atomic.Pointer[identity]
 
 	parser  proto.Parser
 	backlog backlog // empty unless the session is busy or stalled

@@ -89,7 +89,7 @@ func (sh *shard) Expire(t *reactor.Timer) {
 		// A grant that was made in the same turn comes first.
 		if sh.table.Cancel(&tag.waiter) {
 			sh.counters.timeouts++
-			sh.waited(tag)
+			sh.waited(tag, false)
 			sh.answer(tag, timedOut)
 		}
 	case *session:
@@ -110,7 +110,7 @@ func (sh *shard) Settle() (more bool) {
 		r := w.Tag.(*request)
 		sh.loop.StopTimer(&r.timer)
 		sh.counters.grants++
-		sh.waited(r)
+		sh.waited(r, true)
 		sh.answer(r, locked)
 	}
 	return !sh.grants.Empty()
@@ -161,15 +161,13 @@ func (sh *shard) wait(r *request) {
 	r.waited = true
 	r.since = sh.loop.Now()
 	r.serial++
-	if r.holding {
-		sh.suspect(r)
-	}
+	sh.suspect(r)
 }
 
 // waited ends the wait of a request by a grant or a timeout.
-func (sh *shard) waited(r *request) {
+func (sh *shard) waited(r *request, granted bool) {
 	sh.counters.wait(sh.loop.Now() - r.since)
-	sh.suspects.remove(r)
+	sh.clear(r, granted)
 }
 
 // answer ends a request of this shard and tells its session.
@@ -188,7 +186,7 @@ func (sh *shard) cancel(r *request) bool {
 		return false
 	}
 	sh.loop.StopTimer(&r.timer)
-	sh.suspects.remove(r)
+	sh.clear(r, false)
 	return true
 }
 
