@@ -66,6 +66,9 @@ func DefaultConfig() Config {
 	}
 }
 
+// Procs returns the GOMAXPROCS with which a process serves best: see package reactor.
+func (c *Config) Procs() int { return reactor.Procs(c.Loops) }
+
 const (
 	// maxTick keeps timeouts within the 100 ms that the protocol allows.
 	maxTick = 100 * time.Millisecond

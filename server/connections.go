@@ -267,5 +267,5 @@ func (s *session) kick() {
 	s.shard.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
 		Msg("client kicked: an operator asked for it")
 	s.end(kicked)
-	s.hangUp()
+	s.conn.Close()
 }

@@ -1,7 +1,5 @@
 package server
 
-import "dreadlock/reactor"
-
 // A session lives on the loop that accepted its connection, which is chance. If it goes on using keys of another loop,
 // every command crosses over and back, and it is better off there: it moves.
 //
@@ -49,14 +47,11 @@ func (s *session) move() {
 		s.pull.strength = 0
 		return
 	}
-	if o := s.outlet; o != nil && o.timer.Running() {
-		return
-	}
 	srv.departed.Add(1)
 	from.part(s)
 	from.population.Add(-1)
 	to.population.Add(1)
-	if !s.conn.TryMove(to.loop) {
+	if !s.conn.TryMove(to.index) {
 		to.population.Add(-1)
 		from.population.Add(1)
 		from.join(s)
@@ -71,8 +66,8 @@ func (srv *Server) crowded(sh *shard) bool {
 }
 
 // Moved makes the session one of its new shard.
-func (s *session) Moved(to *reactor.Loop) {
-	sh := s.shard.server.shards[to.Index()]
+func (s *session) Moved(to int) {
+	sh := s.shard.server.shards[to]
 	s.shard = sh
 	s.footholds = nil // empty, as is its owner
 	s.pull.strength = 0

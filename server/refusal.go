@@ -34,7 +34,7 @@ func (f *refusal) Opened() {
 		return
 	}
 	f.conn.Write([]byte(proto.ReplyTooManyConnections))
-	if !f.conn.Open() || !f.shard.server.beginRefusal() {
+	if !f.conn.IsOpen() || !f.shard.server.beginRefusal() {
 		f.conn.Close()
 		return
 	}
@@ -47,8 +47,17 @@ func (f *refusal) Opened() {
 // Data ignores what a refused client says.
 func (f *refusal) Data([]byte) {}
 
+// Drained does nothing: a refusal has nothing more to say.
+func (f *refusal) Drained() {}
+
+// Lingers reports false: when the client closes, it has heard why.
+func (f *refusal) Lingers(bool) bool { return false }
+
+// HalfClosed is never called.
+func (f *refusal) HalfClosed() {}
+
 // Moved is never called: a refusal stays where it is.
-func (f *refusal) Moved(*reactor.Loop) {}
+func (f *refusal) Moved(int) {}
 
 // Closed ends the refusal.
 func (f *refusal) Closed(error) {

@@ -15,6 +15,9 @@ import (
 // stopTime bounds how long the loops may take to say what is held when the server stops.
 const stopTime = 300 * time.Millisecond
 
+// linger is how long a client that has ended may take to read the next of its answers.
+const linger = 10 * time.Second
+
 // Server is the daemon without its process. What it shares with its loops is constant once they run, or atomic.
 type Server struct {
 	cfg      Config
@@ -81,6 +84,7 @@ func (srv *Server) Run(ctx context.Context) error {
 		Loops:     srv.cfg.Loops,
 		Tick:      srv.cfg.Tick,
 		KeepAlive: srv.cfg.KeepAlive,
+		Linger:    linger,
 		Log:       srv.cfg.Log,
 		NewHandler: func(l *reactor.Loop) reactor.Handler {
 			sh := newShard(srv, l)

@@ -48,16 +48,13 @@ type session struct {
 	awaited uint8
 	asked   time.Duration // when the request was sent to another loop
 	away    int           // the other loop that the request is with; atHome otherwise
-	stalled bool          // the next command has to wait until the client has read; the poll is running
-	held    bool          // the connection has been paused: when the input ends, some of it may still be in the socket
+	stalled bool          // the next command has to wait until the client has read its answers
 
 	owner     lockmgr.Owner // what it holds in its own shard
 	footholds []*foothold   // what it holds in the others, by loop; nil where it never asked for a key
 	keys      int           // how many keys it holds in all
 
 	pull pull // towards the loop whose keys it uses
-
-	outlet *outlet // for output that cannot be sent at once
 }
 
 // atHome is no loop.
@@ -94,14 +91,19 @@ func (s *session) Data(p []byte) {
 	}
 	if s.awaited > 0 || s.backlog.len() > 0 {
 		s.backlog.add(p, &sh.spare)
-		if s.stalled {
-			s.resume() // gnet reads again when the client has read everything
-		}
 	} else {
 		n := s.execute(p)
 		s.backlog.add(p[n:], &sh.spare)
 	}
 	s.regulate()
+}
+
+// Drained goes on with commands that had to wait until the client has read its answers.
+func (s *session) Drained() {
+	if s.stalled && !s.shard.closed {
+		s.resume()
+		s.regulate()
+	}
 }
 
 // answered takes the answer of the request. The session may be on another loop when it returns.
@@ -119,10 +121,6 @@ func (s *session) answered() {
 	}
 	s.pull.feel(loop, a, s.request.waited)
 	s.reply(a)
-	if s.conn.SeeEnd() {
-		s.flush() // nothing, if Closed has found a way to go on
-		return
-	}
 	s.proceed()
 	if s.pull.strength >= s.shard.server.moveAfter {
 		s.move() // the last that is done with the session here
@@ -156,10 +154,10 @@ func (s *session) execute(input []byte) (n int) {
 		if len(sh.out) >= flushMark {
 			s.flush()
 		}
-		if s.phase >= ended {
+		if s.phase >= ended || !s.conn.IsOpen() {
 			return len(input)
 		}
-		if s.unsent() >= sh.server.cfg.MaxOutput {
+		if s.conn.Unsent() >= sh.server.cfg.MaxOutput {
 			s.stalled = true
 			if !stalled {
 				sh.counters.stalled++
@@ -214,6 +212,14 @@ func (s *session) command(cmd *proto.Command) {
 	}
 }
 
+// flush sends the answers of this turn.
+func (s *session) flush() {
+	if out := s.shard.out; len(out) > 0 {
+		s.conn.Write(out)
+		s.shard.out = out[:0]
+	}
+}
+
 // reply answers the command.
 func (s *session) reply(a answer) {
 	switch a {
@@ -256,13 +262,12 @@ func (s *session) regulate() {
 			if !s.conn.Paused() {
 				s.shard.counters.paused++
 			}
-			s.held = true
 			s.conn.Pause()
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
 		}
 	case draining:
-		if s.awaited == 0 && s.backlog.len() == 0 && !s.readRest() {
+		if s.awaited == 0 && s.backlog.len() == 0 && !s.conn.ReadRest() {
 			s.finish(clientClosed)
 		}
 	}

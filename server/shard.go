@@ -108,16 +108,14 @@ func (sh *shard) Expire(t *reactor.Timer) {
 			sh.waited(tag)
 			sh.answer(tag, timedOut)
 		}
-	case *session:
-		tag.poll()
 	case *refusal:
 		tag.conn.Close()
 	}
 }
 
-// Settle delivers the grants of a turn. It is done at the end, because to answer may close a connection, which makes
+// EndTurn delivers the grants of a turn. It is done at the end, because to answer may run further commands, which make
 // more grants.
-func (sh *shard) Settle() (more bool) {
+func (sh *shard) EndTurn() (more bool) {
 	for range maxGrants {
 		w := sh.grants.Pop()
 		if w == nil {
