@@ -33,7 +33,7 @@ func (f *refusal) Opened() {
 		f.conn.Close()
 		return
 	}
-	f.conn.Write([]byte(proto.ReplyTooManyConnections))
+	f.conn.Write(proto.TooManyConnections.Append(nil))
 	if !f.conn.IsOpen() || !f.shard.server.beginRefusal() {
 		f.conn.Close()
 		return

@@ -25,13 +25,13 @@ const (
 
 // replies are the answers as they are sent.
 var replies = [...]string{
-	locked:        proto.ReplyLocked,
-	timedOut:      proto.ReplyTimeout,
-	unlocked:      proto.ReplyUnlocked,
-	alreadyLocked: proto.ReplyAlreadyLocked,
-	notLocked:     proto.ReplyNotLocked,
-	notOwner:      proto.ReplyNotOwner,
-	deadlocked:    proto.ReplyDeadlock,
+	locked:        proto.Locked.Line(),
+	timedOut:      proto.TimedOut.Line(),
+	unlocked:      proto.Unlocked.Line(),
+	alreadyLocked: proto.AlreadyLocked.Line(),
+	notLocked:     proto.NotLocked.Line(),
+	notOwner:      proto.NotOwner.Line(),
+	deadlocked:    proto.Deadlock.Line(),
 	cancelled:     "",
 }
 

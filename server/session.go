@@ -168,6 +168,10 @@ func (s *session) execute(input []byte) (n int) {
 		n += consumed
 		switch status {
 		case proto.Complete:
+			if cmd.Kind > proto.Unlock { // not executed yet
+				s.finish(syntaxError)
+				return len(input)
+			}
 			s.command(&cmd)
 		case proto.Invalid:
 			s.refuse(input[n:])
@@ -187,11 +191,11 @@ func (s *session) command(cmd *proto.Command) {
 	r.mayWait = s.phase == serving
 	r.waited = false
 	r.holding = s.keys > 0
-	r.hash = sh.server.seed.Hash(cmd.Key)
+	r.hash = sh.server.seed.Hash(cmd.Arg)
 	to := sh.server.shardOf(r.hash)
 	if to != sh.index {
 		s.parser.Retain(cmd)
-		r.key = cmd.Key
+		r.key = cmd.Arg
 		r.owner = s.ownerIn(to)
 		s.awaited++
 		s.away = to
@@ -199,7 +203,7 @@ func (s *session) command(cmd *proto.Command) {
 		sh.loop.Post(to, &r.message)
 		return
 	}
-	r.key = cmd.Key // not used beyond this call
+	r.key = cmd.Arg // not used beyond this call
 	r.owner = &s.owner
 	switch a := sh.execute(r); a {
 	case pending:
