@@ -22,27 +22,36 @@ const maxQuoted = 32
 // Lingers reports whether a command is under way that may not have to wait, or commands are left to execute. What has to
 // wait ends with the input.
 func (s *session) Lingers(inputLeft bool) bool {
-	return !s.shard.closed && s.phase == serving &&
-		(s.away != atHome || s.awaited == 0 && (s.backlog.len() > 0 || inputLeft))
+	return !s.roster.closed && s.phase == serving &&
+		(s.remoteShard != noShard || s.outstanding == 0 && (s.pending.len() > 0 || inputLeft))
 }
 
 // HalfClosed answers what came before the end of the input.
 func (s *session) HalfClosed() {
 	s.phase = draining
-	if s.away == atHome {
-		s.proceed()
+	if s.remoteShard == noShard {
+		s.continueAfterReply()
 		return
 	}
 	c := &cancellation{session: s}
 	c.message.Body = c
-	s.awaited++
-	s.shard.loop.Post(s.away, &c.message)
+	s.outstanding++
+	s.roster.loop.Post(s.remoteShard, &c.message)
+}
+
+// cancelReturned says that the request can no longer be waiting in a queue: it was answered or cancelled.
+func (s *session) cancelReturned() {
+	s.outstanding--
+	if s.phase == draining {
+		s.continueAfterReply()
+	}
 }
 
 // Closed ends the session.
 func (s *session) Closed(err error) {
-	sh := s.shard
-	if !sh.closed {
+	ro := s.roster
+	ro.loop.AssertOn("session")
+	if !ro.closed {
 		why := broken
 		if errors.Is(err, io.EOF) {
 			why = clientClosed
@@ -50,18 +59,10 @@ func (s *session) Closed(err error) {
 		s.end(why)
 	}
 	s.phase = gone
-	s.backlog.discard(s.backlog.len(), &sh.spare)
-	sh.part(s)
-	sh.population.Add(-1)
-	sh.server.dismiss()
-}
-
-// cancelReturned says that the request can no longer be waiting in a queue: it was answered or cancelled.
-func (s *session) cancelReturned() {
-	s.awaited--
-	if s.phase == draining {
-		s.proceed()
-	}
+	s.pending.discard(s.pending.len(), &ro.spare)
+	ro.remove(s)
+	ro.population.Add(-1)
+	ro.server.connectionGone()
 }
 
 // refuse ends the session for a syntax error at the start of rest. What came before has been executed and is answered.
@@ -86,21 +87,21 @@ func (s *session) end(why reason) {
 	}
 	s.phase = ended
 	s.stalled = false
-	sh := s.shard
-	sh.counters.disconnects[why]++
-	if s.awaited > 0 && s.away == atHome {
-		sh.cancel(&s.request)
+	ro := s.roster
+	ro.counters.disconnects[why]++
+	if s.outstanding > 0 && s.remoteShard == noShard {
+		ro.shard.cancel(&s.request)
 	}
-	sh.release(&s.owner)
-	for loop, f := range s.footholds {
-		if f != nil {
-			f.cancel = s.away == loop
-			sh.loop.Post(loop, &f.message)
+	ro.shard.release(&s.owner)
+	for loop, o := range s.remoteOwners {
+		if o != nil {
+			o.cancel = s.remoteShard == loop
+			ro.loop.Post(loop, &o.message)
 		}
 	}
 }
 
 // warn begins a warning about the client. Bursts of them are sampled.
 func (s *session) warn() *zerolog.Event {
-	return s.shard.server.warnings.Warn().Stringer("client", s.address)
+	return s.roster.server.warnings.Warn().Stringer("client", s.address)
 }

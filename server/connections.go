@@ -96,8 +96,8 @@ func hasAddress(address netip.AddrPort, prefix string) bool {
 
 // sighting is what the loop of a session knows of it.
 type sighting struct {
-	connection api.Connection
-	footholds  []*foothold // the owners in them are those of other loops
+	connection   api.Connection
+	remoteOwners []*remoteOwner // the owners in them are those of other loops
 }
 
 // sight returns, for each shard, the first of its sessions behind a cursor that are wanted, each with some of its keys.
@@ -111,12 +111,12 @@ func (srv *Server) sight(
 	}
 	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
 		if !w.begun {
-			*w = walk{begun: true, page: page[*sighting]{limit: limit, after: after}, next: len(sh.sessions)}
+			*w = walk{begun: true, page: page[*sighting]{limit: limit, after: after}, next: len(sh.roster.sessions)}
 		}
-		w.next = min(w.next, len(sh.sessions))
+		w.next = min(w.next, len(sh.roster.sessions))
 		for looked, listed := 0, 0; w.next > 0 && looked < sessionsPerStep && listed < keysPerStep; looked++ {
 			w.next--
-			s := sh.sessions[w.next]
+			s := sh.roster.sessions[w.next]
 			if !wanted(sh, s) {
 				continue
 			}
@@ -160,12 +160,12 @@ func (sh *shard) sight(s *session, keys int) *sighting {
 	r := &s.request
 	switch {
 	case !sh.waits(s):
-	case s.away == atHome:
+	case s.remoteShard == noShard:
 		c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.since)
 	default:
-		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.asked)
+		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.sentAt)
 	}
-	return &sighting{connection: c, footholds: append([]*foothold(nil), s.footholds...)}
+	return &sighting{connection: c, remoteOwners: append([]*remoteOwner(nil), s.remoteOwners...)}
 }
 
 // answersWithin is the time after which a lock that another loop has not answered is taken for one that waits there: its
@@ -174,13 +174,13 @@ const answersWithin = time.Millisecond
 
 // waits reports whether the session waits for a key.
 func (sh *shard) waits(s *session) bool {
-	if s.phase != serving || s.awaited == 0 {
+	if s.phase != serving || s.outstanding == 0 {
 		return false
 	}
-	if s.away == atHome {
+	if s.remoteShard == noShard {
 		return s.request.waiter.Queued()
 	}
-	return s.request.kind == proto.Lock && s.request.timeout > 0 && sh.loop.Now()-s.asked >= answersWithin
+	return s.request.kind == proto.Lock && s.request.timeout > 0 && sh.loop.Now()-s.sentAt >= answersWithin
 }
 
 // complete adds the keys that the connections hold on other loops than their own, up to a limit for each.
@@ -195,11 +195,11 @@ func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int)
 		}
 		for listed := 0; w.next < len(sighted) && listed < keysPerStep; w.next++ {
 			c := sighted[w.next]
-			if sh.index >= len(c.footholds) || c.footholds[sh.index] == nil {
+			if sh.index >= len(c.remoteOwners) || c.remoteOwners[sh.index] == nil {
 				continue
 			}
 			var keys []string
-			c.footholds[sh.index].owner.Each(func(h lockmgr.Holding) bool {
+			c.remoteOwners[sh.index].owner.Each(func(h lockmgr.Holding) bool {
 				keys = append(keys, string(h.Key))
 				return len(keys) < limit
 			})
@@ -235,15 +235,15 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 	err := srv.seek(ctx, func() (bool, error) {
 		found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
 			if !w.begun {
-				w.begun, w.next = true, len(sh.sessions)
+				w.begun, w.next = true, len(sh.roster.sessions)
 			}
-			w.next = min(w.next, len(sh.sessions))
+			w.next = min(w.next, len(sh.roster.sessions))
 			for range sessionsPerStep {
 				if w.next == 0 {
 					return false
 				}
 				w.next--
-				if s := sh.sessions[w.next]; s.id == id {
+				if s := sh.roster.sessions[w.next]; s.id == id {
 					s.kick()
 					w.kicked = true
 					return false
@@ -264,7 +264,7 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 
 // kick ends the session and its connection at once, whatever the client has not read yet.
 func (s *session) kick() {
-	s.shard.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
+	s.roster.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
 		Msg("client kicked: an operator asked for it")
 	s.end(kicked)
 	s.conn.Close()

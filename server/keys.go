@@ -84,7 +84,7 @@ func hasPrefix(key []byte, prefix string) bool {
 func (sh *shard) describe(h lockmgr.Holding) api.Key {
 	k := api.Key{
 		Key:         string(h.Key),
-		Holder:      h.Owner.Tag.(*session).peer(),
+		Holder:      h.Owner.Tag.(holder).peer(),
 		Since:       sh.loop.Time(h.Since),
 		Token:       h.Token,
 		HeldSeconds: sh.secondsSince(h.Since),
@@ -101,7 +101,11 @@ func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now(
 
 // peer says who is at the other end of the connection.
 func (s *session) peer() api.Peer {
-	return api.Peer{Connection: s.id, Address: s.address.String()}
+	p := api.Peer{Connection: s.id, Address: s.address.String()}
+	if who := s.identity.Load(); who != nil {
+		p.Name, p.Owner = who.name, who.owner
+	}
+	return p
 }
 
 // Key returns a held key with its queue, at most so many waiters of it.

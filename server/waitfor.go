@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"dreadlock/proto"
 	"dreadlock/server/api"
 )
 
@@ -152,7 +153,7 @@ func (sh *shard) breakWait(e *waitEdge) bool {
 				return false
 			}
 			sh.counters.broken++
-			sh.answer(r, deadlocked)
+			sh.answer(r, proto.Deadlock)
 			return true
 		}
 	}

@@ -44,7 +44,7 @@ func newCrowd() *crowd {
 	c := &crowd{}
 	srv := &Server{detector: newDetector(nil)}
 	for i := range crowdTables {
-		c.shards = append(c.shards, &shard{index: i, table: lockmgr.NewTable(1), server: srv})
+		c.shards = append(c.shards, &shard{worker: &worker{index: i, server: srv}, table: lockmgr.NewTable(1)})
 	}
 	for range crowdSessions {
 		c.sessions = append(c.sessions, c.connect())
@@ -112,7 +112,7 @@ func (c *crowd) lock(m *member, key int) {
 	switch sh.table.Lock(&m.owners[sh.index], &r.waiter, hash, name, true) {
 	case lockmgr.Granted:
 		c.holder[key] = m
-	case lockmgr.Queued: // as in shard.wait
+	case lockmgr.Queued: // as in shard.beginWait
 		r.since = c.now
 		r.serial++
 		if len(c.held(m)) > 0 {
