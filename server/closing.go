@@ -60,7 +60,7 @@ func (s *session) Closed(err error) {
 	}
 	s.phase = gone
 	s.pending.discard(s.pending.len(), &ro.spare)
-	ro.remove(s)
+	ro.sessions.remove(s)
 	ro.population.Add(-1)
 	ro.server.connectionGone()
 }

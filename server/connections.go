@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,9 +14,9 @@ import (
 )
 
 const (
-	// sessionsPerStep is the number of sessions that are looked at in one turn.
+	// sessionsPerStep is the number of sessions that are examined in one turn.
 	sessionsPerStep = 512
-	// keysPerStep is the number of held keys after which no more are listed in one turn, of sessions that may hold many.
+	// keysPerStep is the number of listed keys after which a turn ends: a session may hold many.
 	keysPerStep = 2048
 )
 
@@ -30,15 +31,15 @@ func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api
 	if err != nil {
 		return nil, err
 	}
-	all := page[*sighting]{limit: limit}
-	found, err := srv.sight(ctx, limit, after, api.ListedKeys, func(sh *shard, s *session) bool {
+	all := page[*snapshot]{limit: limit}
+	found, err := srv.snapshots(ctx, limit, after, api.ListedKeys, func(sh *shard, s *session) bool {
 		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address)
 	})
 	if err != nil {
 		return nil, err
 	}
-	sighted, next := all.merge(order, found)
-	connections, err := srv.complete(ctx, sighted, api.ListedKeys)
+	snapshots, next := all.merge(order, found)
+	connections, err := srv.addRemoteKeys(ctx, snapshots, api.ListedKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -47,39 +48,42 @@ func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api
 
 // Connection returns one connection.
 func (srv *Server) Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error) {
-	var sighted []*sighting
+	var snapshots []*snapshot
 	err := srv.seek(ctx, func() (bool, error) {
-		found, err := srv.sight(ctx, 1, nil, api.MaxLimit, func(_ *shard, s *session) bool { return s.id == id })
-		all := page[*sighting]{limit: 1}
-		sighted, _ = all.merge("", found)
-		return len(sighted) > 0, err
+		found, err := srv.snapshots(ctx, 1, nil, api.MaxLimit, func(_ *shard, s *session) bool { return s.id == id })
+		all := page[*snapshot]{limit: 1}
+		snapshots, _ = all.merge("", found)
+		return len(snapshots) > 0, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(sighted) == 0 {
+	if len(snapshots) == 0 {
 		return nil, notConnected(id)
 	}
-	connections, err := srv.complete(ctx, sighted, api.MaxLimit)
+	connections, err := srv.addRemoteKeys(ctx, snapshots, api.MaxLimit)
 	if err != nil {
 		return nil, err
 	}
 	return &connections[0], nil
 }
 
-// seekTime bounds how long a connection is sought that may be on its way from loop to loop.
+// seekTime bounds how long a connection is sought that may be moving from loop to loop.
 const seekTime = 100 * time.Millisecond
 
-// seek looks for a connection until it is found, or none has moved while it looked: one that moves may be on no loop, or
-// on each when that is not looked at. Where connections move all the time it gives up after some tries.
+// seek looks for a connection until it is found, or until no connection has moved during a look: one that moves may be on
+// no loop, or on each loop just when that is not examined. If connections move all the time it gives up after some looks.
 func (srv *Server) seek(ctx context.Context, look func() (found bool, err error)) error {
 	for delay := time.Millisecond; ; delay *= 2 {
 		arrived := srv.arrived.Load()
 		if found, err := look(); found || err != nil {
 			return err
 		}
-		if srv.departed.Load() == arrived || delay > seekTime || !pause(ctx, delay) {
+		if srv.departed.Load() == arrived || delay > seekTime {
 			return nil
+		}
+		if !pause(ctx, delay) {
+			return unavailable(ctx)
 		}
 	}
 }
@@ -88,55 +92,54 @@ func notConnected(id api.ConnectionID) error {
 	return fmt.Errorf("%w: there is no connection %d", api.ErrNotFound, id)
 }
 
-// hasAddress reports whether an address, as text, begins with the prefix.
+// hasAddress reports whether an address, as text, starts with the prefix.
 func hasAddress(address netip.AddrPort, prefix string) bool {
 	var buf [64]byte
 	return prefix == "" || hasPrefix(address.AppendTo(buf[:0]), prefix)
 }
 
-// sighting is what the loop of a session knows of it.
-type sighting struct {
+// snapshot is what the loop of a session knows of it.
+type snapshot struct {
 	connection   api.Connection
-	remoteOwners []*remoteOwner // the owners in them are those of other loops
+	remoteOwners []*remoteOwner // each belongs to its own loop
 }
 
-// sight returns, for each shard, the first of its sessions behind a cursor that are wanted, each with some of its keys.
-func (srv *Server) sight(
+// rank returns the place of the connection in a page: in the order of the numbers.
+func (s *snapshot) rank() rank {
+	id := s.connection.Connection
+	return rank{-int64(id), strconv.FormatUint(uint64(id), 10)}
+}
+
+// snapshots returns, for each shard, the first of its sessions after a cursor that are wanted, each with at most the given
+// number of keys.
+func (srv *Server) snapshots(
 	ctx context.Context, limit int, after *rank, keys int, wanted func(*shard, *session) bool,
-) ([]*page[*sighting], error) {
+) ([]*page[*snapshot], error) {
 	type walk struct {
-		page  page[*sighting]
-		begun bool
-		next  int // sessions below have not been looked at
+		page     page[*snapshot]
+		sessions bagWalk
 	}
-	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
-		if !w.begun {
-			*w = walk{begun: true, page: page[*sighting]{limit: limit, after: after}, next: len(sh.roster.sessions)}
-		}
-		w.next = min(w.next, len(sh.roster.sessions))
-		for looked, listed := 0, 0; w.next > 0 && looked < sessionsPerStep && listed < keysPerStep; looked++ {
-			w.next--
-			s := sh.roster.sessions[w.next]
-			if !wanted(sh, s) {
-				continue
-			}
-			if n := -int64(s.id); wants(&w.page, n, "") {
-				c := sh.sight(s, keys)
+	found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
+		w.page.limit, w.page.after = limit, after
+		listed := 0
+		return sh.roster.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
+			if wanted(sh, s) && w.page.wants(-int64(s.id), nil) {
+				c := sh.snapshot(s, keys)
 				listed += len(c.connection.Holds)
-				w.page.add(rank{n, strconv.FormatUint(uint64(s.id), 10)}, c)
+				w.page.add(c)
 			}
-		}
-		return w.next > 0
+			return listed < keysPerStep
+		})
 	})
-	pages := make([]*page[*sighting], 0, len(found))
+	pages := make([]*page[*snapshot], 0, len(found))
 	for _, w := range found {
 		pages = append(pages, &w.page)
 	}
 	return pages, err
 }
 
-// sight returns what the session's loop knows of it, with at most so many keys.
-func (sh *shard) sight(s *session, keys int) *sighting {
+// snapshot returns what the session's loop knows of it, with at most the given number of keys.
+func (sh *shard) snapshot(s *session, keys int) *snapshot {
 	c := api.Connection{
 		Peer:             s.peer(),
 		Since:            sh.loop.Time(s.since),
@@ -165,11 +168,11 @@ func (sh *shard) sight(s *session, keys int) *sighting {
 	default:
 		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.sentAt)
 	}
-	return &sighting{connection: c, remoteOwners: append([]*remoteOwner(nil), s.remoteOwners...)}
+	return &snapshot{connection: c, remoteOwners: slices.Clone(s.remoteOwners)}
 }
 
-// answersWithin is the time after which a lock that another loop has not answered is taken for one that waits there: its
-// loop alone knows, and what the loop knows of a session that may have moved on cannot be read.
+// answersWithin is the time after which a lock that another loop has not answered is taken to wait there. Only that loop
+// knows, and while it is asked the session may go on.
 const answersWithin = time.Millisecond
 
 // waits reports whether the session waits for a key.
@@ -183,18 +186,18 @@ func (sh *shard) waits(s *session) bool {
 	return s.request.kind == proto.Lock && s.request.timeout > 0 && sh.loop.Now()-s.sentAt >= answersWithin
 }
 
-// complete adds the keys that the connections hold on other loops than their own, up to a limit for each.
-func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int) ([]api.Connection, error) {
+// addRemoteKeys adds the keys that the connections hold on other loops than their own, up to a limit for each connection.
+func (srv *Server) addRemoteKeys(ctx context.Context, snapshots []*snapshot, limit int) ([]api.Connection, error) {
 	type walk struct {
-		next int // of sighted
+		next int // of the snapshots
 		held map[api.ConnectionID][]string
 	}
-	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
+	found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
 		if w.held == nil {
 			w.held = make(map[api.ConnectionID][]string)
 		}
-		for listed := 0; w.next < len(sighted) && listed < keysPerStep; w.next++ {
-			c := sighted[w.next]
+		for listed := 0; w.next < len(snapshots) && listed < keysPerStep; w.next++ {
+			c := snapshots[w.next]
 			if sh.index >= len(c.remoteOwners) || c.remoteOwners[sh.index] == nil {
 				continue
 			}
@@ -208,13 +211,13 @@ func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int)
 				w.held[c.connection.Connection] = keys
 			}
 		}
-		return w.next < len(sighted)
+		return w.next < len(snapshots)
 	})
 	if err != nil {
 		return nil, err
 	}
-	connections := make([]api.Connection, 0, len(sighted))
-	for _, s := range sighted {
+	connections := make([]api.Connection, 0, len(snapshots))
+	for _, s := range snapshots {
 		c := s.connection
 		for _, w := range found {
 			c.Holds = append(c.Holds, w.held[c.Connection]...)
@@ -225,31 +228,23 @@ func (srv *Server) complete(ctx context.Context, sighted []*sighting, limit int)
 	return connections, nil
 }
 
-// Kick closes a connection: what it holds goes to those who wait for it.
+// Kick closes a connection: the keys that it holds go to their first waiters.
 func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 	type walk struct {
-		begun, kicked bool
-		next          int
+		sessions bagWalk
+		kicked   bool
 	}
 	done := false
 	err := srv.seek(ctx, func() (bool, error) {
-		found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
-			if !w.begun {
-				w.begun, w.next = true, len(sh.roster.sessions)
-			}
-			w.next = min(w.next, len(sh.roster.sessions))
-			for range sessionsPerStep {
-				if w.next == 0 {
-					return false
-				}
-				w.next--
-				if s := sh.roster.sessions[w.next]; s.id == id {
+		found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
+			more = sh.roster.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
+				if s.id == id {
 					s.kick()
 					w.kicked = true
-					return false
 				}
-			}
-			return w.next > 0
+				return !w.kicked
+			})
+			return more && !w.kicked
 		})
 		for _, w := range found {
 			done = done || w.kicked
@@ -262,7 +257,7 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 	return err
 }
 
-// kick ends the session and its connection at once, whatever the client has not read yet.
+// kick ends the session and its connection at once, even if the client has not read all its answers.
 func (s *session) kick() {
 	s.roster.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
 		Msg("client kicked: an operator asked for it")

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// settleTime is how long the detector lets a new suspect wait before it looks: most waits are over by then.
-	settleTime = 200 * time.Millisecond
+	// suspectDelay is how long the detector lets a new suspect wait before it looks: most waits are over by then.
+	suspectDelay = 200 * time.Millisecond
 	// confirmTime is the time between the looks that find a cycle and believe it.
 	confirmTime = 50 * time.Millisecond
 	// reviewTime is the time between looks whether the known deadlocks still stand.
@@ -51,8 +51,8 @@ func newDetector(srv *Server) *detector {
 	return &detector{server: srv, suspect: make(chan struct{}, 1), standing: make(map[cycleName]*deadlock)}
 }
 
-// hurry says that there is a new suspect. It never blocks. Safe from any goroutine.
-func (d *detector) hurry() {
+// notify says that there is a new suspect. It never blocks. Safe from any goroutine.
+func (d *detector) notify() {
 	select {
 	case d.suspect <- struct{}{}:
 	default:
@@ -68,7 +68,7 @@ func (d *detector) run(ctx context.Context) {
 		}
 		select {
 		case <-d.suspect:
-			if !pause(ctx, settleTime) {
+			if !pause(ctx, suspectDelay) {
 				return
 			}
 		case <-review:
@@ -94,7 +94,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (d *detector) search(ctx context.Context) {
 	first, ok := d.look(ctx)
 	if !ok {
-		d.hurry()
+		d.notify()
 		return
 	}
 	cycles := first.cycles()
@@ -108,7 +108,7 @@ func (d *detector) search(ctx context.Context) {
 	}
 	second, ok := d.look(ctx)
 	if !ok {
-		d.hurry()
+		d.notify()
 		return
 	}
 	cycles = slices.DeleteFunc(cycles, func(c []*waitEdge) bool { return !second.confirms(c) })
@@ -124,7 +124,7 @@ func (d *detector) search(ctx context.Context) {
 func (d *detector) look(ctx context.Context) (g waitGraph, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	done, missing := visit(ctx, d.server, d.server.shards, func(sh *shard, s *sweep) (more bool) {
+	done, missing := eachShard(ctx, d.server, d.server.shards, func(sh *shard, s *sweep) (more bool) {
 		return s.step(sh, edgesPerStep)
 	})
 	if missing > 0 {
@@ -186,7 +186,7 @@ func (d *detector) breakUp(ctx context.Context, c *deadlock) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	youngest := c.waits[len(c.waits)-1]
-	visit(ctx, d.server, d.server.shards[youngest.shard:youngest.shard+1], func(sh *shard, _ *struct{}) (more bool) {
+	eachShard(ctx, d.server, d.server.shards[youngest.shard:youngest.shard+1], func(sh *shard, _ *struct{}) (more bool) {
 		sh.breakWait(youngest)
 		return false
 	})

@@ -273,8 +273,8 @@ func commandCounts(st *api.Status) map[string]uint64 {
 // suspects returns how many waits the loops suspect.
 func (d *daemon) suspects() (n int) {
 	d.tb.Helper()
-	found, missing := visit(context.Background(), d.server, d.server.shards, func(sh *shard, n *int) (more bool) {
-		*n = len(sh.suspects)
+	found, missing := eachShard(context.Background(), d.server, d.server.shards, func(sh *shard, n *int) (more bool) {
+		*n = sh.suspects.len()
 		return false
 	})
 	if missing > 0 {

@@ -30,11 +30,11 @@
 //
 // # What is seen from outside
 //
-// Server.Keys, Connections, Status and the like answer an operator, and Kick is what he can do. They send errands to the
+// Server.Keys, Connections, Status and the like answer an operator, and Kick is what he can do. They send tasks to the
 // loops, which do them in short steps between the turns of their clients. The detector, a goroutine, looks in the same way
 // for sessions that wait for one another, as soon as one waits that holds a key.
 //
 // New makes a server from a Config, and Run serves. Start reading at session.go and shard.go; request.go says what
 // belongs to which loop, closing.go how sessions end, move.go why sessions change
-// loops; errand.go begins what is seen from outside, waitfor.go says when a deadlock is believed.
+// loops; task.go begins what is seen from outside, waitfor.go says when a deadlock is believed.
 package server

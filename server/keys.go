@@ -10,9 +10,17 @@ import (
 	"dreadlock/server/api"
 )
 
-// bucketsPerStep is how much of the index of keys is looked at in one turn: a key a bucket, on average. A table with a
-// million keys is walked in some thousand steps.
+// bucketsPerStep is how many buckets of the index of keys are read in one turn, with one key each on average. A table with
+// a million keys takes about two thousand turns.
 const bucketsPerStep = 512
+
+// keyRow is a row of a page of keys.
+type keyRow struct {
+	at  rank
+	key api.Key
+}
+
+func (r keyRow) rank() rank { return r.at }
 
 // Keys returns a page of the held keys.
 func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error) {
@@ -32,21 +40,21 @@ func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, erro
 		return nil, err
 	}
 	type walk struct {
-		page   page[api.Key]
+		page   page[keyRow]
 		cursor uint64
 		begun  bool
 	}
-	found, err := ask(ctx, srv, func(sh *shard, w *walk) (more bool) {
+	found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
 		if !w.begun {
-			w.begun, w.page = true, page[api.Key]{limit: limit, after: after}
+			w.begun, w.page = true, page[keyRow]{limit: limit, after: after}
 		}
 		w.cursor = sh.table.Walk(w.cursor, bucketsPerStep, func(h lockmgr.Holding) {
 			if !hasPrefix(h.Key, q.Prefix) {
 				return
 			}
-			if n := number(h); wants(&w.page, n, h.Key) {
+			if n := number(h); w.page.wants(n, h.Key) {
 				k := sh.describe(h)
-				w.page.add(rank{n, k.Key}, k)
+				w.page.add(keyRow{rank{n, k.Key}, k})
 			}
 		})
 		return w.cursor != 0
@@ -54,16 +62,20 @@ func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, erro
 	if err != nil {
 		return nil, err
 	}
-	pages := make([]*page[api.Key], 0, len(found))
+	pages := make([]*page[keyRow], 0, len(found))
 	for _, w := range found {
 		pages = append(pages, &w.page)
 	}
-	all := page[api.Key]{limit: limit}
-	keys, next := all.merge(string(q.Order), pages)
+	all := page[keyRow]{limit: limit}
+	rows, next := all.merge(string(q.Order), pages)
+	keys := make([]api.Key, 0, len(rows))
+	for _, r := range rows {
+		keys = append(keys, r.key)
+	}
 	return &api.KeyPage{Keys: keys, Matching: all.matching, Next: next}, nil
 }
 
-// keyNumbers give the number by which each order sorts, the highest first.
+// keyNumbers return the number by which each order sorts, the greatest first.
 var keyNumbers = map[api.KeyOrder]func(lockmgr.Holding) int64{
 	api.ByKey:     func(lockmgr.Holding) int64 { return 0 },
 	api.ByWaiters: func(h lockmgr.Holding) int64 { return int64(h.Waiters) },
@@ -72,7 +84,7 @@ var keyNumbers = map[api.KeyOrder]func(lockmgr.Holding) int64{
 		if h.First == nil {
 			return math.MinInt64
 		}
-		return -int64(h.First.Tag.(*request).since)
+		return -int64(requestOf(h.First).since)
 	},
 }
 
@@ -80,26 +92,32 @@ func hasPrefix(key []byte, prefix string) bool {
 	return len(key) >= len(prefix) && string(key[:len(prefix)]) == prefix
 }
 
-// describe returns what is to be said of a held key.
+// holderOf returns the session that holds a key.
+func holderOf(h lockmgr.Holding) *session { return h.Owner.Tag.(*session) }
+
+// requestOf returns the request that waits in a queue.
+func requestOf(w *lockmgr.Waiter) *request { return w.Tag.(*request) }
+
+// describe describes a held key, without its queue.
 func (sh *shard) describe(h lockmgr.Holding) api.Key {
 	k := api.Key{
 		Key:         string(h.Key),
-		Holder:      h.Owner.Tag.(holder).peer(),
+		Holder:      holderOf(h).peer(),
 		Since:       sh.loop.Time(h.Since),
 		Token:       h.Token,
 		HeldSeconds: sh.secondsSince(h.Since),
 		Waiters:     h.Waiters,
 	}
 	if h.First != nil {
-		k.LongestWaitSeconds = sh.secondsSince(h.First.Tag.(*request).since)
+		k.LongestWaitSeconds = sh.secondsSince(requestOf(h.First).since)
 	}
 	return k
 }
 
-// secondsSince returns how long ago something was, in seconds.
+// secondsSince returns how long ago t was, in seconds.
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
 
-// peer says who is at the other end of the connection.
+// peer returns who is at the other end of the connection. Safe on any loop.
 func (s *session) peer() api.Peer {
 	p := api.Peer{Connection: s.id, Address: s.address.String()}
 	if who := s.identity.Load(); who != nil {
@@ -108,26 +126,26 @@ func (s *session) peer() api.Peer {
 	return p
 }
 
-// Key returns a held key with its queue, at most so many waiters of it.
+// Key returns a held key with the first waiters of its queue, at most as many as queue says: 0, which is none, to
+// [api.MaxLimit].
 func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, error) {
-	limit, err := parseLimit(queue)
-	if err != nil {
-		return nil, err
+	if queue < 0 || queue > api.MaxLimit {
+		return nil, fmt.Errorf("%w: queue %d: want 0 to %d", api.ErrQuery, queue, api.MaxLimit)
 	}
 	name := []byte(key)
 	hash := srv.seed.Hash(name)
-	if !srv.Ready() { // before that there may be no shards
+	if !srv.Ready() { // there may be no shards yet
 		return nil, errNotServing
 	}
 	owner := srv.shardOf(hash)
-	found, err := askSome(ctx, srv, srv.shards[owner:owner+1], func(sh *shard, k *api.Key) (more bool) {
+	found, err := query(ctx, srv, srv.shards[owner:owner+1], func(sh *shard, k *api.Key) (more bool) {
 		h := sh.table.Find(hash, name)
 		if h.Owner == nil {
 			return false
 		}
 		*k = sh.describe(h)
-		for w := h.First; w != nil && len(k.Queue) < limit; w = w.Next() {
-			r := w.Tag.(*request)
+		for w := h.First; w != nil && len(k.Queue) < queue; w = w.Next() {
+			r := requestOf(w)
 			k.Queue = append(k.Queue, api.Waiter{
 				Peer:           r.session.peer(),
 				Since:          sh.loop.Time(r.since),

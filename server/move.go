@@ -54,13 +54,13 @@ func (s *session) move() {
 		return
 	}
 	srv.departed.Add(1)
-	from.remove(s)
+	from.sessions.remove(s)
 	from.population.Add(-1)
 	to.population.Add(1)
 	if !s.conn.TryMove(to.index) {
 		to.population.Add(-1)
 		from.population.Add(1)
-		from.add(s)
+		from.sessions.add(s)
 		srv.arrived.Add(1)
 	}
 }
@@ -80,7 +80,7 @@ func (s *session) Moved(to int) {
 	s.roster = s.roster.server.shards[to].roster
 	s.remoteOwners = nil // empty, as is its owner
 	s.affinity.score = 0
-	s.roster.add(s)
+	s.roster.sessions.add(s)
 	s.roster.counters.moves++
 	s.roster.server.arrived.Add(1)
 }

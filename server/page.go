@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -10,102 +11,92 @@ import (
 	"dreadlock/server/api"
 )
 
-// rank is the place of a row in an order: the higher number first, and of those with the same the smaller name.
+// rank is the place of a row in an order: the greater number first, and of equal numbers the smaller name.
 type rank struct {
 	number int64
 	name   string
 }
 
-// before reports whether a row with this rank comes before one with the number and the name.
-func before[N string | []byte](r rank, number int64, name N) bool {
-	if r.number != number {
-		return r.number > number
-	}
-	return r.name < string(name)
-}
-
+// compare compares two ranks: -1 if r comes first.
 func (r rank) compare(o rank) int {
-	switch {
-	case before(r, o.number, o.name):
-		return -1
-	case before(o, r.number, r.name):
-		return 1
-	}
-	return 0
+	return cmp.Or(cmp.Compare(o.number, r.number), cmp.Compare(r.name, o.name))
 }
 
-// row is a row with its rank.
-type row[T any] struct {
-	rank rank
-	data T
+// precedes reports whether a row with this rank comes before one with the number and the name.
+func (r rank) precedes(number int64, name []byte) bool {
+	return r.number > number || r.number == number && r.name < string(name)
 }
 
-// page collects the first rows of an order behind a cursor, out of any number that come in any order. It keeps no more
-// than twice as many as are asked for.
-type page[T any] struct {
+// follows reports whether a row with this rank comes after one with the number and the name.
+func (r rank) follows(number int64, name []byte) bool {
+	return r.number < number || r.number == number && r.name > string(name)
+}
+
+// ranked is a row of a page. Rows of one name are the same thing, seen at different times.
+type ranked interface{ rank() rank }
+
+// page collects the first rows of an order after a cursor, out of any number that come in any order. It keeps at most
+// twice as many as are asked for.
+type page[T ranked] struct {
 	limit    int
 	after    *rank // nil for the first page
-	rows     []row[T]
-	last     rank // of those that are wanted, once there are enough
-	full     bool
-	matching int // rows that came, wanted or not
+	rows     []T
+	last     *rank // of the rows that fit, once there are enough
+	matching int   // rows that came, wanted or not
 }
 
-// wants counts a row and reports whether it is to be added.
-func wants[T any, N string | []byte](p *page[T], number int64, name N) bool {
+// wants counts a row and reports whether it is to be added. It spares the making of rows that do not fit.
+func (p *page[T]) wants(number int64, name []byte) bool {
 	p.matching++
-	if p.after != nil && !before(*p.after, number, name) {
-		return false
-	}
-	return !p.full || !before(p.last, number, name) && (p.last.number != number || p.last.name != string(name))
+	return (p.after == nil || p.after.precedes(number, name)) && (p.last == nil || p.last.follows(number, name))
 }
 
 // add adds a row that is wanted.
-func (p *page[T]) add(r rank, data T) {
-	p.rows = append(p.rows, row[T]{r, data})
+func (p *page[T]) add(row T) {
+	p.rows = append(p.rows, row)
 	if len(p.rows) >= 2*p.limit+2 {
 		p.trim()
 	}
 }
 
-// trim puts the rows in order and drops those behind the limit, but one, which tells that there are more. Of rows of the
-// same name it keeps the first: one that was met twice.
+// trim sorts the rows and drops those beyond the limit but one, which says that there are more. Of rows with one name it
+// keeps the first.
 func (p *page[T]) trim() {
-	slices.SortFunc(p.rows, func(a, b row[T]) int { return a.rank.compare(b.rank) })
+	slices.SortFunc(p.rows, func(a, b T) int { return a.rank().compare(b.rank()) })
 	names := make(map[string]bool, len(p.rows))
-	p.rows = slices.DeleteFunc(p.rows, func(r row[T]) bool {
-		if names[r.rank.name] {
+	p.rows = slices.DeleteFunc(p.rows, func(row T) bool {
+		name := row.rank().name
+		if names[name] {
 			return true
 		}
-		names[r.rank.name] = true
+		names[name] = true
 		return false
 	})
 	if len(p.rows) > p.limit {
-		p.rows = p.rows[:p.limit+1]
-		p.full, p.last = true, p.rows[p.limit].rank
+		p.rows = slices.Delete(p.rows, p.limit+1, len(p.rows))
+		last := p.rows[p.limit].rank()
+		p.last = &last
 	}
 }
 
 // merge adds what other pages of the same query have collected, and ends the collection. It returns the rows and the
-// cursor of the next page, empty if there are no more.
+// cursor of the next page, empty if this is the last.
 func (p *page[T]) merge(order string, others []*page[T]) (rows []T, next string) {
+	rows = []T{}
 	for _, o := range others {
-		p.rows = append(p.rows, o.rows...)
+		rows = append(rows, o.rows...)
 		p.matching += o.matching
 	}
+	p.rows = rows
 	p.trim()
 	if len(p.rows) > p.limit {
 		p.rows = p.rows[:p.limit]
-		next = cursor(order, p.rows[p.limit-1].rank)
+		next = cursor(order, p.rows[p.limit-1].rank())
 	}
-	rows = make([]T, 0, len(p.rows))
-	for _, r := range p.rows {
-		rows = append(rows, r.data)
-	}
-	return rows, next
+	return p.rows, next
 }
 
-// cursor makes the cursor of the page behind a row.
+// cursor returns the cursor of the page after a row.
 func cursor(order string, last rank) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s %d %s", order, last.number, last.name))
 }

@@ -38,7 +38,7 @@ type request struct {
 	timer   reactor.Timer  // Tag: the request
 	since   time.Duration  // when the wait began
 	serial  uint64         // of the wait: how many the session has begun
-	suspect int            // place among the shard's suspects, from 1; 0 if it is none of them
+	suspect int            // see place
 
 	// The answer.
 	answered bool // it travels back; false on the way there
@@ -53,6 +53,9 @@ func (r *request) init(s *session) {
 	r.waiter.Tag = r
 	r.timer.Tag = r
 }
+
+// place returns where the request keeps its place among the suspects of the shard.
+func (r *request) place() *int { return &r.suspect }
 
 // granted answers the request: it was queued, and its owner holds the key now.
 func (r *request) granted(sh *shard) {

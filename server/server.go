@@ -185,7 +185,7 @@ func (srv *Server) stop() {
 	defer cancel()
 	type holdings struct{ keys, waiters int }
 	var sum holdings
-	done, missing := visit(ctx, srv, srv.shards, func(sh *shard, h *holdings) (more bool) {
+	done, missing := eachShard(ctx, srv, srv.shards, func(sh *shard, h *holdings) (more bool) {
 		sh.worker.closed = true
 		*h = holdings{keys: sh.table.Keys(), waiters: sh.table.Waiters()}
 		return false

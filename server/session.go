@@ -29,7 +29,7 @@ type session struct {
 	sock   reactor.Conn // the reactor's; everything here goes by conn
 	conn   connection   // sock, but in tests
 	roster *roster      // of the connection's loop
-	slot   int          // place in the roster
+	slot   int          // see [bag]
 	phase  phase
 
 	// Constant once the connection is open, so that any loop may read it.
@@ -70,6 +70,9 @@ func newSession(ro *roster) *session {
 	return s
 }
 
+// place returns where the session keeps its place among the sessions of its shard.
+func (s *session) place() *int { return &s.slot }
+
 // Conn returns the connection.
 func (s *session) Conn() *reactor.Conn { return &s.sock }
 
@@ -83,7 +86,7 @@ func (s *session) Opened() {
 	}
 	s.since = ro.loop.Now()
 	ro.counters.accepted++
-	ro.add(s)
+	ro.sessions.add(s)
 }
 
 // Data executes the commands that were read, or keeps them until the one that is under way is answered.

@@ -18,7 +18,7 @@ type shard struct {
 	*worker
 	table    *lockmgr.Table
 	grants   lockmgr.Grants // made in this turn, delivered at its end
-	suspects []*request     // those that wait and may be part of a deadlock, in no order
+	suspects bag[*request]  // see [shard.suspect]
 }
 
 // holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
@@ -119,7 +119,7 @@ func (sh *shard) beginWait(r *request) {
 // endWait ends the wait of a request by a grant or a timeout.
 func (sh *shard) endWait(r *request) {
 	sh.counters.wait(sh.loop.Now() - r.since)
-	sh.clear(r)
+	sh.suspects.remove(r)
 }
 
 // expire ends the wait of a request whose time has run out. A grant that was made in the same turn comes first.
@@ -160,7 +160,7 @@ func (sh *shard) cancel(r *request) bool {
 		return false
 	}
 	sh.loop.StopTimer(&r.timer)
-	sh.clear(r)
+	sh.suspects.remove(r)
 	return true
 }
 

@@ -15,7 +15,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		messages, wakes uint64
 		keys, waiters   int
 	}
-	found, err := ask(ctx, srv, func(sh *shard, t *tally) (more bool) {
+	found, err := queryAll(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
 			keys: sh.table.Keys(), waiters: sh.table.Waiters()}

@@ -84,22 +84,8 @@ func (g waitGraph) confirms(cycle []*waitEdge) bool {
 
 // suspect adds a request that waits to the suspects of the shard.
 func (sh *shard) suspect(r *request) {
-	sh.suspects = append(sh.suspects, r)
-	r.suspect = len(sh.suspects)
-	sh.server.detector.hurry()
-}
-
-// clear takes a request out of the suspects if it is one. The last one takes its place, as in [shard.part].
-func (sh *shard) clear(r *request) {
-	if r.suspect == 0 {
-		return
-	}
-	last := len(sh.suspects) - 1
-	moved := sh.suspects[last]
-	sh.suspects[r.suspect-1], moved.suspect = moved, r.suspect
-	sh.suspects[last] = nil
-	sh.suspects = sh.suspects[:last]
-	r.suspect = 0
+	sh.suspects.add(r)
+	sh.server.detector.notify()
 }
 
 // edge returns the wait of a suspect, nil if it is over and the shard only has not told anybody.
@@ -111,7 +97,7 @@ func (sh *shard) edge(r *request) *waitEdge {
 	return &waitEdge{
 		waiter:  r.session.id,
 		serial:  r.serial,
-		holder:  h.Owner.Tag.(*session).id,
+		holder:  holderOf(h).id,
 		grant:   h.Token,
 		shard:   sh.index,
 		key:     string(h.Key),
@@ -121,33 +107,26 @@ func (sh *shard) edge(r *request) *waitEdge {
 	}
 }
 
-// sweep is one look at the suspects of one shard. It goes from the last to the first, so that it misses none that stays
-// while others are cleared between its steps.
+// sweep is one look at the suspects of one shard.
 type sweep struct {
-	begun bool
-	next  int // suspects below have not been looked at
-	edges []*waitEdge
+	suspects bagWalk
+	edges    []*waitEdge
 }
 
-// step looks at some suspects and reports whether there are more.
-func (s *sweep) step(sh *shard, suspects int) (more bool) {
-	if !s.begun {
-		s.begun, s.next = true, len(sh.suspects)
-	}
-	s.next = min(s.next, len(sh.suspects))
-	for range min(suspects, s.next) {
-		s.next--
-		if e := sh.edge(sh.suspects[s.next]); e != nil {
+// step looks at no more than n suspects and reports whether there are more.
+func (s *sweep) step(sh *shard, n int) (more bool) {
+	return sh.suspects.walk(&s.suspects, n, func(r *request) bool {
+		if e := sh.edge(r); e != nil {
 			s.edges = append(s.edges, e)
 		}
-	}
-	return s.next > 0
+		return true
+	})
 }
 
 // breakWait ends the wait of an edge, if it still lasts and is for the same grant, and reports whether it did. The request
 // is the shard's as long as it is among the suspects.
 func (sh *shard) breakWait(e *waitEdge) bool {
-	for _, r := range sh.suspects {
+	for _, r := range sh.suspects.members {
 		if r == e.request {
 			if r.serial != e.serial || r.waiter.WaitsFor().Token != e.grant || !sh.cancel(r) {
 				return false

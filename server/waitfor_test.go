@@ -144,7 +144,7 @@ func (c *crowd) leave(m *member) {
 	if !sh.table.Cancel(&m.session.request.waiter) {
 		return
 	}
-	sh.clear(&m.session.request)
+	sh.suspects.remove(&m.session.request)
 	m.waits = false
 	c.queue[m.key] = slices.DeleteFunc(slices.Clone(c.queue[m.key]), func(o *member) bool { return o == m })
 }
@@ -166,7 +166,7 @@ func (c *crowd) close(m *member) {
 func (c *crowd) settle(sh *shard) {
 	for w := sh.grants.Pop(); w != nil; w = sh.grants.Pop() {
 		r := w.Tag.(*request)
-		sh.clear(r)
+		sh.suspects.remove(r)
 		for _, m := range c.sessions {
 			if &m.session == r.session {
 				m.waits = false

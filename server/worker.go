@@ -87,7 +87,7 @@ func (w *worker) Receive(m *reactor.Message) {
 		}
 	case *remoteOwner:
 		w.shard.releaseRemote(body)
-	case *errand:
+	case *loopTask:
 		body.run(w.shard)
 	}
 }

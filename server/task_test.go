@@ -63,7 +63,7 @@ func TestKeysOfMany(t *testing.T) {
 		cursor            uint64
 		turns, seen, most int
 	}
-	walks, err := ask(t.Context(), d.server, func(sh *shard, w *walk) (more bool) {
+	walks, err := queryAll(t.Context(), d.server, func(sh *shard, w *walk) (more bool) {
 		n := 0
 		w.cursor = sh.table.Walk(w.cursor, bucketsPerStep, func(lockmgr.Holding) { n++ })
 		w.turns++
