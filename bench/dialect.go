@@ -46,11 +46,11 @@ var dialects = map[string]*Dialect{
 }
 
 func dreadlockLock(key string, timeout time.Duration) exchange {
-	return newExchange(proto.AppendLock(nil, key, timeout), proto.ReplyLocked, proto.ReplyTimeout)
+	return newExchange(proto.AppendLock(nil, key, timeout), proto.Locked.Line(), proto.TimedOut.Line())
 }
 
 func dreadlockUnlock(key string) exchange {
-	return newExchange(proto.AppendUnlock(nil, key), proto.ReplyUnlocked, proto.ReplyNotLocked, proto.ReplyNotOwner)
+	return newExchange(proto.AppendUnlock(nil, key), proto.Unlocked.Line(), proto.NotLocked.Line(), proto.NotOwner.Line())
 }
 
 func redisLock(key string, timeout time.Duration) exchange {

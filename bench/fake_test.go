@@ -89,7 +89,7 @@ func (f *fake) serve(conn net.Conn) {
 			if status == proto.More {
 				continue
 			}
-			reply := f.execute(conn, cmd.Kind, string(cmd.Key), cmd.Timeout)
+			reply := f.execute(conn, cmd.Kind, string(cmd.Arg), cmd.Timeout)
 			f.mu.Lock()
 			f.n++
 			if f.answer != nil {
@@ -119,7 +119,7 @@ func (f *fake) execute(conn net.Conn, kind proto.Kind, name string, timeout time
 	if key.holder == nil || f.generous {
 		key.holder = conn
 		f.mu.Unlock()
-		return proto.ReplyLocked
+		return proto.Locked.Line()
 	}
 	w := &fakeWait{conn: conn, granted: make(chan struct{})}
 	key.waiting = append(key.waiting, w)
@@ -129,27 +129,27 @@ func (f *fake) execute(conn net.Conn, kind proto.Kind, name string, timeout time
 	}
 	select {
 	case <-w.granted:
-		return proto.ReplyLocked
+		return proto.Locked.Line()
 	case <-time.After(timeout):
 	case <-f.ended:
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if key.holder == conn {
-		return proto.ReplyLocked
+		return proto.Locked.Line()
 	}
 	key.waiting = slices.DeleteFunc(key.waiting, func(other *fakeWait) bool { return other == w })
-	return proto.ReplyTimeout
+	return proto.TimedOut.Line()
 }
 
 func (f *fake) unlock(key *fakeKey, conn net.Conn) string {
 	switch {
 	case f.generous:
-		return proto.ReplyUnlocked
+		return proto.Unlocked.Line()
 	case key.holder == nil:
-		return proto.ReplyNotLocked
+		return proto.NotLocked.Line()
 	case key.holder != conn:
-		return proto.ReplyNotOwner
+		return proto.NotOwner.Line()
 	}
 	key.holder = nil
 	if len(key.waiting) > 0 {
@@ -162,7 +162,7 @@ func (f *fake) unlock(key *fakeKey, conn net.Conn) string {
 		key.holder = w.conn
 		close(w.granted)
 	}
-	return proto.ReplyUnlocked
+	return proto.Unlocked.Line()
 }
 
 // nth changes the reply to one command.

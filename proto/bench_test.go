@@ -20,12 +20,16 @@ func BenchmarkNext(b *testing.B) {
 		{"lock", []string{"lock key123 1000\r\n"}},
 		{"lock-mixed-case", []string{"LoCk key123 1000\r\n"}},
 		{"unlock", []string{"unlock key123\r\n"}},
+		{"fence", []string{"fence key123\r\n"}},
+		{"lock-fence-unlock", []string{"lock key123 1000\r\nfence key123\r\nunlock key123\r\n"}},
+		{"two-spaces", []string{"lock  key123 1000\r\n"}},
 		{"pipeline32", []string{pipeline}},
 		{"byte-at-a-time", strings.Split("lock key123 1000\r\n", "")},
 		{"keyword-split", []string{"lo", "ck key123 1000\r\n"}},
 		{"key-split", []string{"lock key", "123 1000\r\n"}},
 		{"timeout-split", []string{"lock key123 10", "00\r\n"}},
 		{"long-key", []string{long}},
+		{"long-key-split", []string{long[:500], long[500:]}},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			var p Parser
@@ -95,7 +99,7 @@ func straightforward(data []byte, cmd *Command) (int, bool) {
 		return 0, false
 	}
 	for _, c := range key {
-		if !keyByte[c] {
+		if setOf[c]&(letters|digits) == 0 {
 			return 0, false
 		}
 	}
@@ -105,9 +109,9 @@ func straightforward(data []byte, cmd *Command) (int, bool) {
 		if err != nil {
 			return 0, false
 		}
-		*cmd = Command{Kind: Lock, Key: key, Timeout: time.Duration(ms) * time.Millisecond}
+		*cmd = Command{Kind: Lock, Arg: key, Timeout: time.Duration(ms) * time.Millisecond}
 	case bytes.EqualFold(keyword, []byte("unlock")) && len(rest) == 0:
-		*cmd = Command{Kind: Unlock, Key: key}
+		*cmd = Command{Kind: Unlock, Arg: key}
 	default:
 		return 0, false
 	}

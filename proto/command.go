@@ -1,8 +1,6 @@
 package proto
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -17,17 +15,11 @@ const (
 	// number on the wire means MaxTimeout.
 	MaxTimeout = math.MaxInt64 / time.Millisecond * time.Millisecond
 
-	// MaxKey is the largest length in bytes of a key for which every command that AppendLock and AppendUnlock write
-	// fits into MaxCommand, whatever the timeout. The grammar itself has no such limit: a shorter timeout, or an
-	// unlock, leaves room for a few bytes more.
-	MaxKey = MaxCommand - len("lock  9223372036855\r\n")
-)
+	// MaxName is the largest length in bytes of the text of a name.
+	MaxName = 128
 
-// What ValidKey finds wrong with a key.
-var (
-	ErrEmptyKey   = errors.New("proto: empty key")
-	ErrKeyTooLong = errors.New("proto: key too long") // longer than MaxKey
-	ErrKeyByte    = errors.New("proto: key has a byte that is not a letter or digit")
+	// MaxOwner is the largest length in bytes of the id of an owner.
+	MaxOwner = 64
 )
 
 // Kind says what a command asks for. The zero Kind is none.
@@ -37,67 +29,104 @@ type Kind uint8
 const (
 	Lock Kind = iota + 1
 	Unlock
-)
+	Fence
+	Name
+	Owner
 
-// String returns the keyword of the kind.
-func (k Kind) String() string {
-	switch k {
-	case Lock:
-		return "lock"
-	case Unlock:
-		return "unlock"
-	}
-	return "Kind(" + strconv.Itoa(int(k)) + ")"
-}
+	// NumKinds is the length of an array indexed by Kind, the zero Kind included.
+	NumKinds = iota + 1
+)
 
 // Command is one command as Parser.Next fills it in.
 type Command struct {
 	Kind Kind
 
-	// Key is the name to lock or unlock. It aliases the input of the Next that completed the command, or the parser's
-	// own storage. It is valid until that input changes (see Parser.Retain) or until the next Next, whichever comes
-	// first.
-	Key []byte
+	// Arg is the key of a lock, an unlock or a fence, the text of a name, the id of an owner. It aliases the input of the
+	// Next that completed the command, or the parser's own storage. It is valid until that input changes (see
+	// Parser.Retain) or until the next Next, whichever comes first.
+	Arg []byte
 
-	// Timeout of a lock, in whole milliseconds, 0 to MaxTimeout; 0 of an unlock.
+	// Timeout of a lock, in whole milliseconds, 0 to MaxTimeout; 0 of every other command.
 	Timeout time.Duration
 }
 
-// AppendLock appends the command that locks key to dst and returns the extended slice. The timeout is rounded up to a
-// millisecond; a negative one is 0. The key must satisfy ValidKey, else what is appended is no command.
-func AppendLock(dst []byte, key string, timeout time.Duration) []byte {
-	ms := int64(max(timeout, 0) / time.Millisecond)
-	if timeout > 0 && timeout%time.Millisecond != 0 {
-		ms++
-	}
-	dst = append(dst, "lock "...)
-	dst = append(dst, key...)
-	dst = append(dst, ' ')
-	dst = strconv.AppendInt(dst, ms, 10)
-	return append(dst, "\r\n"...)
+// commands is the grammar: for each kind its keyword, its arguments, and the replies that it can have. The parser's
+// states follow from it; see states.go.
+var commands = [NumKinds]struct {
+	keyword   string // lower case letters
+	arguments []argument
+	replies   []Reply
+}{
+	Lock:   {"lock", []argument{key, timeout}, []Reply{Locked, TimedOut, AlreadyLocked, Deadlock}},
+	Unlock: {"unlock", []argument{key}, []Reply{Unlocked, NotLocked, NotOwner}},
+	Fence:  {"fence", []argument{key}, []Reply{Token, NotLocked, NotOwner}},
+	Name:   {"name", []argument{text}, []Reply{Named}},
+	Owner:  {"owner", []argument{id}, []Reply{Owned}},
 }
 
-// AppendUnlock appends the command that unlocks key to dst and returns the extended slice. The key must satisfy
-// ValidKey, else what is appended is no command.
-func AppendUnlock(dst []byte, key string) []byte {
-	dst = append(dst, "unlock "...)
-	dst = append(dst, key...)
-	return append(dst, "\r\n"...)
+// argument is a word of a command. A command has one that becomes Command.Arg, and may have a number.
+type argument struct {
+	bytes set // that it consists of
+	max   int // its length in bytes; a number has no limit but that of the command
+	role  role
+
+	first Reason // for a byte that cannot be its first
+	more  Reason // for one that cannot follow inside it, if another argument comes after it
+	last  Reason // the same, if none does
 }
 
-// ValidKey returns nil if key can be sent with AppendLock and AppendUnlock, else an error that wraps ErrEmptyKey,
-// ErrKeyTooLong or ErrKeyByte.
-func ValidKey(key string) error {
-	if key == "" {
-		return ErrEmptyKey
-	}
-	if len(key) > MaxKey {
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrKeyTooLong, len(key), MaxKey)
-	}
-	for i := range len(key) {
-		if !keyByte[key[i]] {
-			return fmt.Errorf("%w: %q at byte %d", ErrKeyByte, key[i:i+1], i+1)
+// role is what becomes of an argument.
+type role uint8
+
+const (
+	toArg     role = iota + 1 // it is Command.Arg
+	toTimeout                 // its number is Command.Timeout, in milliseconds
+)
+
+var (
+	key     = argument{bytes: letters | digits, max: MaxCommand, role: toArg, first: WantKey, more: WantKeyOrSpace, last: WantKeyOrEnd}
+	timeout = argument{bytes: digits, role: toTimeout, first: WantTimeout, last: WantDigitOrEnd}
+	text    = argument{bytes: letters | digits | marks, max: MaxName, role: toArg, first: WantText, last: WantTextOrEnd}
+	id      = argument{bytes: letters | digits, max: MaxOwner, role: toArg, first: WantID, last: WantIDOrEnd}
+)
+
+// set is a set of bytes.
+type set uint8
+
+const (
+	letters set = 1 << iota // A-Z a-z
+	digits                  // 0-9
+	marks                   // the rest of %x21-7E
+)
+
+// setOf has the set that each byte belongs to, 0 for none.
+var setOf = makeSets()
+
+func makeSets() (sets [256]set) {
+	for c := byte('!'); c <= '~'; c++ {
+		switch {
+		case c-'0' <= 9:
+			sets[c] = digits
+		case c|lowerCase-'a' < 26:
+			sets[c] = letters
+		default:
+			sets[c] = marks
 		}
 	}
-	return nil
+	return sets
 }
+
+// String returns the keyword of the kind.
+func (k Kind) String() string {
+	if k == 0 || int(k) >= NumKinds {
+		return "Kind(" + strconv.Itoa(int(k)) + ")"
+	}
+	return commands[k].keyword
+}
+
+// HasKey reports whether the argument of the kind is a key.
+func (k Kind) HasKey() bool { return k == Lock || k == Unlock || k == Fence }
+
+// Replies returns the replies that a command of the kind can have, always in the same order. The caller must not change
+// them.
+func (k Kind) Replies() []Reply { return commands[k].replies }

@@ -30,10 +30,23 @@ func TestAppend(t *testing.T) {
 			t.Errorf("timeout %d: got %q, want %q", tc.timeout, got, tc.want)
 		}
 	}
-	if got := string(AppendUnlock([]byte("> "), "a")); got != "> unlock a\r\n" {
-		t.Errorf("unlock: got %q", got)
+	for _, tc := range []struct {
+		add  func([]byte, string) []byte
+		want string
+	}{
+		{AppendUnlock, "unlock a\r\n"},
+		{AppendFence, "fence a\r\n"},
+		{AppendName, "name a\r\n"},
+		{AppendOwner, "owner a\r\n"},
+	} {
+		if got := string(tc.add([]byte("> "), "a")); got != "> "+tc.want {
+			t.Errorf("got %q, want %q", got, tc.want)
+		}
 	}
 }
+
+// appends has what writes a command of each kind without a timeout.
+var appends = map[Kind]func([]byte, string) []byte{Unlock: AppendUnlock, Fence: AppendFence, Name: AppendName, Owner: AppendOwner}
 
 func TestFormatThenParse(t *testing.T) {
 	key := rapid.OneOf(
@@ -45,13 +58,21 @@ func TestFormatThenParse(t *testing.T) {
 		var stream []byte
 		want := transcript{idle: true}
 		for range rapid.IntRange(1, 5).Draw(t, "commands") {
-			k := key.Draw(t, "key")
-			if err := ValidKey(k); err != nil {
-				t.Fatalf("ValidKey(%q) = %v", k, err)
+			kind := Kind(rapid.IntRange(1, NumKinds-1).Draw(t, "kind"))
+			arg, valid := key, ValidKey
+			switch kind {
+			case Name:
+				arg, valid = rapid.StringMatching(`[!-~]{1,128}`), ValidName
+			case Owner:
+				arg, valid = rapid.StringMatching(`[A-Za-z0-9]{1,64}`), ValidOwner
 			}
-			if rapid.Bool().Draw(t, "unlock") {
-				stream = AppendUnlock(stream, k)
-				want.commands = append(want.commands, parsed{Unlock, k, 0})
+			k := arg.Draw(t, "argument")
+			if err := valid(k); err != nil {
+				t.Fatalf("%v: %v", kind, err)
+			}
+			if add := appends[kind]; add != nil {
+				stream = add(stream, k)
+				want.commands = append(want.commands, parsed{kind, k, 0})
 				continue
 			}
 			d := time.Duration(rapid.OneOf(rapid.Int64(), rapid.Just(int64(math.MaxInt64))).Draw(t, "timeout"))
@@ -73,28 +94,40 @@ func TestFormatThenParse(t *testing.T) {
 	})
 }
 
-func TestValidKey(t *testing.T) {
+func TestValid(t *testing.T) {
 	for _, tc := range []struct {
-		key  string
-		want error
-		text string
+		what  string
+		valid func(string) error
+		arg   string
+		want  error
+		text  string
 	}{
-		{"a", nil, ""},
-		{"lock", nil, ""},
-		{"0aZ9", nil, ""},
-		{strings.Repeat("k", MaxKey), nil, ""},
-		{"", ErrEmptyKey, "proto: empty key"},
-		{strings.Repeat("k", MaxKey+1), ErrKeyTooLong, "proto: key too long: 9980 bytes, at most 9979"},
-		{"a b", ErrKeyByte, `proto: key has a byte that is not a letter or digit: " " at byte 2`},
-		{"\r\n", ErrKeyByte, `proto: key has a byte that is not a letter or digit: "\r" at byte 1`},
-		{"schön", ErrKeyByte, `proto: key has a byte that is not a letter or digit: "\xc3" at byte 4`},
+		{"key", ValidKey, "a", nil, ""},
+		{"key", ValidKey, "lock", nil, ""},
+		{"key", ValidKey, "0aZ9", nil, ""},
+		{"key", ValidKey, strings.Repeat("k", MaxKey), nil, ""},
+		{"key", ValidKey, "", ErrEmptyKey, "proto: empty key"},
+		{"key", ValidKey, strings.Repeat("k", MaxKey+1), ErrKeyTooLong, "proto: key too long: 9980 bytes, at most 9979"},
+		{"key", ValidKey, "a b", ErrKeyByte, `proto: key has a byte that is not a letter or digit: " " at byte 2`},
+		{"key", ValidKey, "\r\n", ErrKeyByte, `proto: key has a byte that is not a letter or digit: "\r" at byte 1`},
+		{"key", ValidKey, "schön", ErrKeyByte, `proto: key has a byte that is not a letter or digit: "\xc3" at byte 4`},
+		{"name", ValidName, "ann@build7:/srv", nil, ""},
+		{"name", ValidName, "!~" + strings.Repeat("n", MaxName-2), nil, ""},
+		{"name", ValidName, "", ErrEmptyName, "proto: empty name"},
+		{"name", ValidName, strings.Repeat("n", MaxName+1), ErrNameTooLong, "proto: name too long: 129 bytes, at most 128"},
+		{"name", ValidName, "a b", ErrNameByte, `proto: name has a byte that is not printable ASCII: " " at byte 2`},
+		{"name", ValidName, "a\x7f", ErrNameByte, `proto: name has a byte that is not printable ASCII: "\x7f" at byte 2`},
+		{"owner", ValidOwner, strings.Repeat("o", MaxOwner), nil, ""},
+		{"owner", ValidOwner, "", ErrEmptyOwner, "proto: empty owner"},
+		{"owner", ValidOwner, strings.Repeat("o", MaxOwner+1), ErrOwnerTooLong, "proto: owner too long: 65 bytes, at most 64"},
+		{"owner", ValidOwner, "a-b", ErrOwnerByte, `proto: owner has a byte that is not a letter or digit: "-" at byte 2`},
 	} {
-		err := ValidKey(tc.key)
+		err := tc.valid(tc.arg)
 		if !errors.Is(err, tc.want) {
-			t.Errorf("ValidKey(%.20q) = %v, want %v", tc.key, err, tc.want)
+			t.Errorf("%s %.20q: %v, want %v", tc.what, tc.arg, err, tc.want)
 		}
 		if err != nil && err.Error() != tc.text {
-			t.Errorf("ValidKey(%.20q) = %s\nwant %s", tc.key, err, tc.text)
+			t.Errorf("%s %.20q: %s\nwant %s", tc.what, tc.arg, err, tc.text)
 		}
 	}
 }
@@ -107,7 +140,9 @@ func TestMaxKeyIsExact(t *testing.T) {
 }
 
 func TestKindText(t *testing.T) {
-	for kind, want := range map[Kind]string{Lock: "lock", Unlock: "unlock", 0: "Kind(0)", 3: "Kind(3)"} {
+	for kind, want := range map[Kind]string{
+		Lock: "lock", Unlock: "unlock", Fence: "fence", Name: "name", Owner: "owner", 0: "Kind(0)", 6: "Kind(6)", 255: "Kind(255)",
+	} {
 		if got := kind.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}

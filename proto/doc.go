@@ -1,13 +1,18 @@
-// Package proto is the wire protocol of the lock daemon, both ends of it: bytes to commands for the server, commands to
-// bytes for a client, and the replies. It does no I/O and knows nothing of locks.
+// Package proto is the wire protocol of the lock daemon, both ends of it: bytes to commands and replies for the server,
+// commands to bytes and bytes to answers for a client. It does no I/O and knows nothing of locks.
 //
 // A command, to the byte:
 //
-//	command = ( lock | unlock ) CR LF
-//	lock    = "lock"   1*SP key 1*SP timeout *SP       keyword in any case: LoCk
+//	command = ( lock | unlock | fence | name | owner ) CR LF
+//	lock    = "lock"   1*SP key 1*SP timeout *SP       every keyword in any case: LoCk
 //	unlock  = "unlock" 1*SP key *SP
+//	fence   = "fence"  1*SP key *SP
+//	name    = "name"   1*SP text *SP
+//	owner   = "owner"  1*SP id *SP
 //	key     = 1*( A-Z / a-z / 0-9 )                    case matters; "lock" is a valid key
 //	timeout = 1*DIGIT                                  milliseconds; leading zeros allowed; saturates at MaxTimeout
+//	text    = 1*128( %x21-7E )                         one word of printable ASCII
+//	id      = 1*64( A-Z / a-z / 0-9 )
 //
 // Nothing else: no leading spaces, no tabs, no empty lines, no bare CR or LF, no sign. A command has at most MaxCommand
 // bytes, CR LF included. The first byte that cannot continue a command is a syntax error, at once and at that byte,
@@ -15,34 +20,41 @@
 //
 // The replies, one line each:
 //
-//	l locked                the key is now held by this connection
-//	t timeout               the time ran out first
-//	u unlocked              released; the next waiter has it
-//	e already locked        lock of a key that this connection holds; at once, whatever the timeout
-//	e not locked            unlock of a key that nobody holds
-//	e not owner             unlock of a key that somebody else holds
-//	e deadlock              the wait was part of a deadlock and was ended, if the server is told to do so
-//	e too many connections  the connection limit; the connection is closed after it
+//	l locked                     the key is now held by this connection
+//	t timeout                    the time ran out first
+//	u unlocked                   released; the next waiter has it
+//	f <token>                    this connection holds the key under this fencing token, 1 to 2^63-1
+//	n named <silence> <space>    the connection has that name from now on; silence: milliseconds without a sign of life
+//	                             after which a client loses its keys; space: 16 hexadecimal digits that name the lock table
+//	o owned                      the connection belongs to that owner from now on
+//	e already locked             lock of a key that this connection holds; at once, whatever the timeout
+//	e not locked                 unlock or fence of a key that nobody holds
+//	e not owner                  unlock or fence of a key that somebody else holds
+//	e deadlock                   the wait was part of a deadlock and was ended, if the server is told to do so
+//	e too many connections       the connection limit; the connection is closed after it
 //
 // A syntax error has no reply: the connection ends.
-//
-// The parser's states, with what leads from one to the next; input may stop and go on anywhere:
-//
-//	begin ─► keyword ─SP─► before key ─► in key ─SP─► before timeout ─► in timeout ─SP─► tail
-//	  ▲                                    │ unlock: SP to tail, or CR      │ CR           │ CR
-//	  └──── LF ──── before LF ◄────────────┴────────────────────────────────┴──────────────┘
 //
 // What Parser guarantees:
 //
 //   - the same commands and the same error for every fragmentation of the same bytes;
-//   - it looks at no byte twice and at none behind the command it returns, so that a caller can stop between two commands
-//     of a pipeline and go on later;
+//   - it never goes back: each byte is read once, but for the keyword and the byte after each word, which may be read
+//     once more; and none after the command it returns, so that a caller can stop between two commands of a pipeline and
+//     go on later;
 //   - no allocation for a command that lies whole in the input, and none for a split one once the parser's storage has
-//     grown to the connection's keys (never beyond MaxCommand bytes);
+//     grown to the connection's arguments (never beyond MaxCommand bytes);
 //   - input of any kind never makes it panic.
 //
 // A Parser belongs to one connection and is not safe for concurrent use; a server calls it on the loop that owns the
-// connection. AppendLock, AppendUnlock and ValidKey serve clients and are safe from any goroutine.
+// connection. All functions are safe from any goroutine.
 //
-// Start reading at Parser.Next.
+// # Another command
+//
+// Its keyword, its arguments and its replies are one entry of the table in command.go, beside its Kind and the sentence
+// about it above; a new reply is one entry of the table in reply.go; the parser's states, the counters, the metrics and the
+// page follow from the tables. What the command does is written in two places of the server: session.go for one that is
+// about the connection, shard.go for one that is about a key. Then come an Append function in append.go and its use in
+// client, the grammar of the tests in grammar_test.go, and README.md.
+//
+// Start reading at the table in command.go, then Parser.Next.
 package proto

@@ -17,7 +17,7 @@ func ExampleParser() {
 			n, status := p.Next(data, &cmd)
 			data = data[n:]
 			if status == proto.Complete {
-				fmt.Printf("%v %s %v\n", cmd.Kind, cmd.Key, cmd.Timeout)
+				fmt.Printf("%v %s %v\n", cmd.Kind, cmd.Arg, cmd.Timeout)
 			}
 			if status == proto.Invalid {
 				fmt.Println(p.Err())

@@ -27,9 +27,12 @@ func FuzzParser(f *testing.F) {
 	})
 }
 
-// TestEverySubstitution tries every value at every byte of a lock and an unlock.
+// TestEverySubstitution tries every value at every byte of one command of each kind, with single spaces and with more.
 func TestEverySubstitution(t *testing.T) {
-	for _, command := range []string{"lock  k9  10  \r\n", "unlock  k9  \r\n"} {
+	for _, command := range []string{
+		"lock  k9  10  \r\n", "unlock  k9  \r\n", "fence  k9  \r\n", "name  a@9  \r\n", "owner  i9  \r\n",
+		"lock k9 10\r\n", "unlock k9\r\n", "fence k9\r\n", "name a@9\r\n", "owner i9\r\n",
+	} {
 		for at := range len(command) {
 			for c := range 256 {
 				input := command[:at] + string([]byte{byte(c)}) + command[at+1:]
@@ -49,12 +52,24 @@ func TestAnySplit(t *testing.T) {
 	spaces := rapid.StringMatching(` {1,3}`)
 	optional := rapid.StringMatching(` {0,2}`)
 	key := rapid.StringMatching(`[A-Za-z0-9]{1,80}`)
+	text := rapid.StringMatching(`[!-~]{1,130}`)
+	id := rapid.StringMatching(`[A-Za-z0-9]{1,66}`)
 	command := rapid.Custom(func(t *rapid.T) string {
-		if rapid.Bool().Draw(t, "lock") {
+		keyword, arg := lockRE, key
+		switch rapid.IntRange(1, NumKinds-1).Draw(t, "kind") {
+		case int(Lock):
 			return rapid.StringMatching(lockRE).Draw(t, "keyword") + spaces.Draw(t, "sp1") + key.Draw(t, "key") +
 				spaces.Draw(t, "sp2") + rapid.StringMatching(`0{0,3}[0-9]{1,25}`).Draw(t, "timeout") + optional.Draw(t, "sp3") + "\r\n"
+		case int(Unlock):
+			keyword = unlockRE
+		case int(Fence):
+			keyword = fenceRE
+		case int(Name):
+			keyword, arg = nameRE, text
+		case int(Owner):
+			keyword, arg = ownerRE, id
 		}
-		return rapid.StringMatching(unlockRE).Draw(t, "keyword") + spaces.Draw(t, "sp1") + key.Draw(t, "key") +
+		return rapid.StringMatching(keyword).Draw(t, "keyword") + spaces.Draw(t, "sp1") + arg.Draw(t, "argument") +
 			optional.Draw(t, "sp2") + "\r\n"
 	})
 	rapid.Check(t, func(t *rapid.T) {
@@ -64,7 +79,7 @@ func TestAnySplit(t *testing.T) {
 		}
 		if len(stream) > 0 && rapid.Bool().Draw(t, "spoil") {
 			at := rapid.IntRange(0, len(stream)-1).Draw(t, "at")
-			stream[at] = rapid.OneOf(rapid.SampledFrom([]byte("lLkK09 \r\n\t-")), rapid.Byte()).Draw(t, "byte")
+			stream[at] = rapid.OneOf(rapid.SampledFrom([]byte("lLkKfn09 \r\n\t-~")), rapid.Byte()).Draw(t, "byte")
 		}
 		if rapid.Bool().Draw(t, "cut off") {
 			stream = stream[:rapid.IntRange(0, len(stream)).Draw(t, "length")]

@@ -3,41 +3,75 @@ package proto
 import (
 	"math/big"
 	"regexp"
+	"strings"
 	"time"
 )
 
-// The grammar once more, as regular expressions over the whole input: slow, and plain enough to be right by reading.
-// (No (?i), as that takes the Kelvin sign for a k.)
+// The grammar once more, as regular expressions over the whole input: slow, and plain enough to be right by reading. It
+// takes nothing from the table of commands.
 const (
-	lockRE    = `[lL][oO][cC][kK]`
-	unlockRE  = `[uU][nN][lL][oO][cC][kK]`
 	keyRE     = `[A-Za-z0-9]+`
 	timeoutRE = `[0-9]+`
 )
 
 var (
-	lockCommand   = regexp.MustCompile(`^` + lockRE + ` +(` + keyRE + `) +(` + timeoutRE + `) *\r\n`)
-	unlockCommand = regexp.MustCompile(`^` + unlockRE + ` +(` + keyRE + `) *\r\n`)
+	lockRE   = anyCase("lock")
+	unlockRE = anyCase("unlock")
+	fenceRE  = anyCase("fence")
+	nameRE   = anyCase("name")
+	ownerRE  = anyCase("owner")
 
-	// prefixes are the beginnings of commands, and why a byte that continues none of them is an error behind them.
+	wholeCommands = map[Kind]*regexp.Regexp{
+		Lock:   regexp.MustCompile(`^` + lockRE + ` +(` + keyRE + `) +(` + timeoutRE + `) *\r\n`),
+		Unlock: regexp.MustCompile(`^` + unlockRE + ` +(` + keyRE + `)() *\r\n`),
+		Fence:  regexp.MustCompile(`^` + fenceRE + ` +(` + keyRE + `)() *\r\n`),
+		Name:   regexp.MustCompile(`^` + nameRE + ` +([!-~]{1,128})() *\r\n`),
+		Owner:  regexp.MustCompile(`^` + ownerRE + ` +([A-Za-z0-9]{1,64})() *\r\n`),
+	}
+
+	// prefixes are the beginnings of commands, and why a byte that continues none of them is an error after them.
 	prefixes = []struct {
 		re     *regexp.Regexp
 		reason Reason
 	}{
-		{longest(`|[lL]|[lL][oO]|[lL][oO][cC]`), WantKeyword},
-		{longest(`[uU]|[uU][nN]|[uU][nN][lL]|[uU][nN][lL][oO]|[uU][nN][lL][oO][cC]`), WantKeyword},
-		{longest(lockRE + `|` + unlockRE), WantSpace},
-		{longest(lockRE + ` +|` + unlockRE + ` +`), WantKey},
+		{longest(`|` + beginnings("lock") + `|` + beginnings("unlock") + `|` + beginnings("fence") + `|` +
+			beginnings("name") + `|` + beginnings("owner")), WantKeyword},
+		{longest(lockRE + `|` + unlockRE + `|` + fenceRE + `|` + nameRE + `|` + ownerRE), WantSpace},
+		{longest(`(` + lockRE + `|` + unlockRE + `|` + fenceRE + `) +`), WantKey},
 		{longest(lockRE + ` +` + keyRE), WantKeyOrSpace},
-		{longest(unlockRE + ` +` + keyRE), WantKeyOrEnd},
+		{longest(`(` + unlockRE + `|` + fenceRE + `) +` + keyRE), WantKeyOrEnd},
+		{longest(nameRE + ` +`), WantText},
+		{longest(nameRE + ` +[!-~]{1,127}`), WantTextOrEnd},
+		{longest(nameRE + ` +[!-~]{128}`), WantEnd},
+		{longest(ownerRE + ` +`), WantID},
+		{longest(ownerRE + ` +[A-Za-z0-9]{1,63}`), WantIDOrEnd},
+		{longest(ownerRE + ` +[A-Za-z0-9]{64}`), WantEnd},
 		{longest(lockRE + ` +` + keyRE + ` +`), WantTimeout},
 		{longest(lockRE + ` +` + keyRE + ` +` + timeoutRE), WantDigitOrEnd},
-		{longest(lockRE + ` +` + keyRE + ` +` + timeoutRE + ` +`), WantEnd},
-		{longest(unlockRE + ` +` + keyRE + ` +`), WantEnd},
-		{longest(lockRE + ` +` + keyRE + ` +` + timeoutRE + ` *\r`), WantLF},
-		{longest(unlockRE + ` +` + keyRE + ` *\r`), WantLF},
+		{longest(beforeCR + ` +`), WantEnd},
+		{longest(beforeCR + ` *\r`), WantLF},
 	}
+	beforeCR = `(` + lockRE + ` +` + keyRE + ` +` + timeoutRE + `|(` + unlockRE + `|` + fenceRE + `) +` + keyRE +
+		`|` + nameRE + ` +[!-~]{1,128}|` + ownerRE + ` +[A-Za-z0-9]{1,64})`
 )
+
+// anyCase returns an expression for a keyword in any case. ((?i) would take the Kelvin sign for a k.)
+func anyCase(keyword string) string {
+	var expr strings.Builder
+	for _, c := range keyword {
+		expr.WriteString(`[` + string(c) + strings.ToUpper(string(c)) + `]`)
+	}
+	return expr.String()
+}
+
+// beginnings returns an expression for each part of a keyword that it can begin with.
+func beginnings(keyword string) string {
+	var all []string
+	for n := 1; n < len(keyword); n++ {
+		all = append(all, anyCase(keyword[:n]))
+	}
+	return strings.Join(all, `|`)
+}
 
 func longest(expr string) *regexp.Regexp {
 	re := regexp.MustCompile(`^(` + expr + `)`)
@@ -48,18 +82,16 @@ func longest(expr string) *regexp.Regexp {
 // grammar returns what any parser of the protocol has to make of the input.
 func grammar(input []byte) transcript {
 	var tr transcript
+commands:
 	for {
 		rest := input[tr.consumed:]
 		within := rest[:min(len(rest), MaxCommand)]
-		if m := lockCommand.FindSubmatch(within); m != nil {
-			tr.commands = append(tr.commands, parsed{Lock, string(m[1]), timeoutOf(string(m[2]))})
-			tr.consumed += len(m[0])
-			continue
-		}
-		if m := unlockCommand.FindSubmatch(within); m != nil {
-			tr.commands = append(tr.commands, parsed{Unlock, string(m[1]), 0})
-			tr.consumed += len(m[0])
-			continue
+		for kind, re := range wholeCommands {
+			if m := re.FindSubmatch(within); m != nil {
+				tr.commands = append(tr.commands, parsed{kind, string(m[1]), timeoutOf(string(m[2]))})
+				tr.consumed += len(m[0])
+				continue commands
+			}
 		}
 
 		good, reason := 0, WantKeyword
@@ -82,6 +114,9 @@ func grammar(input []byte) transcript {
 }
 
 func timeoutOf(digits string) time.Duration {
+	if digits == "" {
+		return 0
+	}
 	n, _ := new(big.Int).SetString(digits, 10)
 	n.Mul(n, big.NewInt(int64(time.Millisecond)))
 	if n.Cmp(big.NewInt(int64(MaxTimeout))) > 0 {

@@ -19,38 +19,22 @@ const (
 // Parser turns the bytes of one connection, in fragments of any size, into commands. The zero value is ready. It is not
 // safe for concurrent use.
 type Parser struct {
-	// kept holds the key of the latest command, or as much of it as has come, if it could not be left in the input;
+	// kept holds the argument of the latest command, or as much of it as has come, if it could not be left in the input;
 	// else it is empty. The memory is reused by later commands.
 	kept []byte
 
-	// What Next stopped with. Outside of More only state and length mean anything.
+	// What Next stopped with. Between two commands only state means anything, and length, which is 0.
 	millis uint64 // timeout so far
 	length uint16 // bytes of the command before the input; of an invalid one, before the offending byte
 	state  state
-	kind   Kind
 
 	// The syntax error, in the invalid state.
 	reason Reason
 	bad    byte
 }
 
-// state is where in a command the input ran out.
-type state uint8
-
 const (
-	begin     state = iota // between two commands
-	inKeyword              // length bytes of the keyword of kind have come, perhaps all
-	beforeKey              // a space and perhaps more
-	inKey
-	beforeTimeout // a space and perhaps more
-	inTimeout
-	tail // a space and perhaps more
-	beforeLF
-	invalid
-)
-
-const (
-	// minKept is the least storage for keys, in bytes, and holds all but unusual ones; growth doubles it.
+	// minKept is the least storage for arguments, in bytes, and holds all but unusual ones; growth doubles it.
 	minKept = 64
 
 	// maxMillis is MaxTimeout in the unit of the wire. There is room for one more digit in a uint64.
@@ -58,271 +42,158 @@ const (
 
 	// lowerCase makes an ASCII letter lower case. No byte but the two cases of a letter becomes that letter.
 	lowerCase = 0x20
-
-	// A keyword and its space as the low bytes of a little-endian word: the bytes, the bits that make its letters lower
-	// case, and the bits that it takes up.
-	lockWord    = 'l' | 'o'<<8 | 'c'<<16 | 'k'<<24 | ' '<<32
-	lockLower   = 0x20_20_20_20
-	lockBits    = 1<<40 - 1
-	unlockWord  = 'u' | 'n'<<8 | 'l'<<16 | 'o'<<24 | 'c'<<32 | 'k'<<40 | ' '<<48
-	unlockLower = 0x20_20_20_20_20_20
-	unlockBits  = 1<<56 - 1
 )
 
-var keywords = [...]string{Lock: "lock", Unlock: "unlock"}
-
-// keyByte tells the bytes of keys.
-var keyByte = [256]bool{
-	'0': true, '1': true, '2': true, '3': true, '4': true, '5': true, '6': true, '7': true, '8': true, '9': true,
-	'A': true, 'B': true, 'C': true, 'D': true, 'E': true, 'F': true, 'G': true, 'H': true, 'I': true, 'J': true,
-	'K': true, 'L': true, 'M': true, 'N': true, 'O': true, 'P': true, 'Q': true, 'R': true, 'S': true, 'T': true,
-	'U': true, 'V': true, 'W': true, 'X': true, 'Y': true, 'Z': true,
-	'a': true, 'b': true, 'c': true, 'd': true, 'e': true, 'f': true, 'g': true, 'h': true, 'i': true, 'j': true,
-	'k': true, 'l': true, 'm': true, 'n': true, 'o': true, 'p': true, 'q': true, 'r': true, 's': true, 't': true,
-	'u': true, 'v': true, 'w': true, 'x': true, 'y': true, 'z': true,
+// scan is how far a command has been read in one input.
+type scan struct {
+	state  state
+	i      uint   // the byte at hand
+	from   uint   // the first byte of the argument, if the state is inside it
+	arg    []byte // the whole argument, if the state is after it
+	millis uint64
 }
 
 // Next parses data up to and including the end of the first command and returns the number of bytes it consumed. With
 // Complete it has filled in cmd, and the rest of data is for the next Next; with More, that is all of data; with
 // Invalid, the bytes before the offending one. After Invalid, Next consumes nothing and stays Invalid.
 //
-// Each state is a label followed by its own loop. The state has a number only between two calls: it is stored where the
-// input runs out, and jumped to at the start.
+// A command of the usual form, with one space between its words and whole in data, is read here from end to end. Where it
+// leaves that form, and wherever data does not begin with a command, step goes on from state to state.
 func (p *Parser) Next(data []byte, cmd *Command) (n int, status Status) {
-	// Indexes are unsigned so that the loop conditions alone prove them in bounds.
-	var (
-		i, from uint // the byte at hand; the first byte of the key in data
-		c       byte
-		key     []byte
-		kind    Kind
-		millis  uint64
-		word    string
-		reason  Reason
-	)
-	given := data
-	length := uint(p.length)
-	if uint(len(data)) > MaxCommand-length {
-		data = data[:MaxCommand-length]
-	}
-
-	if p.state != begin {
-		key, kind, millis = p.kept, p.kind, p.millis
-		switch p.state {
-		case inKeyword:
-			goto keyword
-		case beforeKey:
-			goto spacesBeforeKey
-		case inKey:
-			goto key
-		case beforeTimeout:
-			goto spacesBeforeTimeout
-		case inTimeout:
-			goto timeout
-		case tail:
-			goto spacesAtEnd
-		case beforeLF:
-			goto lineFeed
-		default:
-			return 0, Invalid
-		}
-	}
-
-	p.kept = p.kept[:0]
-	if len(data) >= 8 { // the shortest command has 10
-		first := binary.LittleEndian.Uint64(data)
-		if (first|lockLower)&lockBits == lockWord {
-			kind, i = Lock, 5
-			goto spacesBeforeKey
-		}
-		if (first|unlockLower)&unlockBits == unlockWord {
-			kind, i = Unlock, 7
-			goto spacesBeforeKey
-		}
-	}
-	if len(data) == 0 {
-		return 0, More
-	}
-	switch data[0] | lowerCase {
-	case 'l':
-		kind = Lock
-	case 'u':
-		kind = Unlock
+	switch p.state {
+	case begin:
+	case invalid:
+		return 0, Invalid
 	default:
-		reason = WantKeyword
-		goto fail
+		return p.step(data, cmd, scan{state: p.state, arg: p.kept, millis: p.millis})
 	}
-	i = 1
+	p.kept = p.kept[:0]
+	if len(data) < 8 { // the shortest command has 9
+		return p.step(data, cmd, scan{})
+	}
+	word := binary.LittleEndian.Uint64(data)
+	usual := &shortcuts[word%32]
+	if (word|usual.fold)&usual.mask != usual.word {
+		return p.step(data, cmd, scan{})
+	}
 
-keyword: // matched by position: length+i of its bytes have come
-	word = keywords[kind]
-	for ; i < uint(len(data)); i++ {
-		c = data[i]
-		if length+i >= uint(len(word)) {
-			if c != ' ' {
-				reason = WantSpace
-				goto fail
+	// Indexes are unsigned so that the loop conditions alone prove them in bounds.
+	line := data[:min(len(data), MaxCommand)]
+	inside := &nodes[usual.inArg]
+	i := usual.size
+	from := i
+	for end := min(uint(len(line)), from+inside.max); i < end && setOf[line[i]]&inside.bytes != 0; i++ {
+	}
+	if i == from {
+		return p.step(data, cmd, scan{state: usual.beforeArg, i: i})
+	}
+	arg := line[from:i:i] // its capacity ends with it, as the rest of data is not the argument's to append to
+
+	var millis uint64
+	if usual.timed {
+		if i == uint(len(line)) || line[i] != ' ' {
+			return p.step(data, cmd, scan{state: usual.inArg, i: i, from: from})
+		}
+		i++
+		first := i
+		for ; i < uint(len(line)) && line[i]-'0' <= 9; i++ {
+			millis = min(millis*10+uint64(line[i]-'0'), maxMillis)
+		}
+		if i == first {
+			return p.step(data, cmd, scan{state: usual.beforeNumber, i: i, arg: arg})
+		}
+	}
+	if i+1 < uint(len(line)) && line[i] == '\r' && line[i+1] == '\n' {
+		*cmd = Command{Kind: usual.kind, Arg: arg, Timeout: time.Duration(millis) * time.Millisecond}
+		return int(i + 2), Complete
+	}
+	if usual.timed {
+		return p.step(data, cmd, scan{state: usual.inNumber, i: i, arg: arg, millis: millis})
+	}
+	return p.step(data, cmd, scan{state: usual.inArg, i: i, from: from})
+}
+
+// step is the rest of Next: it reads on from where s has come to, a byte and a state at a time. Only inside an argument it
+// goes straight to the end of it.
+func (p *Parser) step(data []byte, cmd *Command, s scan) (int, Status) {
+	within := data[:min(uint(len(data)), MaxCommand-uint(p.length))]
+	for s.i < uint(len(within)) {
+		here := &nodes[s.state]
+		reason := here.reason
+		if here.role == toArg {
+			end := s.from + here.max - uint(len(p.kept)) // of the longest
+			for s.i < uint(len(within)) && s.i < end && setOf[within[s.i]]&here.bytes != 0 {
+				s.i++
 			}
-			i++
-			goto spacesBeforeKey
+			if s.i == uint(len(within)) {
+				break
+			}
+			if s.i == end {
+				reason = WantEnd
+			}
 		}
-		if c|lowerCase != word[length+i] {
-			reason = WantKeyword
-			goto fail
+		c := within[s.i]
+		next := here.next[columnOf[c]&(columns-1)]
+		switch {
+		case next == invalid || next == s.state && here.role == toArg: // the latter, were the argument not too long
+			return p.fail(data, s.i, reason)
+		case next == done:
+			*cmd = Command{Kind: here.kind, Arg: s.arg, Timeout: time.Duration(s.millis) * time.Millisecond}
+			p.state, p.length = begin, 0
+			return int(s.i + 1), Complete
+		case here.role == toArg:
+			s.arg = p.join(within[s.from:s.i:s.i])
 		}
+		switch nodes[next].role {
+		case toArg:
+			s.from = s.i
+		case toTimeout:
+			s.millis = min(s.millis*10+uint64(c-'0'), maxMillis)
+		}
+		s.state = next
+		s.i++
 	}
-	p.state = inKeyword
-	goto more
+	if len(within) < len(data) {
+		return p.fail(data, s.i, TooLong)
+	}
+	if nodes[s.state].role == toArg {
+		p.keep(within[s.from:])
+	} else if len(p.kept) == 0 {
+		p.keep(s.arg)
+	}
+	p.state = s.state
+	p.length += uint16(len(within))
+	p.millis = s.millis
+	return len(within), More
+}
 
-spacesBeforeKey:
-	for ; i < uint(len(data)); i++ {
-		c = data[i]
-		if keyByte[c] {
-			from = i
-			i++
-			goto key
-		}
-		if c != ' ' {
-			reason = WantKey
-			goto fail
-		}
-	}
-	p.state = beforeKey
-	goto more
-
-key: // began at from, or in an earlier input and goes on at 0
-	for j := i; j < uint(len(data)); j++ { // with i itself, the compiler spills it in every round
-		if b := data[j]; !keyByte[b] {
-			i, c = j, b
-			goto keyEnds
-		}
-	}
-	i = uint(len(data))
-	p.state = inKey
-	p.keep(data[from:])
-	goto more
-
-keyEnds: // at c
-	key = data[from:i:i] // its capacity ends with it, as the rest of data is not the key's to append to
-	if len(p.kept) > 0 {
-		p.keep(key)
-		key = p.kept
-	}
-	if kind == Lock {
-		if c == ' ' {
-			i++
-			goto spacesBeforeTimeout
-		}
-		reason = WantKeyOrSpace
-		goto fail
-	}
-	if c == '\r' {
-		i++
-		goto lineFeed
-	}
-	if c == ' ' {
-		i++
-		goto spacesAtEnd
-	}
-	reason = WantKeyOrEnd
-	goto fail
-
-spacesBeforeTimeout:
-	for ; i < uint(len(data)); i++ {
-		c = data[i]
-		if c-'0' <= 9 {
-			goto timeout
-		}
-		if c != ' ' {
-			reason = WantTimeout
-			goto fail
-		}
-	}
-	p.state = beforeTimeout
-	goto more
-
-timeout:
-	for ; i < uint(len(data)); i++ {
-		c = data[i]
-		if c-'0' > 9 {
-			goto timeoutEnds
-		}
-		millis = min(millis*10+uint64(c-'0'), maxMillis)
-	}
-	p.state = inTimeout
-	goto more
-
-timeoutEnds: // at c
-	if c == '\r' {
-		i++
-		goto lineFeed
-	}
-	if c == ' ' {
-		i++
-		goto spacesAtEnd
-	}
-	reason = WantDigitOrEnd
-	goto fail
-
-spacesAtEnd:
-	for ; i < uint(len(data)); i++ {
-		c = data[i]
-		if c == '\r' {
-			i++
-			goto lineFeed
-		}
-		if c != ' ' {
-			reason = WantEnd
-			goto fail
-		}
-	}
-	p.state = tail
-	goto more
-
-lineFeed:
-	if i < uint(len(data)) {
-		if data[i] != '\n' {
-			reason = WantLF
-			goto fail
-		}
-		cmd.Kind = kind
-		cmd.Key = key
-		cmd.Timeout = time.Duration(millis) * time.Millisecond
-		p.state = begin
-		p.length = 0
-		return int(i + 1), Complete
-	}
-	p.state = beforeLF
-
-more:
-	if len(data) < len(given) {
-		reason = TooLong
-		goto fail
-	}
-	if len(p.kept) == 0 {
-		p.keep(key) // a complete one, in data, or none yet
-	}
-	p.length = uint16(length + i)
-	p.kind = kind
-	p.millis = millis
-	return int(i), More
-
-fail: // at byte i
+// fail makes byte i of data a syntax error.
+func (p *Parser) fail(data []byte, i uint, reason Reason) (int, Status) {
 	p.state = invalid
-	p.length = uint16(length + i)
+	p.length += uint16(i)
 	p.reason = reason
-	p.bad = given[i]
+	p.bad = data[i]
 	return int(i), Invalid
 }
 
-// Retain makes cmd.Key outlive the input: it copies the key into the parser's storage unless it is there already. cmd
-// must be what the latest Next completed. The key is then valid until the next Next.
+// join returns the whole argument, of which rest has come last: rest itself if that is all of it.
+func (p *Parser) join(rest []byte) []byte {
+	if len(p.kept) == 0 {
+		return rest
+	}
+	p.keep(rest)
+	return p.kept
+}
+
+// Retain makes cmd.Arg outlive the input: it copies the argument into the parser's storage unless it is there already.
+// cmd must be what the latest Next completed. The argument is then valid until the next Next.
 func (p *Parser) Retain(cmd *Command) {
 	if p.state != begin {
-		panic(fmt.Sprintf("proto: Retain of key %q in the middle of a command, state %d", cmd.Key, p.state))
+		panic(fmt.Sprintf("proto: Retain of %q in the middle of a command, state %d", cmd.Arg, p.state))
 	}
 	if len(p.kept) == 0 {
-		p.keep(cmd.Key)
-		cmd.Key = p.kept
+		p.keep(cmd.Arg)
+		cmd.Arg = p.kept
 	}
 }
 
@@ -334,7 +205,7 @@ func (p *Parser) Err() *SyntaxError {
 	return &SyntaxError{Reason: p.reason, Column: int(p.length) + 1, Byte: p.bad}
 }
 
-// keep appends key bytes to the parser's storage. The grammar bounds them to MaxCommand.
+// keep appends to what the parser keeps of the argument. The grammar bounds that to MaxCommand.
 func (p *Parser) keep(b []byte) {
 	if need := len(p.kept) + len(b); need > cap(p.kept) {
 		grown := make([]byte, len(p.kept), min(max(need, 2*cap(p.kept), minKept), MaxCommand))

@@ -74,11 +74,11 @@ func parse(t tester, fragments ...string) transcript {
 				if !idle(&p) {
 					t.Errorf("not idle after a command")
 				}
-				key := string(cmd.Key)
+				key := string(cmd.Arg)
 				p.Retain(&cmd)
 				overwrite(data[:n])
 				p.Retain(&cmd)
-				if got := string(cmd.Key); got != key {
+				if got := string(cmd.Arg); got != key {
 					t.Fatalf("key %q turned into %q after Retain", key, got)
 				}
 				tr.commands = append(tr.commands, parsed{cmd.Kind, key, cmd.Timeout})
@@ -123,6 +123,14 @@ func split(s string, sizes ...int) []string {
 	return fragments
 }
 
+func printableASCII() string {
+	var all []byte
+	for c := byte('!'); c <= '~'; c++ {
+		all = append(all, c)
+	}
+	return string(all)
+}
+
 func TestCommands(t *testing.T) {
 	for _, tc := range []struct {
 		name, input string
@@ -140,6 +148,15 @@ func TestCommands(t *testing.T) {
 		{"spaces at the end", "lock a 1   \r\nunlock a  \r\n", []parsed{{Lock, "a", ms}, {Unlock, "a", 0}}},
 		{"keywords as keys", "lock lock 1\r\nunlock unlock\r\n", []parsed{{Lock, "lock", ms}, {Unlock, "unlock", 0}}},
 		{"digits as key", "lock 123 456\r\n", []parsed{{Lock, "123", 456 * ms}}},
+		{"fence", "fence key\r\nFENCE  key  \r\n", []parsed{{Fence, "key", 0}, {Fence, "key", 0}}},
+		{"name", "name ann@build7\r\nNaMe   x \r\n", []parsed{{Name, "ann@build7", 0}, {Name, "x", 0}}},
+		{"every printable byte", "name " + printableASCII() + "\r\n", []parsed{{Name, printableASCII(), 0}}},
+		{"longest name", "name " + strings.Repeat("n", 128) + " \r\n", []parsed{{Name, strings.Repeat("n", 128), 0}}},
+		{"owner", "owner Deploy42\r\noWNER x\r\n", []parsed{{Owner, "Deploy42", 0}, {Owner, "x", 0}}},
+		{"longest owner", "owner " + strings.Repeat("o", 64) + "\r\n", []parsed{{Owner, strings.Repeat("o", 64), 0}}},
+		{"lock and fence", "lock a 5000\r\nfence a\r\n", []parsed{{Lock, "a", 5000 * ms}, {Fence, "a", 0}}},
+		{"new keywords as keys", "lock fence 1\r\nunlock name\r\nfence owner\r\n",
+			[]parsed{{Lock, "fence", ms}, {Unlock, "name", 0}, {Fence, "owner", 0}}},
 		{"every letter and digit", "unlock 0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n",
 			[]parsed{{Unlock, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", 0}}},
 		{"no timeout of an earlier lock", "lock a 7\r\nunlock b\r\nlock c 0\r\n",
@@ -167,7 +184,7 @@ func TestCommands(t *testing.T) {
 }
 
 func TestUnfinished(t *testing.T) {
-	for _, command := range []string{"lock key 1000 \r\n", "unlock key \r\n"} {
+	for _, command := range []string{"lock key 1000 \r\n", "unlock key \r\n", "fence key \r\n", "name n@me \r\n", "owner id \r\n"} {
 		for n := range len(command) {
 			want := transcript{consumed: n, idle: n == 0}
 			for _, fragments := range [][]string{{command[:n]}, split(command[:n], 1)} {
@@ -221,6 +238,26 @@ func TestSyntaxErrors(t *testing.T) {
 		{"dot in unlocked key", "unlock a.b\r\n", 9, WantKeyOrEnd},
 		{"unlock with bare LF", "unlock a\n", 9, WantKeyOrEnd},
 		{"unlock with timeout", "unlock a 1\r\n", 10, WantEnd},
+		{"fence cut off", "fenc a\r\n", 5, WantKeyword},
+		{"fence alone", "fence\r\n", 6, WantSpace},
+		{"fence without key", "fence \r\n", 7, WantKey},
+		{"dash in fenced key", "fence a-b\r\n", 8, WantKeyOrEnd},
+		{"fence with timeout", "fence a 1\r\n", 9, WantEnd},
+		{"name turns into fence", "nence a\r\n", 2, WantKeyword},
+		{"name alone", "name\r\n", 5, WantSpace},
+		{"name without text", "name \r\n", 6, WantText},
+		{"UTF-8 for name", "name \xc3\xb6\r\n", 6, WantText},
+		{"tab in name", "name a\tb\r\n", 7, WantTextOrEnd},
+		{"delete in name", "name a\x7f\r\n", 7, WantTextOrEnd},
+		{"name with bare LF", "name a\n", 7, WantTextOrEnd},
+		{"two names", "name a b\r\n", 8, WantEnd},
+		{"name too long", "name " + strings.Repeat("n", 129) + "\r\n", 134, WantEnd},
+		{"name far too long", "name  " + long + "\r\n", 135, WantEnd},
+		{"wrong at the end of the longest name", "name " + strings.Repeat("n", 128) + "\t", 134, WantEnd},
+		{"owner without id", "owner   \r\n", 9, WantID},
+		{"mark in owner", "owner a@b\r\n", 8, WantIDOrEnd},
+		{"owner too long", "owner " + strings.Repeat("o", 65) + "\r\n", 71, WantEnd},
+		{"two owners", "owner a b\r\n", 9, WantEnd},
 		{"spaces for timeout", "lock a  \r\n", 9, WantTimeout},
 		{"minus", "lock a -1\r\n", 8, WantTimeout},
 		{"plus", "lock a +1\r\n", 8, WantTimeout},
@@ -274,6 +311,9 @@ func TestLongest(t *testing.T) {
 		{"zeros", fill("lock a ", "0", "1\r\n"), parsed{Lock, "a", ms}},
 		{"nines", fill("lock a ", "9", "\r\n"), parsed{Lock, "a", MaxTimeout}},
 		{"spaces", fill("unlock a", " ", "\r\n"), parsed{Unlock, "a", 0}},
+		{"key of a fence", fill("fence ", "k", "\r\n"), parsed{Fence, strings.Repeat("k", 9992), 0}},
+		{"spaces before a name", fill("name ", " ", "a\r\n"), parsed{Name, "a", 0}},
+		{"spaces after an owner", fill("owner a", " ", "\r\n"), parsed{Owner, "a", 0}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			// Twice, as the limit counts from the start of each command.
@@ -320,14 +360,14 @@ func TestKeyLeftInInput(t *testing.T) {
 	p.Next([]byte("loc"), &cmd)
 	data := []byte("k key 1\r\n")
 	p.Next(data, &cmd)
-	if &cmd.Key[0] != &data[2] {
+	if &cmd.Arg[0] != &data[2] {
 		t.Errorf("the key was copied")
 	}
-	if cap(cmd.Key) != len(cmd.Key) {
+	if cap(cmd.Arg) != len(cmd.Arg) {
 		t.Errorf("an append to the key would overwrite the input")
 	}
 	p.Retain(&cmd)
-	if &cmd.Key[0] == &data[2] {
+	if &cmd.Arg[0] == &data[2] {
 		t.Errorf("the key was not copied by Retain")
 	}
 }
@@ -354,6 +394,8 @@ func TestAllocs(t *testing.T) {
 		{"split keyword", []string{"lo", "ck key123 1000\r\n"}},
 		{"split key", []string{"lock ke", "y123 1000\r\n"}},
 		{"split timeout", []string{"lock key123 10", "00\r\n"}},
+		{"new words", []string{"name x@y\r\nowner id\r\nfence key123\r\n"}},
+		{"new words in bytes", split("name x@y\r\nowner id\r\nfence key123\r\n", 1)},
 		{"bytes", split("lock key123 1000\r\nunlock key123\r\n", 1)},
 		{"long in bytes", split("unlock "+strings.Repeat("k", 9991)+"\r\n", 1)},
 	} {
@@ -415,7 +457,7 @@ func TestSyntaxErrorText(t *testing.T) {
 			t.Errorf("reason %d has no text", r)
 		}
 	}
-	if got := (TooLong + 1).String(); got != "Reason(11)" {
+	if got := (TooLong + 1).String(); got != "Reason(15)" {
 		t.Errorf("unknown reason: %s", got)
 	}
 }

@@ -11,23 +11,31 @@ type Reason uint8
 // The reasons, in the order in which a command reaches them.
 const (
 	WantKeyword    Reason = iota + 1 // at the first byte, or inside the keyword
-	WantSpace                        // right behind the keyword
-	WantKey                          // behind the spaces that follow the keyword
-	WantKeyOrSpace                   // inside or right behind the key of a lock
-	WantKeyOrEnd                     // inside or right behind the key of an unlock
-	WantTimeout                      // behind the spaces that follow the key of a lock
-	WantDigitOrEnd                   // inside or right behind the timeout
-	WantEnd                          // behind the spaces at the end
-	WantLF                           // behind the CR
+	WantSpace                        // right after the keyword
+	WantKey                          // after the spaces that follow the keyword
+	WantKeyOrSpace                   // inside or right after a key that another argument follows
+	WantKeyOrEnd                     // inside or right after any other key
+	WantText                         // after the spaces that follow the keyword
+	WantTextOrEnd                    // inside or right after the text
+	WantID                           // after the spaces that follow the keyword
+	WantIDOrEnd                      // inside or right after the id
+	WantTimeout                      // after the spaces that follow the key of a lock
+	WantDigitOrEnd                   // inside or right after the timeout
+	WantEnd                          // after the spaces at the end, or after the longest text or id
+	WantLF                           // after the CR
 	TooLong                          // at byte MaxCommand+1, whatever it is
 )
 
 var reasons = [...]string{
-	WantKeyword:    "want lock or unlock",
+	WantKeyword:    "want " + keywords(),
 	WantSpace:      "want a space",
 	WantKey:        "want a space or a key of letters and digits",
 	WantKeyOrSpace: "want a letter, a digit or a space",
 	WantKeyOrEnd:   "want a letter, a digit, a space or CR LF",
+	WantText:       "want a space or a word of printable ASCII",
+	WantTextOrEnd:  "want printable ASCII, a space or CR LF",
+	WantID:         "want a space or an id of letters and digits",
+	WantIDOrEnd:    "want a letter, a digit, a space or CR LF",
 	WantTimeout:    "want a space or a timeout of digits",
 	WantDigitOrEnd: "want a digit, a space or CR LF",
 	WantEnd:        "want a space or CR LF",

@@ -9,47 +9,71 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Client is what the server keeps for one connection. All calls come on the loop that owns the connection.
+// Client is what the server keeps for one connection. All calls come on the loop that owns the connection, and none comes
+// from inside a method of Conn.
 type Client interface {
 	// Conn returns the connection, a field of the client that the reactor fills in before Opened.
 	Conn() *Conn
 	// Opened says that the connection can be written to.
 	Opened()
-	// Data hands over what was read. It is valid during the call: what is not consumed must be copied.
+	// Data hands over what was read. It is valid during the call: what is not consumed must be copied. After
+	// [Conn.ReadRest], an empty p says that nothing is left.
 	Data(p []byte)
+	// Drained says that the peer has taken some of the output that was unsent.
+	Drained()
+	// Lingers is asked when the peer has ended its side: whether the client has something left to say, so that the
+	// connection has to stay. HalfClosed follows if so, else Closed. Some input may be left in the socket, see
+	// [Conn.ReadRest].
+	Lingers(inputLeft bool) bool
+	// HalfClosed says that no input comes any more, save what [Conn.ReadRest] asks for. Output still leaves.
+	HalfClosed()
 	// Closed says that the connection is gone: io.EOF (wrapped) at the end of the input, nil after Close, else what
-	// failed. It may come from inside Write or Close. Only Dup and RemoteAddr still work, and only during the call.
+	// failed. It comes once, at the end of the turn in which Close was called or Write failed, and is the last call.
 	Closed(err error)
-	// Moved says that the client, after [Conn.TryMove], belongs to another loop. If Closed follows at once, its
+	// Moved says that the client, after [Conn.TryMove], belongs to the loop with that index. If Closed follows at once, its
 	// connection was lost on the way.
-	Moved(to *Loop)
+	Moved(loop int)
 }
 
 // Conn is one client's socket. It keeps what gnet does not promise: nothing is written to a closed connection, whose
 // descriptor may be somebody else's already, and a peer is held back by TCP instead of buffered without bound.
 //
-// While output waits for the peer to read it, no input is read. So a client that does not read its answers cannot ask
-// for more, and the end of its input is not seen before everything was sent: gnet drops what is unsent then.
+// While output waits for the peer to read it, no input is read. So a client that does not read its answers cannot ask for
+// more.
 //
 // It belongs to one loop, as all its methods do.
 type Conn struct {
 	client   Client
 	loop     *Loop
-	sock     gnet.Conn // nil when closed
-	watching interest  // as far as we know: gnet goes from watchOutput to watchInput on its own
-	open     bool
-	paused   bool
-	atEnd    bool // closed for the end of the input
-	moving   bool // on its way to another loop: closed here, and the client does not hear of it
+	sock     gnet.Conn // nil once gnet has closed its descriptor
+	fd       int       // gnet's descriptor, or our own after a half-close; -1 when closed
+	state    connState
+	watching interest
+	err      error // why it is ending
 
-	unchecked int  // bytes written since the kernel was asked whether the peer takes them
-	lag       *lag // set while the peer does not, nil else
+	paused    bool
+	wasPaused bool // at any time: when the peer ends its side, some of its input may still be in the socket
+	moving    bool // on its way to another loop: closed here, and the client does not hear of it
+	last      bool // CloseAfterOutput was called
+
+	unchecked int     // bytes written since the kernel was asked whether the peer takes them
+	output    *output // what is unsent; nil until the peer lags for the first time
 }
 
-// Open reports whether the connection can still be written to.
-func (c *Conn) Open() bool { return c.open }
+// connState is how far a connection has come.
+type connState uint8
 
-// RemoteAddr returns the peer's address, nil when the connection is closed.
+const (
+	closed     connState = iota // also: not open yet
+	connected                   // gnet reads it
+	halfClosed                  // the peer has ended its side; we write on a descriptor of our own
+	ending                      // Closed comes at the end of this turn
+)
+
+// IsOpen reports whether the connection can still be written to.
+func (c *Conn) IsOpen() bool { return c.state == connected || c.state == halfClosed }
+
+// RemoteAddr returns the peer's address, nil once the peer has ended its side or the connection is closed.
 func (c *Conn) RemoteAddr() net.Addr {
 	if c.sock == nil {
 		return nil
@@ -57,46 +81,15 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.sock.RemoteAddr()
 }
 
-// Write sends p, or keeps a copy of what the peer cannot take yet. If the connection breaks, Closed has been called
-// when Write returns. On a closed connection it does nothing.
-func (c *Conn) Write(p []byte) {
-	if !c.open {
-		return
-	}
-	if c.watching == watchOutput {
-		c.regulate() // see whether gnet has drained since
-	}
-	if _, err := c.sock.Write(p); err != nil {
-		return // the connection has been closed
-	}
-	if c.sock.OutboundBuffered() > 0 {
-		c.regulate()
-	}
-	if c.unchecked += len(p); c.unchecked >= checkBytes {
-		c.check(len(p))
-	}
-}
-
-// Unsent returns the number of bytes that wait for the peer to read.
-func (c *Conn) Unsent() int {
-	if !c.open {
-		return 0
-	}
-	if c.watching == watchOutput {
-		c.regulate() // gnet tells nobody that it has drained: the limit on unacknowledged data comes back here
-	}
-	return c.sock.OutboundBuffered()
-}
-
 // CanHold reports whether reading can be paused. It cannot if the loop's epoll instance was not found; what is beyond a
 // mark must be dropped then.
 func (c *Conn) CanHold() bool { return c.loop.epoll >= 0 }
 
-// Pause stops reading, so that TCP holds the peer back; the end of the peer still closes the connection. It must be
-// repeated when Data is called all the same, which gnet does once after unsent output has drained.
+// Pause stops reading, so that TCP holds the peer back; the end of the peer is still seen. Data may come once more, with
+// what gnet has read already.
 func (c *Conn) Pause() {
-	c.paused = true
-	c.regulate()
+	c.paused, c.wasPaused = true, true
+	c.updateInterest()
 }
 
 // Paused reports whether reading is paused.
@@ -106,47 +99,59 @@ func (c *Conn) Paused() bool { return c.paused }
 func (c *Conn) Resume() {
 	if c.paused {
 		c.paused = false
-		c.regulate()
+		c.updateInterest()
 	}
 }
 
-// SeeEnd looks whether a paused peer has ended its side, and if so closes the connection for the end of its input, as
-// gnet is about to do. Whoever wants to write to a paused connection asks first: gnet drops what is unsent when it sees
-// the end of a connection that is not read.
-func (c *Conn) SeeEnd() bool {
-	if !c.open || !c.paused {
+// ReadRest asks for a piece of the input that was left in the socket when the peer ended its side in a pause. It comes by
+// Data, in a later turn. ReadRest reports false, and nothing comes, if there can be none.
+func (c *Conn) ReadRest() bool {
+	if c.state != halfClosed || !c.wasPaused {
 		return false
 	}
-	fds := []unix.PollFd{{Fd: int32(c.sock.Fd()), Events: unix.POLLRDHUP}}
-	if n, err := unix.Poll(fds, 0); err != nil || n == 0 {
-		return false
-	}
-	c.atEnd = true
-	c.Close()
+	c.loop.readers = append(c.loop.readers, c)
 	return true
 }
 
-// CloseWrite sends the end of output behind what has been written. What is unsent is lost, and the connection with it.
+// CloseWrite sends the end of output after what has been written. What is unsent is lost, and the connection with it.
 func (c *Conn) CloseWrite() {
-	if c.open {
-		_ = unix.Shutdown(c.sock.Fd(), unix.SHUT_WR) // fails if the peer is gone: the next read says so
+	if c.IsOpen() {
+		_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails if the peer is gone: the next read says so
 	}
 }
 
-// Close ends the connection at once; Closed has been called when it returns.
-func (c *Conn) Close() {
-	if c.open {
-		_ = c.loop.events.Close(c.sock) // an error is about descriptors that are closed anyway
+// Close ends the connection, and what is unsent is lost. Closed follows at the end of the turn.
+func (c *Conn) Close() { c.end(nil) }
+
+// CloseAfterOutput ends the connection when the peer has taken all output, or has taken none of it for [Config.Linger].
+func (c *Conn) CloseAfterOutput() {
+	if c.Unsent() == 0 {
+		c.Close()
+		return
+	}
+	c.last, c.output.taken = true, c.loop.Now()
+	c.watchPeer()
+}
+
+// end closes the connection at the end of this turn, for the reason err.
+func (c *Conn) end(err error) {
+	if c.IsOpen() {
+		c.state, c.err = ending, err
+		c.loop.ending = append(c.loop.ending, c)
 	}
 }
 
-// Dup returns a second descriptor of the socket, which keeps it open when the connection is closed.
-func (c *Conn) Dup() (int, error) { return c.sock.Dup() }
+// open makes the connection one of gnet's, on the loop.
+func (c *Conn) open(sock gnet.Conn, l *Loop) {
+	c.loop, c.sock, c.fd = l, sock, sock.Fd()
+	c.watching, c.state = watchInput, connected
+	sock.SetContext(c)
+}
 
 // data hands what was read to the client. Nothing is left to gnet's own buffer, which has no bound.
 func (c *Conn) data() {
 	n := c.sock.InboundBuffered()
-	if n == 0 {
+	if n == 0 || c.state != connected {
 		return
 	}
 	p, _ := c.sock.Next(n) // that many are there
@@ -156,50 +161,91 @@ func (c *Conn) data() {
 	l.leave()
 }
 
-// closed tells the client. gnet goes on to send what is unsent, then gives the descriptor back.
-func (c *Conn) closed(err error) {
-	if c.moving {
-		c.open, c.sock = false, nil
+// readRest hands a piece of what is left in the socket to the client.
+func (c *Conn) readRest(buf []byte) {
+	if c.state != halfClosed {
+		return
+	}
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.fd, buf) })
+	if n <= 0 || err != nil {
+		n, c.wasPaused = 0, false
+	}
+	c.client.Data(buf[:n])
+}
+
+// lost is called when gnet has ended the connection: gnet closes its descriptor afterwards.
+func (c *Conn) lost(err error) {
+	if c.state != connected { // by close or TryMove
 		return
 	}
 	c.loop.enter()
-	c.open = false
-	if c.atEnd {
-		err = io.EOF
-	}
-	if c.watching == watchHangup && errors.Is(err, io.EOF) && c.broken() {
+	if c.watching != watchInput && errors.Is(err, io.EOF) && c.broken() {
 		err = unix.ECONNRESET // gnet takes whatever ends a connection that is not read for the end of its input
 	}
-	c.client.Closed(err)
-	c.sock = nil
+	if !errors.Is(err, io.EOF) || !c.client.Lingers(c.wasPaused) || !c.halfClose() {
+		c.gone(err)
+	}
 	c.loop.leave()
 }
 
-// regulate makes epoll watch for what the connection wants now.
-func (c *Conn) regulate() {
-	if !c.open || c.loop.epoll < 0 {
-		return
+// halfClose keeps the socket by a descriptor of our own and tells the client. It reports whether that works.
+func (c *Conn) halfClose() bool {
+	fd, err := c.sock.Dup()
+	if err != nil {
+		c.loop.reactor.cfg.Log.Warn().Err(err).Stringer("client", c.sock.RemoteAddr()).
+			Msg("answers are lost: the client has closed its side, and its socket cannot be kept: raise the limit on open files")
+		return false
 	}
-	unsent := c.sock.OutboundBuffered() > 0
-	if c.watching == watchOutput && !unsent {
-		c.watching = watchInput // gnet has done that when its buffer drained
+	c.unwatchOutput()
+	c.sock, c.fd, c.state = nil, fd, halfClosed
+	c.loop.halfClosed[c] = struct{}{}
+	if c.Unsent() > 0 {
+		c.output.taken = c.loop.Now()
+		c.watchOutput()
+	}
+	c.client.HalfClosed()
+	return true
+}
+
+// close ends a connection that is ending. It is called at the end of a turn.
+func (c *Conn) close() {
+	c.unwatchOutput() // before the descriptor's number can be somebody else's
+	if c.sock != nil {
+		_ = c.loop.events.Close(c.sock) // an error is about descriptors that are closed anyway
+	} else {
+		delete(c.loop.halfClosed, c)
+		_ = unix.Close(c.fd)
+	}
+	c.gone(c.err)
+}
+
+// gone tells the client that its descriptor is closed, or will be when gnet goes on.
+func (c *Conn) gone(err error) {
+	if c.output != nil {
+		c.unwatchOutput()
+		c.loop.StopTimer(&c.output.timer)
+		c.output = nil
+	}
+	c.sock, c.fd, c.state = nil, -1, closed
+	c.client.Closed(err)
+}
+
+// updateInterest makes epoll watch for what the connection wants now.
+func (c *Conn) updateInterest() {
+	if c.state != connected || c.loop.epoll < 0 {
+		return
 	}
 	want := watchInput
 	switch {
-	case unsent:
-		want = watchOutput
+	case c.Unsent() > 0:
+		want = watchNothing
 	case c.paused:
 		want = watchHangup
-	}
-	if unsent {
-		c.lift()
-	} else {
-		c.restore()
 	}
 	if want == c.watching {
 		return
 	}
-	if err := setInterest(c.loop.epoll, c.sock.Fd(), want); err != nil {
+	if err := setInterest(c.loop.epoll, c.fd, want); err != nil {
 		c.loop.reactor.cfg.Log.Error().Err(err).Msg("cannot hold a client back")
 		return
 	}
@@ -208,9 +254,18 @@ func (c *Conn) regulate() {
 
 // broken reports whether the connection has ended in both directions.
 func (c *Conn) broken() bool {
-	info, err := unix.GetsockoptTCPInfo(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err != nil || info.State == tcpClose
 }
 
 // tcpClose is the state of a TCP connection that was reset: TCP_CLOSE of Linux.
 const tcpClose = 7
+
+// ignoringEINTR repeats a system call that a signal has interrupted.
+func ignoringEINTR(call func() (int, error)) (n int, err error) {
+	for {
+		if n, err = call(); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}

@@ -44,7 +44,7 @@ func TestWriteWhenClosed(t *testing.T) {
 		var client *net.TCPConn
 		client, old = srv.dial()
 		fd := 0
-		old.do(t, func() { fd = old.conn.sock.Fd() })
+		old.do(t, func() { fd = old.conn.fd })
 		// While the loop is held up, the old client goes and the other one comes, so that the loop sees both at once:
 		// else the other end of the new connection, which is in this process as well, could get the number.
 		release := old.handler.hold(t)
@@ -53,7 +53,7 @@ func TestWriteWhenClosed(t *testing.T) {
 		release()
 		receive(t, old.ended, "the reset was not noticed")
 		s = receive(t, srv.accepted, "the connection is not served")
-		s.do(t, func() { same = s.conn.sock.Fd() == fd })
+		s.do(t, func() { same = s.conn.fd == fd })
 	}
 	s.do(t, func() {
 		old.conn.Write([]byte("stale"))
@@ -61,7 +61,7 @@ func TestWriteWhenClosed(t *testing.T) {
 		old.conn.Pause()
 		old.conn.Resume()
 		old.conn.Close()
-		if old.conn.Open() || old.conn.Unsent() != 0 || old.conn.PeerLost() || old.conn.RemoteAddr() != nil {
+		if old.conn.IsOpen() || old.conn.Unsent() != 0 || old.conn.RemoteAddr() != nil {
 			t.Error("the connection is not closed")
 		}
 		s.conn.Write([]byte("fresh"))
@@ -76,11 +76,8 @@ func TestWriteInClosed(t *testing.T) {
 	srv := start(t, setup{handler: func(h *handler) {
 		h.opened = func(s *session) {
 			s.closed = func(error) {
-				if s.conn.Open() {
+				if s.conn.IsOpen() {
 					t.Error("the connection is open when Closed is called")
-				}
-				if s.conn.RemoteAddr() == nil {
-					t.Error("RemoteAddr is not known in Closed")
 				}
 				s.conn.Write([]byte("late"))
 				s.conn.Close()
@@ -97,17 +94,18 @@ func TestWriteInClosed(t *testing.T) {
 	}
 }
 
-// TestClose closes in every callback. Closed has been called when Close returns, once and without an error, and the
-// peer gets what was written before.
+// TestClose closes in every callback. Closed comes at the end of the turn, not inside Close, once and without an error, and
+// the peer gets what was written before.
 func TestClose(t *testing.T) {
 	closing := func(s *session) {
 		closed := false
 		s.closed = func(error) { closed = true }
 		s.conn.Write([]byte("bye"))
 		s.conn.Close()
-		if !closed || s.conn.Open() {
-			t.Error("the connection is open after Close")
+		if closed || s.conn.IsOpen() {
+			t.Errorf("inside Close, Closed was called: %t; the connection is open: %t", closed, s.conn.IsOpen())
 		}
+		s.conn.Write([]byte("more"))
 		s.conn.Close()
 	}
 	cases := map[string]func(h *handler){
@@ -122,10 +120,10 @@ func TestClose(t *testing.T) {
 				}
 			}
 		},
-		"Settle": func(h *handler) {
+		"EndTurn": func(h *handler) {
 			var open []*session
 			h.opened = func(s *session) { open = append(open, s) }
-			h.settle = func() bool {
+			h.endTurn = func() bool {
 				for _, s := range open {
 					closing(s)
 				}
@@ -150,39 +148,35 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestClosedInsideWrite grants to 50 peers in a row that have all been reset. Each Write calls Closed from inside,
-// which has the next one granted. None of that is nested: Settle is not called again while it runs.
-func TestClosedInsideWrite(t *testing.T) {
+// TestBrokenWrites grants to 50 peers in a row that have all been reset. Each Write fails, which has the next one granted.
+// None of that is nested: Closed comes when Write and EndTurn have returned.
+func TestBrokenWrites(t *testing.T) {
 	const peers = 50
 	var (
-		sessions         []*session
-		granted          []*session // in this turn
-		settling, nested int        // calls of Settle
-		writing          bool
-		inWrite          int // calls of Closed from inside Write
+		sessions []*session
+		granted  []*session // in this turn
+		busy     bool       // inside EndTurn
+		broken   int        // calls of Closed
 	)
 	srv := start(t, setup{handler: func(h *handler) {
 		h.opened = func(s *session) {
 			i := len(sessions)
 			sessions = append(sessions, s)
-			s.closed = func(error) {
-				if writing {
-					inWrite++
+			s.closed = func(err error) {
+				if busy || err == nil {
+					t.Errorf("Closed came from inside EndTurn: %t, with the error %v", busy, err)
 				}
+				broken++
 				granted = append(granted, sessions[(i+1)%peers])
 			}
 		}
-		h.settle = func() bool {
-			settling++
-			nested = max(nested, settling)
-			for len(granted) > 0 {
-				s := granted[0]
-				granted = granted[1:]
-				writing = true
+		h.endTurn = func() bool {
+			busy = true
+			for _, s := range granted {
 				s.conn.Write([]byte("granted"))
-				writing = false
 			}
-			settling--
+			granted = nil
+			busy = false
 			return false
 		}
 	}})
@@ -199,7 +193,7 @@ func TestClosedInsideWrite(t *testing.T) {
 		}
 		for _, s := range sessions {
 			// The reset has to be there, or the write would work.
-			fds := []unix.PollFd{{Fd: int32(s.conn.sock.Fd())}}
+			fds := []unix.PollFd{{Fd: int32(s.conn.fd)}}
 			if n, err := unix.Poll(fds, int(patience.Milliseconds())); n != 1 {
 				t.Errorf("the reset does not arrive: %v", err)
 			}
@@ -210,41 +204,33 @@ func TestClosedInsideWrite(t *testing.T) {
 		receive(t, s.ended, "a reset was not noticed")
 	}
 	h.do(t, func() {
-		if nested != 1 || inWrite == 0 {
-			t.Errorf("Settle was nested %d deep, want 1; Closed came %d times from inside Write", nested, inWrite)
+		if broken != peers {
+			t.Errorf("Closed came %d times, want %d", broken, peers)
 		}
 	})
 }
 
-// TestDup keeps the socket of a closed connection alive: what is written to the duplicate reaches a peer that has ended
-// its side only, and the end comes when the duplicate is closed.
-func TestDup(t *testing.T) {
-	duplicate := make(chan int, 1)
-	srv := start(t, setup{handler: func(h *handler) {
-		h.opened = func(s *session) {
-			s.closed = func(error) {
-				fd, err := s.conn.Dup()
-				if err != nil {
-					t.Errorf("Dup: %v", err)
-				}
-				duplicate <- fd
-			}
+// TestManyEndInOneTurn closes more connections in a turn than one turn takes: the others follow.
+func TestManyEndInOneTurn(t *testing.T) {
+	const peers = 2*maxBatch + 10
+	srv := start(t, setup{})
+	var clients []*net.TCPConn
+	var sessions []*session
+	for range peers {
+		client, s := srv.dial()
+		clients, sessions = append(clients, client), append(sessions, s)
+	}
+	srv.handlers[0].do(t, func() {
+		for _, s := range sessions {
+			s.conn.Write([]byte("bye"))
+			s.conn.Close()
 		}
-	}})
-	client, s := srv.dial()
-	if err := client.CloseWrite(); err != nil {
-		t.Fatal(err)
+	})
+	for i, client := range clients {
+		expect(t, client, "bye")
+		expectEnd(t, client)
+		receive(t, sessions[i].ended, "Closed was not called")
 	}
-	fd := receive(t, duplicate, "the end was not noticed")
-	s.handler.settleSockets(t) // gnet has closed its own descriptor
-	if _, err := unix.Write(fd, []byte("late answer")); err != nil {
-		t.Errorf("write: %v", err)
-	}
-	expect(t, client, "late answer")
-	if err := unix.Close(fd); err != nil {
-		t.Error(err)
-	}
-	expectEnd(t, client)
 }
 
 // TestCloseWrite ends the output only: the peer reads the end and can still send.

@@ -1,27 +1,38 @@
 // Package reactor runs the event loops: gnet loops, each with a mailbox and a timing wheel. It knows nothing of locks.
 //
 //	             ┌─ loop ────────────────────────────────┐
-//	sockets ────►│ Client.Opened, Data, Closed           │
+//	sockets ────►│ Client.Opened, Data, Closed ...       │
 //	other loops ►│ mailbox ──► Handler.Receive           │──► Post: mailboxes of other loops
 //	ticker ─────►│ wheel ────► Handler.Expire            │
-//	             │ at the end of each turn: Settle, send │
+//	             │ at the end of each turn: EndTurn,     │
+//	             │ Closed, then the messages leave       │
 //	             └───────────────────────────────────────┘
 //
 // # Threading
 //
 // These are the rules of the whole daemon; nothing else states them.
 //
-//   - A loop is one goroutine. Everything belongs to exactly one loop, and only that loop touches it; what other
-//     goroutines reach is atomic and says so. No mutex guards anything that a loop does for a client.
+//   - A loop is one goroutine. Everything belongs to exactly one loop, and only that loop touches it; what other goroutines
+//     reach is atomic, or stands behind a mutex that guards nothing else, and says so. The one mutex on the way of a
+//     client is taken when its connection is accepted.
 //   - A connection belongs to the loop that accepted it, until it moves to another and all of it with it.
 //   - A loop never blocks: it waits for no channel, no mutex that is held for long, no other loop and no log.
 //   - Loops talk by messages. A message hands over what it carries: from Post on, it is the receiver's.
 //   - Messages from one loop to another arrive in the order in which they were posted.
 //   - A turn is what a loop does for one event. Messages that are posted in a turn leave at its end, together. A loop
 //     is woken only if its mailbox was empty, so one wake-up serves a batch.
-//   - A turn is bounded: so many messages, so many timers, so much input. What is left waits behind the sockets.
-//   - Conn.Write and Conn.Close may call Client.Closed before they return. Whoever writes looks afterwards whether his
-//     client still lives, and never writes in the middle of other work: that is what Settle is for.
+//   - A turn is bounded: at most so many messages, timers, ends of connections. What is left follows after the sockets.
+//   - No method of Conn calls its client. A connection that is closed, or breaks in a Write, is told of that by Closed at the
+//     end of the turn, after EndTurn, which is called again.
+//
+// In builds with the race detector, [Loop.AssertOn] panics where something is touched on a loop that does not own it.
+//
+// # Processors
+//
+// A loop that sleeps in epoll_wait keeps its P, the runtime's right to run Go code, until sysmon takes that away, which may
+// take 10 ms. With as many loops as Ps nothing else of the process runs meanwhile: neither the ticker nor an accepted
+// connection's goroutine nor the admin interface. And the loops pay for the tug-of-war. So a program that runs a reactor
+// sets GOMAXPROCS above the number of loops: [Procs] says how far.
 //
 // # Time
 //
@@ -32,8 +43,9 @@
 // # What is not left to gnet
 //
 // Listen keeps a second process from sharing the port. Run turns the end of the loops into an error. Conn keeps writes
-// away from descriptors that are somebody else's by now, and holds back a peer that sends or does not read more than is
-// good. poll.go says how.
+// away from descriptors that are somebody else's by now, keeps what a peer does not take at once (output.go), holds back a
+// peer that sends or does not read more than is good (poll.go), and keeps the socket of a peer that has ended its side
+// while answers are owed.
 //
 // Start reading at loop.go, then conn.go, mailbox.go and wheel.go; move.go has how a connection changes its loop.
 package reactor

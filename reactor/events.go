@@ -11,12 +11,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// events is what gnet calls. The context of a connection says whose it is: a *Loop has it as its seat, a *Conn is
-// served, a *passage comes from another loop, nil waits for its loop to start.
+// events is what gnet calls. The context of a connection says whose it is: a *Loop has it as its wake-up connection,
+// a *Conn is served, a *transfer comes from another loop, nil waits for its loop to start.
 type events struct {
 	*Reactor
-	ctx   context.Context // of Run
-	seats []net.Conn
+	ctx     context.Context // of Run
+	wakeUps []net.Conn
 }
 
 // OnBoot runs when the first socket listens, before the loops.
@@ -28,7 +28,7 @@ func (e *events) OnBoot(engine gnet.Engine) gnet.Action {
 // OnTick runs on a goroutine of its own. Its first call stays for the life of the engine: it starts the loops, is the
 // ticker, and stops the loops.
 func (e *events) OnTick() (time.Duration, gnet.Action) {
-	if err := e.enroll(e.seats); err != nil {
+	if err := e.enroll(e.wakeUps); err != nil {
 		e.log.Errorf("start the event loops: %v", err)
 	} else {
 		e.movable.Store(true)
@@ -36,7 +36,7 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 		e.cfg.Ready()
 		e.ticker.run(e.Reactor, e.ctx.Done())
 	}
-	e.landAll()
+	e.drainTransfers()
 	if e.ctx.Err() != nil {
 		e.cfg.Stopping()
 	}
@@ -53,12 +53,12 @@ func (e *events) OnShutdown(gnet.Engine) {
 	e.cfg.Ending()
 }
 
-// OnOpen runs when a connection was accepted, or a seat enrolled.
+// OnOpen runs when a connection was accepted, or a wake-up connection enrolled.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	switch owner := c.Context().(type) {
 	case *Loop:
-		e.seated(owner, c)
-	case *passage:
+		e.started(owner, c)
+	case *transfer:
 		owner.arrive(c)
 	default:
 		if l := e.loopOf(c); l != nil {
@@ -84,7 +84,7 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	switch owner := c.Context().(type) {
 	case *Conn:
-		owner.closed(err)
+		owner.lost(err)
 	case nil:
 		e.forget(c)
 	}

@@ -57,6 +57,7 @@ type setup struct {
 	loops     int
 	tick      time.Duration
 	keepAlive time.Duration
+	linger    time.Duration
 	log       io.Writer
 	handler   func(h *handler) // fills in what the handler does
 	stopping  func(srv *server)
@@ -96,6 +97,7 @@ func (s setup) start(tb testing.TB) (*server, error) {
 		Loops:     max(s.loops, 1),
 		Tick:      max(s.tick, time.Millisecond),
 		KeepAlive: max(s.keepAlive, time.Second),
+		Linger:    s.linger,
 		Log:       zerolog.New(s.log),
 		NewHandler: func(l *Loop) Handler {
 			h := &handler{loop: l, accepted: srv.accepted}
@@ -154,7 +156,7 @@ type handler struct {
 	opened   func(s *session)
 	receive  func(m *Message)
 	expire   func(t *Timer)
-	settle   func() (more bool)
+	endTurn  func() (more bool)
 	turns    atomic.Int64
 }
 
@@ -173,9 +175,9 @@ func (h *handler) Receive(m *Message) {
 
 func (h *handler) Expire(t *Timer) { h.expire(t) }
 
-func (h *handler) Settle() (more bool) {
+func (h *handler) EndTurn() (more bool) {
 	h.turns.Add(1)
-	return h.settle != nil && h.settle()
+	return h.endTurn != nil && h.endTurn()
 }
 
 // call is a function that travels to a loop.
@@ -222,9 +224,12 @@ type session struct {
 	handler *handler
 	input   []byte     // what came, unless data takes it
 	ended   chan error // gets what Closed was told
+	lingers bool
+	half    func() // the peer has ended its side
+	drained func()
 	data    func(p []byte)
 	closed  func(err error)
-	moved   func(to *Loop)
+	moved   func(loop int)
 }
 
 func (s *session) Conn() *Conn { return &s.conn }
@@ -244,7 +249,17 @@ func (s *session) Data(p []byte) {
 	}
 }
 
-func (s *session) Moved(to *Loop) { s.moved(to) }
+func (s *session) Drained() {
+	if s.drained != nil {
+		s.drained()
+	}
+}
+
+func (s *session) Lingers(bool) bool { return s.lingers }
+
+func (s *session) HalfClosed() { s.half() }
+
+func (s *session) Moved(to int) { s.moved(to) }
 
 // Closed would block the loop for ever if it was called twice.
 func (s *session) Closed(err error) {
@@ -261,6 +276,15 @@ func echo(s *session) { s.data = s.conn.Write }
 func (s *session) do(tb testing.TB, f func()) {
 	tb.Helper()
 	s.handler.do(tb, f)
+}
+
+// allSent waits until nothing of the session's output is unsent.
+func (s *session) allSent(tb testing.TB) {
+	tb.Helper()
+	eventually(tb, "output stays unsent although it was read", func() (sent bool) {
+		s.do(tb, func() { sent = s.conn.Unsent() == 0 })
+		return sent
+	})
 }
 
 // receive returns what comes out of a channel, or that it was closed.

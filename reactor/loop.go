@@ -13,6 +13,14 @@ import (
 // is left waits for the next turn, so a flood of messages does not starve the clients of the loop.
 const maxBatch = 256
 
+const (
+	// restPiece is the number of bytes that are read at a time of what a peer had sent before it ended its side: as much
+	// as gnet reads of others.
+	restPiece = 64 << 10
+	// maxRests is the number of such pieces in one turn.
+	maxRests = 16
+)
+
 // Handler is the server's part of one loop; all its methods run on that loop.
 type Handler interface {
 	// Accept returns the client for a new connection.
@@ -21,9 +29,9 @@ type Handler interface {
 	Receive(m *Message)
 	// Expire takes a timer that ran out.
 	Expire(t *Timer)
-	// Settle ends a turn: it does what the calls of the turn have put off. It reports whether there is work left for
-	// another turn, which then follows after the sockets had theirs.
-	Settle() (more bool)
+	// EndTurn does what the calls of the turn have put off. It is called again if that has ended connections. It reports
+	// whether there is work left for another turn, which then follows after the sockets had theirs.
+	EndTurn() (more bool)
 }
 
 // Loop is one event loop: a gnet loop with a mailbox and a timing wheel. Unless a method says otherwise, it is to be
@@ -33,15 +41,20 @@ type Loop struct {
 	index   int
 	events  gnet.EventLoop
 	epoll   int // descriptor of its epoll instance, -1 if it was not found
-	waker   int // our end of its boot connection: a byte written here wakes the loop
+	waker   int // our end of its wake-up connection: a byte written here wakes the loop
 	handler Handler
+	owned   owned
 
-	depth  int           // callbacks under way: Write and Close call Closed from inside
 	now    time.Duration // of this turn; 0 if nobody has asked
 	inbox  *Message      // taken from the mailbox and not handled yet
 	wheel  *Wheel
 	outbox []batch // by destination: what this turn posts
 	posted []int   // destinations whose outbox is not empty
+
+	ending     []*Conn            // to be closed at the end of this turn
+	readers    []*Conn            // half-closed ones that want the rest of their input
+	halfClosed map[*Conn]struct{} // those that gnet does not know any more
+	buf        []byte             // for the input of half-closed connections; nil until it is needed
 
 	traffic Traffic
 
@@ -110,8 +123,8 @@ func (l *Loop) accept(sock gnet.Conn) *Conn {
 	l.enter()
 	client := l.handler.Accept()
 	c := client.Conn()
-	*c = Conn{client: client, sock: sock, loop: l, watching: watchInput, open: true}
-	sock.SetContext(c)
+	*c = Conn{client: client}
+	c.open(sock, l)
 	c.limitUnacknowledged(l.reactor.silence)
 	client.Opened()
 	l.leave()
@@ -123,27 +136,21 @@ func (l *Loop) turn() {
 	l.enter()
 	more := l.receive()
 	more = l.expire() || more
+	more = l.readRests() || more
 	l.leave()
 	if more {
 		l.wake()
 	}
 }
 
-// enter and leave enclose every callback. The outermost leave ends the turn.
+// enter and leave enclose every callback of gnet's: what happens between the two is a turn.
 func (l *Loop) enter() {
-	if l.depth == 0 {
-		l.now = 0
-	}
-	l.depth++
+	l.now = 0
+	l.onLoop()
 }
 
 func (l *Loop) leave() {
-	if l.depth > 1 {
-		l.depth--
-		return
-	}
-	more := l.handler.Settle()
-	l.depth--
+	more := l.endTurn()
 	for _, to := range l.posted {
 		if l.reactor.loops[to].deliver(&l.outbox[to]) && to != l.index {
 			l.traffic.WakeUps++
@@ -156,6 +163,37 @@ func (l *Loop) leave() {
 	}
 }
 
+// endTurn closes the connections that have ended in this turn, which may end more of them, and reports whether there is
+// work left for another one.
+func (l *Loop) endTurn() (more bool) {
+	for range maxBatch {
+		more = l.handler.EndTurn()
+		if len(l.ending) == 0 {
+			return more || len(l.readers) > 0
+		}
+		c := l.ending[0]
+		l.ending[0], l.ending = nil, l.ending[1:]
+		c.close()
+	}
+	return true
+}
+
+// readRests reads for half-closed connections, a piece for each of some, and reports whether there are more.
+func (l *Loop) readRests() (more bool) {
+	if len(l.readers) == 0 {
+		return false
+	}
+	if l.buf == nil {
+		l.buf = make([]byte, restPiece)
+	}
+	some := l.readers[:min(len(l.readers), maxRests)]
+	l.readers = append([]*Conn(nil), l.readers[len(some):]...) // readRest may add to them
+	for _, c := range some {
+		c.readRest(l.buf)
+	}
+	return len(l.readers) > 0
+}
+
 // receive handles one batch of messages and reports whether more are waiting.
 func (l *Loop) receive() (more bool) {
 	if l.inbox == nil {
@@ -164,9 +202,12 @@ func (l *Loop) receive() (more bool) {
 	for n := 0; l.inbox != nil && n < maxBatch; n++ {
 		m := l.inbox
 		l.inbox, m.next = m.next, nil
-		if p, ok := m.Body.(*passage); ok {
-			p.fail()
-		} else {
+		switch body := m.Body.(type) {
+		case *transfer:
+			body.fail()
+		case *room:
+			body.arrived()
+		default:
 			l.handler.Receive(m)
 		}
 	}
@@ -185,7 +226,11 @@ func (l *Loop) expire() (more bool) {
 		if t == nil {
 			break
 		}
-		l.handler.Expire(t)
+		if c, ok := t.Tag.(*Conn); ok {
+			c.look()
+		} else {
+			l.handler.Expire(t)
+		}
 	}
 	next := l.wheel.Next()
 	if next <= now {
@@ -199,7 +244,7 @@ func (l *Loop) expire() (more bool) {
 func (l *Loop) setAlarm(at Tick) {
 	if at < Tick(l.alarm.Load()) {
 		l.alarm.Store(int64(at))
-		l.reactor.ticker.hurry(at)
+		l.reactor.ticker.notify(at)
 	}
 }
 

@@ -19,7 +19,7 @@ func TestPostOrder(t *testing.T) {
 		}
 		size := h.loop.Index()
 		started := false
-		h.settle = func() (more bool) {
+		h.endTurn = func() (more bool) {
 			if !started {
 				return false
 			}
@@ -77,7 +77,7 @@ func TestFlood(t *testing.T) {
 				h.loop.Post(0, m)
 			}
 		}
-		h.settle = func() bool {
+		h.endTurn = func() bool {
 			largest = max(largest, handled)
 			handled = 0
 			return false
@@ -114,7 +114,7 @@ func TestTimerFlood(t *testing.T) {
 				close(all)
 			}
 		}
-		h.settle = func() bool {
+		h.endTurn = func() bool {
 			if handled > 0 {
 				turns++
 			}
@@ -138,15 +138,15 @@ func TestTimerFlood(t *testing.T) {
 	})
 }
 
-// TestSettleMore lets Settle ask for further turns: they follow by themselves, one for each time it asks.
-func TestSettleMore(t *testing.T) {
+// TestEndTurnMore lets EndTurn ask for further turns: they follow by themselves, one for each time it asks.
+func TestEndTurnMore(t *testing.T) {
 	const asked = 100
 	done := make(chan int64, 1)
 	srv := start(t, setup{handler: func(h *handler) {
 		h.opened = echo
 		left, first := 0, int64(0)
 		h.receive = func(*Message) { left, first = asked, h.turns.Load() }
-		h.settle = func() bool {
+		h.endTurn = func() bool {
 			switch left {
 			case 0:
 				return false
@@ -164,19 +164,26 @@ func TestSettleMore(t *testing.T) {
 	}
 }
 
-// TestSettleOncePerTurn closes a connection from inside a callback: what Closed does belongs to the same turn.
-func TestSettleOncePerTurn(t *testing.T) {
+// TestCloseInTurn closes a connection in a turn: what Closed has put off is done in an EndTurn of the same turn.
+func TestCloseInTurn(t *testing.T) {
 	srv := start(t, setup{})
 	_, s := srv.dial()
 	h := srv.handlers[0]
+	closedAt := int64(0)
 	h.do(t, func() {
 		before := h.turns.Load()
+		s.closed = func(error) { closedAt = h.turns.Load() }
 		s.conn.Close()
 		if h.turns.Load() != before {
-			t.Error("Settle came in the middle of a turn")
+			t.Error("EndTurn came in the middle of a turn")
 		}
 	})
 	receive(t, s.ended, "Closed was not called")
+	h.do(t, func() {
+		if h.turns.Load() <= closedAt {
+			t.Error("no EndTurn after Closed")
+		}
+	})
 }
 
 // TestSendBeforeStart sends to loops while their handlers are made: the messages wait for the loops to run.

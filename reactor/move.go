@@ -25,12 +25,12 @@ const maxMoves = 16
 // MoveDescriptors is the number of descriptors that moves may take, beside that of each connection.
 const MoveDescriptors = maxMoves
 
-// landTime bounds how long the end of the loops waits for connections on their way. They need less than a millisecond.
-const landTime = 300 * time.Millisecond
+// drainTime bounds how long the end of the loops waits for connections on their way. They need less than a millisecond.
+const drainTime = 300 * time.Millisecond
 
-// passage is a connection on its way. It belongs to the goroutine that enrolls it, then to the loop it goes to.
-type passage struct {
-	message Message // Body: the passage; sent if it failed
+// transfer is a connection on its way. It belongs to the goroutine that enrolls it, then to the loop it goes to.
+type transfer struct {
+	message Message // Body: the transfer; sent if it failed
 	conn    *Conn
 	to      *Loop
 	fd      int
@@ -38,28 +38,35 @@ type passage struct {
 	err     error // why it failed
 }
 
-// TryMove begins to take the connection to another loop and reports whether it did. Then the client belongs to that
-// loop, where Moved is called, and must not be touched here any more. The connection must be open, and neither paused
-// nor with output that waits for the peer.
-func (c *Conn) TryMove(to *Loop) bool {
+// TryMove begins to take the connection to the loop with that index and reports whether it did. Then the client belongs to that
+// loop, where Moved is called, and must not be touched here any more. The connection must be open on both sides, and
+// neither paused nor with output that waits for the peer.
+func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
-	if !c.open || c.paused || c.sock.OutboundBuffered() > 0 || c.lag != nil || hasZone(c.sock.RemoteAddr()) {
+	to := r.loops[loop]
+	c.restore()
+	if c.state != connected || c.paused || c.output != nil && c.output.lag != nil || hasZone(c.sock.RemoteAddr()) {
 		return false
 	}
-	if r.moving.Add(1) > maxMoves || !r.movable.Load() { // in this order: see landAll
-		r.land()
+	if r.moving.Add(1) > maxMoves || !r.movable.Load() { // in this order: see drainTransfers
+		r.transferDone()
 		return false
 	}
 	fd, err := c.sock.Dup()
 	if err != nil {
-		r.land()
+		r.transferDone()
 		return false
 	}
-	c.moving = true
-	c.Close()
-	p := &passage{conn: c, to: to, fd: fd}
-	p.message.Body = p
-	r.movers.Go(p.enroll)
+	if c.output != nil {
+		c.loop.StopTimer(&c.output.timer)
+		c.output = nil
+	}
+	sock := c.sock
+	c.sock, c.fd, c.state = nil, -1, closed
+	_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
+	t := &transfer{conn: c, to: to, fd: fd}
+	t.message.Body = t
+	r.transfers.Go(t.enroll)
 	return true
 }
 
@@ -72,10 +79,10 @@ func hasZone(addr net.Addr) bool {
 }
 
 // enroll brings the connection to its loop. It runs on a goroutine of its own.
-func (p *passage) enroll() {
-	r := p.to.reactor
-	defer r.land()
-	result, err := p.register()
+func (t *transfer) enroll() {
+	r := t.to.reactor
+	defer r.transferDone()
+	result, err := t.register()
 	if err == nil {
 		select {
 		case res := <-result:
@@ -84,35 +91,35 @@ func (p *passage) enroll() {
 			return
 		}
 	}
-	if p.arrived {
+	if t.arrived {
 		return
 	}
 	if err == nil {
 		err = errors.New("epoll does not take it")
 	}
-	p.err = fmt.Errorf("move a connection to loop %d: %w", p.to.index, err)
-	p.to.Send(&p.message)
+	t.err = fmt.Errorf("move a connection to loop %d: %w", t.to.index, err)
+	t.to.Send(&t.message)
 }
 
-// land says that a connection is not on its way any more.
-func (r *Reactor) land() {
+// transferDone says that a connection is not on its way any more.
+func (r *Reactor) transferDone() {
 	r.moving.Add(-1)
 	select {
-	case r.landed <- struct{}{}:
+	case r.transferred <- struct{}{}:
 	default:
 	}
 }
 
-// landAll lets no more connections move, and waits for those on their way: if the loops ended first, gnet would never
-// close them. No move is missed: it is counted before TryMove looks whether it may, and landAll forbids it before it
+// drainTransfers lets no more connections move, and waits for those on their way: if the loops ended first, gnet would never
+// close them. No move is missed: it is counted before TryMove looks whether it may, and drainTransfers forbids it before it
 // looks at the count.
-func (r *Reactor) landAll() {
+func (r *Reactor) drainTransfers() {
 	r.movable.Store(false)
-	timeout := time.NewTimer(landTime)
+	timeout := time.NewTimer(drainTime)
 	defer timeout.Stop()
 	for r.moving.Load() > 0 {
 		select {
-		case <-r.landed:
+		case <-r.transferred:
 		case <-r.ended:
 			return
 		case <-timeout.C:
@@ -121,8 +128,8 @@ func (r *Reactor) landAll() {
 	}
 }
 
-func (p *passage) register() (<-chan gnet.RegisteredResult, error) {
-	file := os.NewFile(uintptr(p.fd), "moving connection")
+func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
+	file := os.NewFile(uintptr(t.fd), "moving connection")
 	conn, err := net.FileConn(file)
 	_ = file.Close() // the connection has a descriptor of its own
 	if err != nil {
@@ -132,7 +139,7 @@ func (p *passage) register() (<-chan gnet.RegisteredResult, error) {
 		_ = conn.Close()
 		return nil, unix.ECONNRESET
 	}
-	result, err := p.to.events.Enroll(gnet.NewContext(context.Background(), p), conn)
+	result, err := t.to.events.Enroll(gnet.NewContext(context.Background(), t), conn)
 	if err != nil {
 		_ = conn.Close()
 	}
@@ -140,24 +147,20 @@ func (p *passage) register() (<-chan gnet.RegisteredResult, error) {
 }
 
 // arrive makes the connection one of its new loop, on which it runs.
-func (p *passage) arrive(sock gnet.Conn) {
-	p.arrived = true
-	c := p.conn
-	c.settle(p.to)
-	c.sock, c.watching, c.open = sock, watchInput, true
-	sock.SetContext(c)
+func (t *transfer) arrive(sock gnet.Conn) {
+	t.arrived = true
+	c := t.conn
+	c.open(sock, t.to)
 	c.keepAlive()
-	p.to.enter()
-	c.client.Moved(p.to)
-	p.to.leave()
+	t.to.enter()
+	c.client.Moved(t.to.index)
+	t.to.leave()
 }
 
 // fail ends the connection on the loop that it did not get to.
-func (p *passage) fail() {
-	c := p.conn
-	c.settle(p.to)
-	c.client.Moved(p.to)
-	c.client.Closed(p.err)
+func (t *transfer) fail() {
+	c := t.conn
+	c.loop = t.to
+	c.client.Moved(t.to.index)
+	c.gone(t.err)
 }
-
-func (c *Conn) settle(l *Loop) { c.loop, c.moving = l, false }

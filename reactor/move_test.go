@@ -19,22 +19,20 @@ type wanderer struct {
 }
 
 func (w *wanderer) wander(s *session, data func(p []byte)) {
-	s.moved = func(to *Loop) {
-		s.handler = w.srv.handlers[to.Index()]
+	s.moved = func(to int) {
+		s.handler = w.srv.handlers[to]
 		w.moves.Add(1)
 	}
 	s.data = func(p []byte) {
 		data(p)
-		if !s.conn.Open() {
+		if !s.conn.IsOpen() {
 			return
 		}
 		l := s.handler.loop
 		if s.conn.loop != l {
 			w.srv.tb.Errorf("the connection is on loop %d, its client on %d", s.conn.loop.Index(), l.Index())
 		}
-		if !s.conn.Lagging() { // which ends a lag that is over
-			s.conn.TryMove(w.srv.handlers[1-l.Index()].loop)
-		}
+		s.conn.TryMove(1 - l.Index())
 	}
 }
 
@@ -77,7 +75,7 @@ func TestMoveKeepsOptions(t *testing.T) {
 	options := func() (all [4]int) {
 		for i, option := range []int{unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT, unix.TCP_USER_TIMEOUT} {
 			var err error
-			if all[i], err = unix.GetsockoptInt(s.conn.sock.Fd(), unix.IPPROTO_TCP, option); err != nil {
+			if all[i], err = unix.GetsockoptInt(s.conn.fd, unix.IPPROTO_TCP, option); err != nil {
 				t.Error(err)
 			}
 		}
@@ -85,9 +83,9 @@ func TestMoveKeepsOptions(t *testing.T) {
 	}
 	before, after := make(chan [4]int, 1), make(chan [4]int, 1)
 	s.do(t, func() {
-		s.moved = func(*Loop) { after <- options() }
+		s.moved = func(int) { after <- options() }
 		before <- options()
-		if !s.conn.TryMove(srv.handlers[1-s.handler.loop.Index()].loop) {
+		if !s.conn.TryMove(1 - s.handler.loop.Index()) {
 			t.Error("it does not move")
 		}
 	})
@@ -132,24 +130,25 @@ func TestMoveFails(t *testing.T) {
 	_, s := srv.dial()
 	r := s.handler.loop.reactor
 	to := srv.handlers[1-s.handler.loop.Index()].loop
-	var arrived *Loop
+	arrived := -1
 	s.do(t, func() {
-		s.moved = func(to *Loop) { arrived = to }
-		s.conn.moving = true
-		s.conn.Close()
+		s.moved = func(to int) { arrived = to }
+		sock := s.conn.sock
+		s.conn.sock, s.conn.fd, s.conn.state = nil, -1, closed
+		_ = s.conn.loop.events.Close(sock)
 		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0) // no socket
 		if err != nil {
 			t.Error(err)
 		}
-		p := &passage{conn: &s.conn, to: to, fd: fd}
-		p.message.Body = p
+		moving := &transfer{conn: &s.conn, to: to, fd: fd}
+		moving.message.Body = moving
 		r.moving.Add(1)
-		r.movers.Go(p.enroll)
+		r.transfers.Go(moving.enroll)
 	})
 	if err := receive(t, s.ended, "the end was not told"); !errors.Is(err, unix.ENOTSOCK) {
 		t.Errorf("it ended with %v, want what went wrong", err)
 	}
-	if arrived != to {
+	if arrived != to.Index() {
 		t.Error("it has not ended on its new loop")
 	}
 }
@@ -159,9 +158,8 @@ func TestMoveRefused(t *testing.T) {
 	srv := start(t, setup{loops: 2})
 	conn, s := srv.dial()
 	r := s.handler.loop.reactor
-	to := srv.handlers[1-s.handler.loop.Index()].loop
 	refused := func(why string) {
-		if s.conn.TryMove(to) {
+		if s.conn.TryMove(1 - s.handler.loop.Index()) {
 			t.Errorf("it moves although %s", why)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gnet has no call that pauses reading, and its buffers grow without bound. This file reaches around it: it finds the
+// gnet has no call that pauses reading, and its input buffer grows without bound. This file reaches around it: it finds the
 // epoll instance of a loop and changes what that watches a connection for. Everything that depends on how gnet uses
 // epoll stands here, and poll_test.go fails when a new gnet does it differently.
 
@@ -20,10 +20,10 @@ type interest uint32
 const (
 	// watchInput is gnet's own mask of a connection that has nothing to write.
 	watchInput interest = unix.EPOLLIN | unix.EPOLLPRI
-	// watchOutput waits until the peer has read; gnet goes back to watchInput when its buffer has drained.
-	watchOutput interest = unix.EPOLLOUT
 	// watchHangup reads nothing and still learns that the peer has ended: gnet closes the connection then.
 	watchHangup interest = unix.EPOLLRDHUP
+	// watchNothing is for a peer that has output to read first.
+	watchNothing interest = 0
 )
 
 // setInterest changes what the epoll instance watches the descriptor for.

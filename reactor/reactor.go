@@ -40,6 +40,9 @@ type Config struct {
 	// KeepAlive is the silence after which a peer is probed. Three probes a third of that apart go unanswered before
 	// the connection ends; data that is not acknowledged ends it after the same time. Whole seconds, at least one.
 	KeepAlive time.Duration
+	// Linger is how long a peer that has ended its side, or whose connection is about to be closed, may take to read the
+	// next of its output. One that is served may take for ever, as long as its host answers.
+	Linger time.Duration
 	// Log gets what gnet has to say.
 	Log zerolog.Logger
 
@@ -64,13 +67,14 @@ type Reactor struct {
 	log      gnetLog
 	ticker   ticker
 	loops    []*Loop
-	engine   gnet.Engine   // set by OnBoot
+	engine   gnet.Engine // set by OnBoot
+	outputs  *outputWatcher
 	ended    chan struct{} // closed when the loops begin to end
 
-	movable atomic.Bool    // all loops run, so that connections can go from one to another
-	moving  atomic.Int32   // connections on their way
-	movers  sync.WaitGroup // the goroutines that bring them
-	landed  chan struct{}  // one token: a connection is not on its way any more
+	movable     atomic.Bool    // all loops run, so that connections can go from one to another
+	moving      atomic.Int32   // connections on their way
+	transfers   sync.WaitGroup // the goroutines that bring them
+	transferred chan struct{}  // one token: a connection is not on its way any more
 
 	mu     sync.Mutex
 	byGnet map[gnet.EventLoop]*Loop // filled while the loops start
@@ -82,23 +86,31 @@ func Run(ctx context.Context, cfg Config) error {
 	defer cfg.Listener.Close()
 	interval := max(cfg.KeepAlive/keepAliveProbes, time.Second).Truncate(time.Second)
 	r := &Reactor{
-		cfg:      cfg,
-		start:    time.Now(),
-		interval: interval,
-		silence:  cfg.KeepAlive + keepAliveProbes*interval,
-		log:      gnetLog{log: cfg.Log},
-		ticker:   ticker{early: make(chan struct{}, 1)},
-		ended:    make(chan struct{}),
-		landed:   make(chan struct{}, 1),
-		byGnet:   make(map[gnet.EventLoop]*Loop),
+		cfg:         cfg,
+		start:       time.Now(),
+		interval:    interval,
+		silence:     cfg.KeepAlive + keepAliveProbes*interval,
+		log:         gnetLog{log: cfg.Log},
+		ticker:      ticker{early: make(chan struct{}, 1)},
+		ended:       make(chan struct{}),
+		transferred: make(chan struct{}, 1),
+		byGnet:      make(map[gnet.EventLoop]*Loop),
 	}
-	seats, err := r.makeLoops()
+	wakeUps, err := r.makeLoops()
 	if err != nil {
 		return fmt.Errorf("start the event loops: %w", err)
 	}
-	defer r.closeWakers(seats)
-	defer r.movers.Wait() // they wake loops
-	err = gnet.Run(&events{Reactor: r, ctx: ctx, seats: seats}, "tcp://"+cfg.Listener.address,
+	defer r.closeWakers(wakeUps)
+	if r.outputs, err = newOutputWatcher(); err != nil {
+		return fmt.Errorf("start the event loops: %w", err)
+	}
+	var watcher sync.WaitGroup
+	watcher.Go(r.outputs.run)
+	defer r.closeHalfClosed()
+	defer watcher.Wait() // it wakes loops, as the transfers do
+	defer r.outputs.close()
+	defer r.transfers.Wait()
+	err = gnet.Run(&events{Reactor: r, ctx: ctx, wakeUps: wakeUps}, "tcp://"+cfg.Listener.address,
 		gnet.WithNumEventLoop(cfg.Loops),
 		// Each loop accepts one connection at a time and opens it at once, so that a limit holds. In gnet's other mode
 		// the acceptor runs ahead of the loops until descriptors run out, which ends the engine.
@@ -121,22 +133,24 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // makeLoops makes the loops with their handlers, and for each a pair of connected sockets: a byte written into the one
-// makes the loop that gets the other, its seat, run a turn. So messages can be posted to a loop before it runs.
-func (r *Reactor) makeLoops() (seats []net.Conn, err error) {
+// makes the loop that gets the other, its wake-up connection, run a turn. So messages can be posted to a loop before it
+// runs.
+func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 	for i := range r.cfg.Loops {
-		waker, seat, err := socketPair()
+		waker, wakeUp, err := socketPair()
 		if err != nil {
-			r.closeWakers(seats)
+			r.closeWakers(wakeUps)
 			return nil, err
 		}
-		seats = append(seats, seat)
+		wakeUps = append(wakeUps, wakeUp)
 		l := &Loop{
-			reactor: r,
-			index:   i,
-			epoll:   -1,
-			waker:   waker,
-			wheel:   NewWheel(0),
-			outbox:  make([]batch, r.cfg.Loops),
+			reactor:    r,
+			index:      i,
+			epoll:      -1,
+			waker:      waker,
+			wheel:      NewWheel(0),
+			outbox:     make([]batch, r.cfg.Loops),
+			halfClosed: make(map[*Conn]struct{}),
 		}
 		l.alarm.Store(int64(Never))
 		r.loops = append(r.loops, l)
@@ -144,40 +158,49 @@ func (r *Reactor) makeLoops() (seats []net.Conn, err error) {
 	for _, l := range r.loops {
 		l.handler = r.cfg.NewHandler(l)
 	}
-	return seats, nil
+	return wakeUps, nil
 }
 
-func (r *Reactor) closeWakers(seats []net.Conn) {
+func (r *Reactor) closeWakers(wakeUps []net.Conn) {
 	for _, l := range r.loops {
 		_ = unix.Close(l.waker)
 	}
-	for _, seat := range seats {
-		_ = seat.Close() // gnet has its own descriptor, and closed this one if it got so far
+	for _, wakeUp := range wakeUps {
+		_ = wakeUp.Close() // gnet has its own descriptor, and closed this one if it got so far
 	}
 }
 
-func socketPair() (waker int, seat net.Conn, err error) {
+// closeHalfClosed closes the connections that gnet does not know any more, when the loops have ended.
+func (r *Reactor) closeHalfClosed() {
+	for _, l := range r.loops {
+		for c := range l.halfClosed {
+			_ = unix.Close(c.fd)
+		}
+	}
+}
+
+func socketPair() (waker int, wakeUp net.Conn, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, nil, os.NewSyscallError("socketpair", err)
 	}
 	file := os.NewFile(uintptr(fds[1]), "waker")
 	defer file.Close() //nolint:errcheck // the connection has a descriptor of its own
-	seat, err = net.FileConn(file)
+	wakeUp, err = net.FileConn(file)
 	if err != nil {
 		_ = unix.Close(fds[0])
 		return -1, nil, err
 	}
-	return fds[0], seat, nil
+	return fds[0], wakeUp, nil
 }
 
-// enroll gives every loop its seat, which makes it known. Only then can its connections be served: gnet has no list of
+// enroll gives every loop its wake-up connection, which makes it known. Only then can its connections be served: gnet has no list of
 // its loops, but hands out connections to them in turn.
-func (r *Reactor) enroll(seats []net.Conn) error {
+func (r *Reactor) enroll(wakeUps []net.Conn) error {
 	timeout := time.NewTimer(startTimeout)
 	defer timeout.Stop()
-	for i, seat := range seats {
-		ctx := gnet.NewContext(gnet.NewNetConnContext(context.Background(), seat), r.loops[i])
+	for i, wakeUp := range wakeUps {
+		ctx := gnet.NewContext(gnet.NewNetConnContext(context.Background(), wakeUp), r.loops[i])
 		result, err := r.engine.Register(ctx)
 		if err != nil {
 			return err
@@ -190,19 +213,19 @@ func (r *Reactor) enroll(seats []net.Conn) error {
 		case <-r.ended:
 			return ErrEnded
 		case <-timeout.C:
-			return fmt.Errorf("loop %d of %d has not started within %s", i+1, len(seats), startTimeout)
+			return fmt.Errorf("loop %d of %d has not started within %s", i+1, len(wakeUps), startTimeout)
 		}
 	}
 	return nil
 }
 
-// seated makes l the loop that c, its seat, was opened on, and serves the connections that came before. It runs on that
+// started makes l the loop that c, its wake-up connection, was opened on, and serves the connections that came before. It runs on that
 // loop.
-func (r *Reactor) seated(l *Loop, c gnet.Conn) {
+func (r *Reactor) started(l *Loop, c gnet.Conn) {
 	l.events = c.EventLoop()
 	epoll, err := findEpoll(c.Fd())
 	if err != nil {
-		r.cfg.Log.Warn().Err(err).Msg("clients cannot be held back: beyond --max-pipeline or --max-output they are dropped")
+		r.cfg.Log.Warn().Err(err).Msg("clients cannot be held back by TCP: those that send or leave unread too much are dropped")
 	}
 	l.epoll = epoll
 
@@ -220,7 +243,7 @@ func (r *Reactor) seated(l *Loop, c gnet.Conn) {
 	r.mu.Unlock()
 
 	for _, sock := range early {
-		if c := l.accept(sock); c.open {
+		if c := l.accept(sock); c.IsOpen() {
 			c.data()
 		}
 	}

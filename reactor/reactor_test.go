@@ -159,37 +159,37 @@ func TestEarlyClients(t *testing.T) {
 	}
 }
 
-// unseated is a connection of a loop that has not started, with what gnet has read of it.
-type unseated struct {
+// unstarted is a connection of a loop that has not started, with what gnet has read of it.
+type unstarted struct {
 	gnet.Conn
 	input []byte
 }
 
-func (*unseated) EventLoop() gnet.EventLoop { return nil }
-func (*unseated) Fd() int                   { return -1 }
-func (*unseated) SetContext(any)            {}
-func (u *unseated) InboundBuffered() int    { return len(u.input) }
+func (*unstarted) EventLoop() gnet.EventLoop { return nil }
+func (*unstarted) Fd() int                   { return -1 }
+func (*unstarted) SetContext(any)            {}
+func (u *unstarted) InboundBuffered() int    { return len(u.input) }
 
-func (u *unseated) Next(n int) (p []byte, err error) {
+func (u *unstarted) Next(n int) (p []byte, err error) {
 	p, u.input = u.input[:n], u.input[n:]
 	return p, nil
 }
 
-// TestSeated has connections come, say something and end before their loop starts. Those that are left are served then,
+// TestStarted has connections come, say something and end before their loop starts. Those that are left are served then,
 // with what they said; the others are not, for their descriptors may be somebody else's.
-func TestSeated(t *testing.T) {
+func TestStarted(t *testing.T) {
 	r := &Reactor{cfg: Config{Log: zerolog.Nop()}, byGnet: make(map[gnet.EventLoop]*Loop)}
 	accepted := make(chan *session, 3)
 	h := &handler{accepted: accepted}
 	h.loop = &Loop{reactor: r, handler: h, wheel: NewWheel(0)}
-	speaker, ended, silent := &unseated{input: []byte("early")}, &unseated{}, &unseated{}
-	for _, conn := range []*unseated{speaker, ended, silent} {
+	speaker, ended, silent := &unstarted{input: []byte("early")}, &unstarted{}, &unstarted{}
+	for _, conn := range []*unstarted{speaker, ended, silent} {
 		if l := r.loopOf(conn); l != nil {
 			t.Error("a loop that has not started is known")
 		}
 	}
 	r.forget(ended)
-	r.seated(h.loop, &unseated{})
+	r.started(h.loop, &unstarted{})
 	close(accepted)
 	var inputs []string
 	for s := range accepted {
@@ -198,7 +198,7 @@ func TestSeated(t *testing.T) {
 	if !slices.Equal(inputs, []string{"early", ""}) {
 		t.Errorf("clients are served that said %q, want one that said \"early\" and a silent one", inputs)
 	}
-	if len(r.early) > 0 || r.loopOf(&unseated{}) != h.loop {
+	if len(r.early) > 0 || r.loopOf(&unstarted{}) != h.loop {
 		t.Error("the loop is not known after its start")
 	}
 }

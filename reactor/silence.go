@@ -9,7 +9,7 @@ import (
 // A peer that acknowledges nothing is gone, or alive and does not read. The kernel can be told to end a connection when
 // something is unacknowledged for too long (TCP_USER_TIMEOUT); it then ends both kinds. That is good enough for the few
 // bytes of an answer, which find room in the buffers of any peer that is alive. When more is under way, the limit is
-// lifted, and PeerLost tells the kinds apart: a peer that is alive answers when it is asked whether it has room.
+// lifted, and peerLost tells the kinds apart: a peer that is alive answers when it is asked whether it has room.
 
 const (
 	// checkBytes is how much is written before the kernel is asked what became of it: less than the smallest buffer of
@@ -17,8 +17,8 @@ const (
 	checkBytes = 1 << 10
 	// bulkBytes is how much may be unacknowledged right after it was written, because the peer may be late to say so.
 	bulkBytes = 4 << 10
-	// unanswered is the number of packets without an answer after which silence means something.
-	unanswered = 2
+	// unansweredPackets is the number of packets without an answer after which silence means something.
+	unansweredPackets = 2
 	// heardAgain is how much later than the last one an answer must be to be another: the kernel counts in its own
 	// coarse clock.
 	heardAgain = 20 * time.Millisecond
@@ -30,31 +30,24 @@ type lag struct {
 	resent uint32        // packets that had been sent again by then
 }
 
-// Lagging reports whether the peer has not taken what it was sent. Whoever writes to such a peer has to look again from
-// time to time, here and at PeerLost, until it has.
-func (c *Conn) Lagging() bool {
-	if c.lag != nil && c.open {
-		c.restore()
-	}
-	return c.lag != nil && c.open
-}
-
-// PeerLost reports whether the host of a lagging peer is gone: packets to it find no answer, and none came for as long
-// as a silent connection is kept. It learns from call to call.
-func (c *Conn) PeerLost() bool {
-	if c.lag == nil || !c.open {
+// peerLost reports whether the host of a lagging peer is gone: packets to it find no answer, and none came for as long as
+// a silent connection is kept. It learns from call to call.
+func (c *Conn) peerLost() bool {
+	lag := c.output.lag
+	if lag == nil || !c.IsOpen() {
 		return false
 	}
-	info, err := unix.GetsockoptTCPInfo(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	now := time.Since(c.loop.reactor.start) // before: an answer must not seem newer than it is, or the next one is missed
+	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return false
 	}
 	silent := time.Duration(info.Last_ack_recv) * time.Millisecond
-	if heard := time.Since(c.loop.reactor.start) - silent; heard > c.lag.heard+heardAgain {
-		c.lag.heard, c.lag.resent = heard, info.Total_retrans
+	if heard := now - silent; heard > lag.heard+heardAgain {
+		lag.heard, lag.resent = heard, info.Total_retrans
 	}
-	lost := info.Total_retrans - c.lag.resent + uint32(info.Probes)
-	return lost >= unanswered && silent >= c.loop.reactor.silence
+	unanswered := info.Total_retrans - lag.resent + uint32(info.Probes)
+	return unanswered >= unansweredPackets && silent >= c.loop.reactor.silence
 }
 
 // check looks whether the peer takes what it is sent, after the latest bytes were written.
@@ -67,7 +60,7 @@ func (c *Conn) check(latest int) {
 
 // unacknowledged returns the number of bytes that the kernel still keeps for the peer.
 func (c *Conn) unacknowledged() int {
-	n, err := unix.IoctlGetInt(c.sock.Fd(), unix.SIOCOUTQ)
+	n, err := unix.IoctlGetInt(c.fd, unix.SIOCOUTQ)
 	if err != nil {
 		return 0
 	}
@@ -77,26 +70,28 @@ func (c *Conn) unacknowledged() int {
 // lift lifts the limit on unacknowledged data and begins to watch the peer. The kernel is to ask a silent peer often
 // enough to find out in time; before Linux 6.15 it may come to ask only every two minutes.
 func (c *Conn) lift() {
-	if c.lag != nil {
+	o := c.needOutput()
+	if o.lag != nil {
 		return
 	}
-	c.lag = &lag{}
+	o.lag = &lag{}
 	c.limitUnacknowledged(0)
 	often := max(c.loop.reactor.silence/4, time.Second)
-	_ = unix.SetsockoptInt(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(often.Milliseconds()))
+	_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(often.Milliseconds()))
+	c.watchPeer()
 }
 
 // restore brings the limit back when everything has been acknowledged.
 func (c *Conn) restore() {
-	if c.lag != nil && c.sock.OutboundBuffered() == 0 && c.unacknowledged() == 0 {
-		c.lag = nil
+	if o := c.output; o != nil && o.lag != nil && c.IsOpen() && len(o.unsent) == 0 && c.unacknowledged() == 0 {
+		o.lag = nil
 		c.limitUnacknowledged(c.loop.reactor.silence)
 	}
 }
 
 // keepAlive has the kernel probe a silent peer as it was told to: net.FileConn tells it something else.
 func (c *Conn) keepAlive() {
-	r, fd := c.loop.reactor, c.sock.Fd()
+	r, fd := c.loop.reactor, c.fd
 	// They fail only on a socket that has ended, which the loop is about to hear.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(r.cfg.KeepAlive.Seconds()))
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(r.interval.Seconds()))
@@ -106,5 +101,5 @@ func (c *Conn) keepAlive() {
 // limitUnacknowledged sets how long data may be unacknowledged, 0 for ever.
 func (c *Conn) limitUnacknowledged(limit time.Duration) {
 	// Fails only on a socket that has ended, which the loop is about to hear.
-	_ = unix.SetsockoptInt(c.sock.Fd(), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
+	_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit.Milliseconds()))
 }

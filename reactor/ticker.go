@@ -15,7 +15,7 @@ type ticker struct {
 	early  chan struct{} // one token: an alarm was set before target
 }
 
-func (t *ticker) hurry(at Tick) {
+func (t *ticker) notify(at Tick) {
 	if at < Tick(t.target.Load()) {
 		select {
 		case t.early <- struct{}{}:

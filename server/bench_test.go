@@ -28,19 +28,19 @@ var loads = []load{
 	{
 		name:    "own",
 		batches: func(client int) [][]byte { return lockAndUnlock("own"+strconv.Itoa(client), 1) },
-		answers: [][]byte{[]byte(proto.ReplyLocked), []byte(proto.ReplyUnlocked)},
+		answers: [][]byte{proto.Locked.Append(nil), proto.Unlocked.Append(nil)},
 	},
 	{
 		name:    "contended",
 		batches: func(client int) [][]byte { return lockAndUnlock("shared"+strconv.Itoa(client%5), 1) },
-		answers: [][]byte{[]byte(proto.ReplyLocked), []byte(proto.ReplyUnlocked)},
+		answers: [][]byte{proto.Locked.Append(nil), proto.Unlocked.Append(nil)},
 	},
 	{
 		name: "pipelined",
 		batches: func(client int) [][]byte {
 			return [][]byte{bytes.Join(lockAndUnlock("own"+strconv.Itoa(client), pipelined), nil)}
 		},
-		answers: [][]byte{bytes.Repeat([]byte(proto.ReplyLocked+proto.ReplyUnlocked), pipelined)},
+		answers: [][]byte{bytes.Repeat(proto.Unlocked.Append(proto.Locked.Append(nil)), pipelined)},
 	},
 }
 

@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
 )
 
 // A session ends by the end of its input, a broken connection, a syntax error or a limit. In that very turn it gives up
@@ -17,79 +16,53 @@ import (
 //	   ▼                                                    ▼
 //	 ended: keys free ── everything sent, or the client does not read ──► gone
 
-// restPiece is the number of bytes that are read at a time of what a client had sent before it ended.
-const restPiece = 64 << 10
-
 // maxQuoted is the number of offending bytes that a warning shows.
 const maxQuoted = 32
 
-// Closed ends the session, or lets it answer what came before the end of its input.
-func (s *session) Closed(err error) {
-	switch {
-	case s.shard.closed:
-	case s.phase == serving && errors.Is(err, io.EOF) && s.owesAnswers() && s.drain():
-		return
-	case errors.Is(err, io.EOF):
-		s.end(clientClosed)
-	default:
-		s.end(broken)
-	}
-	s.vanish()
+// Lingers reports whether a command is under way that may not have to wait, or commands are left to execute. What has to
+// wait ends with the input.
+func (s *session) Lingers(inputLeft bool) bool {
+	return !s.roster.closed && s.phase == serving &&
+		(s.remoteShard != noShard || s.outstanding == 0 && (s.pending.len() > 0 || inputLeft))
 }
 
-// owesAnswers reports whether a command is under way that may not have to wait, or commands are left to execute.
-func (s *session) owesAnswers() bool {
-	return s.away != atHome || s.awaited == 0 && (s.backlog.len() > 0 || s.held)
-}
-
-// drain goes on after the end of the input, on a second descriptor of the socket: gnet closes its own. It reports
-// whether that works.
-func (s *session) drain() bool {
-	fd, err := s.conn.Dup()
-	if err != nil {
-		s.warn().Err(err).Msg("answers lost: the client has closed its side, and its socket cannot be kept")
-		return false
-	}
+// HalfClosed answers what came before the end of the input.
+func (s *session) HalfClosed() {
 	s.phase = draining
-	s.needOutlet().open(fd)
-	if s.away != atHome {
-		c := &cancellation{session: s}
-		c.message.Body = c
-		s.awaited++
-		s.shard.loop.Post(s.away, &c.message)
-		return true
+	if s.remoteShard == noShard {
+		s.continueAfterReply()
+		return
 	}
-	s.proceed()
-	return true
-}
-
-// readRest reads a piece of the input that was left in the socket because the client was held back when it ended, and
-// reports whether there was any. The poll executes it.
-func (s *session) readRest() bool {
-	if !s.held {
-		return false
-	}
-	piece := make([]byte, restPiece)
-	n, err := unix.Read(s.outlet.fd, piece)
-	for errors.Is(err, unix.EINTR) {
-		n, err = unix.Read(s.outlet.fd, piece)
-	}
-	if err != nil || n == 0 {
-		s.held = false
-		return false
-	}
-	s.backlog.add(piece[:n], &s.shard.spare)
-	s.stalled = true
-	s.watchOutlet()
-	return true
+	c := &cancellation{session: s}
+	c.message.Body = c
+	s.outstanding++
+	s.roster.loop.Post(s.remoteShard, &c.message)
 }
 
 // cancelReturned says that the request can no longer be waiting in a queue: it was answered or cancelled.
 func (s *session) cancelReturned() {
-	s.awaited--
+	s.outstanding--
 	if s.phase == draining {
-		s.proceed()
+		s.continueAfterReply()
 	}
+}
+
+// Closed ends the session.
+func (s *session) Closed(err error) {
+	ro := s.roster
+	ro.loop.AssertOn("session")
+	if !ro.closed {
+		why := broken
+		if errors.Is(err, io.EOF) {
+			why = clientClosed
+		}
+		s.end(why)
+	}
+	s.phase = gone
+	s.pending.discard(s.pending.len(), &ro.spare)
+	ro.sessions.remove(s)
+	ro.population.Add(-1)
+	ro.server.connectionGone()
 }
 
 // refuse ends the session for a syntax error at the start of rest. What came before has been executed and is answered.
@@ -104,9 +77,7 @@ func (s *session) refuse(rest []byte) {
 func (s *session) finish(why reason) {
 	s.end(why)
 	s.flush()
-	if s.unsent() == 0 {
-		s.hangUp()
-	}
+	s.conn.CloseAfterOutput()
 }
 
 // end gives up all that the session holds, on every loop, and takes it out of the queue it may stand in.
@@ -116,47 +87,21 @@ func (s *session) end(why reason) {
 	}
 	s.phase = ended
 	s.stalled = false
-	sh := s.shard
-	sh.counters.disconnects[why]++
-	if s.awaited > 0 && s.away == atHome {
-		sh.cancel(&s.request)
+	ro := s.roster
+	ro.counters.disconnects[why]++
+	if s.outstanding > 0 && s.remoteShard == noShard {
+		ro.shard.cancel(&s.request)
 	}
-	sh.release(&s.owner)
-	for loop, f := range s.footholds {
-		if f != nil {
-			f.cancel = s.away == loop
-			sh.loop.Post(loop, &f.message)
+	ro.shard.release(&s.owner)
+	for loop, o := range s.remoteOwners {
+		if o != nil {
+			o.cancel = s.remoteShard == loop
+			ro.loop.Post(loop, &o.message)
 		}
 	}
 }
 
-// hangUp closes the connection of a session that has ended.
-func (s *session) hangUp() {
-	if s.conn.Open() {
-		s.conn.Close() // Closed calls vanish
-	} else {
-		s.vanish()
-	}
-}
-
-// vanish frees what is left when the last descriptor of the socket goes.
-func (s *session) vanish() {
-	if s.phase == gone {
-		return
-	}
-	s.phase = gone
-	sh := s.shard
-	s.backlog.discard(s.backlog.len(), &sh.spare)
-	if s.outlet != nil {
-		sh.loop.StopTimer(&s.outlet.timer)
-		s.outlet.close()
-	}
-	sh.sessions.remove(s)
-	sh.population.Add(-1)
-	sh.server.dismiss()
-}
-
 // warn begins a warning about the client. Bursts of them are sampled.
 func (s *session) warn() *zerolog.Event {
-	return s.shard.server.warnings.Warn().Stringer("client", s.address)
+	return s.roster.server.warnings.Warn().Stringer("client", s.address)
 }

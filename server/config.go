@@ -66,6 +66,12 @@ func DefaultConfig() Config {
 	}
 }
 
+// silence returns how long a client whose host has vanished keeps its keys.
+func (c *Config) silence() time.Duration { return 2 * c.KeepAlive }
+
+// Procs returns the GOMAXPROCS with which a process serves best: see package reactor.
+func (c *Config) Procs() int { return reactor.Procs(c.Loops) }
+
 const (
 	// maxTick keeps timeouts within the 100 ms that the protocol allows.
 	maxTick = 100 * time.Millisecond

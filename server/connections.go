@@ -100,8 +100,8 @@ func hasAddress(address netip.AddrPort, prefix string) bool {
 
 // snapshot is what the loop of a session knows of it.
 type snapshot struct {
-	connection api.Connection
-	footholds  []*foothold // each belongs to its own loop
+	connection   api.Connection
+	remoteOwners []*remoteOwner // each belongs to its own loop
 }
 
 // rank returns the place of the connection in a page: in the order of the numbers.
@@ -122,7 +122,7 @@ func (srv *Server) snapshots(
 	found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
 		w.page.limit, w.page.after = limit, after
 		listed := 0
-		return sh.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
+		return sh.roster.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
 			if wanted(sh, s) && w.page.wants(-int64(s.id), nil) {
 				c := sh.snapshot(s, keys)
 				listed += len(c.connection.Holds)
@@ -163,12 +163,12 @@ func (sh *shard) snapshot(s *session, keys int) *snapshot {
 	r := &s.request
 	switch {
 	case !sh.waits(s):
-	case s.away == atHome:
+	case s.remoteShard == noShard:
 		c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.since)
 	default:
-		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.asked)
+		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.sentAt)
 	}
-	return &snapshot{connection: c, footholds: slices.Clone(s.footholds)}
+	return &snapshot{connection: c, remoteOwners: slices.Clone(s.remoteOwners)}
 }
 
 // answersWithin is the time after which a lock that another loop has not answered is taken to wait there. Only that loop
@@ -177,13 +177,13 @@ const answersWithin = time.Millisecond
 
 // waits reports whether the session waits for a key.
 func (sh *shard) waits(s *session) bool {
-	if s.phase != serving || s.awaited == 0 {
+	if s.phase != serving || s.outstanding == 0 {
 		return false
 	}
-	if s.away == atHome {
+	if s.remoteShard == noShard {
 		return s.request.waiter.Queued()
 	}
-	return s.request.kind == proto.Lock && s.request.timeout > 0 && sh.loop.Now()-s.asked >= answersWithin
+	return s.request.kind == proto.Lock && s.request.timeout > 0 && sh.loop.Now()-s.sentAt >= answersWithin
 }
 
 // addRemoteKeys adds the keys that the connections hold on other loops than their own, up to a limit for each connection.
@@ -198,11 +198,11 @@ func (srv *Server) addRemoteKeys(ctx context.Context, snapshots []*snapshot, lim
 		}
 		for listed := 0; w.next < len(snapshots) && listed < keysPerStep; w.next++ {
 			c := snapshots[w.next]
-			if sh.index >= len(c.footholds) || c.footholds[sh.index] == nil {
+			if sh.index >= len(c.remoteOwners) || c.remoteOwners[sh.index] == nil {
 				continue
 			}
 			var keys []string
-			c.footholds[sh.index].owner.Each(func(h lockmgr.Holding) bool {
+			c.remoteOwners[sh.index].owner.Each(func(h lockmgr.Holding) bool {
 				keys = append(keys, string(h.Key))
 				return len(keys) < limit
 			})
@@ -237,7 +237,7 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 	done := false
 	err := srv.seek(ctx, func() (bool, error) {
 		found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
-			more = sh.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
+			more = sh.roster.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
 				if s.id == id {
 					s.kick()
 					w.kicked = true
@@ -259,8 +259,8 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 
 // kick ends the session and its connection at once, even if the client has not read all its answers.
 func (s *session) kick() {
-	s.shard.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
+	s.roster.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
 		Msg("client kicked: an operator asked for it")
 	s.end(kicked)
-	s.hangUp()
+	s.conn.Close()
 }

@@ -27,12 +27,12 @@ var waitBounds = [...]time.Duration{
 	2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute,
 }
 
-// counters are what a shard has counted. They belong to its loop, as plain numbers: who wants to know asks the loop.
+// counters are what a worker has counted. They belong to its loop, as plain numbers: who wants to know asks the loop.
 type counters struct {
-	commands    [proto.Unlock + 1][len(replies)]uint64 // answered, by kind and answer
+	commands    [proto.NumKinds][proto.NumReplies]uint64 // answered, by kind and reply
 	accepted    uint64
 	refused     uint64
-	moves       uint64 // to this shard
+	moves       uint64 // to this loop
 	grants      uint64
 	timeouts    uint64
 	disconnects [reasons]uint64
@@ -52,7 +52,7 @@ func (c *counters) wait(d time.Duration) {
 	c.waited += d
 }
 
-// add adds what another shard has counted.
+// add adds what another worker has counted.
 func (c *counters) add(o *counters) {
 	for kind := range c.commands {
 		addAll(c.commands[kind][:], o.commands[kind][:])
@@ -73,23 +73,6 @@ func addAll(sums, numbers []uint64) {
 	for i, n := range numbers {
 		sums[i] += n
 	}
-}
-
-// outcomes name the answers as counters do.
-var outcomes = [len(replies)]string{
-	locked:        "locked",
-	timedOut:      "timeout",
-	unlocked:      "unlocked",
-	alreadyLocked: "already_locked",
-	notLocked:     "not_locked",
-	notOwner:      "not_owner",
-	deadlocked:    "deadlock",
-}
-
-// possible has the answers that each kind of command can have.
-var possible = map[proto.Kind][]answer{
-	proto.Lock:   {locked, timedOut, alreadyLocked, deadlocked},
-	proto.Unlock: {unlocked, notLocked, notOwner},
 }
 
 // reasonWords name the reasons for the end of a session.
@@ -116,9 +99,9 @@ func (c *counters) words() api.Counters {
 		},
 		Waits: api.Histogram{Counts: c.waits[:], Sum: c.waited.Seconds()},
 	}
-	for _, kind := range []proto.Kind{proto.Lock, proto.Unlock} {
-		for _, a := range possible[kind] {
-			w.Commands = append(w.Commands, api.CommandCount{Kind: kind.String(), Outcome: outcomes[a], Count: c.commands[kind][a]})
+	for kind := proto.Lock; kind < proto.NumKinds; kind++ {
+		for _, a := range kind.Replies() {
+			w.Commands = append(w.Commands, api.CommandCount{Kind: kind.String(), Outcome: a.Outcome(), Count: c.commands[kind][a]})
 		}
 	}
 	for why, word := range reasonWords {

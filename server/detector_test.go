@@ -341,25 +341,11 @@ func TestNoSuspects(t *testing.T) {
 // identify gives the connection of a client a name and an owner.
 func (d *daemon) identify(c *prototest.Client, name, owner string) {
 	d.tb.Helper()
-	id := d.idOf(c)
-	eventually(d.tb, func() error { // it may be moving
-		found, missing := eachShard(context.Background(), d.server, d.server.shards, func(sh *shard, n *int) (more bool) {
-			for _, s := range sh.sessions.members {
-				if s.id == id {
-					s.setName(name)
-					s.setOwner(owner)
-					*n++
-				}
-			}
-			return false
-		})
-		for _, n := range found {
-			if *n > 0 {
-				return nil
-			}
-		}
-		return fmt.Errorf("connection %d is on no loop, %d loops are missing", id, missing)
-	})
+	c.Send("name " + name)
+	if reply, err := c.ReadReply(); err != nil || !strings.HasPrefix(reply, "n named ") {
+		d.tb.Fatalf("the reply to name is %q (%v)", reply, err)
+	}
+	c.Do("owner "+owner, "o owned")
 }
 
 // An owner who waits on one connection for what it holds on another one, or for somebody who waits for that, is found. The
@@ -484,7 +470,7 @@ func TestNotify(t *testing.T) {
 		}
 	}
 	a, b, e := c.sessions[0], c.sessions[1], c.sessions[2]
-	a.session.shard = c.shards[0]
+	a.session.roster = &roster{worker: c.shards[0].worker}
 	c.lock(a, 0)
 	c.lock(b, 0)
 	want("one waits that holds nothing", false)

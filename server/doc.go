@@ -35,6 +35,6 @@
 // for sessions that wait for one another, as soon as one waits that holds a key.
 //
 // New makes a server from a Config, and Run serves. Start reading at session.go and shard.go; request.go says what
-// belongs to which loop, closing.go how sessions end, outlet.go what happens to answers that nobody reads, move.go why
-// sessions change loops; task.go begins what is seen from outside, waitfor.go says when a deadlock is believed.
+// belongs to which loop, closing.go how sessions end, move.go why sessions change
+// loops; task.go begins what is seen from outside, waitfor.go says when a deadlock is believed.
 package server

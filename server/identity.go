@@ -34,6 +34,6 @@ func (s *session) setOwner(owner string) {
 	i.changes++
 	s.identity.Store(&i)
 	if s.keys > 0 {
-		s.shard.server.detector.notify()
+		s.roster.server.detector.notify()
 	}
 }

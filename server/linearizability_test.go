@@ -205,9 +205,9 @@ func (h *historian) record(ops ...operation) {
 	h.ops = append(h.ops, ops...)
 }
 
-// worker is a client that does at random what clients do. It holds keys in the order of the keys, so that workers do
+// actor is a client that does at random what clients do. It holds keys in the order of the keys, so that actors do
 // not wait for each other in a circle.
-type worker struct {
+type actor struct {
 	*historian
 	rng     *rand.Rand
 	client  *prototest.Client
@@ -216,7 +216,7 @@ type worker struct {
 	holds   []bool // by key
 }
 
-func (w *worker) connect() {
+func (w *actor) connect() {
 	w.client = w.dial()
 	w.loop = w.home(w.client)
 	w.session = int(w.sessions.Add(1))
@@ -224,7 +224,7 @@ func (w *worker) connect() {
 }
 
 // step does one thing.
-func (w *worker) step() {
+func (w *actor) step() {
 	k := w.rng.IntN(len(w.keys))
 	switch n := w.rng.IntN(100); {
 	case n < 3:
@@ -264,22 +264,22 @@ func (w *worker) step() {
 	}
 }
 
-func (w *worker) mayWait(k int) bool { return !slices.Contains(w.holds[k:], true) }
+func (w *actor) mayWait(k int) bool { return !slices.Contains(w.holds[k:], true) }
 
-// barrier returns when a command for key k that the worker's loop has read has reached the loop of the key.
-func (w *worker) barrier(k int) {
+// barrier returns when a command for key k that the actor's loop has read has reached the loop of the key.
+func (w *actor) barrier(k int) {
 	p := w.probes[w.loop]
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Do("unlock "+w.quiet[k], "e not locked")
 }
 
-func (w *worker) begin(kind string, k int) operation {
+func (w *actor) begin(kind string, k int) operation {
 	return operation{session: w.session, kind: kind, key: w.keys[k], call: w.clock.Add(1), ret: forever}
 }
 
 // finish reads the answer of an operation.
-func (w *worker) finish(op operation, k int) string {
+func (w *actor) finish(op operation, k int) string {
 	reply, err := w.client.ReadReply()
 	if err != nil {
 		w.tb.Errorf("%v: %v", op, err)
@@ -297,7 +297,7 @@ func (w *worker) finish(op operation, k int) string {
 }
 
 // end ends the connection in one of the ways there are, with a command under way or not.
-func (w *worker) end(under *operation) {
+func (w *actor) end(under *operation) {
 	for k, held := range w.holds {
 		if held {
 			op := w.begin("end", k)
@@ -330,12 +330,12 @@ func (w *worker) end(under *operation) {
 	}
 }
 
-// run has the workers do a number of steps each, and returns the history by key.
-func (h *historian) run(seed uint64, workers, steps int) map[string][]operation {
+// run has the actors do a number of steps each, and returns the history by key.
+func (h *historian) run(seed uint64, actors, steps int) map[string][]operation {
 	var wg sync.WaitGroup
-	for i := range workers {
+	for i := range actors {
 		wg.Go(func() {
-			w := &worker{historian: h, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
+			w := &actor{historian: h, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 			w.connect()
 			for range steps {
 				if h.tb.Failed() {

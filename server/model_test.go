@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dreadlock/lockmgr"
+	"dreadlock/proto"
 	"dreadlock/reactor"
 )
 
@@ -25,11 +26,11 @@ const (
 // event is what a session is told.
 type event struct {
 	session int
-	outcome answer
+	outcome proto.Reply
 }
 
 func (e event) String() string {
-	return fmt.Sprintf("s%d:%s", e.session, map[answer]string{locked: "locked", timedOut: "timeout"}[e.outcome])
+	return fmt.Sprintf("s%d:%s", e.session, e.outcome.Outcome())
 }
 
 // system is what is tested: the parts of a shard without its sockets.
@@ -96,7 +97,7 @@ func (s *system) expire(n int) {
 		}
 		r := t.Tag.(*request)
 		if s.table.Cancel(&r.waiter) {
-			s.tell(r, timedOut)
+			s.tell(r, proto.TimedOut)
 		}
 	}
 }
@@ -110,11 +111,11 @@ func (s *system) settle(n int) {
 		}
 		r := w.Tag.(*request)
 		s.wheel.Stop(&r.timer)
-		s.tell(r, locked)
+		s.tell(r, proto.Locked)
 	}
 }
 
-func (s *system) tell(r *request, a answer) {
+func (s *system) tell(r *request, a proto.Reply) {
 	for i := range s.sessions {
 		if r == &s.sessions[i].request {
 			s.events = append(s.events, event{i, a})
@@ -209,7 +210,7 @@ func (m *naive) expire(n int) {
 	for _, d := range due[:min(n, len(due))] {
 		m.stop(d.session)
 		if m.leave(d.session) {
-			m.events = append(m.events, event{d.session, timedOut})
+			m.events = append(m.events, event{d.session, proto.TimedOut})
 		}
 	}
 }
@@ -219,7 +220,7 @@ func (m *naive) settle(n int) {
 		i := m.granted[0]
 		m.granted = m.granted[1:]
 		m.stop(i)
-		m.events = append(m.events, event{i, locked})
+		m.events = append(m.events, event{i, proto.Locked})
 	}
 }
 

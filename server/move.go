@@ -1,16 +1,20 @@
 package server
 
-import "dreadlock/reactor"
+import (
+	"fmt"
+
+	"dreadlock/proto"
+)
 
 // A session lives on the loop that accepted its connection, which is chance. If it goes on using keys of another loop,
 // every command crosses over and back, and it is better off there: it moves.
 //
-// What moves is one that holds nothing, so that nothing in a table points to it, and has no command under way. Keys over
-// which clients contend do not draw: the crowd around one hot key would end up on one loop, and leave the others idle.
+// What moves is one that holds nothing, so that nothing in a table points to it, and has no command under way. Keys that
+// clients contend for do not attract: the crowd around one hot key would end up on one loop, and leave the others idle.
 
 const (
-	// moveAfter is the strength of the pull at which a session moves. A move costs about what a new connection does, and
-	// a command that crosses costs up to half of that more than one that does not.
+	// moveAfter is the score at which a session moves. A move costs about what a new connection does, and a command that
+	// crosses costs up to half of that more than one that does not.
 	moveAfter = 16
 
 	// By moves a loop may come to have a quarter more sessions than the mean, and a few where there are few.
@@ -18,45 +22,42 @@ const (
 	crowdingFew   = 8
 )
 
-// pull is what draws a session to another loop: the number of its latest commands that were all for keys of that loop,
-// and were carried out without a wait.
-type pull struct {
-	to       int
-	strength int
+// affinity says to which other loop a session belongs by what it does: its latest commands, as many as the score, were all
+// for keys of that loop, and were carried out without a wait.
+type affinity struct {
+	to    int
+	score int
 }
 
-// feel takes the answer of a command for a key of a loop.
-func (p *pull) feel(loop int, a answer, waited bool) {
+// observe takes the answer of a command for a key of a loop.
+func (af *affinity) observe(loop int, a proto.Reply, waited bool) {
 	switch {
-	case waited || a != locked && a != unlocked:
-		p.strength = 0
-	case p.to != loop:
-		p.to, p.strength = loop, 1
+	case waited || a != proto.Locked && a != proto.Unlocked && a != proto.Token:
+		af.score = 0
+	case af.to != loop:
+		af.to, af.score = loop, 1
 	default:
-		p.strength++
+		af.score++
 	}
 }
 
-// move takes the session to the loop that draws it, if nothing stands against it. The session must not be touched
-// afterwards: it may be there already.
+// move takes the session to the loop that it has an affinity to, if nothing stands against it. The session must not be
+// touched afterwards: it may be there already.
 func (s *session) move() {
-	from, srv := s.shard, s.shard.server
-	to := srv.shards[s.pull.to]
-	if from.closed || s.phase != serving || s.keys > 0 || s.awaited > 0 || s.backlog.len() > 0 || s.stalled {
+	from, srv := s.roster, s.roster.server
+	to := srv.shards[s.affinity.to].roster
+	if from.closed || s.phase != serving || s.keys > 0 || s.outstanding > 0 || s.pending.len() > 0 || s.stalled {
 		return // and tries again after the next command
 	}
 	if srv.crowded(to) {
-		s.pull.strength = 0
-		return
-	}
-	if o := s.outlet; o != nil && o.timer.Running() {
+		s.affinity.score = 0
 		return
 	}
 	srv.departed.Add(1)
 	from.sessions.remove(s)
 	from.population.Add(-1)
 	to.population.Add(1)
-	if !s.conn.TryMove(to.loop) {
+	if !s.conn.TryMove(to.index) {
 		to.population.Add(-1)
 		from.population.Add(1)
 		from.sessions.add(s)
@@ -64,19 +65,22 @@ func (s *session) move() {
 	}
 }
 
-// crowded reports whether a shard has so many sessions that no others should move there.
-func (srv *Server) crowded(sh *shard) bool {
+// crowded reports whether a loop has so many sessions that no others should move there.
+func (srv *Server) crowded(ro *roster) bool {
 	mean := srv.connections.Load() / int64(len(srv.shards))
-	return sh.population.Load() >= mean+mean/crowdingShare+crowdingFew
+	return ro.population.Load() >= mean+mean/crowdingShare+crowdingFew
 }
 
-// Moved makes the session one of its new shard.
-func (s *session) Moved(to *reactor.Loop) {
-	sh := s.shard.server.shards[to.Index()]
-	s.shard = sh
-	s.footholds = nil // empty, as is its owner
-	s.pull.strength = 0
-	sh.sessions.add(s)
-	sh.counters.moves++
-	sh.server.arrived.Add(1)
+// Moved makes the session one of its new loop.
+func (s *session) Moved(to int) {
+	// What a request or a remote owner leaves on other loops points to this session: they would answer to the wrong one.
+	if s.outstanding > 0 || s.keys > 0 || !s.owner.Empty() {
+		panic(fmt.Sprintf("server: connection %d has moved with %d messages outstanding and %d keys", s.id, s.outstanding, s.keys))
+	}
+	s.roster = s.roster.server.shards[to].roster
+	s.remoteOwners = nil // empty, as is its owner
+	s.affinity.score = 0
+	s.roster.sessions.add(s)
+	s.roster.counters.moves++
+	s.roster.server.arrived.Add(1)
 }

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"testing"
 
+	"dreadlock/proto"
 	"dreadlock/proto/prototest"
 )
 
 // homes returns how many sessions each loop has.
 func (d *daemon) homes() (homes []int64) {
 	for _, sh := range d.server.shards {
-		homes = append(homes, sh.population.Load())
+		homes = append(homes, sh.roster.population.Load())
 	}
 	return homes
 }
@@ -153,20 +154,29 @@ func TestMoveNotToCrowd(t *testing.T) {
 	}
 }
 
-func TestPull(t *testing.T) {
-	var p pull
+func TestAffinity(t *testing.T) {
+	var af affinity
 	for i, step := range []struct {
 		loop   int
-		answer answer
+		answer proto.Reply
 		waited bool
 		want   int
 	}{
-		{1, locked, false, 1}, {1, unlocked, false, 2}, {2, locked, false, 1}, {2, unlocked, false, 2}, {2, locked, true, 0},
-		{2, unlocked, false, 1}, {2, locked, false, 2}, {2, timedOut, false, 0}, {2, notOwner, false, 0}, {1, locked, false, 1},
+		{1, proto.Locked, false, 1},
+		{1, proto.Unlocked, false, 2},
+		{2, proto.Locked, false, 1},
+		{2, proto.Token, false, 2},
+		{2, proto.Unlocked, false, 3},
+		{2, proto.Locked, true, 0},
+		{2, proto.Unlocked, false, 1},
+		{2, proto.Locked, false, 2},
+		{2, proto.TimedOut, false, 0},
+		{2, proto.NotOwner, false, 0},
+		{1, proto.Locked, false, 1},
 	} {
-		p.feel(step.loop, step.answer, step.waited)
-		if p.strength != step.want {
-			t.Errorf("step %d: strength %d, want %d", i, p.strength, step.want)
+		af.observe(step.loop, step.answer, step.waited)
+		if af.score != step.want {
+			t.Errorf("step %d: score %d, want %d", i, af.score, step.want)
 		}
 	}
 }

@@ -19,7 +19,7 @@ const (
 // lost.
 type refusal struct {
 	conn    reactor.Conn
-	shard   *shard
+	worker  *worker
 	timer   reactor.Timer // Tag: the refusal
 	counted bool
 }
@@ -29,31 +29,40 @@ func (f *refusal) Conn() *reactor.Conn { return &f.conn }
 
 // Opened refuses.
 func (f *refusal) Opened() {
-	if f.shard.closed {
+	if f.worker.closed {
 		f.conn.Close()
 		return
 	}
-	f.conn.Write([]byte(proto.ReplyTooManyConnections))
-	if !f.conn.Open() || !f.shard.server.beginRefusal() {
+	f.conn.Write(proto.TooManyConnections.Append(nil))
+	if !f.conn.IsOpen() || !f.worker.server.beginRefusal() {
 		f.conn.Close()
 		return
 	}
 	f.counted = true
 	f.conn.CloseWrite()
 	f.timer.Tag = f
-	f.shard.loop.StartTimer(&f.timer, refusalTime)
+	f.worker.loop.StartTimer(&f.timer, refusalTime)
 }
 
 // Data ignores what a refused client says.
 func (f *refusal) Data([]byte) {}
 
+// Drained does nothing: a refusal has nothing more to say.
+func (f *refusal) Drained() {}
+
+// Lingers reports false: when the client closes, it has heard why.
+func (f *refusal) Lingers(bool) bool { return false }
+
+// HalfClosed is never called.
+func (f *refusal) HalfClosed() {}
+
 // Moved is never called: a refusal stays where it is.
-func (f *refusal) Moved(*reactor.Loop) {}
+func (f *refusal) Moved(int) {}
 
 // Closed ends the refusal.
 func (f *refusal) Closed(error) {
 	if f.counted {
-		f.shard.loop.StopTimer(&f.timer)
-		f.shard.server.refusals.Add(-1)
+		f.worker.loop.StopTimer(&f.timer)
+		f.worker.server.refusals.Add(-1)
 	}
 }

@@ -6,37 +6,17 @@ import (
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
 	"dreadlock/reactor"
+	"dreadlock/server/api"
 )
 
-// answer is what a command came to.
-type answer uint8
-
+// What a command can come to beside the replies of its kind.
 const (
-	pending answer = iota // it waits in a queue
-	locked
-	timedOut
-	unlocked
-	alreadyLocked
-	notLocked
-	notOwner
-	deadlocked // the wait was ended because it was part of a deadlock
-	cancelled  // the end of the input ended the wait: no answer, and no further command
+	pending   proto.Reply = 0                // it waits in a queue
+	cancelled proto.Reply = proto.NumReplies // the end of the input ended the wait: no answer, and no further command
 )
 
-// replies are the answers as they are sent.
-var replies = [...]string{
-	locked:        proto.ReplyLocked,
-	timedOut:      proto.ReplyTimeout,
-	unlocked:      proto.ReplyUnlocked,
-	alreadyLocked: proto.ReplyAlreadyLocked,
-	notLocked:     proto.ReplyNotLocked,
-	notOwner:      proto.ReplyNotOwner,
-	deadlocked:    proto.ReplyDeadlock,
-	cancelled:     "",
-}
-
-// request is the command that a session has under way. It travels as a message from the session's loop to the loop of
-// the key's shard and back. A session has one command at a time, so it is a field of the session.
+// request is the command that a session has under way, if it is about a key. It travels as a message from the session's
+// loop to the loop of the key's shard and back. A session has one command at a time, so it is a field of the session.
 //
 // It belongs to the session's loop at rest, to the shard's loop from the moment it is posted there, and to the
 // session's loop again when the answer is posted. If both are one loop it does not travel.
@@ -44,14 +24,14 @@ type request struct {
 	message reactor.Message // Body: the request
 	session *session        // set once
 
-	// The command.
-	kind    proto.Kind
-	mayWait bool           // false after the end of the session's input
-	owner   *lockmgr.Owner // what the session holds in that shard; of the shard's loop, like waiter and timer
-	hash    uint64
-	key     []byte // in the session's parser
-	timeout time.Duration
-	holding bool // the session holds a key, so that its wait may be part of a deadlock
+	// The question.
+	kind       proto.Kind
+	mayWait    bool           // false after the end of the session's input
+	suspicious bool           // its wait may be part of a deadlock: the session holds a key, or belongs to an owner
+	owner      *lockmgr.Owner // what the session holds in that shard; of the shard's loop, like waiter and timer
+	hash       uint64
+	key        []byte // in the session's parser
+	timeout    time.Duration
 
 	// Used while it waits in the shard.
 	waiter  lockmgr.Waiter // Tag: the request
@@ -60,8 +40,11 @@ type request struct {
 	serial  uint64         // of the wait: how many the session has begun
 	suspect int            // see place
 
-	answer answer
-	waited bool // before the answer
+	// The answer.
+	answered bool // it travels back; false on the way there
+	answer   proto.Reply
+	token    uint64 // of a fence
+	waited   bool   // before the answer
 }
 
 func (r *request) init(s *session) {
@@ -74,18 +57,33 @@ func (r *request) init(s *session) {
 // place returns where the request keeps its place among the suspects of the shard.
 func (r *request) place() *int { return &r.suspect }
 
-// foothold is what a session has in a shard of another loop. It belongs to that loop, except for its message and
+// granted answers the request: it was queued, and its owner holds the key now.
+func (r *request) granted(sh *shard) {
+	sh.loop.StopTimer(&r.timer)
+	sh.counters.grants++
+	sh.endWait(r, true)
+	sh.answer(r, proto.Locked)
+}
+
+// peer says who waits.
+func (r *request) peer() api.Peer { return r.session.peer() }
+
+// wait says since when it waits, and how long at most.
+func (r *request) wait() (since, timeout time.Duration) { return r.since, r.timeout }
+
+// remoteOwner is what a session has in a shard of another loop. It belongs to that loop, except for its message and
 // cancel, which are the session's loop's until the message is posted. That happens once, when the session ends.
-type foothold struct {
-	message reactor.Message // Body: the foothold
+type remoteOwner struct {
+	message reactor.Message // Body: the remoteOwner
 	session *session
 	owner   lockmgr.Owner
 	cancel  bool // the session's request may be waiting in that shard
 }
 
-// cancellation takes back a request that may have to wait, because the session's input has ended. It travels to the
-// shard behind the request and back behind the answer. It belongs to the session, which sends it at most once.
+// cancellation takes back a request that may have to wait, because the session's input has ended. It travels to the shard
+// after the request and back after the answer. It belongs to the session, which sends it at most once.
 type cancellation struct {
 	message reactor.Message // Body: the cancellation
 	session *session
+	done    bool // it travels back
 }

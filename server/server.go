@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,14 +16,18 @@ import (
 // stopTime bounds how long the loops may take to say what is held when the server stops.
 const stopTime = 300 * time.Millisecond
 
+// linger is how long a client that has ended may take to read the next of its answers.
+const linger = 10 * time.Second
+
 // Server is the daemon without its process. What it shares with its loops is constant once they run, or atomic.
 type Server struct {
 	cfg      Config
 	seed     lockmgr.Seed
+	space    uint64   // names the lock table: another one after every start
 	shards   []*shard // by loop
 	warnings zerolog.Logger
 	detector *detector
-	// moveAfter is [moveAfter], the strength of the pull at which a session moves to another loop.
+	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 
 	lastID      atomic.Uint64 // of a connection
@@ -53,6 +58,7 @@ func New(cfg Config) (*Server, error) {
 	srv := &Server{
 		cfg:       cfg,
 		seed:      lockmgr.MakeSeed(),
+		space:     rand.Uint64(),
 		moveAfter: moveAfter,
 		warnings: cfg.Log.Sample(&zerolog.BurstSampler{
 			Burst:       10,
@@ -81,11 +87,12 @@ func (srv *Server) Run(ctx context.Context) error {
 		Loops:     srv.cfg.Loops,
 		Tick:      srv.cfg.Tick,
 		KeepAlive: srv.cfg.KeepAlive,
+		Linger:    linger,
 		Log:       srv.cfg.Log,
 		NewHandler: func(l *reactor.Loop) reactor.Handler {
-			sh := newShard(srv, l)
-			srv.shards = append(srv.shards, sh)
-			return sh
+			w := newWorker(srv, l)
+			srv.shards = append(srv.shards, w.shard)
+			return w
 		},
 		Ready:    func() { srv.ready(listener.Address()) },
 		Stopping: srv.stop,
@@ -151,8 +158,8 @@ func (srv *Server) admit() bool {
 	return false
 }
 
-// dismiss counts a connection out.
-func (srv *Server) dismiss() { srv.connections.Add(-1) }
+// connectionGone counts a connection out.
+func (srv *Server) connectionGone() { srv.connections.Add(-1) }
 
 // beginRefusal counts a refused connection in, unless too many of them are open.
 func (srv *Server) beginRefusal() bool {
@@ -179,7 +186,7 @@ func (srv *Server) stop() {
 	type holdings struct{ keys, waiters int }
 	var sum holdings
 	done, missing := eachShard(ctx, srv, srv.shards, func(sh *shard, h *holdings) (more bool) {
-		sh.closed = true
+		sh.worker.closed = true
 		*h = holdings{keys: sh.table.Keys(), waiters: sh.table.Waiters()}
 		return false
 	})

@@ -22,53 +22,49 @@ const (
 	gone                  // and its socket is closed
 )
 
-// flushMark is the number of bytes of answers after which they are written, also if the turn gives more.
-const flushMark = 16 << 10
-
 // session is our state for one connection: what it holds, and the command it has under way.
 //
-// Everything belongs to the loop of the connection, save what request, foothold and cancellation say of themselves.
+// Everything belongs to the loop of the connection, save what request, remoteOwner and cancellation say of themselves.
 type session struct {
-	conn  reactor.Conn
-	shard *shard // of the connection's loop
-	slot  int    // see place
-	phase phase
+	sock   reactor.Conn // the reactor's; everything here goes by conn
+	conn   connection   // sock, but in tests
+	roster *roster      // of the connection's loop
+	slot   int          // see [bag]
+	phase  phase
 
 	// Constant once the connection is open, so that any loop may read it.
 	id      api.ConnectionID
 	address netip.AddrPort // of the client
 	since   time.Duration  // when it connected
 
-	// What the client has said about itself. Stored on the session's loop, loaded on any.
+	// identity is what the client has said about itself, nil if it has not. Stored on the session's loop, loaded on any.
 	identity atomic.Pointer[identity]
 
 	parser  proto.Parser
-	backlog backlog // empty unless the session is busy or stalled
+	pending pendingInput // empty unless the session is busy or stalled
 
-	// At most one request is under way. awaited counts the messages that have to come back before the next command: the
-	// answer and, after the end of the input, the cancellation. A request that waits in the session's own shard counts
+	// At most one request is under way. outstanding counts the messages that have to come back before the next command:
+	// the answer and, after the end of the input, the cancellation. A request that waits in the session's own loop counts
 	// as well.
-	request request
-	awaited uint8
-	asked   time.Duration // when the request was sent to another loop
-	away    int           // the other loop that the request is with; atHome otherwise
-	stalled bool          // the next command has to wait until the client has read; the poll is running
-	held    bool          // the connection has been paused: when the input ends, some of it may still be in the socket
+	request     request
+	outstanding uint8
+	sentAt      time.Duration // when the request was sent to another loop
+	remoteShard int           // the other loop that the request is with; noShard otherwise
+	stalled     bool          // the next command has to wait until the client has read its answers
 
-	owner     lockmgr.Owner // what it holds in its own shard
-	footholds []*foothold   // what it holds in the others, by loop; nil where it never asked for a key
-	keys      int           // how many keys it holds in all
+	owner        lockmgr.Owner  // what it holds in the shard of its own loop
+	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
+	keys         int            // how many keys it holds in all
 
-	pull pull // towards the loop whose keys it uses
-
-	outlet *outlet // for output that cannot be sent at once
+	affinity affinity // to the loop whose keys it uses
 }
 
-// atHome is no loop.
-const atHome = -1
+// noShard is no loop.
+const noShard = -1
 
-func newSession(sh *shard) *session {
-	s := &session{shard: sh, away: atHome}
+func newSession(ro *roster) *session {
+	s := &session{roster: ro, remoteShard: noShard}
+	s.conn = &s.sock
 	s.request.init(s)
 	s.owner.Tag = s
 	return s
@@ -78,44 +74,51 @@ func newSession(sh *shard) *session {
 func (s *session) place() *int { return &s.slot }
 
 // Conn returns the connection.
-func (s *session) Conn() *reactor.Conn { return &s.conn }
+func (s *session) Conn() *reactor.Conn { return &s.sock }
 
 // Opened gives the connection its number. The client speaks first.
 func (s *session) Opened() {
-	sh := s.shard
-	s.id = api.ConnectionID(sh.server.lastID.Add(1))
+	ro := s.roster
+	s.id = api.ConnectionID(ro.server.lastID.Add(1))
 	if tcp, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
 		a := tcp.AddrPort()
 		s.address = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	}
-	s.since = sh.loop.Now()
-	sh.counters.accepted++
-	sh.sessions.add(s)
+	s.since = ro.loop.Now()
+	ro.counters.accepted++
+	ro.sessions.add(s)
 }
 
-// Data executes the commands that were read, or keeps them behind the one that is under way.
+// Data executes the commands that were read, or keeps them until the one that is under way is answered.
 func (s *session) Data(p []byte) {
-	sh := s.shard
-	if s.phase >= ended || sh.closed {
+	ro := s.roster
+	ro.loop.AssertOn("session")
+	if s.phase >= ended || ro.closed {
 		return // what follows a syntax error is not executed
 	}
-	if s.awaited > 0 || s.backlog.len() > 0 {
-		s.backlog.add(p, &sh.spare)
-		if s.stalled {
-			s.resume() // gnet reads again when the client has read everything
-		}
+	if s.outstanding > 0 || s.pending.len() > 0 {
+		s.pending.add(p, &ro.spare)
 	} else {
 		n := s.execute(p)
-		s.backlog.add(p[n:], &sh.spare)
+		s.pending.add(p[n:], &ro.spare)
 	}
-	s.regulate()
+	s.applyBackpressure()
+}
+
+// Drained goes on with commands that had to wait until the client has read its answers.
+func (s *session) Drained() {
+	if s.stalled && !s.roster.closed {
+		s.runPending()
+		s.applyBackpressure()
+	}
 }
 
 // answered takes the answer of the request. The session may be on another loop when it returns.
 func (s *session) answered() {
-	loop := s.away
-	s.awaited--
-	s.away = atHome
+	s.roster.loop.AssertOn("session")
+	loop := s.remoteShard
+	s.outstanding--
+	s.remoteShard = noShard
 	if s.phase >= ended {
 		return
 	}
@@ -124,52 +127,48 @@ func (s *session) answered() {
 		s.finish(clientClosed)
 		return
 	}
-	s.pull.feel(loop, a, s.request.waited)
-	s.reply(a)
-	if s.conn.SeeEnd() {
-		s.flush() // nothing, if Closed has found a way to go on
-		return
-	}
-	s.proceed()
-	if s.pull.strength >= s.shard.server.moveAfter {
+	s.affinity.observe(loop, a, s.request.waited)
+	s.reply(s.request.kind, a)
+	s.continueAfterReply()
+	if s.affinity.score >= s.roster.server.moveAfter {
 		s.move() // the last that is done with the session here
 	}
 }
 
-// proceed goes on when nothing is awaited any more.
-func (s *session) proceed() {
-	if s.awaited > 0 {
+// continueAfterReply goes on when nothing is outstanding any more.
+func (s *session) continueAfterReply() {
+	if s.outstanding > 0 {
 		s.flush()
 		return
 	}
-	s.resume()
-	s.regulate()
+	s.runPending()
+	s.applyBackpressure()
 }
 
-// resume executes the backlog, as far as it goes.
-func (s *session) resume() {
-	n := s.execute(s.backlog.bytes())
-	s.backlog.discard(n, &s.shard.spare)
+// runPending executes the pending input, as far as it goes.
+func (s *session) runPending() {
+	n := s.execute(s.pending.bytes())
+	s.pending.discard(n, &s.roster.spare)
 }
 
 // execute parses and executes commands until the input is used up, one has to wait, or the client has too many answers
 // to read. It writes the answers and returns the number of bytes consumed: all of them if the session has ended.
 func (s *session) execute(input []byte) (n int) {
-	sh := s.shard
+	ro := s.roster
 	var cmd proto.Command
 	stalled := s.stalled
 	s.stalled = false
-	for n < len(input) && s.awaited == 0 {
-		if len(sh.out) >= flushMark {
+	for n < len(input) && s.outstanding == 0 {
+		if len(ro.out) >= flushMark {
 			s.flush()
 		}
-		if s.phase >= ended {
+		if s.phase >= ended || !s.conn.IsOpen() {
 			return len(input)
 		}
-		if s.unsent() >= sh.server.cfg.MaxOutput {
+		if s.conn.Unsent() >= ro.server.cfg.MaxOutput {
 			s.stalled = true
 			if !stalled {
-				sh.counters.stalled++
+				ro.counters.stalled++
 			}
 			break
 		}
@@ -187,73 +186,103 @@ func (s *session) execute(input []byte) (n int) {
 	return n
 }
 
-// command executes one command in the shard of its key, or sends it there.
+// command executes one command: itself, in the shard of its key, or by sending it there.
 func (s *session) command(cmd *proto.Command) {
-	sh := s.shard
+	if !cmd.Kind.HasKey() {
+		s.introduce(cmd)
+		return
+	}
+	ro := s.roster
 	r := &s.request
 	r.kind = cmd.Kind
 	r.timeout = cmd.Timeout
 	r.mayWait = s.phase == serving
-	r.waited = false
-	r.holding = s.keys > 0
-	r.hash = sh.server.seed.Hash(cmd.Key)
-	to := sh.server.shardOf(r.hash)
-	if to != sh.index {
+	r.waited, r.answered = false, false
+	r.suspicious = s.keys > 0 || s.who().owner != ""
+	r.hash = ro.server.seed.Hash(cmd.Arg)
+	to := ro.server.shardOf(r.hash)
+	if to != ro.index {
 		s.parser.Retain(cmd)
-		r.key = cmd.Key
+		r.key = cmd.Arg
 		r.owner = s.ownerIn(to)
-		s.awaited++
-		s.away = to
-		s.asked = sh.loop.Now()
-		sh.loop.Post(to, &r.message)
+		s.outstanding++
+		s.remoteShard = to
+		s.sentAt = ro.loop.Now()
+		ro.loop.Post(to, &r.message)
 		return
 	}
-	r.key = cmd.Key // not used beyond this call
+	r.key = cmd.Arg // not used beyond this call
 	r.owner = &s.owner
-	switch a := sh.execute(r); a {
+	switch a := ro.shard.execute(r); a {
 	case pending:
-		s.awaited++
+		s.outstanding++
 	case cancelled:
 		s.finish(clientClosed)
 	default:
-		s.pull.strength = 0
-		s.reply(a)
+		s.affinity.score = 0
+		s.reply(r.kind, a)
 	}
 }
 
+// introduce executes a command that is about the session itself.
+func (s *session) introduce(cmd *proto.Command) {
+	if cmd.Kind == proto.Owner {
+		s.setOwner(string(cmd.Arg))
+		s.reply(cmd.Kind, proto.Owned)
+		return
+	}
+	s.setName(string(cmd.Arg))
+	s.reply(cmd.Kind, proto.Named)
+}
+
 // reply answers the command.
-func (s *session) reply(a answer) {
+func (s *session) reply(kind proto.Kind, a proto.Reply) {
+	ro := s.roster
+	ro.counters.commands[kind][a]++
 	switch a {
-	case locked:
+	case proto.Token:
+		ro.out = proto.AppendToken(ro.out, s.request.token)
+		return
+	case proto.Named:
+		ro.out = proto.AppendNamed(ro.out, ro.server.cfg.silence(), ro.server.space)
+		return
+	case proto.Locked:
 		s.keys++
-	case unlocked:
+	case proto.Unlocked:
 		s.keys--
 	}
-	s.shard.counters.commands[s.request.kind][a]++
-	s.shard.out = append(s.shard.out, replies[a]...)
+	ro.out = a.Append(ro.out)
+}
+
+// flush sends the answers of this turn.
+func (s *session) flush() {
+	if out := s.roster.out; len(out) > 0 {
+		s.conn.Write(out)
+		s.roster.out = out[:0]
+	}
 }
 
 // ownerIn returns what the session holds in the shard of another loop.
 func (s *session) ownerIn(loop int) *lockmgr.Owner {
-	if s.footholds == nil {
-		s.footholds = make([]*foothold, s.shard.server.cfg.Loops)
+	if s.remoteOwners == nil {
+		s.remoteOwners = make([]*remoteOwner, s.roster.server.cfg.Loops)
 	}
-	f := s.footholds[loop]
-	if f == nil {
-		f = &foothold{session: s, owner: lockmgr.Owner{Tag: s}}
-		f.message.Body = f
-		s.footholds[loop] = f
+	o := s.remoteOwners[loop]
+	if o == nil {
+		o = &remoteOwner{session: s, owner: lockmgr.Owner{Tag: s}}
+		o.message.Body = o
+		s.remoteOwners[loop] = o
 	}
-	return &f.owner
+	return &o.owner
 }
 
-// regulate ends a turn of the session: it holds back a client that sends more than is wanted, and ends a session that
-// has executed all that came before the end of its input.
-func (s *session) regulate() {
+// applyBackpressure ends a turn of the session: it holds back a client that sends more than is wanted, and ends a session
+// that has executed all that came before the end of its input.
+func (s *session) applyBackpressure() {
 	switch s.phase {
 	case serving:
-		limits := &s.shard.server.cfg
-		waiting := s.backlog.len()
+		limits := &s.roster.server.cfg
+		waiting := s.pending.len()
 		switch {
 		case !s.conn.CanHold() && (waiting > limits.MaxPipeline || s.conn.Unsent() > limits.MaxOutput):
 			s.warn().Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).
@@ -261,15 +290,14 @@ func (s *session) regulate() {
 			s.finish(tooMuch)
 		case waiting >= limits.MaxPipeline:
 			if !s.conn.Paused() {
-				s.shard.counters.paused++
+				s.roster.counters.paused++
 			}
-			s.held = true
 			s.conn.Pause()
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
 		}
 	case draining:
-		if s.awaited == 0 && s.backlog.len() == 0 && !s.readRest() {
+		if s.outstanding == 0 && s.pending.len() == 0 && !s.conn.ReadRest() {
 			s.finish(clientClosed)
 		}
 	}

@@ -1,119 +1,46 @@
 package server
 
 import (
-	"sync/atomic"
+	"fmt"
 	"time"
 
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
-	"dreadlock/reactor"
+	"dreadlock/server/api"
 )
 
 // maxGrants is the number of grants that are delivered before the loop looks at its sockets again. Each may run a whole
 // pipeline of commands, which may grant more.
 const maxGrants = 256
 
-// shard is the server's part of one loop: the keys that the loop owns, and the connections that it serves. Everything
-// in it belongs to that loop.
+// shard is the keys that one loop owns. It knows requests, not the sessions that they come from.
 type shard struct {
-	server *Server
-	loop   *reactor.Loop
-	index  int
-	table  *lockmgr.Table
-	grants lockmgr.Grants // made in this turn, delivered at its end
-	out    []byte         // answers of the session that is running; empty in between
-	spare  spareBuffers
-	closed bool // the server stops: nothing is granted and nothing answered any more
-
-	counters counters
-	sessions bag[*session]
-	suspects bag[*request] // see [shard.suspect]
-
-	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
+	*worker
+	table    *lockmgr.Table
+	grants   lockmgr.Grants // made in this turn, delivered at its end
+	suspects bag[*request]  // see [shard.suspect]
 }
 
-func newShard(srv *Server, loop *reactor.Loop) *shard {
-	return &shard{
-		server: srv,
-		loop:   loop,
-		index:  loop.Index(),
-		table:  lockmgr.NewTable(uint64(time.Now().UnixNano())),
-		out:    make([]byte, 0, 2*flushMark),
-	}
+// holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
+type holder interface {
+	peer() api.Peer // safe from any goroutine
+	party() party   // safe from any goroutine
 }
 
-// Accept makes the client for a new connection.
-func (sh *shard) Accept() reactor.Client {
-	if !sh.closed && sh.server.admit() {
-		sh.population.Add(1)
-		return newSession(sh)
-	}
-	if !sh.closed {
-		sh.counters.refused++
-	}
-	return &refusal{shard: sh}
+// queued is what can stand in the queue of a key, the Tag of a [lockmgr.Waiter]: a request. It belongs to the loop of the
+// key as long as it stands there.
+type queued interface {
+	// granted says that its owner holds the key now.
+	granted(sh *shard)
+	peer() api.Peer
+	// wait says since when it waits, and how long at most.
+	wait() (since, timeout time.Duration)
 }
 
-// Receive handles a message from another loop, or from the server itself.
-func (sh *shard) Receive(m *reactor.Message) {
-	switch body := m.Body.(type) {
-	case *request:
-		if body.session.shard == sh {
-			body.session.answered()
-		} else {
-			sh.serve(body)
-		}
-	case *cancellation:
-		if s := body.session; s.shard == sh {
-			s.cancelReturned()
-		} else {
-			if sh.cancel(&s.request) {
-				sh.answer(&s.request, cancelled)
-			}
-			sh.loop.Post(s.shard.index, m)
-		}
-	case *foothold:
-		if body.cancel {
-			sh.cancel(&body.session.request)
-		}
-		sh.release(&body.owner)
-	case *loopTask:
-		body.run(sh)
-	}
-}
-
-// Expire handles a timer of this loop.
-func (sh *shard) Expire(t *reactor.Timer) {
-	switch tag := t.Tag.(type) {
-	case *request:
-		// A grant that was made in the same turn comes first.
-		if sh.table.Cancel(&tag.waiter) {
-			sh.counters.timeouts++
-			sh.waited(tag, false)
-			sh.answer(tag, timedOut)
-		}
-	case *session:
-		tag.poll()
-	case *refusal:
-		tag.conn.Close()
-	}
-}
-
-// Settle delivers the grants of a turn. It is done at the end, because to answer may close a connection, which makes
-// more grants.
-func (sh *shard) Settle() (more bool) {
-	for range maxGrants {
-		w := sh.grants.Pop()
-		if w == nil {
-			return false
-		}
-		r := w.Tag.(*request)
-		sh.loop.StopTimer(&r.timer)
-		sh.counters.grants++
-		sh.waited(r, true)
-		sh.answer(r, locked)
-	}
-	return !sh.grants.Empty()
+// newShard makes a shard whose tokens are greater than those of any daemon that ran before, unless the machine's clock was
+// set back: a grant takes longer than a nanosecond.
+func newShard(w *worker) *shard {
+	return &shard{worker: w, table: lockmgr.NewTable(uint64(time.Now().UnixNano()))}
 }
 
 // serve executes a request of another loop and answers it, unless it has to wait.
@@ -124,58 +51,107 @@ func (sh *shard) serve(r *request) {
 }
 
 // execute does in the table what the request asks for. If it is pending, its answer comes by [shard.answer].
-func (sh *shard) execute(r *request) answer {
+func (sh *shard) execute(r *request) proto.Reply {
 	if sh.closed {
 		return cancelled
 	}
 	sh.table.Advance(sh.loop.Now())
-	if r.kind == proto.Unlock {
-		switch sh.table.Unlock(r.owner, r.hash, r.key, &sh.grants) {
-		case lockmgr.Released:
-			return unlocked
-		case lockmgr.NotHeld:
-			return notLocked
-		default:
-			return notOwner
-		}
+	switch r.kind {
+	case proto.Lock:
+		return sh.lock(r)
+	case proto.Unlock:
+		return sh.unlock(r)
+	case proto.Fence:
+		return sh.fence(r)
 	}
+	panic(fmt.Sprintf("server: no shard executes %q", r.kind))
+}
+
+func (sh *shard) lock(r *request) proto.Reply {
 	wait := r.timeout > 0 && r.mayWait
 	switch sh.table.Lock(r.owner, &r.waiter, r.hash, r.key, wait) {
 	case lockmgr.Granted:
-		return locked
+		return proto.Locked
 	case lockmgr.AlreadyHeld:
-		return alreadyLocked
+		return proto.AlreadyLocked
 	case lockmgr.Queued:
-		sh.wait(r)
+		sh.beginWait(r)
 		return pending
 	}
 	if r.timeout > 0 {
 		return cancelled
 	}
-	return timedOut
+	return proto.TimedOut
 }
 
-// wait begins the wait of a request that has been queued.
-func (sh *shard) wait(r *request) {
+func (sh *shard) unlock(r *request) proto.Reply {
+	switch sh.table.Unlock(r.owner, r.hash, r.key, &sh.grants) {
+	case lockmgr.Released:
+		return proto.Unlocked
+	case lockmgr.NotHeld:
+		return proto.NotLocked
+	}
+	return proto.NotOwner
+}
+
+// fence finds the token of the grant by which the request's owner holds the key.
+func (sh *shard) fence(r *request) proto.Reply {
+	h := sh.table.Find(r.hash, r.key)
+	switch h.Owner {
+	case nil:
+		return proto.NotLocked
+	case r.owner:
+		r.token = h.Token
+		return proto.Token
+	}
+	return proto.NotOwner
+}
+
+// beginWait begins the wait of a request that has been queued.
+func (sh *shard) beginWait(r *request) {
 	sh.loop.StartTimer(&r.timer, r.timeout)
 	r.waited = true
 	r.since = sh.loop.Now()
 	r.serial++
-	sh.suspect(r)
+	if r.suspicious {
+		sh.suspect(r)
+	}
 }
 
-// waited ends the wait of a request by a grant or a timeout.
-func (sh *shard) waited(r *request, granted bool) {
+// endWait ends the wait of a request by a grant or a timeout.
+func (sh *shard) endWait(r *request, granted bool) {
 	sh.counters.wait(sh.loop.Now() - r.since)
 	sh.clear(r, granted)
 }
 
+// expire ends the wait of a request whose time has run out. A grant that was made in the same turn comes first.
+func (sh *shard) expire(r *request) {
+	if sh.table.Cancel(&r.waiter) {
+		sh.counters.timeouts++
+		sh.endWait(r, false)
+		sh.answer(r, proto.TimedOut)
+	}
+}
+
+// deliver tells the waiters that the turn has made holders, and reports whether some are left.
+func (sh *shard) deliver() (more bool) {
+	for range maxGrants {
+		w := sh.grants.Pop()
+		if w == nil {
+			return false
+		}
+		w.Tag.(queued).granted(sh)
+	}
+	return !sh.grants.Empty()
+}
+
 // answer ends a request of this shard and tells its session.
-func (sh *shard) answer(r *request, a answer) {
+func (sh *shard) answer(r *request, a proto.Reply) {
 	r.answer = a
-	if home := r.session.shard; home == sh {
+	if home := r.session.roster; home.index == sh.index {
 		r.session.answered()
 	} else {
+		r.answered = true
 		sh.loop.Post(home.index, &r.message)
 	}
 }
@@ -190,10 +166,27 @@ func (sh *shard) cancel(r *request) bool {
 	return true
 }
 
+// cancelRemote takes back a request of another loop. Its answer, if that is under way already, comes before this returns.
+func (sh *shard) cancelRemote(c *cancellation) {
+	if sh.cancel(&c.session.request) {
+		sh.answer(&c.session.request, cancelled)
+	}
+	c.done = true
+	sh.loop.Post(c.session.roster.index, &c.message)
+}
+
 // release frees what a session holds in this shard.
 func (sh *shard) release(o *lockmgr.Owner) {
 	if !sh.closed {
 		sh.table.Advance(sh.loop.Now())
 		sh.table.Close(o, &sh.grants)
 	}
+}
+
+// releaseRemote frees what a session of another loop holds here, and ends its wait. The session has ended.
+func (sh *shard) releaseRemote(o *remoteOwner) {
+	if o.cancel {
+		sh.cancel(&o.session.request)
+	}
+	sh.release(&o.owner)
 }

@@ -24,7 +24,14 @@ func TestCounters(t *testing.T) {
 			for loop := range loops {
 				key := d.keysOf(loop, 1)[0]
 				a.Do("unlock "+key, "e not locked")
+				b.Do("fence "+key, "e not locked")
+				a.Do("owner me", "o owned")
 				a.Do("lock "+key+" 300000", "l locked")
+				a.Send("fence " + key)
+				if _, err := a.ReadReply(); err != nil {
+					t.Fatal(err)
+				}
+				b.Do("fence "+key, "e not owner")
 				a.Do("lock "+key+" 0", "e already locked")
 				b.Do("unlock "+key, "e not owner")
 				b.Do("unlock "+key, "e not owner")
@@ -76,6 +83,7 @@ func TestCounters(t *testing.T) {
 			if got, want := commandCounts(st), (map[string]uint64{
 				"lock locked": 2*n + 1, "lock timeout": 2 * n, "lock already_locked": n, "lock deadlock": 0,
 				"unlock unlocked": n, "unlock not_locked": n, "unlock not_owner": 2 * n,
+				"fence token": n, "fence not_locked": n, "fence not_owner": n, "name named": 0, "owner owned": n,
 			}); !maps.Equal(got, want) {
 				t.Errorf("commands:\n got %v\nwant %v", got, want)
 			}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dreadlock/proto"
 	"dreadlock/server/api"
 )
 
@@ -30,8 +31,8 @@ type party struct {
 	changes    int    // see [identity]
 }
 
-// partyOf returns the session as a party. Safe from any goroutine.
-func partyOf(s *session) party {
+// party returns the connection as a party. Safe from any goroutine.
+func (s *session) party() party {
 	i := s.who()
 	return party{connection: s.id, owner: i.owner, changes: i.changes}
 }
@@ -111,12 +112,10 @@ func (g waitGraph) and(later waitGraph) waitGraph {
 	return both
 }
 
-// suspect adds a request that begins to wait to the suspects of the shard if it is one.
+// suspect adds a request that begins to wait to the suspects of the shard.
 func (sh *shard) suspect(r *request) {
-	if r.holding || r.session.who().owner != "" {
-		sh.suspects.add(r)
-		sh.server.detector.notify()
-	}
+	sh.suspects.add(r)
+	sh.server.detector.notify()
 }
 
 // clear takes a request whose wait is over from the suspects. If it was granted, the owner of its session may hold the key
@@ -134,9 +133,9 @@ func (sh *shard) edge(r *request) *waitEdge {
 		return nil
 	}
 	return &waitEdge{
-		waiter:  partyOf(r.session),
+		waiter:  r.session.party(),
 		serial:  r.serial,
-		holder:  partyOf(holderOf(h)),
+		holder:  holderOf(h).party(),
 		grant:   h.Token,
 		shard:   sh.index,
 		key:     string(h.Key),
@@ -172,6 +171,6 @@ func (sh *shard) breakWait(e *waitEdge) {
 	r := e.request
 	if r.serial == e.serial && r.waiter.WaitsFor().Token == e.grant && sh.cancel(r) {
 		sh.server.detector.broken.Add(1)
-		sh.answer(r, deadlocked)
+		sh.answer(r, proto.Deadlock)
 	}
 }

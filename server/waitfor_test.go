@@ -47,7 +47,7 @@ func newCrowd(owners int) *crowd {
 	c := &crowd{owners: owners}
 	srv := &Server{detector: newDetector(nil)}
 	for i := range crowdTables {
-		c.shards = append(c.shards, &shard{index: i, table: lockmgr.NewTable(1), server: srv})
+		c.shards = append(c.shards, &shard{worker: &worker{index: i, server: srv}, table: lockmgr.NewTable(1)})
 	}
 	for range crowdSessions {
 		c.sessions = append(c.sessions, c.connect())
@@ -117,11 +117,12 @@ func (c *crowd) lock(m *member, key int) {
 	switch sh.table.Lock(&m.owners[sh.index], &r.waiter, hash, name, true) {
 	case lockmgr.Granted:
 		c.give(m, key)
-	case lockmgr.Queued: // as in shard.wait
+	case lockmgr.Queued: // as in shard.beginWait
 		r.since = c.now
 		r.serial++
-		r.holding = len(c.held(m)) > 0
-		sh.suspect(r)
+		if len(c.held(m)) > 0 || m.session.who().owner != "" {
+			sh.suspect(r)
+		}
 		c.queue[key] = append(c.queue[key], m)
 		m.waits, m.key = true, key
 	}
@@ -193,7 +194,7 @@ func (c *crowd) truth() map[string]*waitEdge {
 		sh, _, name := c.place(key)
 		for _, m := range queue {
 			e := &waitEdge{
-				waiter: partyOf(&m.session), serial: m.session.request.serial, holder: partyOf(&c.holder[key].session),
+				waiter: m.session.party(), serial: m.session.request.serial, holder: c.holder[key].session.party(),
 				grant: c.grants[key], shard: sh.index, key: string(name), since: m.session.request.since,
 			}
 			waits[spell(e)] = e

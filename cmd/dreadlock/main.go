@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,10 +61,12 @@ func serve(opts *options) error {
 	status.Go(func() { reportStatus(reporting, log, requests) })
 	defer status.Wait() // before the log is closed
 	defer stop()
-	srv, err := server.New(opts.config(log))
+	cfg := opts.config(log)
+	srv, err := server.New(cfg)
 	if err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(cfg.Procs())
 	stopAdmin, err := opts.serveAdmin(ctx, srv, log)
 	if err != nil {
 		return err

@@ -83,7 +83,7 @@ func BenchmarkRoundTrips(b *testing.B) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	commands := []string{"lock key123 0\r\n", "unlock key123\r\n"}
-	answers := []string{proto.ReplyLocked, proto.ReplyUnlocked}
+	answers := []string{proto.Locked.Line(), proto.Unlocked.Line()}
 	b.ReportAllocs()
 	for b.Loop() {
 		for i, command := range commands {

@@ -57,9 +57,9 @@ func (c *conn) lock(ctx context.Context, key string, wait time.Duration) error {
 		return err
 	}
 	switch answer {
-	case proto.ReplyLocked:
+	case proto.Locked.Line():
 		return nil
-	case proto.ReplyTimeout:
+	case proto.TimedOut.Line():
 		return ErrTimeout
 	}
 	return c.reject(answer)
@@ -72,7 +72,7 @@ func (c *conn) unlock(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if answer == proto.ReplyUnlocked {
+	if answer == proto.Unlocked.Line() {
 		return nil
 	}
 	return c.reject(answer)
@@ -199,12 +199,12 @@ func (c *conn) pass() error {
 // intern returns a line as a string, the common ones without an allocation.
 func intern(line []byte) string {
 	switch string(line) {
-	case proto.ReplyLocked:
-		return proto.ReplyLocked
-	case proto.ReplyUnlocked:
-		return proto.ReplyUnlocked
-	case proto.ReplyTimeout:
-		return proto.ReplyTimeout
+	case proto.Locked.Line():
+		return proto.Locked.Line()
+	case proto.Unlocked.Line():
+		return proto.Unlocked.Line()
+	case proto.TimedOut.Line():
+		return proto.TimedOut.Line()
 	}
 	return string(line)
 }

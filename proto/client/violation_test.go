@@ -152,7 +152,7 @@ func TestAnswerAndEnd(t *testing.T) {
 	cn := &conn{sock: sock, answers: make(chan string, 1), ended: make(chan struct{}), err: io.EOF}
 	close(cn.ended)
 	for range 50 {
-		cn.answers <- proto.ReplyTimeout
+		cn.answers <- proto.TimedOut.Line()
 		wantErr(t, cn.lock(patient(t), "a", 0), ErrTimeout)
 	}
 	wantErr(t, cn.lock(patient(t), "a", 0), ErrConnectionLost, io.EOF)

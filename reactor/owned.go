@@ -1,0 +1,11 @@
+//go:build !race
+
+package reactor
+
+// owned is what a loop needs to tell whether it runs; see the other build.
+type owned struct{}
+
+func (*Loop) onLoop() {}
+
+// AssertOn panics if it is not called on the loop. It does so in builds with the race detector alone.
+func (*Loop) AssertOn(string) {}

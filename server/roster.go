@@ -1,0 +1,20 @@
+package server
+
+import "sync/atomic"
+
+// flushMark is the number of bytes of answers after which they are written, also if the turn gives more.
+const flushMark = 16 << 10
+
+// roster is the sessions that one loop serves, and what they share.
+type roster struct {
+	*worker
+	sessions bag[*session]
+	out      []byte // answers of the session that is running; empty in between
+	spare    spareBuffers
+
+	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
+}
+
+func newRoster(w *worker) *roster {
+	return &roster{worker: w, out: make([]byte, 0, 2*flushMark)}
+}

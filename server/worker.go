@@ -1,0 +1,107 @@
+package server
+
+import (
+	"net"
+	"time"
+
+	"dreadlock/reactor"
+)
+
+// worker is the server's part of one loop: the shard whose keys the loop owns, and the roster of the sessions that it
+// serves. Everything in it belongs to that loop.
+type worker struct {
+	server   *Server
+	loop     loop
+	index    int
+	closed   bool // the server stops: nothing is granted and nothing answered any more
+	counters counters
+
+	shard  *shard
+	roster *roster
+}
+
+// loop is what the server needs of a [reactor.Loop]. Tests have one without sockets and without time.
+type loop interface {
+	Index() int
+	Now() time.Duration
+	Time(d time.Duration) time.Time
+	Post(to int, m *reactor.Message)
+	Send(m *reactor.Message)
+	StartTimer(t *reactor.Timer, d time.Duration)
+	StopTimer(t *reactor.Timer) bool
+	Traffic() reactor.Traffic
+	AssertOn(what string)
+}
+
+// connection is what a session needs of its [reactor.Conn].
+type connection interface {
+	IsOpen() bool
+	RemoteAddr() net.Addr
+	Write(p []byte)
+	Unsent() int
+	CanHold() bool
+	Pause()
+	Paused() bool
+	Resume()
+	ReadRest() bool
+	Close()
+	CloseAfterOutput()
+	TryMove(loop int) bool
+}
+
+func newWorker(srv *Server, l loop) *worker {
+	w := &worker{server: srv, loop: l, index: l.Index()}
+	w.shard = newShard(w)
+	w.roster = newRoster(w)
+	return w
+}
+
+// Accept makes the client for a new connection.
+func (w *worker) Accept() reactor.Client {
+	if w.closed {
+		return &refusal{worker: w}
+	}
+	if !w.server.admit() {
+		w.counters.refused++
+		return &refusal{worker: w}
+	}
+	w.roster.population.Add(1)
+	return newSession(w.roster)
+}
+
+// Receive handles a message from another loop, or from the server itself. A request and a cancellation come here twice:
+// as questions to the shard, and as answers to the session.
+func (w *worker) Receive(m *reactor.Message) {
+	switch body := m.Body.(type) {
+	case *request:
+		if body.answered {
+			body.session.answered()
+		} else {
+			w.shard.serve(body)
+		}
+	case *cancellation:
+		if body.done {
+			body.session.cancelReturned()
+		} else {
+			w.shard.cancelRemote(body)
+		}
+	case *remoteOwner:
+		w.shard.releaseRemote(body)
+	case *loopTask:
+		body.run(w.shard)
+	}
+}
+
+// Expire handles a timer of this loop.
+func (w *worker) Expire(t *reactor.Timer) {
+	switch tag := t.Tag.(type) {
+	case *request:
+		w.shard.expire(tag)
+	case *refusal:
+		tag.conn.Close()
+	}
+}
+
+// EndTurn delivers the grants of a turn. It is done at the end, because to answer may run further commands, which make
+// more grants.
+func (w *worker) EndTurn() (more bool) { return w.shard.deliver() }
