@@ -28,8 +28,8 @@ func checkBag(t *rapid.T, b *bag[*token], want map[*token]bool) {
 	}
 }
 
-// Whoever is in the bag all the time is visited, while others are added and removed between the steps of a walk and by the
-// visits themselves.
+// Every member that is in the bag all the time is visited, while others are added and removed between the steps of a walk
+// and by the visits.
 func TestBag(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b bag[*token]

@@ -82,9 +82,9 @@ func (d *daemon) ownCycle(conn net.Conn) cycle {
 	}
 }
 
-// behindWait has a client wait for a key, and send commands that have more answers than the sockets take, and then the
+// floodWhileWaiting has a client wait for a key, and send commands that have more answers than the sockets take, and then the
 // last. All is executed in one go when the holder gives the key up. It returns the commands before the last.
-func (d *daemon) behindWait(holder *prototest.Client, c *net.TCPConn, key, last string) (text cycle, cycles int) {
+func (d *daemon) floodWhileWaiting(holder *prototest.Client, c *net.TCPConn, key, last string) (text cycle, cycles int) {
 	d.tb.Helper()
 	holder.Do("lock "+key+" 0", "l locked")
 	fmt.Fprintf(c, "lock %s 30000\r\n", key)
@@ -110,7 +110,7 @@ func wantSeconds(t *testing.T, what string, began, since time.Time, seconds floa
 	}
 }
 
-// What there is to be said of a connection that holds keys of all loops and waits for one, of its own loop or another's.
+// What is shown of a connection that holds keys of all loops and waits for one, of its own loop or of another one.
 func TestConnection(t *testing.T) {
 	for _, loops := range []int{1, 2, 4} {
 		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
@@ -165,7 +165,8 @@ func TestConnection(t *testing.T) {
 
 func portOf(conn net.Conn) int { return conn.LocalAddr().(*net.TCPAddr).Port }
 
-// Of a connection that holds many keys a page lists a few, and who asks for it alone gets more; the number is right.
+// A page lists a few of the keys of a connection that holds many, and a query for that connection alone lists more; the
+// number of keys is right in both.
 func TestConnectionHoldsMany(t *testing.T) {
 	d := startDaemon(t, func(cfg *Config) { cfg.Loops = 2 })
 	c := d.dial()
@@ -190,7 +191,7 @@ func TestConnectionHoldsMany(t *testing.T) {
 	}
 }
 
-// Pages come in the order of the numbers, each connection once, and the filters leave out whom they should.
+// Pages list the connections by their numbers, each one once, and the filters leave out those they should.
 func TestConnections(t *testing.T) {
 	for _, loops := range []int{1, 2, 4} {
 		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
@@ -254,10 +255,10 @@ func TestConnectionStates(t *testing.T) {
 	d.awaitState(lagging, api.Lagging)
 
 	holder, ending, both := d.dial(), d.dialNarrow(), d.dialNarrow()
-	d.behindWait(holder, ending, "first", "!")
+	d.floodWhileWaiting(holder, ending, "first", "!")
 	d.awaitState(ending, api.Ending)
 	holder.Do("lock second 0", "l locked")
-	d.behindWait(holder, both, "first", "lock second 30000\r\n")
+	d.floodWhileWaiting(holder, both, "first", "lock second 30000\r\n")
 	d.await(both, "lags and waits", func(c *api.Connection) bool {
 		return c.State == api.Lagging && c.WaitsFor == "second" && c.WaitedSeconds > 0 && slices.Equal(c.Holds, []string{"first"})
 	})
@@ -365,7 +366,7 @@ func TestKick(t *testing.T) {
 	}
 }
 
-// A client whose request is on its way to a loop that stands still is kicked: what it is granted there is free again.
+// A client whose request is on its way to a busy loop is kicked: the key that it is granted there is free again.
 func TestKickWithRequestAway(t *testing.T) {
 	d, g := startGated(t, nil)
 	cs := d.canaries()
@@ -397,7 +398,7 @@ func TestKickWithRequestAway(t *testing.T) {
 	d.wantConnections(len(cs.clients))
 }
 
-// Who stops waiting while a connection may be on its way is not told that there is none.
+// An operator who gives up while a connection may be moving is not told that it does not exist.
 func TestSeekGivenUp(t *testing.T) {
 	srv, err := New(DefaultConfig())
 	if err != nil {
@@ -414,7 +415,7 @@ func TestSeekGivenUp(t *testing.T) {
 	}
 }
 
-// A connection that moves from loop to loop all the time is found all the same, and can be kicked.
+// A connection that moves from loop to loop all the time is found nevertheless, and can be kicked.
 func TestSeekMoving(t *testing.T) {
 	d := startDaemon(t, func(cfg *Config) { cfg.Loops = 2 })
 	keys := [][]string{d.keysOf(0, 1), d.keysOf(1, 1)}

@@ -2,19 +2,19 @@ package server
 
 import "slices"
 
-// liveGraph has what is left of a graph while its cycles are sought: the waits that may still be part of one.
+// liveGraph is a graph while its cycles are sought. The waits that may still be part of one are live.
 type liveGraph struct {
-	out, in       map[node][]*waitEdge // all waits of a node, and for it, oldest first
+	out, in       map[node][]*waitEdge // all waits of a node, and all waits for it, oldest first
 	waits, wanted map[node]int         // how many of these are live
 	dead          map[*waitEdge]bool
 }
 
 // cycles returns a cycle for every wait that is the youngest of one, the oldest of these waits first. In a cycle the holder
-// of each wait is the waiter of the next, as nodes, and the youngest wait comes last. So each cycle has a wait that no other
-// one of them ends with, and to break all of these waits is to break every cycle of the graph.
+// of each wait is the waiter of the next, as nodes, and the youngest wait comes last. So no two of
+// them end with the same wait, and without these last waits the graph has no cycle.
 //
-// It takes the waits from the youngest to the oldest and looks for a way back among those that are left. Waits that lead
-// nowhere are dropped first, and after each step, so that where there are no cycles hardly anything is searched.
+// It takes the waits from the youngest to the oldest, looks for a way back among the older ones, and drops each one. Waits
+// that cannot be part of a cycle are dropped first, so that without cycles nothing is searched.
 func (g waitGraph) cycles() (all [][]*waitEdge) {
 	edges := make([]*waitEdge, 0, len(g))
 	for _, e := range g {
@@ -55,8 +55,8 @@ func newLiveGraph(edges []*waitEdge) *liveGraph {
 	return l
 }
 
-// drop drops a wait, and every other that cannot be part of a cycle without it: its waiter is wanted by nobody else, or its
-// holder waits for nobody else.
+// drop drops a wait, and every other that cannot be part of a cycle without it: a wait of a node that no other wait leads
+// to, or for a node that has no other wait.
 func (l *liveGraph) drop(e *waitEdge) {
 	todo := []*waitEdge{e}
 	for len(todo) > 0 {

@@ -16,9 +16,9 @@ const (
 	suspectDelay = 200 * time.Millisecond
 	// confirmTime is the time between the two looks.
 	confirmTime = 50 * time.Millisecond
-	// reviewTime is the time between looks whether the known deadlocks still stand.
+	// reviewTime is the time between searches while a deadlock stands.
 	reviewTime = 500 * time.Millisecond
-	// lookTime bounds a look, and the break of a deadlock. If a loop takes longer, it is done again.
+	// lookTime bounds a look, and the break of a deadlock. If a loop takes longer, another search follows.
 	lookTime = 2 * time.Second
 	// edgesPerStep is the number of suspects that a loop is asked for in one turn.
 	edgesPerStep = 256
@@ -48,7 +48,7 @@ func newDetector(srv *Server) *detector {
 	return &detector{server: srv, wanted: make(chan struct{}, 1), standing: make(map[waitName]*deadlock)}
 }
 
-// notify says that there may be a new cycle. It never blocks. Safe from any goroutine.
+// notify asks for a search. It never blocks. Safe from any goroutine.
 func (d *detector) notify() {
 	select {
 	case d.wanted <- struct{}{}:
@@ -86,8 +86,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// search finds the deadlocks that stand, reports those that are new, and breaks all of them if it is to. If a loop does not
-// answer, another search is wanted: what this one was for does not notify again.
+// search finds the deadlocks that stand, reports the new ones, and breaks all of them if the server is to break deadlocks. If a
+// loop does not answer, it asks for another search: nothing else would.
 func (d *detector) search(ctx context.Context) {
 	waits, ok := d.look(ctx)
 	if !ok {
@@ -158,7 +158,7 @@ func (d *detector) review(cycles [][]*waitEdge, waits waitGraph) (fresh []*deadl
 			d.found++
 			known = &deadlock{number: d.found, found: time.Now(), waits: c}
 			fresh = append(fresh, known)
-		case !waits.has(known.waits): // its youngest wait is part of another cycle by now
+		case !waits.has(known.waits): // its youngest wait closes another cycle by now
 			known = &deadlock{number: known.number, found: known.found, waits: c}
 		}
 		d.standing[name] = known
@@ -189,8 +189,8 @@ func labelled(label, text string) string {
 	return label + text
 }
 
-// breakAll ends the youngest wait of each deadlock, the oldest deadlock first. One that loses another of its waits by that is
-// left to the next search: it may be over.
+// breakAll ends the youngest wait of each deadlock, the oldest deadlock first. A deadlock that loses another of its waits by
+// that may be over, and is left to the next search.
 func (d *detector) breakAll(ctx context.Context) {
 	standing, _ := d.known()
 	ended := make(map[waitName]bool)
@@ -204,20 +204,20 @@ func (d *detector) breakAll(ctx context.Context) {
 	}
 }
 
-// breakUp ends the youngest wait of a deadlock. If the loop does not get to it in time, nothing is done, since the deadlock
-// may be over by then: it still stands, and the next search breaks it unless it is.
+// breakUp ends the youngest wait of a deadlock. If the loop does not get to it in time, the wait goes on, since the deadlock
+// may be over by then. The deadlock is still listed, and the next search looks again and breaks it.
 func (d *detector) breakUp(ctx context.Context, c *deadlock) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	youngest := c.youngest()
 	shards := d.server.shards[youngest.shard : youngest.shard+1]
-	_, missing := eachShard(ctx, d.server, shards, func(sh *shard, _ *struct{}) (more bool) {
-		if ctx.Err() == nil {
+	done, _ := eachShard(ctx, d.server, shards, func(sh *shard, inTime *bool) (more bool) {
+		if *inTime = ctx.Err() == nil; *inTime {
 			sh.breakWait(youngest)
 		}
 		return false
 	})
-	if missing > 0 {
+	if len(done) == 0 || !*done[0] {
 		d.server.cfg.Log.Warn().Uint64("deadlock", c.number).Int("loop", youngest.shard).
 			Msg("deadlock not broken yet: the loop of the key is busy")
 		return

@@ -15,7 +15,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// status returns what the server says of itself.
+// status returns the status of the server.
 func (d *daemon) status() *api.Status {
 	d.tb.Helper()
 	st, err := d.server.Status(context.Background())
@@ -25,7 +25,7 @@ func (d *daemon) status() *api.Status {
 	return st
 }
 
-// awaitWaiters waits until so many clients wait for a key.
+// awaitWaiters waits until n clients wait for a key.
 func (d *daemon) awaitWaiters(n int) {
 	d.tb.Helper()
 	eventually(d.tb, func() error {
@@ -46,7 +46,7 @@ func (d *daemon) deadlocks() *api.Deadlocks {
 	return known
 }
 
-// awaitDeadlocks waits until so many deadlocks stand.
+// awaitDeadlocks waits until n deadlocks stand.
 func (d *daemon) awaitDeadlocks(n int) *api.Deadlocks {
 	d.tb.Helper()
 	var known *api.Deadlocks
@@ -110,7 +110,7 @@ var rings = []struct {
 	{"three on two loops", []int{0, 1, 1}, []int{1, 2, 0}},
 }
 
-// A deadlock is told of, once, and forgotten when it is over, however it ends.
+// A deadlock is reported once, and forgotten when it is over, however it ends.
 func TestDeadlocks(t *testing.T) {
 	d := startDaemon(t, nil)
 	found := uint64(0)
@@ -195,7 +195,7 @@ func TestDeadlockTimesOut(t *testing.T) {
 	}
 }
 
-// Several deadlocks stand side by side, and those who wait behind them are part of none.
+// Several deadlocks stand side by side, and those who wait for their parties are part of none.
 func TestDeadlocksSideBySide(t *testing.T) {
 	d := startDaemon(t, nil)
 	const n = 4
@@ -203,14 +203,14 @@ func TestDeadlocksSideBySide(t *testing.T) {
 	other := d.keysOf(1, 2*n)
 	var pairs [][2]*prototest.Client
 	for i := range n {
-		a, b, behind := d.dial(), d.dial(), d.dial()
+		a, b, tail := d.dial(), d.dial(), d.dial()
 		a.Do("lock "+keys[i]+" 0", "l locked")
 		b.Do("lock "+other[i]+" 0", "l locked")
-		behind.Do("lock "+other[n+i]+" 0", "l locked")
+		tail.Do("lock "+other[n+i]+" 0", "l locked")
 		a.Send("lock " + other[i] + " 300000")
 		b.Send("lock " + keys[i] + " 300000")
 		d.awaitWaiters(3*i + 2)
-		behind.Send("lock " + keys[i] + " 300000")
+		tail.Send("lock " + keys[i] + " 300000")
 		d.awaitWaiters(3*i + 3)
 		pairs = append(pairs, [2]*prototest.Client{a, b})
 	}
@@ -290,7 +290,7 @@ func (d *daemon) suspects() (n int) {
 	return n
 }
 
-// Who holds nothing while it waits is no suspect: clients of one key each cost the detector nothing.
+// A session that holds nothing while it waits is no suspect: clients that use one key each cost the detector nothing.
 func TestNoSuspects(t *testing.T) {
 	d := startDaemon(t, nil)
 	keys := append(d.keysOf(0, 1), d.keysOf(1, 1)...)
@@ -348,8 +348,8 @@ func (d *daemon) identify(c *prototest.Client, name, owner string) {
 	c.Do("owner "+owner, "o owned")
 }
 
-// An owner who waits on one connection for what it holds on another one, or for somebody who waits for that, is found. The
-// deadlock says who they are.
+// Owners that wait on one connection, and hold on another what the next owner waits for, are a deadlock. It is shown with
+// their names.
 func TestDeadlocksOfOwners(t *testing.T) {
 	for _, test := range rings {
 		t.Run(test.name, func(t *testing.T) {
@@ -398,8 +398,7 @@ func TestDeadlocksOfOwners(t *testing.T) {
 	}
 }
 
-// An owner that waits for itself is a deadlock of one wait; somebody else who waits for the same key is part of none, and nor
-// are connections of different owners.
+// An owner that waits for itself is a deadlock of one wait. Another owner that waits for the same key is not part of it.
 func TestDeadlockOfOneOwner(t *testing.T) {
 	d := startDaemon(t, nil)
 	keys := append(d.keysOf(0, 1), d.keysOf(1, 1)...)
@@ -415,7 +414,7 @@ func TestDeadlockOfOneOwner(t *testing.T) {
 	d.awaitWaiters(2)
 	d.server.detector.search(context.Background())
 	if known := d.deadlocks(); known.Found != 0 {
-		t.Fatalf("nobody waits for itself, and there is %+v", known)
+		t.Fatalf("three owners, none of which waits for itself, and there is %+v", known)
 	}
 	d.identify(one, "one", "y") // nobody begins to wait
 	known := d.awaitDeadlocks(1)
@@ -429,7 +428,7 @@ func TestDeadlockOfOneOwner(t *testing.T) {
 	d.awaitDeadlocks(0)
 }
 
-// A grant may close a cycle, too: the key goes to somebody whose owner waits elsewhere for one who is next in the queue.
+// A grant may close a cycle, too: the key goes to a connection whose owner waits elsewhere, for one that is next in the queue.
 func TestDeadlockByGrant(t *testing.T) {
 	d := startDaemon(t, nil)
 	keys := append(d.keysOf(0, 1), d.keysOf(1, 1)...)
@@ -451,7 +450,7 @@ func TestDeadlockByGrant(t *testing.T) {
 	d.awaitDeadlocks(1)
 }
 
-// Whatever may close a cycle makes the detector search.
+// Everything that may close a cycle notifies the detector.
 func TestNotify(t *testing.T) {
 	c := newCrowd(2)
 	d := c.shards[0].server.detector
@@ -496,8 +495,7 @@ func TestNotify(t *testing.T) {
 	want("a grant to one with an owner", true)
 }
 
-// A break that its loop does not get to in time is not made later, when the deadlock may be over, and the deadlock still
-// stands.
+// A break that its loop does not get to in time is not made later, when the deadlock may be over; the deadlock still stands.
 func TestLostBreak(t *testing.T) {
 	d := startDaemon(t, nil)
 	r := d.makeRing([]int{0, 1}, []int{0, 1}, 300000)
@@ -516,7 +514,7 @@ func TestLostBreak(t *testing.T) {
 	}
 }
 
-// holdNext holds up whoever writes the next line, until open is called.
+// holdNext blocks the writer of the next line until open is called.
 func (g *gate) holdNext() (held <-chan struct{}, open func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -525,7 +523,7 @@ func (g *gate) holdNext() (held <-chan struct{}, open func()) {
 	return g.held, sync.OnceFunc(func() { close(g.opened) })
 }
 
-// A deadlock that cannot be broken because a loop is busy is known all the while, and broken when the loop is not.
+// A deadlock that cannot be broken because a loop is busy still stands, and is broken when the loop is free.
 func TestBreakOnBusyLoop(t *testing.T) {
 	d, g := startGated(t, func(cfg *Config) { cfg.BreakDeadlocks = true })
 	held, open := g.holdNext()

@@ -1,7 +1,6 @@
 package server
 
-// identity is what a client has said about itself. It is immutable, so that any loop may read it: a session that learns more
-// gets another one.
+// identity is what a client has said about itself. It is immutable, so that any loop may read it: a change makes another one.
 type identity struct {
 	name    string // what the connection is called; empty if it has no name
 	owner   string // to whom it belongs; empty if it has said nothing
@@ -23,8 +22,8 @@ func (s *session) setName(name string) {
 	s.identity.Store(&i)
 }
 
-// setOwner makes the connection one of owner's. Who waits on another connection of the owner may now wait for a key that
-// the owner itself holds on this one.
+// setOwner makes the connection one of the owner's. If it holds a key, a wait of the owner on another connection may now lead
+// back to the owner.
 func (s *session) setOwner(owner string) {
 	i := s.who()
 	if i.owner == owner {

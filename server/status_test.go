@@ -14,7 +14,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// After a session to the script every counter is what the script says.
+// After a scripted session every counter has the value that follows from the script.
 func TestCounters(t *testing.T) {
 	for _, loops := range []int{1, 2} {
 		t.Run(fmt.Sprintf("loops=%d", loops), func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// wantHits waits until the limit has been hit so many times.
+// wantHits waits until the limit has been hit the given number of times.
 func (d *daemon) wantHits(limit string, times uint64) {
 	d.tb.Helper()
 	eventually(d.tb, func() error {

@@ -16,7 +16,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// fill has a client lock so many keys, named key0 and so on behind a prefix, and returns it.
+// fill has a client lock a number of keys, named by a prefix and 0, 1 and so on, and returns it.
 func (d *daemon) fill(prefix string, keys int) *prototest.Client {
 	d.tb.Helper()
 	c := d.dial()

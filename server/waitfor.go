@@ -118,8 +118,8 @@ func (sh *shard) suspect(r *request) {
 	sh.server.detector.notify()
 }
 
-// clear takes a request whose wait is over from the suspects. If it was granted, the owner of its session may hold the key
-// while it waits elsewhere, for somebody who waits for this key.
+// clear takes a request whose wait is over from the suspects. If it was granted, the owner of its session holds the key from
+// now on, and may wait elsewhere for a party that waits for this key.
 func (sh *shard) clear(r *request, granted bool) {
 	if sh.suspects.remove(r) && granted && r.session.who().owner != "" {
 		sh.server.detector.notify()

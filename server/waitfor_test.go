@@ -385,7 +385,7 @@ func TestCycles(t *testing.T) {
 		{"an owner waits for itself", []string{"1x>2x"}, []string{"1"}},
 		{"two of different owners do not", []string{"1x>2y", "1>2"}, nil},
 		{"one waits, and holds on another connection", []string{"1x>2", "2>3x"}, []string{"1 2"}},
-		{"the same, but of nobody", []string{"1>2", "2>3"}, nil},
+		{"the same without an owner", []string{"1>2", "2>3"}, nil},
 		{"one of its waits is enough", []string{"1x>9", "2x>5", "5>3x", "4x>8"}, []string{"2 5"}},
 		{"two waits of an owner, each part of a cycle", []string{"1x>5", "2x>6", "5>3x", "6>3x"}, []string{"1 5", "2 6"}},
 		{"two waits for the same, closed by one", []string{"1x>5", "2x>5", "5>3x"}, []string{"1 5"}},
