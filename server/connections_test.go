@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -394,6 +395,23 @@ func TestKickWithRequestAway(t *testing.T) {
 		d.wantFree(keys...)
 	}
 	d.wantConnections(len(cs.clients))
+}
+
+// Who stops waiting while a connection may be on its way is not told that there is none.
+func TestSeekGivenUp(t *testing.T) {
+	srv, err := New(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.departed.Add(1) // and has not arrived
+	ctx, cancel := context.WithCancel(t.Context())
+	err = srv.seek(ctx, func() (found bool, err error) {
+		cancel()
+		return false, nil
+	})
+	if !errors.Is(err, api.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
 }
 
 // A connection that moves from loop to loop all the time is found all the same, and can be kicked.

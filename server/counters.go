@@ -38,7 +38,6 @@ type counters struct {
 	disconnects [reasons]uint64
 	paused      uint64 // clients held back for what they sent
 	stalled     uint64 // and for what they did not read
-	broken      uint64 // deadlocks
 	waits       [len(waitBounds) + 1]uint64
 	waited      time.Duration // sum of all waits
 }
@@ -66,7 +65,6 @@ func (c *counters) add(o *counters) {
 	addAll(c.disconnects[:], o.disconnects[:])
 	c.paused += o.paused
 	c.stalled += o.stalled
-	c.broken += o.broken
 	addAll(c.waits[:], o.waits[:])
 	c.waited += o.waited
 }
@@ -89,12 +87,11 @@ var reasonWords = [reasons]string{
 // words returns the counters as the API names them.
 func (c *counters) words() api.Counters {
 	w := api.Counters{
-		Accepted:        c.accepted,
-		Grants:          c.grants,
-		Timeouts:        c.timeouts,
-		Disconnects:     make(map[string]uint64, reasons),
-		Moves:           c.moves,
-		DeadlocksBroken: c.broken,
+		Accepted:    c.accepted,
+		Grants:      c.grants,
+		Timeouts:    c.timeouts,
+		Disconnects: make(map[string]uint64, reasons),
+		Moves:       c.moves,
 		LimitHits: map[string]uint64{
 			api.LimitConnections: c.refused,
 			api.LimitPipeline:    c.paused,

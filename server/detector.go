@@ -1,73 +1,70 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"dreadlock/server/api"
 )
 
 const (
 	// suspectDelay is how long the detector lets a new suspect wait before it looks: most waits are over by then.
 	suspectDelay = 200 * time.Millisecond
-	// confirmTime is the time between the looks that find a cycle and believe it.
+	// confirmTime is the time between the two looks.
 	confirmTime = 50 * time.Millisecond
 	// reviewTime is the time between looks whether the known deadlocks still stand.
 	reviewTime = 500 * time.Millisecond
-	// lookTime bounds a look. A loop that takes longer is looked at the next time.
+	// lookTime bounds a look, and the break of a deadlock. If a loop takes longer, it is done again.
 	lookTime = 2 * time.Second
 	// edgesPerStep is the number of suspects that a loop is asked for in one turn.
 	edgesPerStep = 256
 )
 
-// detector looks for deadlocks, on a goroutine of its own. While nobody waits who holds a key it sleeps.
+// detector looks for deadlocks, on a goroutine of its own. It sleeps while there are no new suspects and no deadlocks.
 type detector struct {
-	server  *Server
-	suspect chan struct{} // one token: there is a new suspect
+	server *Server
+	wanted chan struct{} // one token: a search is wanted
+	broken atomic.Uint64 // deadlocks, since the start
 
 	mu       sync.Mutex
-	standing map[cycleName]*deadlock
+	standing map[waitName]*deadlock
 	found    uint64 // since the start
 }
 
-// cycleName names a cycle by its youngest wait: no wait is part of two.
-type cycleName struct {
-	waiter api.ConnectionID
-	serial uint64
+// deadlock is a cycle that is known to be real. It is named by its youngest wait, since no other one ends with that.
+type deadlock struct {
+	number uint64 // 1 for the first that was found
+	found  time.Time
+	waits  []*waitEdge // the youngest last
 }
 
-// deadlock is a cycle that is known to be real.
-type deadlock struct {
-	number uint64
-	found  time.Time
-	waits  []*waitEdge
-}
+func (c *deadlock) youngest() *waitEdge { return c.waits[len(c.waits)-1] }
 
 func newDetector(srv *Server) *detector {
-	return &detector{server: srv, suspect: make(chan struct{}, 1), standing: make(map[cycleName]*deadlock)}
+	return &detector{server: srv, wanted: make(chan struct{}, 1), standing: make(map[waitName]*deadlock)}
 }
 
-// notify says that there is a new suspect. It never blocks. Safe from any goroutine.
+// notify says that there may be a new cycle. It never blocks. Safe from any goroutine.
 func (d *detector) notify() {
 	select {
-	case d.suspect <- struct{}{}:
+	case d.wanted <- struct{}{}:
 	default:
 	}
 }
 
-// run looks whenever there is something to find, until ctx is done.
+// run searches whenever there may be something to find, until ctx is done.
 func (d *detector) run(ctx context.Context) {
 	for {
 		var review <-chan time.Time
-		if d.count() > 0 {
+		if standing, _ := d.known(); len(standing) > 0 {
 			review = time.After(reviewTime)
 		}
 		select {
-		case <-d.suspect:
+		case <-d.wanted:
 			if !pause(ctx, suspectDelay) {
 				return
 			}
@@ -89,34 +86,32 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// search takes two looks, and believes what both have seen. If a look fails there has to be another search: the suspects
-// that it was for do not come again.
+// search finds the deadlocks that stand, reports those that are new, and breaks all of them if it is to. If a loop does not
+// answer, another search is wanted: what this one was for does not notify again.
 func (d *detector) search(ctx context.Context) {
-	first, ok := d.look(ctx)
+	waits, ok := d.look(ctx)
 	if !ok {
 		d.notify()
 		return
 	}
-	cycles := first.cycles()
-	unknown := slices.ContainsFunc(cycles, func(c []*waitEdge) bool { return !d.knows(c) })
-	if !unknown {
-		d.review(cycles)
-		return
-	}
-	if !pause(ctx, confirmTime) {
-		return
-	}
-	second, ok := d.look(ctx)
-	if !ok {
-		d.notify()
-		return
-	}
-	cycles = slices.DeleteFunc(cycles, func(c []*waitEdge) bool { return !second.confirms(c) })
-	for _, c := range d.review(cycles) {
-		d.report(c)
-		if d.server.cfg.BreakDeadlocks {
-			d.breakUp(ctx, c)
+	cycles := waits.cycles()
+	if !d.knowsAll(cycles, waits) {
+		if !pause(ctx, confirmTime) {
+			return
 		}
+		second, ok := d.look(ctx)
+		if !ok {
+			d.notify()
+			return
+		}
+		waits = waits.and(second)
+		cycles = waits.cycles()
+	}
+	for _, c := range d.review(cycles, waits) {
+		d.report(c)
+	}
+	if d.server.cfg.BreakDeadlocks {
+		d.breakAll(ctx)
 	}
 }
 
@@ -133,37 +128,40 @@ func (d *detector) look(ctx context.Context) (g waitGraph, ok bool) {
 	g = make(waitGraph)
 	for _, s := range done {
 		for _, e := range s.edges {
-			g[e.waiter] = e
+			g.add(e)
 		}
 	}
 	return g, true
 }
 
-func nameOf(cycle []*waitEdge) cycleName {
-	youngest := cycle[len(cycle)-1]
-	return cycleName{youngest.waiter, youngest.serial}
-}
-
-func (d *detector) knows(cycle []*waitEdge) bool {
+// knowsAll reports whether every cycle is a known deadlock all of whose waits have been found again.
+func (d *detector) knowsAll(cycles [][]*waitEdge, waits waitGraph) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.standing[nameOf(cycle)] != nil
+	return !slices.ContainsFunc(cycles, func(c []*waitEdge) bool {
+		known := d.standing[c[len(c)-1].id()]
+		return known == nil || !waits.has(known.waits)
+	})
 }
 
-// review makes the cycles those that stand, and returns the new ones.
-func (d *detector) review(cycles [][]*waitEdge) (fresh []*deadlock) {
+// review makes the cycles, which are made of the waits, the deadlocks that stand, and returns those that are new.
+func (d *detector) review(cycles [][]*waitEdge, waits waitGraph) (fresh []*deadlock) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.standing
-	d.standing = make(map[cycleName]*deadlock)
+	d.standing = make(map[waitName]*deadlock)
 	for _, c := range cycles {
-		known := before[nameOf(c)]
-		if known == nil {
+		name := c[len(c)-1].id()
+		known := before[name]
+		switch {
+		case known == nil:
 			d.found++
 			known = &deadlock{number: d.found, found: time.Now(), waits: c}
 			fresh = append(fresh, known)
+		case !waits.has(known.waits): // its youngest wait is part of another cycle by now
+			known = &deadlock{number: known.number, found: known.found, waits: c}
 		}
-		d.standing[nameOf(c)] = known
+		d.standing[name] = known
 	}
 	return fresh
 }
@@ -175,31 +173,58 @@ func (d *detector) report(c *deadlock) {
 		if i > 0 {
 			text.WriteString(", ")
 		}
-		fmt.Fprintf(&text, "connection %d (%s) waits for %s, held by %d", e.waiter, e.address, e.key, e.holder)
+		fmt.Fprintf(&text, "connection %d (%s%s%s) waits for %s, held by %d%s", e.waiter.connection,
+			e.address, labelled(", name ", e.name), labelled(", owner ", e.waiter.owner),
+			e.key, e.holder.connection, labelled(" of owner ", e.holder.owner))
 	}
 	d.server.cfg.Log.Warn().Uint64("deadlock", c.number).Int("connections", len(c.waits)).Str("cycle", text.String()).
 		Msg("deadlock: connections wait for one another")
 }
 
-// breakUp ends the youngest wait of a deadlock.
+// labelled returns a text after its label, and nothing for an empty one.
+func labelled(label, text string) string {
+	if text == "" {
+		return ""
+	}
+	return label + text
+}
+
+// breakAll ends the youngest wait of each deadlock, the oldest deadlock first. One that loses another of its waits by that is
+// left to the next search: it may be over.
+func (d *detector) breakAll(ctx context.Context) {
+	standing, _ := d.known()
+	ended := make(map[waitName]bool)
+	for _, c := range standing {
+		if slices.ContainsFunc(c.waits, func(e *waitEdge) bool { return ended[e.id()] }) {
+			d.notify()
+			continue
+		}
+		d.breakUp(ctx, c)
+		ended[c.youngest().id()] = true
+	}
+}
+
+// breakUp ends the youngest wait of a deadlock. If the loop does not get to it in time, nothing is done, since the deadlock
+// may be over by then: it still stands, and the next search breaks it unless it is.
 func (d *detector) breakUp(ctx context.Context, c *deadlock) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	youngest := c.waits[len(c.waits)-1]
-	eachShard(ctx, d.server, d.server.shards[youngest.shard:youngest.shard+1], func(sh *shard, _ *struct{}) (more bool) {
-		sh.breakWait(youngest)
+	youngest := c.youngest()
+	shards := d.server.shards[youngest.shard : youngest.shard+1]
+	_, missing := eachShard(ctx, d.server, shards, func(sh *shard, _ *struct{}) (more bool) {
+		if ctx.Err() == nil {
+			sh.breakWait(youngest)
+		}
 		return false
 	})
+	if missing > 0 {
+		d.server.cfg.Log.Warn().Uint64("deadlock", c.number).Int("loop", youngest.shard).
+			Msg("deadlock not broken yet: the loop of the key is busy")
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.standing, nameOf(c.waits))
-}
-
-// count returns the number of deadlocks that stand.
-func (d *detector) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.standing)
+	delete(d.standing, youngest.id())
 }
 
 // known returns the deadlocks that stand, the oldest first, and how many were found since the start.
@@ -209,6 +234,6 @@ func (d *detector) known() (standing []*deadlock, found uint64) {
 	for _, c := range d.standing {
 		standing = append(standing, c)
 	}
-	slices.SortFunc(standing, func(a, b *deadlock) int { return int(a.number) - int(b.number) })
+	slices.SortFunc(standing, func(a, b *deadlock) int { return cmp.Compare(a.number, b.number) })
 	return standing, d.found
 }

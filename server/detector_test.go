@@ -2,10 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
@@ -301,7 +305,7 @@ func TestNoSuspects(t *testing.T) {
 			c.Send("lock " + key + " 300000")
 			waiters = append(waiters, c)
 			d.awaitWaiters(len(waiters))
-			if n, tokens := d.suspects(), len(d.server.detector.suspect); n != 0 || tokens != 0 {
+			if n, tokens := d.suspects(), len(d.server.detector.wanted); n != 0 || tokens != 0 {
 				t.Fatalf("%d suspects, %d tokens, want none", n, tokens)
 			}
 		}
@@ -334,6 +338,240 @@ func TestNoSuspects(t *testing.T) {
 	}
 }
 
+// identify gives the connection of a client a name and an owner.
+func (d *daemon) identify(c *prototest.Client, name, owner string) {
+	d.tb.Helper()
+	c.Send("name " + name)
+	if reply, err := c.ReadReply(); err != nil || !strings.HasPrefix(reply, "n named ") {
+		d.tb.Fatalf("the reply to name is %q (%v)", reply, err)
+	}
+	c.Do("owner "+owner, "o owned")
+}
+
+// An owner who waits on one connection for what it holds on another one, or for somebody who waits for that, is found. The
+// deadlock says who they are.
+func TestDeadlocksOfOwners(t *testing.T) {
+	for _, test := range rings {
+		t.Run(test.name, func(t *testing.T) {
+			d := startDaemon(t, func(cfg *Config) { cfg.BreakDeadlocks = true })
+			// A ring whose parties are pairs of connections: one of a pair holds a key, the other one waits for the next key.
+			n := len(test.loops)
+			var holders, waiters []*prototest.Client
+			var keys []string
+			for i, loop := range test.loops {
+				holder, waiter := d.dial(), d.dialOn(loop)
+				holders, waiters, keys = append(holders, holder), append(waiters, waiter), append(keys, d.keysOf(loop, i+1)[i])
+				holder.Do("lock "+keys[i]+" 0", "l locked")
+				for k, c := range []*prototest.Client{holder, waiter} {
+					d.identify(c, fmt.Sprintf("job%d-%d", i, k), fmt.Sprintf("owner%d", i))
+				}
+			}
+			for k, i := range test.order {
+				waiters[i].Send("lock " + keys[(i+1)%n] + " 300000")
+				if k < n-1 {
+					d.awaitWaiters(k + 1)
+				}
+			}
+			youngest := test.order[n-1]
+			waiters[youngest].Expect("e deadlock")
+			known := d.awaitDeadlocks(0)
+			if known.Found != 1 || known.Broken != 1 {
+				t.Errorf("got %+v, want one found and broken", known)
+			}
+			lines := d.log.containing("deadlock: ")
+			for i := range n {
+				next := (i + 1) % n
+				want := fmt.Sprintf("connection %d (%s, name job%d-1, owner owner%d) waits for %s, held by %d of owner owner%d",
+					d.idOf(waiters[i]), waiters[i].Conn().LocalAddr(), i, i, keys[next], d.idOf(holders[next]), next)
+				if len(lines) != 1 || !strings.Contains(lines[0], want) {
+					t.Errorf("got %q, want one line with %q", lines, want)
+				}
+			}
+			want := api.Peer{Connection: d.idOf(holders[0]), Address: holders[0].Conn().LocalAddr().String(), Name: "job0-0", Owner: "owner0"}
+			if got := d.connectionOf(holders[0].Conn()).Peer; got != want {
+				t.Errorf("got the connection %+v, want %+v", got, want)
+			}
+			if got := d.key(keys[0]).Holder; got != want {
+				t.Errorf("got the holder %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+// An owner that waits for itself is a deadlock of one wait; somebody else who waits for the same key is part of none, and nor
+// are connections of different owners.
+func TestDeadlockOfOneOwner(t *testing.T) {
+	d := startDaemon(t, nil)
+	keys := append(d.keysOf(0, 1), d.keysOf(1, 1)...)
+	one, two, other := d.dial(), d.dial(), d.dial()
+	d.identify(one, "one", "x")
+	d.identify(two, "two", "y")
+	d.identify(other, "other", "z")
+	one.Do("lock "+keys[0]+" 0", "l locked")
+	other.Do("lock "+keys[1]+" 0", "l locked")
+	two.Send("lock " + keys[0] + " 300000")
+	d.awaitWaiters(1)
+	other.Send("lock " + keys[0] + " 300000")
+	d.awaitWaiters(2)
+	d.server.detector.search(context.Background())
+	if known := d.deadlocks(); known.Found != 0 {
+		t.Fatalf("nobody waits for itself, and there is %+v", known)
+	}
+	d.identify(one, "one", "y") // nobody begins to wait
+	known := d.awaitDeadlocks(1)
+	waits := known.Cycles[0].Waits
+	if len(waits) != 1 || waits[0].Connection != d.idOf(two) || waits[0].HeldBy != d.idOf(one) || waits[0].WaitsFor != keys[0] ||
+		waits[0].Name != "two" || waits[0].Owner != "y" {
+		t.Errorf("got %+v, want two to wait for one", waits)
+	}
+	one.Close()
+	two.Expect("l locked")
+	d.awaitDeadlocks(0)
+}
+
+// A grant may close a cycle, too: the key goes to somebody whose owner waits elsewhere for one who is next in the queue.
+func TestDeadlockByGrant(t *testing.T) {
+	d := startDaemon(t, nil)
+	keys := append(d.keysOf(0, 1), d.keysOf(1, 1)...)
+	holder, granted, elsewhere, next := d.dial(), d.dial(), d.dial(), d.dial()
+	d.identify(granted, "granted", "x")
+	d.identify(elsewhere, "elsewhere", "x")
+	holder.Do("lock "+keys[0]+" 0", "l locked")
+	next.Do("lock "+keys[1]+" 0", "l locked")
+	for i, c := range []*prototest.Client{granted, next, elsewhere} {
+		c.Send("lock " + keys[min(i/2, 1)] + " 300000")
+		d.awaitWaiters(i + 1)
+	}
+	d.server.detector.search(context.Background())
+	if known := d.deadlocks(); known.Found != 0 {
+		t.Fatalf("the holder does not wait, and there is %+v", known)
+	}
+	holder.Do("unlock "+keys[0], "u unlocked")
+	granted.Expect("l locked")
+	d.awaitDeadlocks(1)
+}
+
+// Whatever may close a cycle makes the detector search.
+func TestNotify(t *testing.T) {
+	c := newCrowd(2)
+	d := c.shards[0].server.detector
+	notified := func() bool {
+		select {
+		case <-d.wanted:
+			return true
+		default:
+			return false
+		}
+	}
+	want := func(what string, want bool) {
+		t.Helper()
+		if got := notified(); got != want {
+			t.Errorf("%s: notified: %t, want %t", what, got, want)
+		}
+	}
+	a, b, e := c.sessions[0], c.sessions[1], c.sessions[2]
+	a.session.roster = &roster{worker: c.shards[0].worker}
+	c.lock(a, 0)
+	c.lock(b, 0)
+	want("one waits that holds nothing", false)
+	a.session.keys = 0
+	a.session.setOwner("x")
+	want("a session that holds nothing gets an owner", false)
+	a.session.keys = 1
+	a.session.setOwner("x")
+	want("the owner that it has", false)
+	a.session.setOwner("y")
+	want("a session that holds a key gets an owner", true)
+	c.lock(e, 1)
+	c.lock(e, 0)
+	want("one waits that holds a key", true)
+	c.unlock(a, 0)
+	c.settle(c.shards[0])
+	want("a grant to one without an owner", false)
+	a.session.keys = 0
+	c.lock(a, 1)
+	want("one waits that has an owner", true)
+	c.unlock(e, 1)
+	c.settle(c.shards[1])
+	want("a grant to one with an owner", true)
+}
+
+// A break that its loop does not get to in time is not made later, when the deadlock may be over, and the deadlock still
+// stands.
+func TestLostBreak(t *testing.T) {
+	d := startDaemon(t, nil)
+	r := d.makeRing([]int{0, 1}, []int{0, 1}, 300000)
+	d.awaitDeadlocks(1)
+	standing, _ := d.server.detector.known()
+	late, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.server.detector.breakUp(late, standing[0])
+	if st := d.status(); st.Waiters != 2 || st.Deadlocks != 1 { // the loops have done by now what they were sent before
+		t.Errorf("%d waiters and %d deadlocks, want 2 and 1", st.Waiters, st.Deadlocks)
+	}
+	d.server.detector.breakUp(context.Background(), standing[0])
+	r.clients[1].Expect("e deadlock")
+	if known := d.awaitDeadlocks(0); known.Broken != 1 {
+		t.Errorf("%d were broken, want 1", known.Broken)
+	}
+}
+
+// holdNext holds up whoever writes the next line, until open is called.
+func (g *gate) holdNext() (held <-chan struct{}, open func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closing = true
+	g.held, g.opened = make(chan struct{}), make(chan struct{})
+	return g.held, sync.OnceFunc(func() { close(g.opened) })
+}
+
+// A deadlock that cannot be broken because a loop is busy is known all the while, and broken when the loop is not.
+func TestBreakOnBusyLoop(t *testing.T) {
+	d, g := startGated(t, func(cfg *Config) { cfg.BreakDeadlocks = true })
+	held, open := g.holdNext()
+	t.Cleanup(open)
+	r := d.makeRing([]int{0, 1}, []int{0, 1}, 300000)
+	wait := func(what string, c <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-c:
+		case <-time.After(prototest.Patience):
+			t.Fatal(what)
+		}
+	}
+	wait("the deadlock is not reported", held)
+
+	// The youngest wait is for a key of loop 0.
+	busy, release := make(chan struct{}), make(chan struct{})
+	var task sync.WaitGroup
+	task.Go(func() {
+		eachShard(context.Background(), d.server, d.server.shards[:1], func(*shard, *struct{}) (more bool) {
+			close(busy)
+			<-release
+			return false
+		})
+	})
+	free := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(free)
+	wait("the loop does no task", busy)
+	open()
+	eventually(t, func() error {
+		if len(g.containing("not broken yet")) == 0 {
+			return errors.New("nothing says that the deadlock is not broken")
+		}
+		return nil
+	})
+	if known := d.deadlocks(); len(known.Cycles) != 1 || known.Broken != 0 {
+		t.Errorf("got %+v, want the deadlock to stand", known)
+	}
+	free()
+	task.Wait()
+	r.clients[1].Expect("e deadlock")
+	if known := d.awaitDeadlocks(0); known.Found != 1 || known.Broken != 1 {
+		t.Errorf("got %+v, want one found and broken", known)
+	}
+}
+
 // A search that fails because a loop does not answer is made again.
 func TestFailedLook(t *testing.T) {
 	srv, err := New(DefaultConfig())
@@ -342,7 +580,7 @@ func TestFailedLook(t *testing.T) {
 	}
 	srv.shards = []*shard{{}} // of a loop that does not run
 	srv.detector.search(context.Background())
-	if len(srv.detector.suspect) != 1 {
+	if len(srv.detector.wanted) != 1 {
 		t.Error("the suspects are forgotten")
 	}
 }

@@ -84,7 +84,7 @@ var keyNumbers = map[api.KeyOrder]func(lockmgr.Holding) int64{
 		if h.First == nil {
 			return math.MinInt64
 		}
-		return -int64(requestOf(h.First).since)
+		return -int64(sinceOf(h.First))
 	},
 }
 
@@ -92,11 +92,14 @@ func hasPrefix(key []byte, prefix string) bool {
 	return len(key) >= len(prefix) && string(key[:len(prefix)]) == prefix
 }
 
-// holderOf returns the session that holds a key.
-func holderOf(h lockmgr.Holding) *session { return h.Owner.Tag.(*session) }
+// holderOf returns the holder of a key.
+func holderOf(h lockmgr.Holding) holder { return h.Owner.Tag.(holder) }
 
-// requestOf returns the request that waits in a queue.
-func requestOf(w *lockmgr.Waiter) *request { return w.Tag.(*request) }
+// sinceOf returns since when a waiter waits.
+func sinceOf(w *lockmgr.Waiter) time.Duration {
+	since, _ := w.Tag.(queued).wait()
+	return since
+}
 
 // describe describes a held key, without its queue.
 func (sh *shard) describe(h lockmgr.Holding) api.Key {
@@ -109,7 +112,7 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 		Waiters:     h.Waiters,
 	}
 	if h.First != nil {
-		k.LongestWaitSeconds = sh.secondsSince(requestOf(h.First).since)
+		k.LongestWaitSeconds = sh.secondsSince(sinceOf(h.First))
 	}
 	return k
 }
@@ -117,13 +120,10 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 // secondsSince returns how long ago t was, in seconds.
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
 
-// peer returns who is at the other end of the connection. Safe on any loop.
+// peer returns who is at the other end of the connection. Safe from any goroutine.
 func (s *session) peer() api.Peer {
-	p := api.Peer{Connection: s.id, Address: s.address.String()}
-	if who := s.identity.Load(); who != nil {
-		p.Name, p.Owner = who.name, who.owner
-	}
-	return p
+	i := s.who()
+	return api.Peer{Connection: s.id, Address: s.address.String(), Name: i.name, Owner: i.owner}
 }
 
 // Key returns a held key with the first waiters of its queue, at most as many as queue says: 0, which is none, to
@@ -145,12 +145,12 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, er
 		}
 		*k = sh.describe(h)
 		for w := h.First; w != nil && len(k.Queue) < queue; w = w.Next() {
-			r := requestOf(w)
+			since, timeout := w.Tag.(queued).wait()
 			k.Queue = append(k.Queue, api.Waiter{
-				Peer:           r.session.peer(),
-				Since:          sh.loop.Time(r.since),
-				WaitedSeconds:  sh.secondsSince(r.since),
-				TimeoutSeconds: r.timeout.Seconds(),
+				Peer:           w.Tag.(queued).peer(),
+				Since:          sh.loop.Time(since),
+				WaitedSeconds:  sh.secondsSince(since),
+				TimeoutSeconds: timeout.Seconds(),
 			})
 		}
 		return false

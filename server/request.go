@@ -61,14 +61,15 @@ func (r *request) place() *int { return &r.suspect }
 func (r *request) granted(sh *shard) {
 	sh.loop.StopTimer(&r.timer)
 	sh.counters.grants++
-	sh.endWait(r)
+	sh.endWait(r, true)
 	sh.answer(r, proto.Locked)
 }
 
-// wait says who waits.
-func (r *request) wait() (who api.Peer, since, timeout time.Duration) {
-	return r.session.peer(), r.since, r.timeout
-}
+// peer says who waits.
+func (r *request) peer() api.Peer { return r.session.peer() }
+
+// wait says since when it waits, and how long at most.
+func (r *request) wait() (since, timeout time.Duration) { return r.since, r.timeout }
 
 // remoteOwner is what a session has in a shard of another loop. It belongs to that loop, except for its message and
 // cancel, which are the session's loop's until the message is posted. That happens once, when the session ends.

@@ -37,7 +37,7 @@ type session struct {
 	address netip.AddrPort // of the client
 	since   time.Duration  // when it connected
 
-	// identity is what the client has said of itself, nil if it has not. Safe from any loop; what it points to is constant.
+	// identity is what the client has said about itself, nil if it has not. Stored on the session's loop, loaded on any.
 	identity atomic.Pointer[identity]
 
 	parser  proto.Parser
@@ -198,7 +198,7 @@ func (s *session) command(cmd *proto.Command) {
 	r.timeout = cmd.Timeout
 	r.mayWait = s.phase == serving
 	r.waited, r.answered = false, false
-	r.suspicious = s.keys > 0 || s.identity.Load().belongs()
+	r.suspicious = s.keys > 0 || s.who().owner != ""
 	r.hash = ro.server.seed.Hash(cmd.Arg)
 	to := ro.server.shardOf(r.hash)
 	if to != ro.index {
@@ -226,19 +226,13 @@ func (s *session) command(cmd *proto.Command) {
 
 // introduce executes a command that is about the session itself.
 func (s *session) introduce(cmd *proto.Command) {
-	who := identity{}
-	if known := s.identity.Load(); known != nil {
-		who = *known
-	}
-	a := proto.Named
 	if cmd.Kind == proto.Owner {
-		a = proto.Owned
-		who.owner = string(cmd.Arg)
-	} else {
-		who.name = string(cmd.Arg)
+		s.setOwner(string(cmd.Arg))
+		s.reply(cmd.Kind, proto.Owned)
+		return
 	}
-	s.identity.Store(&who)
-	s.reply(cmd.Kind, a)
+	s.setName(string(cmd.Arg))
+	s.reply(cmd.Kind, proto.Named)
 }
 
 // reply answers the command.

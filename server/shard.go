@@ -23,7 +23,8 @@ type shard struct {
 
 // holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
 type holder interface {
-	peer() api.Peer // safe from any loop
+	peer() api.Peer // safe from any goroutine
+	party() party   // safe from any goroutine
 }
 
 // queued is what can stand in the queue of a key, the Tag of a [lockmgr.Waiter]: a request. It belongs to the loop of the
@@ -31,8 +32,9 @@ type holder interface {
 type queued interface {
 	// granted says that its owner holds the key now.
 	granted(sh *shard)
-	// wait says who waits, since when and how long at most.
-	wait() (who api.Peer, since, timeout time.Duration)
+	peer() api.Peer
+	// wait says since when it waits, and how long at most.
+	wait() (since, timeout time.Duration)
 }
 
 // newShard makes a shard whose tokens are greater than those of any daemon that ran before, unless the machine's clock was
@@ -117,16 +119,16 @@ func (sh *shard) beginWait(r *request) {
 }
 
 // endWait ends the wait of a request by a grant or a timeout.
-func (sh *shard) endWait(r *request) {
+func (sh *shard) endWait(r *request, granted bool) {
 	sh.counters.wait(sh.loop.Now() - r.since)
-	sh.suspects.remove(r)
+	sh.clear(r, granted)
 }
 
 // expire ends the wait of a request whose time has run out. A grant that was made in the same turn comes first.
 func (sh *shard) expire(r *request) {
 	if sh.table.Cancel(&r.waiter) {
 		sh.counters.timeouts++
-		sh.endWait(r)
+		sh.endWait(r, false)
 		sh.answer(r, proto.TimedOut)
 	}
 }
@@ -160,7 +162,7 @@ func (sh *shard) cancel(r *request) bool {
 		return false
 	}
 	sh.loop.StopTimer(&r.timer)
-	sh.suspects.remove(r)
+	sh.clear(r, false)
 	return true
 }
 

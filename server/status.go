@@ -51,22 +51,21 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		Counters:       sum.counters.words(),
 	}
 	st.Counters.Messages, st.Counters.WakeUps = sum.messages, sum.wakes
-	st.Counters.DeadlocksFound = deadlocks
+	st.Counters.DeadlocksFound, st.Counters.DeadlocksBroken = deadlocks, srv.detector.broken.Load()
 	return st, nil
 }
 
-// Deadlocks returns the deadlocks that stand.
-func (srv *Server) Deadlocks(ctx context.Context) (*api.Deadlocks, error) {
-	status, err := srv.Status(ctx)
-	if err != nil {
-		return nil, err
+// Deadlocks returns the deadlocks that stand. The detector knows them, so that no loop is asked.
+func (srv *Server) Deadlocks(context.Context) (*api.Deadlocks, error) {
+	if !srv.Ready() { // there may be no shards yet
+		return nil, errNotServing
 	}
 	loop := srv.shards[0].loop
 	standing, found := srv.detector.known()
 	d := &api.Deadlocks{
 		Cycles:   []api.Cycle{},
 		Found:    found,
-		Broken:   status.Counters.DeadlocksBroken,
+		Broken:   srv.detector.broken.Load(),
 		Breaking: srv.cfg.BreakDeadlocks,
 	}
 	for _, c := range standing {
@@ -74,11 +73,13 @@ func (srv *Server) Deadlocks(ctx context.Context) (*api.Deadlocks, error) {
 		for _, e := range c.waits {
 			since := loop.Time(e.since)
 			cycle.Waits = append(cycle.Waits, api.Wait{
-				Peer:          api.Peer{Connection: e.waiter, Address: e.address.String()},
+				Peer: api.Peer{
+					Connection: e.waiter.connection, Address: e.address.String(), Name: e.name, Owner: e.waiter.owner,
+				},
 				WaitsFor:      e.key,
 				Since:         since,
 				WaitedSeconds: time.Since(since).Seconds(),
-				HeldBy:        e.holder,
+				HeldBy:        e.holder.connection,
 			})
 		}
 		d.Cycles = append(d.Cycles, cycle)

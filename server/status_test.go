@@ -230,7 +230,7 @@ func TestCountersAdd(t *testing.T) {
 	if want := time.Hour + 2*time.Millisecond + 1; one.waited != want {
 		t.Errorf("all waits took %s, want %s", one.waited, want)
 	}
-	one.accepted, one.refused, one.moves, one.grants, one.timeouts, one.paused, one.stalled, one.broken = 1, 2, 3, 4, 5, 6, 7, 8
+	one.accepted, one.refused, one.moves, one.grants, one.timeouts, one.paused, one.stalled = 1, 2, 3, 4, 5, 6, 7
 	for i := range one.disconnects {
 		one.disconnects[i] = uint64(10 + i)
 	}

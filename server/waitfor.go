@@ -1,108 +1,147 @@
 package server
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dreadlock/proto"
 	"dreadlock/server/api"
 )
 
-// A deadlock is a cycle of sessions of which each waits for a key that the next one holds. As a session waits for one
-// key at a time, it can be part of one cycle at most, and to find the cycles is to follow the waits. Only who holds a key
-// while it waits can be part of one: these are the suspects.
+// A deadlock is a cycle of parties of which each waits for a key that the next one holds. A party is a connection, or all
+// connections of one owner: whoever waits on one of them gives back nothing that it holds on the others until that wait is
+// over. So a party may wait for several keys at a time, each wait alone holds it up, and any cycle is a deadlock; so is the
+// wait of a party for a key that it holds itself, on another connection. Only the wait of a session that holds a key, or has
+// an owner who may hold one, can be part of a cycle: these are the suspects.
+//
+// A cycle begins with a wait, when a key goes to a session whose owner waits elsewhere, or when a session that holds a key
+// gets an owner. All three notify the detector.
 //
 // The loops are looked at one after another, while all of them go on, so the waits of one look may never have been true
-// together. A cycle is believed when two looks have found all of its waits, with the same serial numbers, for keys that
-// were held by the same grants. Then each of them has lasted from its first look to its second, and all of them were true
-// at any time between the two: the cycle is real.
+// together. What is believed is what two looks have found: the same waits, by their serial numbers, for keys held by the
+// same grants, by their tokens, among connections whose owners have not changed. Each of these has lasted from its first
+// look to its second, so all of them were true at any time between the two, and so is every cycle of them.
 
-// waitEdge is a wait of a suspect, as one look has found it.
+// party is one side of a wait. The same party at two times means that the connection has had the same owner in between.
+type party struct {
+	connection api.ConnectionID
+	owner      string // empty if it has none
+	changes    int    // see [identity]
+}
+
+// party returns the connection as a party. Safe from any goroutine.
+func (s *session) party() party {
+	i := s.who()
+	return party{connection: s.id, owner: i.owner, changes: i.changes}
+}
+
+// node is a party in the graph: an owner, or a connection that has none.
+type node struct {
+	owner      string
+	connection api.ConnectionID
+}
+
+func (p party) node() node {
+	if p.owner != "" {
+		return node{owner: p.owner}
+	}
+	return node{connection: p.connection}
+}
+
+// waitName identifies a wait among all waits of all connections.
+type waitName struct {
+	connection api.ConnectionID
+	serial     uint64
+}
+
+// waitEdge is the wait of a suspect, as one look has found it.
 type waitEdge struct {
-	waiter  api.ConnectionID
+	waiter  party
 	serial  uint64 // of the wait, among those of the waiter
-	holder  api.ConnectionID
-	grant   uint64 // the token of the grant by which the key is held
+	holder  party
+	grant   uint64 // the token of the grant by which the holder has the key
 	shard   int    // of the key
 	key     string
 	since   time.Duration
 	address netip.AddrPort // of the waiter
+	name    string         // of the waiter
 	request *request       // of the shard's loop: nobody else may look into it
 }
 
-// same reports whether two looks have found the same wait for the same grant.
+func (e *waitEdge) id() waitName { return waitName{e.waiter.connection, e.serial} }
+
+// same reports whether two looks have found the same wait for the same grant, between the same parties.
 func (e *waitEdge) same(o *waitEdge) bool {
-	return e.waiter == o.waiter && e.serial == o.serial && e.holder == o.holder && e.grant == o.grant && e.shard == o.shard
+	return e.id() == o.id() && e.waiter == o.waiter && e.holder == o.holder && e.grant == o.grant && e.shard == o.shard
 }
 
-// waitGraph has the waits of one look, by who waits.
-type waitGraph map[api.ConnectionID]*waitEdge
-
-// cycles returns the cycles of the graph. In each, the holder of a wait is the waiter of the next; the youngest is last.
-func (g waitGraph) cycles() (all [][]*waitEdge) {
-	walks := make(map[api.ConnectionID]int, len(g)) // by which walk a waiter was met first
-	walk := 0
-	for start := range g {
-		walk++
-		e := g[start]
-		for e != nil && walks[e.waiter] == 0 {
-			walks[e.waiter] = walk
-			e = g[e.holder]
-		}
-		if e != nil && walks[e.waiter] == walk {
-			all = append(all, g.cycleAt(e))
-		}
-	}
-	return all
+// byAge compares two waits: -1 if e is the older one. Of waits that began at the same time, that of the older connection is.
+func (e *waitEdge) byAge(o *waitEdge) int {
+	return cmp.Or(
+		cmp.Compare(e.since, o.since),
+		cmp.Compare(e.waiter.connection, o.waiter.connection),
+		cmp.Compare(e.serial, o.serial),
+	)
 }
 
-// cycleAt returns the cycle that e is part of.
-func (g waitGraph) cycleAt(e *waitEdge) (cycle []*waitEdge) {
-	youngest := e
-	for next := g[e.holder]; next != e; next = g[next.holder] {
-		if next.since > youngest.since || next.since == youngest.since && next.waiter > youngest.waiter {
-			youngest = next
-		}
-	}
-	for next := g[youngest.holder]; ; next = g[next.holder] {
-		cycle = append(cycle, next)
-		if next == youngest {
-			return cycle
-		}
-	}
-}
+// waitGraph has the waits of one look, or those that two looks have found.
+type waitGraph map[waitName]*waitEdge
 
-// confirms reports whether a later look has found the whole of a cycle again.
-func (g waitGraph) confirms(cycle []*waitEdge) bool {
-	for _, e := range cycle {
-		if again := g[e.waiter]; again == nil || !e.same(again) {
+func (g waitGraph) add(e *waitEdge) { g[e.id()] = e }
+
+// has reports whether all the waits are in the graph.
+func (g waitGraph) has(waits []*waitEdge) bool {
+	for _, e := range waits {
+		if again := g[e.id()]; again == nil || !e.same(again) {
 			return false
 		}
 	}
 	return true
 }
 
-// suspect adds a request that waits to the suspects of the shard.
+// and returns the waits that a later look has found again.
+func (g waitGraph) and(later waitGraph) waitGraph {
+	both := make(waitGraph)
+	for id, e := range g {
+		if again := later[id]; again != nil && e.same(again) {
+			both[id] = e
+		}
+	}
+	return both
+}
+
+// suspect adds a request that begins to wait to the suspects of the shard.
 func (sh *shard) suspect(r *request) {
 	sh.suspects.add(r)
 	sh.server.detector.notify()
 }
 
-// edge returns the wait of a suspect, nil if it is over and the shard only has not told anybody.
+// clear takes a request whose wait is over from the suspects. If it was granted, the owner of its session may hold the key
+// while it waits elsewhere, for somebody who waits for this key.
+func (sh *shard) clear(r *request, granted bool) {
+	if sh.suspects.remove(r) && granted && r.session.who().owner != "" {
+		sh.server.detector.notify()
+	}
+}
+
+// edge returns the wait of a suspect, or nil if it is over and its session has not been told yet.
 func (sh *shard) edge(r *request) *waitEdge {
 	h := r.waiter.WaitsFor()
 	if h.Owner == nil {
 		return nil
 	}
 	return &waitEdge{
-		waiter:  r.session.id,
+		waiter:  r.session.party(),
 		serial:  r.serial,
-		holder:  holderOf(h).id,
+		holder:  holderOf(h).party(),
 		grant:   h.Token,
 		shard:   sh.index,
 		key:     string(h.Key),
 		since:   r.since,
 		address: r.session.address,
+		name:    r.session.who().name,
 		request: r,
 	}
 }
@@ -123,18 +162,15 @@ func (s *sweep) step(sh *shard, n int) (more bool) {
 	})
 }
 
-// breakWait ends the wait of an edge, if it still lasts and is for the same grant, and reports whether it did. The request
-// is the shard's as long as it is among the suspects.
-func (sh *shard) breakWait(e *waitEdge) bool {
-	for _, r := range sh.suspects.members {
-		if r == e.request {
-			if r.serial != e.serial || r.waiter.WaitsFor().Token != e.grant || !sh.cancel(r) {
-				return false
-			}
-			sh.counters.broken++
-			sh.answer(r, proto.Deadlock)
-			return true
-		}
+// breakWait ends the wait of an edge, if it still lasts and is for the same grant. The request belongs to the shard as long as
+// it is among the suspects.
+func (sh *shard) breakWait(e *waitEdge) {
+	if !slices.Contains(sh.suspects.members, e.request) {
+		return
 	}
-	return false
+	r := e.request
+	if r.serial == e.serial && r.waiter.WaitsFor().Token == e.grant && sh.cancel(r) {
+		sh.server.detector.broken.Add(1)
+		sh.answer(r, proto.Deadlock)
+	}
 }
