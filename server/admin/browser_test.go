@@ -147,9 +147,19 @@ func (b *tab) size(width, height int64, scheme string) {
 	}
 }
 
+// click clicks on an element as soon as it is seen and nothing lies over it. It does so in one turn of the page: what
+// moves between a look and a click of the mouse would lose the click.
 func (b *tab) click(selector string) {
 	b.t.Helper()
-	b.do(chromedp.Click(chromedp.CSS(selector)))
+	b.until(fmt.Sprintf(`(e => {
+		if (!e?.checkVisibility() || e.disabled) return false;
+		e.scrollIntoView({block: 'center', behavior: 'instant'});
+		const box = e.getClientRects()[0];
+		if (!e.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2))) return false;
+		e.focus();
+		e.click();
+		return true;
+	})(document.querySelector(%q))`, selector))
 }
 
 func (b *tab) typed(selector, text string) {
@@ -157,10 +167,10 @@ func (b *tab) typed(selector, text string) {
 	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
-// eval returns the value of an expression.
+// eval returns the value of an expression. It waits for one that is a promise, and longer than until does.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*patience)
 	defer cancel()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -177,7 +187,7 @@ func (b *tab) until(condition string) {
 		const look = () => (%s) ? done(true) : performance.now() > end ? done(false) : setTimeout(look, 10);
 		look();
 	})`
-	if !eval[bool](b, fmt.Sprintf(look, patience.Milliseconds()*2/3, condition)) {
+	if !eval[bool](b, fmt.Sprintf(look, patience.Milliseconds(), condition)) {
 		b.t.Fatalf("it does not come true: %s\nconsole: %q\npage:\n%s", condition, b.said(), eval[string](b, "document.body.innerText"))
 	}
 }

@@ -99,6 +99,9 @@ const detail = {kind: '', name: '', limit: 100};
 function route() {
   const [, kind, name] = /^#(key|connection)=(.+)$/.exec(location.hash) ?? [];
   Object.assign(detail, {kind: kind ?? '', name: '', limit: 100});
+  // What was asked for before must not lead away from here.
+  parts.open.forget();
+  parts.kick.forget();
   $('detail').hidden = !kind;
   if (!kind) return;
   try {
@@ -178,14 +181,15 @@ function showConnection(c) {
 
 // Kick.
 
-async function askToKick(id) {
-  let c;
+async function askBeforeKick(id) {
   try {
-    c = await call('connections/' + id);
+    return await call('connections/' + id);
   } catch (failure) {
-    report(failure.status === 404 ? new Failure(404, `Connection ${id} is gone already.`) : failure);
-    return;
+    throw failure.status === 404 ? new Failure(404, `Connection ${id} is gone already.`) : failure;
   }
+}
+
+function showKick(c, id) {
   const keys = (c.holds ?? []).slice(0, 5).map(key => cut(key, 30)).join(', ') + (c.held > 5 ? ' …' : '');
   write($('kick-title'), `Kick connection ${id}?`);
   write($('kick-who'), `${c.address}, connected for ${span(c.connected_seconds)}`);
@@ -242,14 +246,16 @@ function askForToken() {
 // long.
 
 const parts = {
-  deadlocks: part(() => call('deadlocks'), showDeadlocks),
-  hot: part(() => before?.waiters ? call('keys?order=waiters&limit=10') : {keys: []}, showHot),
-  long: part(() => before?.waiters ? call('keys?order=wait&limit=10') : {keys: []}, showLong),
-  detail: part(askDetail, showDetail),
-  found: part(() => call('keys' + parameters({prefix: $('prefix').value.trim(), order: $('order').value, limit: found.limit})), showFound),
-  connections: part(() => call('connections' + parameters({
+  deadlocks: latest(() => call('deadlocks'), showDeadlocks),
+  hot: latest(() => before?.waiters ? call('keys?order=waiters&limit=10') : {keys: []}, showHot),
+  long: latest(() => before?.waiters ? call('keys?order=wait&limit=10') : {keys: []}, showLong),
+  detail: latest(askDetail, showDetail),
+  found: latest(() => call('keys' + parameters({prefix: $('prefix').value.trim(), order: $('order').value, limit: found.limit})), showFound),
+  connections: latest(() => call('connections' + parameters({
     address: $('address').value.trim(), holding: $('holding').checked, waiting: $('waiting').checked, limit: listed.limit,
   })), showConnections),
+  kick: latest(askBeforeKick, showKick),
+  open: latest(askWhetherHeld, openKey),
 };
 
 const inView = new Set();
@@ -261,8 +267,8 @@ watcher.observe($('connections-section'));
 
 let timer, turns = 0, listsAfter = 0, failures = 0, turning = false;
 
-function refresh(p) {
-  p().catch(report);
+function refresh(part, ...about) {
+  part(...about).catch(report);
 }
 
 async function lists() {
@@ -328,32 +334,46 @@ function later(f, milliseconds) {
   };
 }
 
-function find() {
+// What is wanted changes at once; only the question waits until no more is typed. So a question that comes late asks for
+// what is wanted then: it does not undo "More keys".
+
+const findSoon = later(() => refresh(parts.found), 200), filterSoon = later(() => refresh(parts.connections), 200);
+
+function find(ask) {
   found.limit = 20;
-  refresh(parts.found);
+  parts.open.forget();
+  ask();
 }
 
-function filter() {
+function filter(ask) {
   listed.limit = 20;
-  refresh(parts.connections);
+  ask();
 }
 
-$('prefix').addEventListener('input', later(find, 200));
-$('order').addEventListener('change', find);
-$('search').addEventListener('submit', async event => {
+function askWhetherHeld(key) {
+  return call('keys/' + encodeURIComponent(key) + '?queue=0').catch(() => null); // what is wrong the search says
+}
+
+function openKey(held, key) {
+  if (held) location.hash = 'key=' + encodeURIComponent(key);
+}
+
+$('prefix').addEventListener('input', () => find(findSoon));
+$('order').addEventListener('change', () => find(() => refresh(parts.found)));
+$('search').addEventListener('submit', event => {
   event.preventDefault();
+  find(() => refresh(parts.found));
   const key = $('prefix').value.trim();
-  find();
-  if (key && await call('keys/' + encodeURIComponent(key) + '?queue=0').catch(() => null)) location.hash = 'key=' + encodeURIComponent(key);
+  if (key) refresh(parts.open, key);
 });
-$('address').addEventListener('input', later(filter, 200));
-for (const id of ['holding', 'waiting']) $(id).addEventListener('change', filter);
+$('address').addEventListener('input', () => filter(filterSoon));
+for (const id of ['holding', 'waiting']) $(id).addEventListener('change', () => filter(() => refresh(parts.connections)));
 $('filter').addEventListener('submit', event => event.preventDefault());
 
-function more(limited, p) {
+function more(limited, part) {
   return () => {
     limited.limit = Math.min(limited.limit * 5, longest);
-    refresh(p);
+    refresh(part);
   };
 }
 $('found-more').addEventListener('click', more(found, parts.found));

@@ -83,7 +83,7 @@ const keyLink = (key, length = 64) => element('a', {class: 'key', href: '#key=' 
 const connectionLink = peer =>
   element('a', {class: 'who', href: '#connection=' + peer.connection}, '#' + peer.connection + ' ' + peer.address);
 const kickButton = peer =>
-  element('button', {class: 'kick', type: 'button', 'aria-label': 'Kick connection ' + peer.connection, onclick: () => askToKick(peer.connection)}, 'kick');
+  element('button', {class: 'kick', type: 'button', 'aria-label': 'Kick connection ' + peer.connection, onclick: () => refresh(parts.kick, peer.connection)}, 'kick');
 
 // The API.
 
@@ -97,6 +97,8 @@ async function call(path, method = 'GET') {
     method, cache: 'no-store', signal: AbortSignal.timeout(8000), headers: token ? {Authorization: 'Bearer ' + token} : {},
   });
   const body = await response.json().catch(() => ({}));
+  // The token was entered after this question was asked: what is refused is not that token.
+  if (response.status === 401 && token !== sessionStorage.getItem('token')) return call(path, method);
   if (!response.ok) throw new Failure(response.status, body.error ?? 'HTTP ' + response.status);
   return body;
 }
@@ -106,12 +108,22 @@ function parameters(values) {
   return given.length ? '?' + new URLSearchParams(given) : '';
 }
 
-// A part of the page is shown from one answer; of several under way only that to the last question counts.
-function part(ask, show) {
+// latest returns a function that asks a question and shows the answer. Answers may come in another order than their
+// questions: only the last question counts, and the answer or the failure of an older one is dropped. So a new answer is
+// never replaced by an old one. forget drops the last question as well.
+function latest(ask, show) {
   let last = 0;
-  return async () => {
+  const run = async (...about) => {
     const question = ++last;
-    const answer = await ask();
-    if (question === last) show(answer);
+    let answer;
+    try {
+      answer = await ask(...about);
+    } catch (failure) {
+      if (question === last) throw failure;
+      return;
+    }
+    if (question === last) show(answer, ...about);
   };
+  run.forget = () => { last++; };
+  return run;
 }
