@@ -68,6 +68,14 @@ func startBrowser() {
 	browser.err = chromedp.Do(ctx)
 }
 
+// skipIfShort leaves a test of the page out of the short form, which runs those of what most people do there.
+func skipIfShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("in the short form")
+	}
+}
+
 // tab is a page in the browser, in a context without storage of others.
 type tab struct {
 	t       *testing.T
@@ -160,6 +168,16 @@ func (b *tab) click(selector string) {
 		e.click();
 		return true;
 	})(document.querySelector(%q))`, selector))
+}
+
+// hear has the page keep what it says in a message, which is gone after some seconds.
+func (b *tab) hear() {
+	b.t.Helper()
+	eval[bool](b, `(said => {
+		window.heard = '';
+		new MutationObserver(() => heard += said.textContent).observe(said, {childList: true});
+		return true;
+	})(document.querySelector('#said'))`)
 }
 
 func (b *tab) typed(selector, text string) {

@@ -92,6 +92,7 @@ func (b *tab) countAnswers() {
 // An answer that comes after the answer to a later question is not shown, and neither is a failure: what is seen belongs
 // to what was asked last.
 func TestPageOutOfOrder(t *testing.T) {
+	skipIfShort(t)
 	for _, c := range []struct {
 		name          string
 		question      string // which is answered last
@@ -187,6 +188,7 @@ func TestPageOutOfOrder(t *testing.T) {
 
 // "More keys" is not undone by the search of the letter that was typed before it, which waits for more letters.
 func TestPageMoreWhileTyping(t *testing.T) {
+	skipIfShort(t)
 	for _, c := range []struct {
 		field, text, more, path string
 		few, many               string
@@ -220,6 +222,7 @@ func TestPageMoreWhileTyping(t *testing.T) {
 
 // A question that was asked without the token, and is refused after the token was entered, is asked again with it.
 func TestPageTokenWhileAsking(t *testing.T) {
+	skipIfShort(t)
 	const secret = "0123456789abcdef"
 	b := openTab(t)
 	b.open(serve(t, Config{Source: newFake(), TokenFile: secretFile(t, secret, 0o600)}) + "/")

@@ -42,6 +42,7 @@ func serveReal(t *testing.T) (address, url string) {
 // A person with a browser sees who holds what of a real daemon and that two clients wait for each other, kicks one of
 // them, and the other goes on.
 func TestPageOfRealDaemon(t *testing.T) {
+	skipIfShort(t)
 	b := openTab(t)
 	address, url := serveReal(t)
 	left, right, waiter := prototest.Dial(t, address), prototest.Dial(t, address), prototest.Dial(t, address)
