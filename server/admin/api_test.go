@@ -100,9 +100,22 @@ func TestKey(t *testing.T) {
 	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=3"); key.Waiters != 12 || len(key.Queue) != 3 {
 		t.Errorf("k000, 3 waiters: %+v", key)
 	}
-	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=0"); key.Waiters != 12 || key.Queue != nil {
+	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=0"); key.Waiters != 12 || len(key.Queue) != 0 {
 		t.Errorf("k000, no waiters: %+v", key)
 	}
+	h = handlerOf(longQueue{newFake()})
+	for target, want := range map[string]int{"": api.DefaultLimit, "?queue=": api.DefaultLimit, "?queue=0": 0, "?queue=1000": api.MaxLimit} {
+		if key = get[api.Key](t, h, "/api/v1/keys/a"+target); len(key.Queue) != want {
+			t.Errorf("a%s: %d waiters, want %d", target, len(key.Queue), want)
+		}
+	}
+}
+
+// longQueue has more waiters for every key than are ever listed.
+type longQueue struct{ *fake }
+
+func (longQueue) Key(_ context.Context, key string, queue int) (*api.Key, error) {
+	return &api.Key{Key: key, Waiters: 5000, Queue: make([]api.Waiter, queue)}, nil
 }
 
 func TestConnections(t *testing.T) {
@@ -165,6 +178,7 @@ func TestFailures(t *testing.T) {
 		{"GET", "/api/v1/keys?limit=1&limit=2", 400, "given 2 times"},
 		{"GET", "/api/v1/keys?limit=%zz", 400, "invalid URL escape"},
 		{"GET", "/api/v1/keys/k000?queue=-1", 400, "want a number from 0"},
+		{"GET", "/api/v1/keys/k000?queue=1001", 400, "want a number from 0 to 1000"},
 		{"GET", "/api/v1/connections?holding=perhaps", 400, "want true or false"},
 		{"GET", "/api/v1/connections/first", 400, "has a number"},
 		{"GET", "/api/v1/connections/99999", 404, "not found"},

@@ -22,7 +22,8 @@ type Source interface {
 	Ready() bool
 	Status(ctx context.Context) (*api.Status, error)
 	Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error)
-	// Key returns a held key with at most so many of its queue.
+	// Key returns a held key and the first waiters of its queue: at most queue of them, 0 for none. A queue below 0 or above
+	// [api.MaxLimit] is an [api.ErrQuery].
 	Key(ctx context.Context, key string, queue int) (*api.Key, error)
 	Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error)
 	Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error)

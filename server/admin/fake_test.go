@@ -33,7 +33,12 @@ func newFake() *fake {
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
 		Counters: api.Counters{
-			Commands:    []api.CommandCount{{Kind: "lock", Outcome: "locked", Count: 5000}, {Kind: "unlock", Outcome: "unlocked", Count: 4000}},
+			Commands: []api.CommandCount{
+				{Kind: "lock", Outcome: "locked", Count: 5000},
+				{Kind: "lock", Outcome: "timeout"},
+				{Kind: "unlock", Outcome: "unlocked", Count: 4000},
+				{Kind: "a_new_one", Outcome: "done", Count: 7},
+			},
 			Accepted:    77,
 			Grants:      600,
 			Timeouts:    50,
@@ -188,6 +193,9 @@ func (f *fake) Key(_ context.Context, key string, queue int) (*api.Key, error) {
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
+	}
+	if queue < 0 || queue > api.MaxLimit {
+		return nil, fmt.Errorf("%w: a queue of %d", api.ErrQuery, queue)
 	}
 	for _, k := range f.keys {
 		if k.Key == key {

@@ -91,18 +91,6 @@ var (
 	waits       = desc("wait_duration_seconds", "How long waits took that ended by a grant or a timeout.")
 )
 
-// outcomes are all kinds and outcomes of commands. All are there from the first scrape on, as a rate needs a zero to
-// start from; those of disconnects and limits are listed in package api.
-var outcomes = []api.CommandCount{
-	{Kind: "lock", Outcome: "locked"},
-	{Kind: "lock", Outcome: "timeout"},
-	{Kind: "lock", Outcome: "already_locked"},
-	{Kind: "lock", Outcome: "deadlock"},
-	{Kind: "unlock", Outcome: "unlocked"},
-	{Kind: "unlock", Outcome: "not_locked"},
-	{Kind: "unlock", Outcome: "not_owner"},
-}
-
 // collector has no numbers of its own: each scrape asks the server once.
 type collector struct {
 	source Source
@@ -131,26 +119,15 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for _, m := range plainMetrics {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(status))
 	}
-	sendCommands(out, status.Counters.Commands)
+	for _, c := range status.Counters.Commands {
+		out <- prometheus.MustNewConstMetric(commands, prometheus.CounterValue, float64(c.Count), c.Kind, c.Outcome)
+	}
 	sendLabelled(out, disconnects, api.DisconnectReasons, status.Counters.Disconnects)
 	sendLabelled(out, limitHits, api.Limits, status.Counters.LimitHits)
 	out <- histogram(waits, &status.Counters.Waits)
 }
 
-func sendCommands(out chan<- prometheus.Metric, counts []api.CommandCount) {
-	type label struct{ kind, outcome string }
-	sums := map[label]uint64{}
-	for _, count := range outcomes {
-		sums[label{count.Kind, count.Outcome}] = 0
-	}
-	for _, count := range counts {
-		sums[label{count.Kind, count.Outcome}] += count.Count
-	}
-	for l, sum := range sums {
-		out <- prometheus.MustNewConstMetric(commands, prometheus.CounterValue, float64(sum), l.kind, l.outcome)
-	}
-}
-
+// sendLabelled sends a count for each of the values, also where it is 0: a rate needs a zero to start from.
 func sendLabelled(out chan<- prometheus.Metric, desc *prometheus.Desc, values []string, counts map[string]uint64) {
 	for _, value := range values {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(counts[value]), value)

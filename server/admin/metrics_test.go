@@ -74,10 +74,7 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_commands_total", 5100, []string{"kind", "lock", "outcome", "locked"}},
 		{"dreadlock_commands_total", 4000, []string{"kind", "unlock", "outcome", "unlocked"}},
 		{"dreadlock_commands_total", 0, []string{"kind", "lock", "outcome", "timeout"}},
-		{"dreadlock_commands_total", 0, []string{"kind", "lock", "outcome", "already_locked"}},
-		{"dreadlock_commands_total", 0, []string{"kind", "lock", "outcome", "deadlock"}},
-		{"dreadlock_commands_total", 0, []string{"kind", "unlock", "outcome", "not_locked"}},
-		{"dreadlock_commands_total", 0, []string{"kind", "unlock", "outcome", "not_owner"}},
+		{"dreadlock_commands_total", 7, []string{"kind", "a_new_one", "outcome", "done"}},
 		{"dreadlock_disconnects_total", 0, []string{"reason", api.ClientClosed}},
 		{"dreadlock_disconnects_total", 3, []string{"reason", api.Broken}},
 		{"dreadlock_disconnects_total", 0, []string{"reason", api.SyntaxError}},
@@ -90,6 +87,9 @@ func TestMetrics(t *testing.T) {
 		if got, ok := sample(families, c.name, c.labels...); !ok || got != c.value {
 			t.Errorf("%s %q: %v, %v; want %v", c.name, c.labels, got, ok, c.value)
 		}
+	}
+	if n := len(families["dreadlock_commands_total"].GetMetric()); n != 4 {
+		t.Errorf("%d kinds and outcomes of commands, the server has 4", n)
 	}
 	for _, name := range []string{"dreadlock_build_info", "go_goroutines", "process_open_fds"} {
 		if families[name] == nil {

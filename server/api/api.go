@@ -9,7 +9,7 @@ import (
 const (
 	// DefaultLimit is the length of a page for which none is asked.
 	DefaultLimit = 100
-	// MaxLimit is the longest page.
+	// MaxLimit is the length of the longest page.
 	MaxLimit = 1000
 	// ListedKeys is the number of keys that are listed of each connection in a page of them.
 	ListedKeys = 16
@@ -54,7 +54,8 @@ type Status struct {
 
 // Counters only grow.
 type Counters struct {
-	// Commands that were answered, by kind and outcome.
+	// Commands that were answered: one count for each kind and each of its outcomes, also where it is 0, as a rate needs a
+	// zero to start from.
 	Commands []CommandCount `json:"commands"`
 	// Accepted connections, those beyond the limit not counted.
 	Accepted uint64 `json:"accepted"`
@@ -80,8 +81,8 @@ type Counters struct {
 
 // CommandCount counts the commands of one kind with one outcome.
 type CommandCount struct {
-	Kind    string `json:"kind"`    // lock or unlock
-	Outcome string `json:"outcome"` // locked, timeout, unlocked, already_locked, not_locked, not_owner, deadlock
+	Kind    string `json:"kind"`    // the keyword
+	Outcome string `json:"outcome"` // a word for the answer, with _ for spaces
 	Count   uint64 `json:"count"`
 }
 
@@ -156,7 +157,7 @@ type Key struct {
 	Waiters     int       `json:"waiters"`
 	// LongestWaitSeconds is how long the first of the queue has waited; 0 without waiters.
 	LongestWaitSeconds float64 `json:"longest_wait_seconds"`
-	// Queue is the line, first come first; only where one key is asked for, and there at most so many as were asked for.
+	// Queue has the first waiters, in their order; only where one key is asked for, and there at most the number asked for.
 	Queue []Waiter `json:"queue,omitempty"`
 }
 
