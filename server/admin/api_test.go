@@ -94,7 +94,8 @@ func TestKeys(t *testing.T) {
 func TestKey(t *testing.T) {
 	h := handlerOf(newFake())
 	key := get[api.Key](t, h, "/api/v1/keys/k000")
-	if key.Waiters != 12 || len(key.Queue) != 12 || key.Queue[0].Connection != 2 || key.Holder.Connection != 1 {
+	if key.Waiters != 12 || len(key.Queue) != 12 || key.Queue[0].Connection != 2 || key.Token != firstToken ||
+		key.Holder != (api.Peer{Connection: 1, Address: "10.0.0.1:40001", Name: "ann@build7", Owner: "deploy"}) {
 		t.Errorf("k000: %+v", key)
 	}
 	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=3"); key.Waiters != 12 || len(key.Queue) != 3 {

@@ -13,6 +13,9 @@ import (
 	"dreadlock/server/api"
 )
 
+// firstToken is the token of k000. JavaScript has no number for it: the nearest is one less.
+const firstToken = 1<<60 + 1
+
 // fake is a server in memory. Everybody who asks gets a copy.
 type fake struct {
 	mu      sync.Mutex
@@ -26,7 +29,8 @@ type fake struct {
 }
 
 // newFake returns a server with keys k000 to k029: the first has the longest queue, and the holder of the last has held
-// it longest. There are three connections in a circle.
+// it longest. The holder of k000 and the second of its queue have names and owners. There are three connections in a
+// circle, of which the second has a name.
 func newFake() *fake {
 	now := time.Now()
 	f := &fake{status: api.Status{
@@ -60,10 +64,19 @@ func newFake() *fake {
 	hold := func(key string, age float64, waiters int) {
 		holder := connect(api.Idle)
 		holder.Held, holder.Holds = 1, []string{key}
-		k := api.Key{Key: key, Holder: holder.Peer, Since: now.Add(-seconds(age)), HeldSeconds: age, Waiters: waiters}
+		if key == "k000" {
+			holder.Name, holder.Owner = "ann@build7", "deploy"
+		}
+		k := api.Key{
+			Key: key, Holder: holder.Peer, Token: firstToken + uint64(len(f.keys)),
+			Since: now.Add(-seconds(age)), HeldSeconds: age, Waiters: waiters,
+		}
 		for i := range waiters {
 			waiter := connect(api.Waiting)
 			waiter.WaitsFor, waiter.WaitedSeconds = key, age/float64(i+2)
+			if key == "k000" && i == 1 {
+				waiter.Name, waiter.Owner = "bob@build8", "Release7"
+			}
 			k.Queue = append(k.Queue, api.Waiter{
 				Peer: waiter.Peer, Since: now.Add(-seconds(waiter.WaitedSeconds)), WaitedSeconds: waiter.WaitedSeconds, TimeoutSeconds: 7200,
 			})
@@ -92,6 +105,9 @@ func (f *fake) circle(keys ...string) {
 	for i, key := range keys {
 		next := (i + 1) % len(keys)
 		peer := api.Peer{Connection: first + api.ConnectionID(i), Address: fmt.Sprintf("10.1.0.%d:5000", i)}
+		if i == 1 {
+			peer.Name = "nightly"
+		}
 		f.conns = append(f.conns, api.Connection{
 			Peer: peer, Since: now, State: api.Waiting, Held: 1, Holds: []string{key}, WaitsFor: keys[next], WaitedSeconds: 2,
 		})
@@ -102,7 +118,7 @@ func (f *fake) circle(keys ...string) {
 	for i, key := range keys {
 		before := (i + len(keys) - 1) % len(keys)
 		f.keys = append(f.keys, api.Key{
-			Key: key, Holder: cycle.Waits[i].Peer, Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
+			Key: key, Holder: cycle.Waits[i].Peer, Token: firstToken + uint64(len(f.keys)), Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
 			Queue: []api.Waiter{{Peer: cycle.Waits[before].Peer, Since: now, WaitedSeconds: 2, TimeoutSeconds: 60}},
 		})
 	}

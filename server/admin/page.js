@@ -28,12 +28,6 @@ function keyRow(cells) {
   return key => [cell('', keyLink(key.key)), ...cells().flat()];
 }
 
-function holderCell(row, i, key) {
-  if (row.cells[i].dataset.connection === String(key.holder.connection)) return;
-  row.cells[i].dataset.connection = key.holder.connection;
-  row.cells[i].replaceChildren(connectionLink(key.holder));
-}
-
 const bar = () => element('span', {class: 'bar'}, element('i'));
 
 // showWaited shows the keys that somebody waits for, with a bar for what they are ordered by.
@@ -46,7 +40,7 @@ function showWaited(id, label, measure, tell) {
       (row, key) => {
         write(row.cells[1].firstChild, tell(measure(key)));
         row.querySelector('i').style.width = measure(key) / most * 100 + '%';
-        holderCell(row, 2, key);
+        connectionCell(row.cells[2], key.holder);
         write(row.cells[3], span(key.held_seconds));
       });
     $(id + '-empty').hidden = waited.length > 0;
@@ -63,7 +57,7 @@ function showFound(page) {
     (row, key) => {
       write(row.cells[1], grouped.format(key.waiters));
       write(row.cells[2], key.waiters ? span(key.longest_wait_seconds) : '–');
-      holderCell(row, 3, key);
+      connectionCell(row.cells[3], key.holder);
       write(row.cells[4], span(key.held_seconds));
     });
   $('found-more').hidden = !page.next || found.limit >= longest;
@@ -78,9 +72,10 @@ const listed = {limit: 20};
 function showConnections(page) {
   write($('connections-text'), page.matching ? several(page.matching, 'connection') + '.' : 'No such connection.');
   rows($('connections'), page.connections, c => c.connection,
-    c => [cell('', connectionLink(c)), cell(''), cell('holds'), cell('waits for'), number('connected'),
+    c => [cell(''), cell(''), cell('holds'), cell('waits for'), number('connected'),
       element('td', {class: 'act'}, kickButton(c))],
     (row, c) => {
+      connectionCell(row.cells[0], c, true);
       if (row.cells[1].textContent !== c.state) row.cells[1].replaceChildren(element('span', {class: 'state ' + c.state}, c.state));
       const holds = (c.holds ?? []).slice(0, 3);
       refill(row.cells[2], [c.held, ...holds], () => c.held === 0 ? []
@@ -149,28 +144,34 @@ function facts(about, list) {
 
 function showKey(key) {
   const holder = key.holder, held = element('span', {id: 'held-for'}), line = element('span', {id: 'in-line'});
-  facts(['key', key.key, holder, key.since], [
-    ['held by', connectionLink(holder)], ['for', held], ['since', clock.format(new Date(key.since))],
-    ['waiting', line], ['', kickButton(holder)],
+  facts(['key', key.key, holder, key.since, key.token], [
+    ['held by', connectionLink(holder)], ...peerFacts(holder, holder.name), ['for', held], ['since', clock.format(new Date(key.since))],
+    ['token', key.token], ['waiting', line], ['', kickButton(holder)],
   ]);
   write($('held-for'), span(key.held_seconds));
   write($('in-line'), grouped.format(key.waiters));
   const queue = key.queue ?? [];
   rows($('queue'), queue.map((waiter, i) => ({place: i + 1, ...waiter})), waiter => waiter.connection,
-    waiter => [element('td'), cell('', connectionLink(waiter)), number('has waited'), number('gives up in'),
+    waiter => [element('td'), cell(''), number('has waited'), number('gives up in'),
       element('td', {class: 'act'}, kickButton(waiter))],
     (row, waiter) => {
       write(row.cells[0], String(waiter.place));
+      connectionCell(row.cells[1], waiter, true);
       write(row.cells[2], span(waiter.waited_seconds));
       write(row.cells[3], span(waiter.timeout_seconds - waiter.waited_seconds));
     });
   $('queue-more').hidden = key.waiters <= queue.length || detail.limit >= longest;
 }
 
+// peerFacts are the address of a connection, unless a link shows it already, and its owner.
+function peerFacts({address, owner}, wantsAddress) {
+  return [...wantsAddress ? [['address', address]] : [], ...owner ? [['owner', owner]] : []];
+}
+
 function showConnection(c) {
   const waited = element('span', {id: 'waited', class: 'quiet'}), connected = element('span', {id: 'connected'});
-  facts(['connection', c.connection, c.state, c.held, c.waits_for], [
-    ['address', c.address], ['connected', connected], ['state', element('span', {class: 'state ' + c.state}, c.state)],
+  facts(['connection', c.connection, c.name, c.owner, c.state, c.held, c.waits_for], [
+    ...c.name ? [['name', c.name]] : [], ...peerFacts(c, true), ['connected', connected], ['state', element('span', {class: 'state ' + c.state}, c.state)],
     ['loop', String(c.loop)], ['holds', several(c.held, 'key')],
     ...c.waits_for ? [['waits for', keyLink(c.waits_for), ' ', waited]] : [], ['', kickButton(c)],
   ]);
@@ -192,7 +193,7 @@ async function askBeforeKick(id) {
 function showKick(c, id) {
   const keys = (c.holds ?? []).slice(0, 5).map(key => cut(key, 30)).join(', ') + (c.held > 5 ? ' …' : '');
   write($('kick-title'), `Kick connection ${id}?`);
-  write($('kick-who'), `${c.address}, connected for ${span(c.connected_seconds)}`);
+  write($('kick-who'), [c.name, c.address, c.owner && 'owner ' + c.owner, 'connected for ' + span(c.connected_seconds)].filter(Boolean).join(', '));
   write($('kick-text'), 'This closes the connection. ' +
     (c.held ? `It frees ${several(c.held, 'key')} (${keys}): the first in ${c.held === 1 ? 'its queue' : 'the queue of each'} gets it.` : 'It holds no key.') +
     (c.waits_for ? ` It leaves the queue of ${cut(c.waits_for, 30)}.` : ''));

@@ -80,8 +80,21 @@ function cut(text, length) {
 }
 
 const keyLink = (key, length = 64) => element('a', {class: 'key', href: '#key=' + encodeURIComponent(key), title: cut(key, 200)}, cut(key, length));
-const connectionLink = peer =>
-  element('a', {class: 'who', href: '#connection=' + peer.connection}, '#' + peer.connection + ' ' + peer.address);
+// connectionLink shows a connection by its name, or by its address if it has none.
+const connectionLink = peer => {
+  const all = [peer.name, peer.address, peer.owner && 'owner ' + peer.owner].filter(Boolean).join(', ');
+  return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, `#${peer.connection} ${cut(peer.name || peer.address, 40)}`);
+};
+
+// connectionCell shows a connection in a cell, which is made anew when the client takes another name. more is true where
+// there is room for the address and the owner as well.
+function connectionCell(cell, {connection, address, name, owner}, more = false) {
+  refill(cell, [connection, name, owner], () => {
+    const rest = [name && address, owner && 'owner ' + cut(owner, 40)].filter(Boolean).join(', ');
+    return [connectionLink({connection, address, name, owner}), ...more && rest ? [element('span', {class: 'quiet rest'}, rest)] : []];
+  });
+}
+
 const kickButton = peer =>
   element('button', {class: 'kick', type: 'button', 'aria-label': 'Kick connection ' + peer.connection, onclick: () => refresh(parts.kick, peer.connection)}, 'kick');
 

@@ -79,7 +79,7 @@ function showDeadlocks({cycles, found, broken, breaking}) {
   const stand = cycles.length === 0 ? 'None stands.' : cycles.length === 1 ? 'One stands.' : grouped.format(cycles.length) + ' stand.';
   write($('deadlocks-text'), `${stand} ${grouped.format(found)} found and ${grouped.format(broken)} broken since the start; ` +
     (breaking ? 'the server breaks them.' : 'the server does not break them: kick a connection, or wait for a timeout.'));
-  refill($('cycles'), cycles.map(cycle => [cycle.id, ...cycle.waits.map(wait => wait.connection)]),
+  refill($('cycles'), cycles.map(cycle => [cycle.id, ...cycle.waits.map(wait => [wait.connection, wait.name, wait.owner])]),
     () => cycles.slice(0, 20).map(cycleOf));
   for (const cycle of cycles.slice(0, 20)) {
     cycle.waits.forEach((wait, i) => write($(`waited-${cycle.id}-${i}`), span(wait.waited_seconds)));
@@ -89,10 +89,15 @@ function showDeadlocks({cycles, found, broken, breaking}) {
 function cycleOf(cycle) {
   const list = cycle.waits.map((wait, i) => element('li', {},
     element('span', {}, connectionLink(wait), ' has waited ', element('b', {id: `waited-${cycle.id}-${i}`}), ' for ',
-      keyLink(wait.waits_for, 40), ', which #' + wait.held_by + ' holds'),
+      keyLink(wait.waits_for, 40), heldBy(wait, cycle.waits[(i + 1) % cycle.waits.length])),
     kickButton(wait)));
   const text = element('div', {}, element('h3', {}, `Deadlock ${cycle.id}, since ` + clock.format(new Date(cycle.found))), element('ol', {}, ...list));
   return element('div', {class: 'cycle'}, ring(cycle), text);
+}
+
+// heldBy tells who holds the key of a wait. It is the next one in the cycle, or another connection of that one's owner.
+function heldBy({held_by: holder}, next) {
+  return `, which #${holder} holds` + (holder !== next.connection && next.owner ? ' for the owner ' + cut(next.owner, 40) : '');
 }
 
 // A cycle as a ring: each connection points to the one that holds the key it waits for. The list beside it says the same

@@ -50,10 +50,12 @@ func TestPageShows(t *testing.T) {
 	b.until(text("#hot tbody tr:first-child") + ".startsWith('k000')")
 	b.until(text("#hot tbody tr:first-child td:nth-child(2)") + ".trim() === '12'")
 	b.until(text("#long tbody tr:first-child") + ".startsWith('k011')")
-	b.until(text("#connections tbody tr:first-child") + ".includes('#1 10.0.0.1:40001')")
+	b.until(text("#hot tbody tr:first-child td:nth-child(3)") + " === '#1 ann@build7'")
+	b.until(text("#connections tbody tr:first-child") + ".includes('#1 ann@build7\\n10.0.0.1:40001, owner deploy')")
+	b.until(text("#connections tbody tr:nth-child(2)") + ".includes('#2 10.0.0.2:40002')")
 
 	b.click("summary")
-	b.until(text("#counts") + ".includes('disconnected: broken')")
+	b.until(text("#counts") + ".includes('disconnected: broken') && " + text("#counts") + ".includes('a_new_one: done')")
 	b.quiet()
 }
 
@@ -62,9 +64,12 @@ func TestPageKey(t *testing.T) {
 	b.open(serve(t, Config{Source: newFake()}) + "/")
 	b.click("#hot tbody tr:first-child a.key")
 	b.until(text("#detail-title") + " === 'Key k000'")
-	b.until(text("#facts") + ".includes('#1 10.0.0.1:40001')")
+	for _, fact := range []string{"#1 ann@build7", "10.0.0.1:40001", "deploy", fmt.Sprint(firstToken)} {
+		b.until(text("#facts") + fmt.Sprintf(".includes(%q)", fact))
+	}
 	b.until("document.querySelectorAll('#queue tbody tr').length === 12")
-	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 10.0.0.3:40003')")
+	b.until(text("#queue tbody tr:nth-child(1)") + ".includes('#2 10.0.0.2:40002')")
+	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 bob@build8\\n10.0.0.3:40003, owner Release7')")
 	if !eval[bool](b, "document.activeElement === document.querySelector('#detail-title')") {
 		t.Error("the focus does not go where the eyes go")
 	}
@@ -72,10 +77,44 @@ func TestPageKey(t *testing.T) {
 	// On to its holder, back, and away.
 	b.click("#facts a.who")
 	b.until(text("#detail-title") + " === 'Connection 1' && " + text("#holds") + ".includes('k000')")
+	for _, fact := range []string{"ann@build7", "10.0.0.1:40001", "deploy"} {
+		b.until(text("#facts") + fmt.Sprintf(".includes(%q)", fact))
+	}
 	b.do(chromedp.NavigateBack())
 	b.until(text("#detail-title") + " === 'Key k000' && " + text("#queue") + " !== ''")
 	b.click("#close")
 	b.until(text("#detail") + " === ''")
+	b.quiet()
+}
+
+// A client may take another name while it is looked at.
+func TestPageNewName(t *testing.T) {
+	skipIfShort(t)
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/#key=k000")
+	shows := func(name string) {
+		t.Helper()
+		for _, place := range []string{"#facts", "#hot tbody tr:first-child", "#connections tbody tr:first-child"} {
+			b.until(text(place) + fmt.Sprintf(".includes('#1 %s')", name))
+		}
+		b.until(text("#queue tbody tr:first-child") + fmt.Sprintf(".includes('#2 %s')", name))
+	}
+	rename := func(name string) {
+		f.change(func(f *fake) {
+			k := &f.keys[slices.IndexFunc(f.keys, func(k api.Key) bool { return k.Key == "k000" })]
+			k.Queue = slices.Clone(k.Queue) // others may have a copy
+			f.conns[0].Name, k.Holder.Name, k.Queue[0].Name = name, name, name
+		})
+	}
+	b.until(text("#connections") + " !== ''")
+	eval[bool](b, "document.querySelector('#connections-section').scrollIntoView(), true") // what is out of sight is not asked for
+	rename("carol")
+	shows("carol")
+	rename("dave")
+	shows("dave")
+	rename("")
+	shows("10.0.0.")
 	b.quiet()
 }
 
@@ -118,6 +157,11 @@ func TestPageDeadlock(t *testing.T) {
 	}
 	b.until("document.querySelectorAll('#cycles li').length === 3")
 	b.until(text("#cycles li") + ".includes('for beta, which #110 holds')")
+	b.until(text("#cycles li:nth-child(2)") + ".includes('#110 nightly has waited')")
+
+	// Those of one owner count as one: another connection of the next one's owner holds the key.
+	f.change(func(f *fake) { f.cycles[0].Waits[0].HeldBy, f.cycles[0].Waits[1].Owner = 5, "etl" })
+	b.until(text("#cycles li") + ".includes('for beta, which #5 holds for the owner etl')")
 
 	var many []string
 	for i := range 12 {
@@ -139,6 +183,7 @@ func TestPageKick(t *testing.T) {
 	b.click("#facts button.kick")
 	b.until(text("#kick") + ".includes('Kick connection 1?')")
 	b.until(text("#kick") + ".includes('It frees 1 key (k000)')")
+	b.until(text("#kick-who") + ".startsWith('ann@build7, 10.0.0.1:40001, owner deploy, connected for')")
 	if !eval[bool](b, "document.activeElement.textContent === 'Cancel'") {
 		t.Error("the focus is not on the button that does no harm")
 	}
@@ -228,12 +273,17 @@ func TestPageTakesTextForText(t *testing.T) {
 	const evil = "<img src=x onerror=alert(1)>"
 	f.change(func(f *fake) {
 		f.keys[len(f.keys)-1].Key, f.keys[len(f.keys)-1].Waiters = evil, 1000
-		f.conns[0].Address = evil
+		f.conns[0].Address, f.conns[1].Name, f.conns[2].Owner = evil, evil, evil
+		f.cycles[0].Waits[1].Name = evil
 		f.cycles[0].Waits[0].WaitsFor = evil
 	})
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f}) + "/")
-	b.until(text("#hot") + ".includes('<img') && " + text("#connections") + ".includes('<img') && " + text("#cycles") + ".includes('<img')")
+	b.until(text("#hot") + ".includes('<img') && " + text("#cycles") + ".includes('<img')")
+	for _, row := range []string{"1", "2", "3"} {
+		b.until(text("#connections tr[data-id='"+row+"']") + ".includes('<img')")
+	}
+	b.until(text("#cycles li:nth-child(2)") + ".includes('<img')")
 	if eval[bool](b, "document.querySelector('img') !== null") {
 		t.Error("a key became an element")
 	}
@@ -248,6 +298,17 @@ func TestPageFits(t *testing.T) {
 		long := strings.Repeat("averylongkey", 700)
 		f.keys[4].Key, f.keys[4].Waiters = long, 1000
 		f.conns[0].Holds, f.conns[1].WaitsFor = []string{long}, long
+		name, owner := strings.Repeat("n", 128), strings.Repeat("o", 64) // the longest
+		for i := range f.conns {
+			f.conns[i].Name, f.conns[i].Owner = name, owner
+		}
+		for i := range f.keys {
+			f.keys[i].Holder.Name, f.keys[i].Holder.Owner = name, owner
+			for j := range f.keys[i].Queue {
+				f.keys[i].Queue[j].Name, f.keys[i].Queue[j].Owner = name, owner
+			}
+		}
+		f.cycles[0].Waits[1].Name = name
 		f.cycles[0].Waits[0].WaitsFor = long
 	})
 	url := serve(t, Config{Source: f})

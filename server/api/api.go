@@ -227,8 +227,8 @@ type Deadlocks struct {
 	Breaking bool `json:"breaking"`
 }
 
-// Cycle is a deadlock: each of its waits is for a key that the connection of the next one holds, the last one's for a key
-// of the first. The youngest wait comes last.
+// Cycle is a deadlock: each of its waits is for a key that the connection of the next one holds, or another connection of
+// the same owner; the last one's is for a key of the first. The youngest wait comes last.
 type Cycle struct {
 	ID    uint64    `json:"id"` // 1 for the first that was found
 	Found time.Time `json:"found"`
@@ -241,6 +241,6 @@ type Wait struct {
 	WaitsFor      string    `json:"waits_for"`
 	Since         time.Time `json:"since"`
 	WaitedSeconds float64   `json:"waited_seconds"`
-	// HeldBy is the connection that holds the key: that of the next wait.
+	// HeldBy is the connection that holds the key.
 	HeldBy ConnectionID `json:"held_by"`
 }
