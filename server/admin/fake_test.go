@@ -16,7 +16,7 @@ import (
 // firstToken is the token of k000. JavaScript has no number for it: the nearest is one less.
 const firstToken = 1<<60 + 1
 
-// fake is a server in memory. Everybody who asks gets a copy.
+// fake is a server in memory. It returns copies.
 type fake struct {
 	mu      sync.Mutex
 	status  api.Status
@@ -29,8 +29,8 @@ type fake struct {
 }
 
 // newFake returns a server with keys k000 to k029: the first has the longest queue, and the holder of the last has held
-// it longest. The holder of k000 and the second of its queue have names and owners. There are three connections in a
-// circle, of which the second has a name.
+// it longest. The holder of k000 and its second waiter have names and owners. There is a deadlock of three connections,
+// of which the second has a name.
 func newFake() *fake {
 	now := time.Now()
 	f := &fake{status: api.Status{
@@ -78,7 +78,8 @@ func newFake() *fake {
 				waiter.Name, waiter.Owner = "bob@build8", "Release7"
 			}
 			k.Queue = append(k.Queue, api.Waiter{
-				Peer: waiter.Peer, Since: now.Add(-seconds(waiter.WaitedSeconds)), WaitedSeconds: waiter.WaitedSeconds, TimeoutSeconds: 7200,
+				Peer: waiter.Peer, TimeoutSeconds: 7200,
+				Since: now.Add(-seconds(waiter.WaitedSeconds)), WaitedSeconds: waiter.WaitedSeconds,
 			})
 		}
 		if waiters > 0 {
@@ -89,7 +90,7 @@ func newFake() *fake {
 	for i := range 30 {
 		hold(fmt.Sprintf("k%03d", i), 10*float64(i+1), max(12-i, 0))
 	}
-	f.circle("alpha", "beta", "gamma")
+	f.addDeadlock("alpha", "beta", "gamma")
 	for _, k := range f.keys {
 		f.status.Waiters += k.Waiters
 	}
@@ -97,8 +98,8 @@ func newFake() *fake {
 	return f
 }
 
-// circle adds connections that wait for each other: each holds a key and waits for the next one's.
-func (f *fake) circle(keys ...string) {
+// addDeadlock adds connections that wait for each other: each holds a key and waits for the key of the next one.
+func (f *fake) addDeadlock(keys ...string) {
 	now := time.Now()
 	first := api.ConnectionID(len(f.conns) + 1)
 	cycle := api.Cycle{ID: uint64(len(f.cycles) + 1), Found: now}
@@ -118,7 +119,8 @@ func (f *fake) circle(keys ...string) {
 	for i, key := range keys {
 		before := (i + len(keys) - 1) % len(keys)
 		f.keys = append(f.keys, api.Key{
-			Key: key, Holder: cycle.Waits[i].Peer, Token: firstToken + uint64(len(f.keys)), Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
+			Key: key, Holder: cycle.Waits[i].Peer, Token: firstToken + uint64(len(f.keys)),
+			Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
 			Queue: []api.Waiter{{Peer: cycle.Waits[before].Peer, Since: now, WaitedSeconds: 2, TimeoutSeconds: 60}},
 		})
 	}
@@ -128,14 +130,14 @@ func (f *fake) circle(keys ...string) {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// change lets a test change the server while it is asked.
+// change lets a test change the server while others ask it.
 func (f *fake) change(how func(*fake)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	how(f)
 }
 
-// kicked returns who was kicked.
+// kicked returns the connections that were kicked.
 func (f *fake) kicked() []api.ConnectionID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,7 +150,7 @@ func (f *fake) Ready() bool {
 	return f.err == nil && !f.stopped
 }
 
-// Status lets a second pass, in which there were 100 commands.
+// Status lets one second pass, with 100 commands in it.
 func (f *fake) Status(context.Context) (*api.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -189,7 +191,7 @@ func (f *fake) Keys(_ context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 	return &api.KeyPage{Keys: page, Matching: len(keys), Next: next}, err
 }
 
-// cut returns a page of all; the cursor is the number of those before it.
+// cut returns a page of all. The cursor is the number of entries before the page.
 func cut[T any](all []T, limit int, cursor string) (page []T, next string, err error) {
 	from := 0
 	if cursor != "" {
@@ -260,7 +262,7 @@ func (f *fake) Deadlocks(context.Context) (*api.Deadlocks, error) {
 	}, f.err
 }
 
-// Kick takes a connection away with the keys that it holds; those are free, whoever waits for them.
+// Kick removes a connection and the keys that it holds, even those that others wait for.
 func (f *fake) Kick(_ context.Context, id api.ConnectionID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -43,7 +43,7 @@ func TestBadOptions(t *testing.T) {
 		{"127.0.0.1:http", "", "the port must be a number"},
 		{"127.0.0.1:65536", "", "the port must be a number"},
 		{"no name:6002", "", "--admin no name:6002: "},
-		{":0", "", "--admin :0: others can reach this address: it needs --admin-token-file"},
+		{":0", "", "--admin :0: other machines can reach this address: it needs --admin-token-file"},
 		{"0.0.0.0:0", "", "it needs --admin-token-file"},
 		{"[::]:0", "", "it needs --admin-token-file"},
 		{"192.0.2.1:0", "", "it needs --admin-token-file"},
@@ -52,7 +52,7 @@ func TestBadOptions(t *testing.T) {
 		{":0", secretFile(t, "", 0o600), "has 0 characters, want at least 16"},
 		{":0", secretFile(t, "  short \n", 0o600), "has 5 characters, want at least 16: openssl rand"},
 		{":0", secretFile(t, "two\nlines of text", 0o600), "want one line"},
-		{":0", secretFile(t, strings.Repeat("x", maxToken+1), 0o600), "more than 4096"},
+		{":0", secretFile(t, strings.Repeat("x", maxToken+1), 0o600), "has more than 4096 characters"},
 		{":0", secretFile(t, good, 0o602), "everybody can write it"},
 	} {
 		server, err := Listen(t.Context(), Config{Listen: c.listen, TokenFile: c.file, Source: newFake(), Log: zerolog.Nop()})
@@ -92,7 +92,7 @@ func TestGoodOptions(t *testing.T) {
 	}
 }
 
-// An address that is taken is not a bad option, and is known at once.
+// An address that is in use is not a bad option, and Listen notices it.
 func TestAddressInUse(t *testing.T) {
 	url := serve(t, Config{Source: newFake()})
 	_, err := Listen(t.Context(), Config{Listen: strings.TrimPrefix(url, "http://"), Source: newFake()})
@@ -101,7 +101,7 @@ func TestAddressInUse(t *testing.T) {
 	}
 }
 
-// slow is a server that answers the question for deadlocks only when the one who asked has gone.
+// slow is a server that does not answer the question for deadlocks before gone is closed.
 type slow struct {
 	*fake
 	asked, gone chan struct{}
@@ -114,7 +114,7 @@ func (s slow) Deadlocks(ctx context.Context) (*api.Deadlocks, error) {
 	return nil, ctx.Err()
 }
 
-// The end does not wait for a request that takes long, and leaves nothing behind.
+// The stop does not wait for a request that takes long, and leaves nothing behind.
 func TestStop(t *testing.T) {
 	s := slow{newFake(), make(chan struct{}), make(chan struct{})}
 	defer close(s.gone)
@@ -147,7 +147,7 @@ func TestStop(t *testing.T) {
 			t.Error("a request under way was answered")
 		}
 	case <-time.After(patience):
-		t.Error("the one who asked is kept waiting")
+		t.Error("the client is kept waiting")
 	}
 }
 
@@ -195,7 +195,7 @@ func TestMaxConnections(t *testing.T) {
 	}
 	more := dial()
 	send(more)
-	// Whoever were served beside the others would be served before all of them had another answer.
+	// If it were accepted, its request would be served before all others have had several more answers.
 	const rounds = 3
 	for range rounds {
 		for _, conn := range conns {
@@ -204,7 +204,7 @@ func TestMaxConnections(t *testing.T) {
 		}
 	}
 	if asked := s.asked.Load(); asked != (1+rounds)*MaxConnections {
-		t.Fatalf("%d requests were served, want %d: one connection more is answered", asked, (1+rounds)*MaxConnections)
+		t.Fatalf("%d requests were served, want %d: one connection too many is accepted", asked, (1+rounds)*MaxConnections)
 	}
 	conns[0].Close()
 	receive(more) // in the place of the one that ended

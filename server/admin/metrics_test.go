@@ -14,7 +14,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// scrape returns all metrics, as Prometheus understands them.
+// scrape returns all metrics, as Prometheus reads them.
 func scrape(t *testing.T, source Source) map[string]*dto.MetricFamily {
 	t.Helper()
 	w := ask(handlerOf(source), http.MethodGet, "/metrics", nil)
@@ -98,7 +98,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// The buckets of the server have what falls into each; those of Prometheus have what is not above each.
+// The server counts the values of each bucket alone; the buckets of Prometheus are cumulative.
 func TestHistogram(t *testing.T) {
 	h := scrape(t, newFake())["dreadlock_wait_duration_seconds"].GetMetric()[0].GetHistogram()
 	if h.GetSampleCount() != 14 || h.GetSampleSum() != 90.5 {
@@ -113,7 +113,7 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// A scrape that cannot have everything has nothing.
+// A scrape that cannot get everything gets nothing.
 func TestScrapeFails(t *testing.T) {
 	f := newFake()
 	h := handlerOf(f)

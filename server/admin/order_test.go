@@ -11,7 +11,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// tardy is a fake that answers some questions late, after questions that were asked later.
+// tardy is a fake that answers some questions late, after questions that came later.
 type tardy struct {
 	*fake
 	mu    sync.Mutex
@@ -24,7 +24,7 @@ type gate struct {
 	answer chan error    // gets the error of the answer, nil for a good one
 }
 
-// late has the next question of that name wait.
+// late makes the next question of that name wait for its answer.
 func (s *tardy) late(question string) *gate {
 	g := &gate{make(chan struct{}), make(chan error, 1)}
 	s.mu.Lock()
@@ -73,7 +73,7 @@ func (s *tardy) Connection(ctx context.Context, id api.ConnectionID) (*api.Conne
 	return s.fake.Connection(ctx, id)
 }
 
-// countAnswers has the page count the answers that it has dealt with, by the path of the question.
+// countAnswers makes the page count the answers that it has handled, by the path of the question.
 func (b *tab) countAnswers() {
 	b.t.Helper()
 	eval[bool](b, `(ask => {
@@ -89,8 +89,8 @@ func (b *tab) countAnswers() {
 	})(call)`)
 }
 
-// An answer that comes after the answer to a later question is not shown, and neither is a failure: what is seen belongs
-// to what was asked last.
+// An answer that comes after the answer to a later question is not shown, and neither is a failure: what is shown always
+// belongs to the last question.
 func TestPageOutOfOrder(t *testing.T) {
 	skipIfShort(t)
 	for _, c := range []struct {
@@ -111,7 +111,7 @@ func TestPageOutOfOrder(t *testing.T) {
 			name: "failed search", question: "keys k01", path: "keys?prefix=k01&order=key&limit=20", fails: errors.New("out of order"),
 			first:  func(b *tab) { b.typed("#prefix", "k01") },
 			second: func(b *tab) { b.typed("#prefix", "9") },
-			shown:  text("#found-text") + " === '1 key is held.' && " + text("#said") + " === '' && " + text("#health") + " === 'serving'",
+			shown:  text("#found-text") + " === '1 key is held.' && " + text("#message") + " === '' && " + text("#health") + " === 'serving'",
 		},
 		{
 			name: "filter", question: "connections 10.1.", path: "connections?address=10.1.&limit=20",
@@ -139,10 +139,7 @@ func TestPageOutOfOrder(t *testing.T) {
 		},
 		{
 			name: "key to open, typed on", question: "key k00", path: "keys/k00?queue=0",
-			first: func(b *tab) {
-				b.t.Helper()
-				b.typed("#prefix", "k00\r")
-			},
+			first:  func(b *tab) { b.typed("#prefix", "k00\r") },
 			second: func(b *tab) { b.typed("#prefix", "9") },
 			shown:  text("#found-text") + " === '1 key is held.' && location.hash === ''",
 		},

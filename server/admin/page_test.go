@@ -13,7 +13,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// The page is one file, and its policy names what is in it by hash.
+// The page is one file that loads nothing, and its policy has the hashes of the script and the style.
 func TestPageIsOneFile(t *testing.T) {
 	w := ask(handlerOf(newFake()), http.MethodGet, "/", nil)
 	policy := w.Header().Get("Content-Security-Policy")
@@ -27,21 +27,21 @@ func TestPageIsOneFile(t *testing.T) {
 	}
 	for _, elsewhere := range []string{"src=", "url(", "@import", "://", "innerHTML"} {
 		for line := range strings.Lines(w.Body.String()) {
-			if strings.Contains(line, elsewhere) && !strings.Contains(line, "http://www.w3.org/2000/svg") { // which is a name
+			if strings.Contains(line, elsewhere) && !strings.Contains(line, "http://www.w3.org/2000/svg") { // a namespace
 				t.Errorf("%q in %q", elsewhere, line)
 			}
 		}
 	}
 }
 
-// What the page shows of a server, without a complaint of the browser.
+// The page shows the server, and the browser has nothing to complain about.
 func TestPageShows(t *testing.T) {
 	b := openTab(t)
 	b.open(serve(t, Config{Source: newFake()}) + "/")
 	b.until(text("#health") + " === 'serving'")
-	b.until(text("#about") + ".includes('v1.2.3 · serves 127.0.0.1:6001 · up 3 h 0 min · 2 loops')")
+	b.until(text("#about") + ".includes('v1.2.3 · listening on 127.0.0.1:6001 · up 3 h 0 min · 2 loops')")
 
-	// Rates come with the second answer: 100 commands in the second between.
+	// Rates come with the second answer: 100 commands in the second in between.
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
 	b.until("document.querySelector('#plots .line').getAttribute('d').includes('L')")
 	b.until(text("#plots li:nth-child(4) b") + " === '33'")
@@ -71,10 +71,10 @@ func TestPageKey(t *testing.T) {
 	b.until(text("#queue tbody tr:nth-child(1)") + ".includes('#2 10.0.0.2:40002')")
 	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 bob@build8\\n10.0.0.3:40003, owner Release7')")
 	if !eval[bool](b, "document.activeElement === document.querySelector('#detail-title')") {
-		t.Error("the focus does not go where the eyes go")
+		t.Error("the title of the key does not have the focus")
 	}
 
-	// On to its holder, back, and away.
+	// To its holder, back, and close.
 	b.click("#facts a.who")
 	b.until(text("#detail-title") + " === 'Connection 1' && " + text("#holds") + ".includes('k000')")
 	for _, fact := range []string{"ann@build7", "10.0.0.1:40001", "deploy"} {
@@ -128,9 +128,9 @@ func TestPageSearch(t *testing.T) {
 	eval[bool](b, "document.querySelector('#order').dispatchEvent(new Event('change'))")
 	b.until(text("#found tbody tr:first-child") + ".startsWith('k029')")
 
-	// Enter opens a key that is there as it was typed.
+	// Enter opens the key that was typed, if it is held.
 	b.typed("#prefix", "0\r")
-	b.until(text("#detail-title") + " === 'Key k020' && " + text("#facts") + " !== ''") // nothing moves any more
+	b.until(text("#detail-title") + " === 'Key k020' && " + text("#facts") + " !== ''")
 
 	eval[string](b, "document.querySelector('#prefix').value = ''")
 	b.click("#search button")
@@ -150,16 +150,17 @@ func TestPageDeadlock(t *testing.T) {
 	f := newFake()
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f}) + "/")
-	b.until(text("#deadlocks-text") + ".startsWith('One stands. 4 found and 1 broken')")
+	b.until(text("#deadlocks-text") + ".startsWith('1 deadlock now. 4 found and 1 broken')")
 	b.until("document.querySelectorAll('#cycles svg .node').length === 3 && document.querySelectorAll('#cycles svg .tip').length === 3")
-	if got := eval[[]string](b, "Array.from(document.querySelectorAll('#cycles .label'), label => label.textContent)"); !slices.Equal(got, []string{"beta", "gamma", "alpha"}) {
-		t.Errorf("arrows: %q", got)
+	arrows := eval[[]string](b, "Array.from(document.querySelectorAll('#cycles .label'), label => label.textContent)")
+	if !slices.Equal(arrows, []string{"beta", "gamma", "alpha"}) {
+		t.Errorf("arrows: %q", arrows)
 	}
 	b.until("document.querySelectorAll('#cycles li').length === 3")
 	b.until(text("#cycles li") + ".includes('for beta, which #110 holds')")
 	b.until(text("#cycles li:nth-child(2)") + ".includes('#110 nightly has waited')")
 
-	// Those of one owner count as one: another connection of the next one's owner holds the key.
+	// The connections of one owner count as one, so another connection of the next one's owner may hold the key.
 	f.change(func(f *fake) { f.cycles[0].Waits[0].HeldBy, f.cycles[0].Waits[1].Owner = 5, "etl" })
 	b.until(text("#cycles li") + ".includes('for beta, which #5 holds for the owner etl')")
 
@@ -167,12 +168,13 @@ func TestPageDeadlock(t *testing.T) {
 	for i := range 12 {
 		many = append(many, fmt.Sprint("many", i+1))
 	}
-	f.change(func(f *fake) { f.circle(many...) })
+	f.change(func(f *fake) { f.addDeadlock(many...) })
 	b.until("document.querySelectorAll('.cycle').length === 2 && document.querySelectorAll('.cycle:nth-child(2) li').length === 12")
-	b.until(text(".cycle:nth-child(2) svg + div") + ".includes('many12') && document.querySelector('.cycle:nth-child(2) svg').textContent.includes('10 of 12')")
+	b.until(text(".cycle:nth-child(2) svg + div") + ".includes('many12')")
+	b.until("document.querySelector('.cycle:nth-child(2) svg').textContent.includes('10 of 12')")
 
 	f.change(func(f *fake) { f.cycles = nil })
-	b.until(text("#deadlocks-text") + ".startsWith('None stands.') && !document.querySelector('#cycles svg')")
+	b.until(text("#deadlocks-text") + ".startsWith('No deadlock now.') && !document.querySelector('#cycles svg')")
 	b.quiet()
 }
 
@@ -185,7 +187,7 @@ func TestPageKick(t *testing.T) {
 	b.until(text("#kick") + ".includes('It frees 1 key (k000)')")
 	b.until(text("#kick-who") + ".startsWith('ann@build7, 10.0.0.1:40001, owner deploy, connected for')")
 	if !eval[bool](b, "document.activeElement.textContent === 'Cancel'") {
-		t.Error("the focus is not on the button that does no harm")
+		t.Error("the harmless button does not have the focus")
 	}
 
 	b.click("#kick button[value='']")
@@ -195,7 +197,7 @@ func TestPageKick(t *testing.T) {
 	b.do(chromedp.KeyEvent("\x1b"))
 	b.until("!document.querySelector('#kick').open")
 	if kicked := f.kicked(); kicked != nil {
-		t.Fatalf("kicked without a word: %v", kicked)
+		t.Fatalf("kicked without a confirmation: %v", kicked)
 	}
 
 	b.click("#facts button.kick")
@@ -216,17 +218,17 @@ func TestPageToken(t *testing.T) {
 	f := newFake()
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f, TokenFile: secretFile(t, secret, 0o600)}) + "/")
-	b.until(text("#token-text") + " === 'The server wants the token from its --admin-token-file.'")
-	b.typed("#token-input", "nöt this one\r") // which cannot be sent
+	b.until(text("#token-text") + " === 'Enter the token from the --admin-token-file of the server.'")
+	b.typed("#token-input", "nöt this one\r") // a header cannot carry it
 	b.until(text("#token-text") + " !== '' && !document.querySelector('#token-input').validity.valid")
 	eval[string](b, "document.querySelector('#token-input').value = ''")
 	b.typed("#token-input", "not-this-one\r")
-	b.until(text("#token-text") + " === 'The server did not take that token.'")
+	b.until(text("#token-text") + " === 'The server refused that token.'")
 	b.until(text("#health") + " === 'token needed'")
 	b.typed("#token-input", secret+"\r")
 	b.until(text("#health") + " === 'serving' && " + text("#hot") + ".includes('k000')")
 
-	// It stays as long as the tab, and goes with a kick as well.
+	// The tab keeps it, and a kick shows it too.
 	b.do(chromedp.Reload())
 	b.until(text("#health") + " === 'serving' && " + text("#hot") + ".includes('k000')")
 	b.click("#hot tbody tr:first-child a.key")
@@ -239,7 +241,8 @@ func TestPageToken(t *testing.T) {
 	}
 }
 
-// The page says when the server does not answer, goes on when it does again, and knows that it counts from zero then.
+// The page says that the server does not answer, goes on when it answers again, and knows that a new server counts from
+// zero.
 func TestPageRestart(t *testing.T) {
 	skipIfShort(t)
 	f := newFake()
@@ -247,7 +250,7 @@ func TestPageRestart(t *testing.T) {
 	b.open(serve(t, Config{Source: f}) + "/")
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
 	f.change(func(f *fake) { f.err = fmt.Errorf("loop 1: %w", api.ErrUnavailable) })
-	b.until(text("#health") + " === 'no answer' && " + text("#trouble") + ".includes('loop 1')")
+	b.until(text("#health") + " === 'no answer' && " + text("#alert") + ".includes('loop 1')")
 	f.change(func(f *fake) {
 		f.err = nil
 		f.status.Started, f.status.UptimeSeconds = time.Now(), 0
@@ -255,10 +258,10 @@ func TestPageRestart(t *testing.T) {
 			Commands: []api.CommandCount{{Kind: "lock", Outcome: "locked"}}, Waits: f.status.Counters.Waits,
 		}
 	})
-	b.until(text("#health") + " === 'serving' && " + text("#trouble") + " === ''")
+	b.until(text("#health") + " === 'serving' && " + text("#alert") + " === ''")
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
-	if paths := eval[string](b, "Array.from(document.querySelectorAll('#plots path'), path => path.getAttribute('d')).join(' ')"); strings.Contains(paths, "NaN") ||
-		strings.Contains(paths, "Infinity") {
+	paths := eval[string](b, "Array.from(document.querySelectorAll('#plots path'), path => path.getAttribute('d')).join(' ')")
+	if strings.Contains(paths, "NaN") || strings.Contains(paths, "Infinity") {
 		t.Errorf("plots: %s", paths)
 	}
 	if low := eval[float64](b, "Math.min(...samples.flatMap(s => s.values).filter(v => v !== null))"); low < 0 {
@@ -266,8 +269,8 @@ func TestPageRestart(t *testing.T) {
 	}
 }
 
-// What comes from clients is text, whatever it looks like.
-func TestPageTakesTextForText(t *testing.T) {
+// What comes from clients is shown as text, whatever it looks like.
+func TestPageShowsMarkupAsText(t *testing.T) {
 	skipIfShort(t)
 	f := newFake()
 	const evil = "<img src=x onerror=alert(1)>"
@@ -290,7 +293,7 @@ func TestPageTakesTextForText(t *testing.T) {
 	b.quiet()
 }
 
-// A phone has no room for a line that does not wrap; the dark is not the light.
+// Nothing is too wide for the window, and the dark scheme is not the light one.
 func TestPageFits(t *testing.T) {
 	skipIfShort(t)
 	f := newFake()
