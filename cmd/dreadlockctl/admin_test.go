@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dreadlock/server/api"
 )
 
@@ -300,6 +302,27 @@ func TestNothing(t *testing.T) {
 	}
 }
 
+// noHost is no name of a host, and no resolver is asked: a label has at most 63 characters.
+var noHost = strings.Repeat("x", 64)
+
+// deaf returns an address that nobody listens at, nor can meanwhile.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
+}
+
 // An interface that cannot be reached, or does not want to answer, is told with advice.
 func TestAdminErrors(t *testing.T) {
 	down, guarded := serveAdmin(t), serveAdmin(t)
@@ -315,15 +338,13 @@ func TestAdminErrors(t *testing.T) {
 	defer page.Close()
 	missing := httptest.NewServer(http.NotFoundHandler())
 	defer missing.Close()
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
 	for _, c := range []struct {
 		admin, token string
 		status       int
 		says         string
 	}{
-		{gone.URL, "", exitUnreachable, "a daemon's admin interface is off unless it was started with --admin"},
-		{"http://nonsense.invalid:6002", "", exitUnreachable, "there is no host nonsense.invalid"},
+		{"http://" + deaf(t), "", exitUnreachable, "a daemon's admin interface is off unless it was started with --admin"},
+		{"http://" + noHost + ":6002", "", exitUnreachable, "there is no host " + noHost},
 		{down.url, "", exitUnreachable, "too busy or stops: try again"},
 		{page.URL, "", exitFailed, "is --admin right?"},
 		{missing.URL, "", exitFailed, "is --admin right?"},

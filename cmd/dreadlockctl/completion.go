@@ -70,6 +70,8 @@ func (c *completeCommand) Run(ctx context.Context, s *streams) error {
 	}
 	return complete(s.stdout, parser.Model.Node, words, func(command, prefix string) []candidate {
 		_, _ = parser.Parse(words[:len(words)-1]) // for --admin; the command line is not whole, so it may have faults
+		ctx, cancel := context.WithTimeout(ctx, tabPatience)
+		defer cancel()
 		return present(ctx, &line.globals, command, prefix)
 	})
 }
@@ -200,8 +202,6 @@ func present(ctx context.Context, g *globals, command, prefix string) (all []can
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, tabPatience)
-	defer cancel()
 	switch command {
 	case "lock", "locks", "waiters":
 		p, err := a.keys(ctx, &api.KeyQuery{Prefix: prefix, Order: api.ByKey, Limit: api.DefaultLimit})

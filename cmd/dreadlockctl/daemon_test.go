@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
@@ -25,16 +24,7 @@ type viewed struct {
 func startViewed(tb testing.TB, args ...string) *viewed {
 	tb.Helper()
 	d := startDaemon(tb, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
-	d.log.await(tb, "dreadlock is ready")
-	url := ""
-	for line := range strings.Lines(d.log.String()) {
-		if strings.Contains(line, "admin is ready") {
-			url = address(tb, line)
-		}
-		if strings.Contains(line, "dreadlock is ready") {
-			d.address = address(tb, line)
-		}
-	}
+	url := address(tb, d.log.awaitLine(tb, "admin is ready"))
 	return &viewed{daemon: d, tb: tb, url: "http://" + url}
 }
 
@@ -69,17 +59,13 @@ func (v *viewed) says(args string, patterns ...string) {
 }
 
 // eventually runs dreadlockctl until it is as it must be.
-func (v *viewed) eventually(args string, reached func(outcome) bool) outcome {
+func (v *viewed) eventually(args string, reached func(outcome) bool) (got outcome) {
 	v.tb.Helper()
-	for deadline := time.Now().Add(prototest.Patience); ; {
-		got := v.ctl(strings.Fields(args)...)
-		if reached(got) {
-			return got
-		}
-		if time.Now().After(deadline) {
-			v.tb.Fatalf("%s: %+v", args, got)
-		}
-	}
+	eventually(v.tb, func() (bool, any) {
+		got = v.ctl(strings.Fields(args)...)
+		return reached(got), got
+	})
+	return got
 }
 
 // What is held and waited for is shown, to people and to programs.

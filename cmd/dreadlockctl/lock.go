@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -237,7 +238,11 @@ func exitOf(status syscall.WaitStatus) error {
 
 // hold holds the key until somebody wants an end, or it is lost.
 func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-chan os.Signal) error {
-	s.warn("holding %s; Ctrl-C gives it up", c.shown())
+	end := "Ctrl-C"
+	if signal.Ignored(os.Interrupt) { // a script has started us in the background
+		end = "SIGTERM"
+	}
+	s.warn("holding %s; %s releases it", c.shown(), end)
 	for {
 		select {
 		case <-lock.Lost():

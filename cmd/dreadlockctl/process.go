@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -102,13 +103,8 @@ func (p *process) reap() {
 // ignored when we started, as nohup does, stay ignored, by the command as well.
 func passedSignals() (<-chan os.Signal, func()) {
 	signals := make(chan os.Signal, 16)
-	for _, s := range []os.Signal{
-		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH,
-	} {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
-	}
+	signal.Notify(signals, notIgnored(
+		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)...)
 	// A reader of our warnings that goes away must not take us, and so the command, with it. Ignored, the signal would be
 	// so for the command too; caught and forgotten it is not.
 	broken := make(chan os.Signal, 1)
@@ -118,6 +114,10 @@ func passedSignals() (<-chan os.Signal, func()) {
 		signal.Stop(broken)
 	}
 }
+
+// notIgnored returns the signals that were not ignored when this process started. nohup ignores hang-ups, and a shell
+// without job control the interrupts of what it starts in the background: whoever catches them undoes that.
+func notIgnored(signals ...os.Signal) []os.Signal { return slices.DeleteFunc(signals, signal.Ignored) }
 
 // pass passes a signal on to the command.
 //

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,30 +57,30 @@ func (tt *terminal) exit() int {
 }
 
 // The command has the terminal: it reads from it, and an interrupt of the keyboard reaches it once, not a second time
-// through dreadlockctl.
+// through dreadlockctl. Signals are passed on in the order in which they come, so USR1 says that all before have been.
 func TestTerminal(t *testing.T) {
 	d := startDaemon(t)
-	script := `trap 'n=$((n+1)); echo "interrupt $n"; kill $!' INT
-trap 'echo "all in all $n"; kill $!; exit 6' TERM
-read line; echo "read <$line>"
-while :; do sleep 1000 & wait; done`
-	tt := beginAt(t, nil, program, "lock", "k", "--server", d.address, "--", "sh", "-c", script)
+	tt := beginAt(t, nil, program, append([]string{"lock", "k", "--server", d.address}, childCommand("count")...)...)
+	signalled := func(s os.Signal) {
+		t.Helper()
+		if err := tt.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
 	tt.typed("a word\n")
-	tt.shown.await(t, "read <a word>")
-	tt.typed("\x03")
-	tt.shown.await(t, "interrupt 1")
-	if err := tt.cmd.Process.Signal(os.Interrupt); err != nil { // not told from the keyboard's
-		t.Fatal(err)
+	tt.shown.await(t, `read "a word\n"`)
+	for n := 1; n <= 2; n++ {
+		tt.typed("\x03")
+		tt.shown.await(t, fmt.Sprintf("interrupt %d\r\n", n))
+		before := tt.shown.len()
+		signalled(os.Interrupt) // not told from the keyboard's
+		signalled(syscall.SIGUSR1)
+		tt.shown.awaitAfter(t, before, fmt.Sprintf("interrupts so far: %d\r\n", n))
 	}
-	tt.typed("\x03")
-	tt.shown.await(t, "interrupt 2")
-	if err := tt.cmd.Process.Signal(allSignals["TERM"]); err != nil {
-		t.Fatal(err)
-	}
+	signalled(syscall.SIGTERM)
 	if status := tt.exit(); status != 6 {
 		t.Errorf("status %d, want 6", status)
 	}
-	tt.shown.await(t, "all in all 2")
 }
 
 // In a shell it is a job like another: Ctrl-Z stops it with its command, and fg goes on.
@@ -94,7 +96,9 @@ func TestJobControl(t *testing.T) {
 	tt.typed("\x1a")
 	tt.shown.await(t, "Stopped")
 	d.dial(t).Do("lock k 0", "t timeout")
+	before := tt.shown.len()
 	tt.typed("fg\n")
+	tt.shown.awaitAfter(t, before, "lock k -- sh") // bash says what goes on, and reads no more
 	tt.typed("a word\n")
 	tt.shown.await(t, "read <a word>")
 	tt.typed("exit\n")
@@ -135,9 +139,9 @@ func TestTopDaemonEnds(t *testing.T) {
 	tt.shown.await(t, "12,000 commands")
 	a.down.Store(true)
 	tt.shown.await(t, "not up to date: ")
-	before := len(tt.shown.String())
+	before := tt.shown.len()
 	a.down.Store(false)
-	tt.shown.until(func() bool { return tt.shown.end || strings.Contains(string(tt.shown.all[before:]), "q quits") })
+	tt.shown.awaitAfter(t, before, "q quits")
 	if err := tt.cmd.Process.Signal(allSignals["TERM"]); err != nil {
 		t.Fatal(err)
 	}
