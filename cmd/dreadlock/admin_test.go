@@ -38,10 +38,21 @@ func startAdmin(t *testing.T, args ...string) *view {
 	return &view{d: d, url: "http://" + line.text("address")}
 }
 
-// request returns the status and the body of an answer.
+// request returns the status and the body of an answer. It asks again where the daemon cannot answer: its loops may get
+// no processor for a while.
 func (v *view) request(method, path string) (status int, body string) {
 	v.d.tb.Helper()
-	req, err := http.NewRequest(method, v.url+path, nil)
+	for deadline := time.Now().Add(prototest.Patience); ; {
+		status, body = v.requestOnce(method, path)
+		if status/100 != 5 || time.Now().After(deadline) {
+			return status, body
+		}
+	}
+}
+
+func (v *view) requestOnce(method, path string) (status int, body string) {
+	v.d.tb.Helper()
+	req, err := http.NewRequest(method, v.url+path, http.NoBody)
 	if err != nil {
 		v.d.tb.Fatal(err)
 	}

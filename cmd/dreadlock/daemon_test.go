@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +21,11 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == stopArgument {
+		awaitStop()
+	}
 	os.Exit(func() int {
+		restoreSignals()
 		dir, err := os.MkdirTemp("", "dreadlock")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -61,6 +63,17 @@ func TestMain(m *testing.M) {
 		}
 		return code
 	}())
+}
+
+// restoreSignals has the daemons begin with the default action for interrupts and hang-ups. Where these are ignored, as in
+// a script's "make test &", a child would inherit that. Signals that are caught here are not ignored there; what is caught
+// is dropped, so they are still ignored here.
+func restoreSignals() {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // daemon is a process of the binary.
@@ -190,91 +203,6 @@ func (d *daemon) alive() {
 	c := d.dial()
 	c.Do("lock alive 0", "l locked")
 	c.Close()
-}
-
-// logLine is a line of the log in JSON.
-type logLine map[string]any
-
-func (l logLine) text(field string) string { return fmt.Sprint(l[field]) }
-
-// logReader reads the log of a daemon as it comes.
-type logReader struct {
-	pipe *os.File
-	mu   sync.Mutex
-	more *sync.Cond
-	all  []byte
-	json []logLine
-	end  bool
-}
-
-func readLog(pipe *os.File) *logReader {
-	r := &logReader{pipe: pipe}
-	r.more = sync.NewCond(&r.mu)
-	go func() {
-		in := bufio.NewReader(pipe)
-		for {
-			text, err := in.ReadBytes('\n')
-			r.mu.Lock()
-			r.all = append(r.all, text...)
-			var line logLine
-			if json.Unmarshal(text, &line) == nil {
-				r.json = append(r.json, line)
-			}
-			r.end = err != nil
-			r.more.Broadcast()
-			r.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return r
-}
-
-// await returns the first line with a message, which may still have to come.
-func (r *logReader) await(message string) (found logLine, ok bool) {
-	ok = r.until(func() bool {
-		for _, line := range r.json {
-			if line["message"] == message {
-				found = line
-				return true
-			}
-		}
-		return r.end
-	})
-	return found, ok && found != nil
-}
-
-func (r *logReader) awaitEnd() { r.until(func() bool { return r.end }) }
-
-// until waits for a condition on what was read, with patience.
-func (r *logReader) until(condition func() bool) bool {
-	late := false
-	timer := time.AfterFunc(prototest.Patience, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		late = true
-		r.more.Broadcast()
-	})
-	defer timer.Stop()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for !condition() {
-		if late {
-			return false
-		}
-		r.more.Wait()
-	}
-	return true
-}
-
-// close stops reading: the reader of the log goes away.
-func (r *logReader) close() { _ = r.pipe.Close() }
-
-func (r *logReader) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return string(r.all)
 }
 
 // outcome is what a command line came to.

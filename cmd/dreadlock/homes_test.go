@@ -69,33 +69,32 @@ func (d *daemon) ports() (map[int]string, error) {
 type queuer struct {
 	d      *daemon
 	probes map[string]*prototest.Client // by loop
-	homes  map[int]string
+	homes  map[int]string               // loops by the port of the client, as far as that is known
+	dialed int                          // connections made
 }
 
-const probesPerLoop = 8
-
-// newQueuer also knows where the given clients are.
+// newQueuer makes connections until each loop has one. It also finds out where the given clients are.
 func newQueuer(d *daemon, loops int, clients ...*prototest.Client) *queuer {
 	d.tb.Helper()
 	q := &queuer{d: d, probes: map[string]*prototest.Client{}}
-	var probes []*prototest.Client
-	for range probesPerLoop * loops { // 2^-16 to miss one of two
-		probes = append(probes, d.dial())
-	}
-	for _, c := range append(probes, clients...) {
-		c.Do("unlock nobodys", "e not locked") // it has been accepted
-	}
-	var err error
-	if q.homes, err = d.ports(); err != nil {
-		d.tb.Fatal(err)
-	}
-	for _, c := range probes {
-		if home := q.home(c); q.probes[home] == nil {
-			q.probes[home] = c
+	for len(q.probes) < loops {
+		var probes []*prototest.Client
+		for range 4 * loops {
+			probes = append(probes, d.dial())
 		}
-	}
-	if len(q.probes) != loops {
-		d.tb.Fatalf("connections to %d loops, want %d", len(q.probes), loops)
+		if q.dialed += len(probes); q.dialed > 1000*loops {
+			d.tb.Fatalf("%d connections to %d loops, want %d", q.dialed, len(q.probes), loops)
+		}
+		for _, c := range append(probes, clients...) {
+			c.Do("unlock nobodys", "e not locked") // it has been accepted
+		}
+		var err error
+		if q.homes, err = d.ports(); err != nil {
+			d.tb.Fatal(err)
+		}
+		for _, c := range probes {
+			q.probes[q.home(c)] = c
+		}
 	}
 	return q
 }

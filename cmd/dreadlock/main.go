@@ -43,9 +43,8 @@ func main() {
 func serve(opts *options) error {
 	// A reader of the log that goes away must not take the daemon with it.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, restore := stopSignals()
 	defer restore()
-	context.AfterFunc(ctx, restore) // a second signal ends the process at once
 
 	queue := newQueueWriter(logFormat(opts.LogFormat, os.Stderr))
 	defer queue.close()
@@ -70,6 +69,14 @@ func serve(opts *options) error {
 	}
 	defer stopAdmin()
 	return srv.Run(ctx)
+}
+
+// stopSignals returns a context that is done when somebody wants the daemon to stop. A second signal ends the process at
+// once. The function ends both.
+func stopSignals() (context.Context, context.CancelFunc) {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, restore)
+	return ctx, restore
 }
 
 // serveAdmin shows the server's inside, if that is wanted, until stop is called or ctx is done. That it cannot go on does

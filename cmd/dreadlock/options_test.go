@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
+	"dreadlock/server"
 )
 
 // Every option is taken from the command line, else from the environment, else it has its default.
@@ -22,7 +23,7 @@ func TestOptions(t *testing.T) {
 		flagSays, envSays string
 		otherwise         string
 	}{
-		{"--loops", "DREADLOCK_LOOPS", "loops", "3", "4", "3", "4", strconv.Itoa(runtime.NumCPU())},
+		{"--loops", "DREADLOCK_LOOPS", "loops", "3", "4", "3", "4", strconv.Itoa(server.DefaultConfig().Loops)},
 		{"--max-connections", "DREADLOCK_MAX_CONNECTIONS", "max_connections", "11", "12", "11", "12", ""},
 		{"--max-pipeline", "DREADLOCK_MAX_PIPELINE", "max_pipeline", "4KiB", "100", "4096", "100", "262144"},
 		{"--max-output", "DREADLOCK_MAX_OUTPUT", "max_output", "1MB", "77", "1e+06", "77", "262144"},
@@ -75,7 +76,13 @@ func TestDefaultPort(t *testing.T) {
 	} else if err := probe.Close(); err != nil {
 		t.Fatal(err)
 	}
-	d := startWith(t, launch{})
+	d := spawn(t, launch{})
+	if _, ok := d.log.await("dreadlock is ready"); !ok {
+		if strings.Contains(d.log.String(), "address already in use") {
+			t.Skip("somebody has taken the port meanwhile")
+		}
+		t.Fatalf("it is not ready; log:\n%s", d.log)
+	}
 	d.address = "127.0.0.1:6001"
 	d.alive()
 }
@@ -104,14 +111,14 @@ func TestLogOptions(t *testing.T) {
 			args = append(args, "--log-format", "console")
 		}
 		d := spawn(t, l, args...)
-		d.log.until(func() bool { return d.log.end || strings.Contains(string(d.log.all), "\n") })
+		d.log.awaitText(t, "\n")
 		if log := d.log.String(); !console.MatchString(log) {
 			t.Errorf("no console log: %q", log)
 		}
 		d.stop()
 	}
 	debug := start(t, "--log-level", "debug", "--log-format", "json")
-	debug.log.until(func() bool { return debug.log.end || strings.Contains(string(debug.log.all), `"level":"debug"`) })
+	debug.log.awaitText(t, `"level":"debug"`)
 }
 
 // awaitPort returns when somebody listens.
