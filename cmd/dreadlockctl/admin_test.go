@@ -35,7 +35,11 @@ type fakeAdmin struct {
 var began = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func peer(id api.ConnectionID) api.Peer {
-	return api.Peer{Connection: id, Address: fmt.Sprintf("10.0.0.1:%d", 39_996+id)}
+	p := api.Peer{Connection: id, Address: fmt.Sprintf("10.0.0.1:%d", 39_996+id)}
+	if id == 5 {
+		p.Name, p.Owner = "nightly@db1", "db1job7"
+	}
+	return p
 }
 
 func statusAt(look int) api.Status {
@@ -62,7 +66,7 @@ func statusAt(look int) api.Status {
 var fakeKeys = []api.Key{
 	{Key: "a1", Holder: peer(5), Since: began, HeldSeconds: 0.25},
 	{Key: "b", Holder: peer(7), Since: began, HeldSeconds: 7200, Waiters: 1, LongestWaitSeconds: 3},
-	{Key: "nightly", Holder: peer(5), Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
+	{Key: "nightly", Holder: peer(5), Token: 1_795_521_600_000_000_007, Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
 }
 
 var fakeConnections = []api.Connection{
@@ -209,35 +213,39 @@ limits     1 max connections
 deadlocks  2 found, 1 broken
 loops      1,000,000 messages, 1 wake-up, 6 connections moved
 `},
-		{"locks", 0, "GET /api/v1/keys?limit=100&order=key", `KEY      HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
-a1       250ms  5           10.0.0.1:40001  0        -
-b        2h00m  7           10.0.0.1:40003  1        3.0s
-nightly  1m15s  5           10.0.0.1:40001  1,234    4m12s
+		{"locks", 0, "GET /api/v1/keys?limit=100&order=key", `KEY      HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1       250ms  5     10.0.0.1:40001  0        -             nightly@db1
+b        2h00m  7     10.0.0.1:40003  1        3.0s          -
+nightly  1m15s  5     10.0.0.1:40001  1,234    4m12s         nightly@db1
 `},
-		{"locks --limit 1", 0, "GET /api/v1/keys?limit=1&order=key", `KEY  HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
-a1   250ms  5           10.0.0.1:40001  0        -
+		{"locks --limit 1", 0, "GET /api/v1/keys?limit=1&order=key", `KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1   250ms  5     10.0.0.1:40001  0        -             nightly@db1
 1 of 3 keys; --all shows all
 `},
-		{"locks ni --sort wait --all", 0, "GET /api/v1/keys?limit=1000&order=wait&prefix=ni", `KEY      HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
-nightly  1m15s  5           10.0.0.1:40001  1,234    4m12s
+		{"locks ni --sort wait --all", 0, "GET /api/v1/keys?limit=1000&order=wait&prefix=ni", `KEY      HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+nightly  1m15s  5     10.0.0.1:40001  1,234    4m12s         nightly@db1
+`},
+		{"locks b", 0, "GET /api/v1/keys?limit=100&order=key&prefix=b", `KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT
+b    2h00m  7     10.0.0.1:40003  1        3.0s
 `},
 		{"locks zz", 0, "GET /api/v1/keys?limit=100&order=key&prefix=zz", "no key is held that begins with zz\n"},
-		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5, 10.0.0.1:40001, for 1m15s
+		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1m15s
+fencing token 1795521600000000007
 
-PLACE  CONNECTION  WAITER          WAITED  GIVES UP AFTER
-1      100         10.0.0.1:40096  4m12s   30.0s
-2      101         10.0.0.1:40097  4m12s   never
+PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
+1      100   10.0.0.1:40096  4m12s   30.0s
+2      101   10.0.0.1:40097  4m12s   never
 2 of 1,234 waiters; --limit 1000 shows more
 `},
-		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5, 10.0.0.1:40001, for 250ms
+		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 250ms
 nobody waits for it
 `},
-		{"connections --holding --waiting --address 10.", 0, "GET /api/v1/connections?address=10.&holding=true&limit=100&waiting=true", `CONNECTION  CLIENT          CONNECTED  LOOP  STATE    HOLDS       WAITS FOR  WAITED
-5           10.0.0.1:40001  1d01h      0     waiting  a1,nightly  b          3.0s
-7           10.0.0.1:40003  59.9s      1     idle     b           -          -
-9           10.0.0.1:40005  3.0s       0     lagging  -           -          -
+		{"connections --holding --waiting --address 10.", 0, "GET /api/v1/connections?address=10.&holding=true&limit=100&waiting=true", `CONN  CLIENT          AGE    LOOP  STATE    HOLDS       WAITS FOR  NAME
+5     10.0.0.1:40001  1d01h  0     waiting  a1,nightly  b (3.0s)   nightly@db1
+7     10.0.0.1:40003  59.9s  1     idle     b           -          -
+9     10.0.0.1:40005  3.0s   0     lagging  -           -          -
 `},
-		{"deadlocks", exitDeadlocks, "GET /api/v1/deadlocks", `#2: 7 (10.0.0.1:40003) waits 4m12s for nightly, held by 5 (10.0.0.1:40001), which waits 3.0s for b, held by 7
+		{"deadlocks", exitDeadlocks, "GET /api/v1/deadlocks", `#2: 7 (10.0.0.1:40003) waits 4m12s for nightly, held by 5 (nightly@db1, 10.0.0.1:40001), which waits 3.0s for b, held by 7
 2 found and 1 broken since the start; the daemon does not break them
 `},
 		{"kick 5 7 --yes", 0, "POST /api/v1/connections/5/kick\nPOST /api/v1/connections/7/kick", "kicked 5\nkicked 7\n"},
@@ -399,8 +407,21 @@ func TestHolds(t *testing.T) {
 		{1500, []string{"b", "a"}, "a,b and 1,498 more"},
 		{2, []string{strings.Repeat("x", 100), "y"}, strings.Repeat("x", 63) + "… and 1 more"},
 	} {
-		if got := holds(&api.Connection{Held: c.held, Holds: c.holds}); got != c.want {
+		if got := holds(&api.Connection{Held: c.held, Holds: c.holds}, maxCell); got != c.want {
 			t.Errorf("%d %q: %q, want %q", c.held, c.holds, got, c.want)
 		}
+	}
+}
+
+// A wait of one connection holds up the others of its owner.
+func TestCircleOfOwner(t *testing.T) {
+	got := circle(&api.Cycle{ID: 1, Waits: []api.Wait{
+		{Peer: peer(7), WaitsFor: "a", WaitedSeconds: 3, HeldBy: 8},
+		{Peer: peer(9), WaitsFor: "b", WaitedSeconds: 2, HeldBy: 7},
+	}})
+	const want = "#1: 7 (10.0.0.1:40003) waits 3.0s for a, held by 8 of the same owner as 9 (10.0.0.1:40005), " +
+		"which waits 2.0s for b, held by 7"
+	if got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }

@@ -218,7 +218,7 @@ func present(ctx context.Context, g *globals, command, prefix string) (all []can
 		}
 		for i := range p.entries {
 			c := &p.entries[i]
-			all = append(all, candidate{number(c.Connection), c.Address + ", " + stakes(c)})
+			all = append(all, candidate{number(c.Connection), nameAndAddress(&c.Peer) + ", " + stakes(c)})
 		}
 	}
 	return all

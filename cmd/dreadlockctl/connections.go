@@ -83,14 +83,16 @@ func (a *admin) connections(ctx context.Context, q *api.ConnectionQuery) (page[a
 }
 
 func writeConnections(w io.Writer, connections *page[api.Connection]) error {
-	t := newTable(w, "CONNECTION", "CLIENT", "CONNECTED", "LOOP", "STATE", "HOLDS", "WAITS FOR", "WAITED")
+	peer := func(c *api.Connection) *api.Peer { return &c.Peer }
+	t := newPeerTable(w, connections.entries, peer, "CONN", "CLIENT", "AGE", "LOOP", "STATE", "HOLDS", "WAITS FOR")
 	for i := range connections.entries {
 		c := &connections.entries[i]
-		key, waited := "-", "-"
+		wait := "-"
 		if c.WaitsFor != "" {
-			key, waited = cell(c.WaitsFor, maxCell), span(c.WaitedSeconds)
+			wait = waits(c, shortCell)
 		}
-		t.row(number(c.Connection), c.Address, span(c.ConnectedSeconds), strconv.Itoa(c.Loop), c.State, holds(c), key, waited)
+		t.peerRow(&c.Peer, number(c.Connection), c.Address, span(c.ConnectedSeconds), strconv.Itoa(c.Loop), c.State,
+			holds(c, shortCell), wait)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -98,18 +100,23 @@ func writeConnections(w io.Writer, connections *page[api.Connection]) error {
 	return connections.rest(w, "connection")
 }
 
+// waits names the key that a connection waits for, and says for how long it has: nightly (3.0s).
+func waits(c *api.Connection, width int) string {
+	return fmt.Sprintf("%s (%s)", cell(c.WaitsFor, width), span(c.WaitedSeconds))
+}
+
 // holds names keys of a connection, as many as fit into a cell.
-func holds(c *api.Connection) string {
+func holds(c *api.Connection, width int) string {
 	if c.Held == 0 {
 		return "-"
 	}
 	keys := slices.Sorted(slices.Values(c.Holds))
-	named, width := 0, 0
-	for named < len(keys) && (named == 0 || width+len(keys[named]) < maxCell) {
-		width += len(keys[named]) + 1
+	named, used := 0, 0
+	for named < len(keys) && (named == 0 || used+len(keys[named]) < width) {
+		used += len(keys[named]) + 1
 		named++
 	}
-	text := cell(strings.Join(keys[:named], ","), maxCell)
+	text := cell(strings.Join(keys[:named], ","), width)
 	switch more := c.Held - named; {
 	case named == 0:
 		return some(c.Held, "key")

@@ -70,15 +70,20 @@ func circle(c *api.Cycle) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "#%d: ", c.ID)
 	for i := range c.Waits {
-		wait := &c.Waits[i]
+		wait, next := &c.Waits[i], &c.Waits[(i+1)%len(c.Waits)].Peer
 		if i > 0 {
 			text.WriteString(", which")
 		} else {
-			fmt.Fprintf(&text, "%d (%s)", wait.Connection, wait.Address)
+			text.WriteString(who(&wait.Peer))
 		}
-		fmt.Fprintf(&text, " waits %s for %s, held by %d", span(wait.WaitedSeconds), cell(wait.WaitsFor, maxCell), wait.HeldBy)
+		fmt.Fprintf(&text, " waits %s for %s, held by ", span(wait.WaitedSeconds), cell(wait.WaitsFor, maxCell))
+		if wait.HeldBy != next.Connection {
+			fmt.Fprintf(&text, "%d of the same owner as ", wait.HeldBy)
+		}
 		if i+1 < len(c.Waits) {
-			fmt.Fprintf(&text, " (%s)", c.Waits[i+1].Address)
+			text.WriteString(who(next))
+		} else {
+			text.WriteString(number(next.Connection))
 		}
 	}
 	return text.String()

@@ -78,13 +78,15 @@ func (a *admin) keys(ctx context.Context, q *api.KeyQuery) (page[api.Key], error
 }
 
 func writeKeys(w io.Writer, keys *page[api.Key]) error {
-	t := newTable(w, "KEY", "HELD", "CONNECTION", "HOLDER", "WAITERS", "LONGEST WAIT")
-	for _, k := range keys.entries {
+	holder := func(k *api.Key) *api.Peer { return &k.Holder }
+	t := newPeerTable(w, keys.entries, holder, "KEY", "HELD", "CONN", "HOLDER", "WAITERS", "LONGEST WAIT")
+	for i := range keys.entries {
+		k := &keys.entries[i]
 		wait := "-"
 		if k.Waiters > 0 {
 			wait = span(k.LongestWaitSeconds)
 		}
-		t.row(cell(k.Key, maxCell), span(k.HeldSeconds), number(k.Holder.Connection), k.Holder.Address, count(k.Waiters), wait)
+		t.peerRow(&k.Holder, cell(k.Key, maxCell), span(k.HeldSeconds), number(k.Holder.Connection), k.Holder.Address, count(k.Waiters), wait)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -149,21 +151,21 @@ func checkKey(key string) error {
 }
 
 func writeWaiters(w io.Writer, k *api.Key) error {
-	_, err := fmt.Fprintf(w, "%s is held by connection %d, %s, for %s\n",
-		cell(k.Key, maxCell), k.Holder.Connection, k.Holder.Address, span(k.HeldSeconds))
-	if err != nil {
-		return err
+	text := fmt.Sprintf("%s is held by connection %s for %s\n", cell(k.Key, maxCell), who(&k.Holder), span(k.HeldSeconds))
+	if k.Token != 0 { // older daemons have none
+		text += fmt.Sprintf("fencing token %d\n", k.Token)
 	}
 	if k.Waiters == 0 {
-		_, err := fmt.Fprintln(w, "nobody waits for it")
+		text += "nobody waits for it"
+	}
+	if _, err := fmt.Fprintln(w, text); err != nil || k.Waiters == 0 {
 		return err
 	}
-	if _, err := fmt.Fprintln(w); err != nil {
-		return err
-	}
-	t := newTable(w, "PLACE", "CONNECTION", "WAITER", "WAITED", "GIVES UP AFTER")
-	for i, q := range k.Queue {
-		t.row(count(i+1), number(q.Connection), q.Address, span(q.WaitedSeconds), patience(q.TimeoutSeconds))
+	waiter := func(q *api.Waiter) *api.Peer { return &q.Peer }
+	t := newPeerTable(w, k.Queue, waiter, "PLACE", "CONN", "WAITER", "WAITED", "GIVES UP AFTER")
+	for i := range k.Queue {
+		q := &k.Queue[i]
+		t.peerRow(&q.Peer, count(i+1), number(q.Connection), q.Address, span(q.WaitedSeconds), patience(q.TimeoutSeconds))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -171,7 +173,7 @@ func writeWaiters(w io.Writer, k *api.Key) error {
 	if len(k.Queue) == k.Waiters {
 		return nil
 	}
-	_, err = fmt.Fprintf(w, "%s of %s; --limit %d shows more\n",
+	_, err := fmt.Fprintf(w, "%s of %s; --limit %d shows more\n",
 		count(len(k.Queue)), some(k.Waiters, "waiter"), min(k.Waiters, api.MaxLimit))
 	return err
 }

@@ -90,8 +90,8 @@ func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *b
 		if err := a.get(ctx, &connection, nil, "connections", number(id)); err != nil {
 			return false, err
 		}
-		_, err := fmt.Fprintf(s.stderr, "connection %d, %s, %s, %s\nkick it? [y/N] ",
-			id, connection.Address, connection.State, stakes(&connection))
+		_, err := fmt.Fprintf(s.stderr, "connection %s, %s, %s\nkick it? [y/N] ",
+			who(&connection.Peer), connection.State, stakes(&connection))
 		if err != nil {
 			return false, err // nobody has read the question
 		}
@@ -111,10 +111,10 @@ func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *b
 func stakes(c *api.Connection) string {
 	text := "holds nothing"
 	if c.Held > 0 {
-		text = "holds " + holds(c)
+		text = "holds " + holds(c, maxCell)
 	}
 	if c.WaitsFor != "" {
-		text += fmt.Sprintf(", waits for %s (%s)", cell(c.WaitsFor, maxCell), span(c.WaitedSeconds))
+		text += ", waits for " + waits(c, maxCell)
 	}
 	return text
 }

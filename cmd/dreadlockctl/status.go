@@ -67,7 +67,7 @@ func writeStatus(w io.Writer, s *api.Status) error {
 	t.row("lock", outcomes(c.Commands, "lock"))
 	t.row("unlock", outcomes(c.Commands, "unlock"))
 	t.row("waits", fmt.Sprintf("%s granted, %s ran out", count(c.Grants), count(c.Timeouts)))
-	if text := waits(&c.Waits); text != "" {
+	if text := waitTimes(&c.Waits); text != "" {
 		t.row("waited", text)
 	}
 	t.row("limits", named(c.LimitHits, api.Limits))
@@ -113,8 +113,8 @@ func orNone(parts []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// waits sums up how long waits took: the mean, and bounds for the half and for all but one of a hundred.
-func waits(h *api.Histogram) string {
+// waitTimes sums up how long waits took: the mean, and bounds for the half and for all but one of a hundred.
+func waitTimes(h *api.Histogram) string {
 	var total uint64
 	for _, n := range h.Counts {
 		total += n

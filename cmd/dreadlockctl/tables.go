@@ -15,18 +15,56 @@ import (
 	"dreadlock/server/api"
 )
 
-// table writes rows whose columns stand under each other.
+// table writes rows in aligned columns.
 type table struct {
 	*tabwriter.Writer
+	names bool // the last column is for the names of clients
 }
 
 // newTable begins a table, with a row of heads if there are any.
 func newTable(w io.Writer, heads ...string) table {
-	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t := table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	if len(heads) > 0 {
 		t.row(heads...)
 	}
 	return t
+}
+
+// newPeerTable begins a table with a row for each of the entries, which are about a client each. It has a column for names
+// if any client has one.
+func newPeerTable[E any](w io.Writer, entries []E, peer func(*E) *api.Peer, heads ...string) table {
+	t := newTable(w)
+	for i := range entries {
+		t.names = t.names || peer(&entries[i]).Name != ""
+	}
+	if t.names {
+		heads = append(heads, "NAME")
+	}
+	t.row(heads...)
+	return t
+}
+
+// peerRow adds the row of a client.
+func (t table) peerRow(p *api.Peer, cells ...string) {
+	if t.names {
+		name := "-"
+		if p.Name != "" {
+			name = cell(p.Name, maxName)
+		}
+		cells = append(cells, name)
+	}
+	t.row(cells...)
+}
+
+// who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name.
+func who(p *api.Peer) string { return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p)) }
+
+// nameAndAddress is the client of a connection in a sentence.
+func nameAndAddress(p *api.Peer) string {
+	if p.Name == "" {
+		return p.Address
+	}
+	return cell(p.Name, maxName) + ", " + p.Address
 }
 
 // row adds a row.
@@ -87,6 +125,13 @@ func some[T int | uint64](n T, thing string) string {
 
 // maxCell is how many characters of a key a table shows: a key may have 9,978, and would make its column as wide.
 const maxCell = 64
+
+// maxName is how many characters of a client's name are shown, of 128. With shortCell, for keys of a connection, it keeps
+// a row within 80 columns in most cases.
+const (
+	maxName   = 24
+	shortCell = 20
+)
 
 // cell shortens a text to so many characters, with an ellipsis.
 func cell(text string, width int) string {

@@ -155,7 +155,7 @@ func TestKickAsks(t *testing.T) {
 	for answer, kicks := range map[string]bool{"y": true, "Yes": true, "": false, "no": false, "\x04": false} {
 		a := serveAdmin(t)
 		tt := beginAt(t, nil, program, "kick", "5", "--admin", a.url)
-		tt.shown.await(t, "connection 5, 10.0.0.1:40001, waiting, holds a1,nightly, waits for b (3.0s)\r\nkick it? [y/N] ")
+		tt.shown.await(t, "connection 5 (nightly@db1, 10.0.0.1:40001), waiting, holds a1,nightly, waits for b (3.0s)\r\nkick it? [y/N] ")
 		tt.typed(answer + "\n")
 		want := 0
 		if !kicks {

@@ -36,17 +36,18 @@ func TestRender(t *testing.T) {
 	v := view{look: l, interval: 2 * time.Second}
 	want := `dreadlock 1.2.3 at [::]:6001, up 3h12m, 4 loops
 1,200 of 10,000 connections, 3 keys held, 2 waiters, 1 deadlock
-per second: 12,346 commands, 6,000 locks, 5,999 unlocks, 3.2 grants to waiters, 0.0 timeouts, 0 accepted, 0 ended
+per second: 12,346 commands, 6,000 locks, 5,999 unlocks
+            3.2 grants to waiters, 0.0 timeouts, 0 accepted, 0 ended
 
 Hottest keys
 KEY  WAITERS  LONGEST WAIT  HELD   HOLDER
-k00  2        3.0s          1m15s  5 (10.0.0.1:40001)
-k01  1        3.0s          1m15s  5 (10.0.0.1:40001)
+k00  2        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
+k01  1        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
 
 Longest waits
 KEY  WAITERS  LONGEST WAIT  HELD   HOLDER
-k00  2        3.0s          1m15s  5 (10.0.0.1:40001)
-k01  1        3.0s          1m15s  5 (10.0.0.1:40001)
+k00  2        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
+k01  1        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
 
 15:12:05, every 2s; q quits
 `
@@ -84,7 +85,7 @@ func TestRenderFits(t *testing.T) {
 		t.Errorf("the first key is there %d times:\n%s", n, text)
 	}
 	v.look.Longest = v.look.Longest[:1]
-	contains(t, screenText(v.render(100, 31)), "k18")
+	contains(t, screenText(v.render(100, 31)), "k17")
 }
 
 func TestPaint(t *testing.T) {

@@ -34,9 +34,8 @@ func (v *view) render(width, height int) []line {
 		{text: headline(s), title: true},
 		{text: fmt.Sprintf("%s of %s, %s held, %s, %s", count(s.Connections), some(s.MaxConnections, "connection"),
 			some(s.HeldKeys, "key"), some(s.Waiters, "waiter"), deadlocks)},
-		{text: v.look.Rates.String()},
-		{},
 	}
+	lines = append(append(lines, v.look.Rates.lines()...), line{})
 	footer := line{text: fmt.Sprintf("%s, every %s; q quits", v.look.Time.Format(time.TimeOnly), v.interval)}
 	if v.err != nil {
 		footer = line{text: "not up to date: " + strings.Join(strings.Fields(v.err.Error()), " "), title: true}
@@ -67,7 +66,7 @@ func list(title string, keys []api.Key, width int) []line {
 	for i := range keys {
 		k := &keys[i]
 		t.row(cell(k.Key, max(width/3, 12)), count(k.Waiters), span(k.LongestWaitSeconds), span(k.HeldSeconds),
-			fmt.Sprintf("%d (%s)", k.Holder.Connection, k.Holder.Address))
+			who(&k.Holder))
 	}
 	_ = t.Flush() // a Builder takes everything
 	lines := []line{{text: title, title: true}}
@@ -77,13 +76,16 @@ func list(title string, keys []api.Key, width int) []line {
 	return append(lines, line{})
 }
 
-// String tells the rates on one line.
-func (r *rates) String() string {
+// lines tells the rates on two lines, which fit on a narrow screen.
+func (r *rates) lines() []line {
 	if r == nil {
-		return "per second: known at the next look"
+		return []line{{text: "per second: known at the next look"}, {}}
 	}
-	return fmt.Sprintf("per second: %s commands, %s locks, %s unlocks, %s grants to waiters, %s timeouts, %s accepted, %s ended",
-		rate(r.Commands), rate(r.Locks), rate(r.Unlocks), rate(r.Grants), rate(r.Timeouts), rate(r.Accepted), rate(r.Disconnects))
+	return []line{
+		{text: fmt.Sprintf("per second: %s commands, %s locks, %s unlocks", rate(r.Commands), rate(r.Locks), rate(r.Unlocks))},
+		{text: fmt.Sprintf("            %s grants to waiters, %s timeouts, %s accepted, %s ended",
+			rate(r.Grants), rate(r.Timeouts), rate(r.Accepted), rate(r.Disconnects))},
+	}
 }
 
 // rate is a number per second, with a digit behind the point where that says something.
