@@ -33,13 +33,13 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "dreadlock")
-		// Everybody may run it: one test does so as nobody.
+		// Every user may run it: one test runs it as nobody.
 		if err := os.Chmod(dir, 0o755); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		// A cached result is used again until a file changes that the test itself has looked at; those that go into the
-		// binary count only if it looks at them here.
+		// A cached test result is used until a file changes that the test itself has read. What goes into the binary counts
+		// only if it is read here.
 		for _, sources := range []string{"../..", "../../server", "../../reactor", "../../lockmgr", "../../proto"} {
 			if _, err := os.ReadDir(sources); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -65,9 +65,9 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// restoreSignals has the daemons begin with the default action for interrupts and hang-ups. Where these are ignored, as in
-// a script's "make test &", a child would inherit that. Signals that are caught here are not ignored there; what is caught
-// is dropped, so they are still ignored here.
+// restoreSignals lets child processes start with the default action for interrupts and hang-ups, also where these are ignored,
+// as in a script's "make test &": children inherit ignored signals, but not caught ones. What is caught here is dropped, so
+// this process still ignores them.
 func restoreSignals() {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if signal.Ignored(s) {
@@ -87,11 +87,11 @@ type daemon struct {
 	state   *os.ProcessState
 }
 
-// launch is what a start needs beside the command line.
+// launch is how to start the daemon, besides the command line.
 type launch struct {
 	env    []string
-	limit  int      // on open files; 0 for the test's own
-	stderr *os.File // where the log goes instead of being read; the address must be known then
+	limit  int      // on open files; 0 for that of the test
+	stderr *os.File // where the log goes; nil to read it. Otherwise the address must be known
 }
 
 // start runs the daemon with two loops and waits until it is ready. It is killed at the end of the test.
@@ -111,7 +111,7 @@ func startWith(tb testing.TB, l launch, args ...string) *daemon {
 	return d
 }
 
-// spawn runs the daemon and does not wait for anything.
+// spawn starts the daemon and does not wait until it is ready.
 func spawn(tb testing.TB, l launch, args ...string) *daemon {
 	tb.Helper()
 	cmd := command(l, args...)
@@ -146,7 +146,7 @@ func spawn(tb testing.TB, l launch, args ...string) *daemon {
 	return d
 }
 
-// command makes the command line, in an environment without options.
+// command returns the command, in an environment without options.
 func command(l launch, args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...)
 	if l.limit > 0 {
@@ -197,7 +197,7 @@ func (d *daemon) stop() {
 	}
 }
 
-// alive fails the test if the daemon does not serve.
+// alive fails the test unless the daemon serves.
 func (d *daemon) alive() {
 	d.tb.Helper()
 	c := d.dial()
@@ -205,13 +205,13 @@ func (d *daemon) alive() {
 	c.Close()
 }
 
-// outcome is what a command line came to.
+// outcome is the result of a command line.
 type outcome struct {
 	status         int
 	stdout, stderr string
 }
 
-// run runs the binary to its end, which must come by itself.
+// run runs the binary until it ends by itself.
 func run(tb testing.TB, l launch, args ...string) outcome {
 	tb.Helper()
 	cmd := command(l, args...)

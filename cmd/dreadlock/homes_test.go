@@ -7,12 +7,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/procfs"
+
 	"dreadlock/proto/prototest"
 )
 
-// ports returns, for the daemon's connections, the epoll instance that watches them, and with it the loop: by the port
-// of the client. The kernel lists the sockets that an epoll instance watches by inode, and all sockets with their inode
-// and their peer's port.
+// ports returns the epoll instance, and with it the loop, that watches each of the daemon's connections, by the port of the
+// client. The kernel lists the sockets of an epoll instance by inode, and all sockets with their inode and their peer's port.
 func (d *daemon) ports() (map[int]string, error) {
 	loops := map[uint64]string{} // by inode
 	proc := fmt.Sprintf("/proc/%d/", d.cmd.Process.Pid)
@@ -39,41 +40,33 @@ func (d *daemon) ports() (map[int]string, error) {
 			}
 		}
 	}
-	text, err := os.ReadFile("/proc/thread-self/net/tcp")
+	fs, err := procfs.NewFS("/proc/thread-self") // another thread may be in another network namespace
+	if err != nil {
+		return nil, err
+	}
+	sockets, err := fs.NetTCP()
 	if err != nil {
 		return nil, err
 	}
 	ports := map[int]string{}
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line) // number, local, remote, state, queues, timer, retransmits, user, timeout, inode
-		if len(fields) < 10 {
-			continue
+	for _, s := range sockets {
+		if loop := loops[s.Inode]; loop != "" {
+			ports[int(s.RemPort)] = loop
 		}
-		inode, err := strconv.ParseUint(fields[9], 10, 64)
-		if err != nil || loops[inode] == "" {
-			continue
-		}
-		_, port, _ := strings.Cut(fields[2], ":")
-		n, err := strconv.ParseUint(port, 16, 16)
-		if err != nil {
-			return nil, fmt.Errorf("%q: %w", line, err)
-		}
-		ports[int(n)] = loops[inode]
 	}
 	return ports, nil
 }
 
-// queuer queues clients so that it is known when they are in the queue. It has one connection to each loop: what a loop
-// posts to another arrives in order, so an answer on that connection says that all commands that its loop has read
-// before have arrived.
+// queuer adds clients to queues and knows when they are there. It has one connection to each loop: messages from one loop to
+// another arrive in order, so an answer on that connection confirms that all commands that its loop read before have arrived.
 type queuer struct {
 	d      *daemon
 	probes map[string]*prototest.Client // by loop
-	homes  map[int]string               // loops by the port of the client, as far as that is known
+	homes  map[int]string               // the loop of each connection, by the port of the client
 	dialed int                          // connections made
 }
 
-// newQueuer makes connections until each loop has one. It also finds out where the given clients are.
+// newQueuer connects until each loop has a connection. It also finds the loops of the given clients.
 func newQueuer(d *daemon, loops int, clients ...*prototest.Client) *queuer {
 	d.tb.Helper()
 	q := &queuer{d: d, probes: map[string]*prototest.Client{}}
@@ -108,7 +101,7 @@ func (q *queuer) home(c *prototest.Client) string {
 	return home
 }
 
-// queue has c, which asks for a key that another client holds, stand in the queue when it returns.
+// queue sends the command of c for a key that another client holds, and returns when c is in the queue.
 func (q *queuer) queue(c *prototest.Client, key string, timeout int) {
 	q.d.tb.Helper()
 	c.Send("unlock nobodys", fmt.Sprintf("lock %s %d", key, timeout))

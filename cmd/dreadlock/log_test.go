@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// gate is a reader of the log that reads one line when it is told to.
+// gate is a reader of the log that takes one line at a time.
 type gate struct {
 	lines chan string
 }
@@ -18,7 +18,7 @@ func (g *gate) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Lines that nobody reads are dropped, and it is said how many; those that were queued come in order.
+// Lines that do not fit are dropped and counted; those that were queued come in order.
 func TestDroppedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const extra = 7
@@ -54,7 +54,7 @@ func TestDroppedLines(t *testing.T) {
 	})
 }
 
-// The end of the daemon writes what is queued.
+// close writes what is queued.
 func TestCloseLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{lines: make(chan string, 3)}
@@ -69,7 +69,7 @@ func TestCloseLog(t *testing.T) {
 	})
 }
 
-// It does not wait for ever for somebody who does not read.
+// close gives up on a reader that does not read.
 func TestCloseStuckLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := &gate{lines: make(chan string)}
