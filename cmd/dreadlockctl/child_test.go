@@ -9,17 +9,17 @@ import (
 	"syscall"
 )
 
-// childArgument makes this test binary a child, see [childCommand].
+// childArgument selects the role of a child, see [childCommand].
 const childArgument = "a-child-of-the-tests"
 
-// childCommand is a command for dreadlockctl to run where the moment of a signal matters: this test binary in another role,
-// which says when it is ready. A shell will not do:
+// childCommand returns a command for dreadlockctl where the moment of a signal matters: this test binary in another role. It
+// says when it is ready for the signal. A shell that traps a signal is not suitable:
 //
-//  1. the shell, which traps TERM, forks to start a sleep;
-//  2. TERM meets the child before its exec: the handler that it has from the shell takes note;
-//  3. the exec forgets the note, and the sleep runs on.
+//  1. the shell, which traps SIGTERM, forks to start a sleep;
+//  2. SIGTERM reaches the child before its exec, and the handler inherited from the shell records it;
+//  3. the exec discards the record, and the sleep runs on.
 //
-// A shell without a trap is fine: there TERM ends whom it meets.
+// A shell without a trap is suitable: SIGTERM ends it, and its children before and after the exec.
 func childCommand(role string, args ...string) []string {
 	self, err := os.Executable()
 	if err != nil {
@@ -28,7 +28,7 @@ func childCommand(role string, args ...string) []string {
 	return append([]string{"--", self, childArgument, role}, args...)
 }
 
-// runChild does what the role wants, in the process of the child, and returns its exit status.
+// runChild plays a role, in the process of the child, and returns its exit status.
 func runChild(args []string) int {
 	switch role := args[0]; role {
 	case "wait": // for a signal that ends it
@@ -47,7 +47,7 @@ func runChild(args []string) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		_, _ = child.Wait() // it says that it is ready, and does not end
+		_, _ = child.Wait() // it says that it is ready, and does not end by itself
 	case "count":
 		return countInterrupts()
 	default:
@@ -59,8 +59,8 @@ func runChild(args []string) int {
 	}
 }
 
-// countInterrupts reads a line and then counts interrupts. It says how many there were at each of them and at USR1, and
-// ends at TERM.
+// countInterrupts reads a line and then counts interrupts. It prints the number at each of them and at SIGUSR1, and ends at
+// SIGTERM.
 func countInterrupts() int {
 	caught := notified(syscall.SIGINT, syscall.SIGUSR1, syscall.SIGTERM)
 	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
@@ -84,9 +84,9 @@ func notified(signals ...os.Signal) <-chan os.Signal {
 	return caught
 }
 
-// restoreSignals has the children of this process begin with the default action for interrupts and hang-ups. Where these
-// are ignored, as in a script's "make test &", a child would inherit that. Signals that are caught here are not ignored
-// there; what is caught is dropped, so they are still ignored here.
+// restoreSignals lets child processes start with the default action for interrupts and hang-ups, also where these are ignored,
+// as in a script's "make test &": children inherit ignored signals, but not caught ones. What is caught here is dropped, so
+// this process still ignores them.
 func restoreSignals() {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if signal.Ignored(s) {

@@ -12,7 +12,7 @@ func TestComplete(t *testing.T) {
 	a := serveAdmin(t)
 	for _, c := range []struct {
 		words []string
-		want  string // the candidates without what they mean, or what the shell is told
+		want  string // the candidates without descriptions, or the directive for the shell
 	}{
 		{nil, "lock status locks waiters connections deadlocks kick top completion"},
 		{[]string{"lo"}, "lock locks"},
@@ -42,7 +42,7 @@ func TestComplete(t *testing.T) {
 	} {
 		completes(t, a, c.words, c.want)
 	}
-	// With --admin on the line it is that one, and without an answer there is nothing.
+	// --admin on the line is heeded, and if the daemon refuses there are no candidates.
 	eventually(t, func() (bool, any) {
 		got := runs(t, "__complete", "--", "--admin", a.url, "waiters", "")
 		return strings.HasPrefix(got.stdout, "a1\theld 250ms, 0 waiters\n"), got
@@ -53,8 +53,8 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// completes expects the candidates. It tries again where there are none: a daemon that does not answer at once has none,
-// and a busy machine may keep it from that.
+// completes expects candidates. Without an answer of the daemon within half a second there are none, which may happen on a busy
+// machine, so then it tries again.
 func completes(t *testing.T, a *fakeAdmin, words []string, want string) {
 	t.Helper()
 	eventually(t, func() (bool, any) {
@@ -71,7 +71,7 @@ func completes(t *testing.T, a *fakeAdmin, words []string, want string) {
 	})
 }
 
-// The script for bash, in bash.
+// The bash script, in bash.
 func TestBash(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -109,7 +109,7 @@ echo "${COMPREPLY[*]}"`
 	}
 }
 
-// The script for fish, in fish, which also shows what the candidates mean.
+// The fish script, in fish, which also shows descriptions.
 func TestFish(t *testing.T) {
 	fish, err := exec.LookPath("fish")
 	if err != nil {
@@ -117,8 +117,8 @@ func TestFish(t *testing.T) {
 	}
 	a := serveAdmin(t)
 	for line, want := range map[string]string{
-		"wai":                         "waiters\tShow who holds a key, and who waits for it.",
-		"--server localhost:6001 wai": "waiters\tShow who holds a key, and who waits for it.",
+		"wai":                         "waiters\tShow the holder of a key, and its queue.",
+		"--server localhost:6001 wai": "waiters\tShow the holder of a key, and its queue.",
 		"locks --sort=wai":            "--sort=wait\n--sort=waiters",
 		"waiters n":                   "nightly\theld 1m15s, 1,234 waiters",
 		"lock nightly -- dreadlockctl completion fi": "fish", // of the command
@@ -135,7 +135,7 @@ func TestFish(t *testing.T) {
 	}
 }
 
-// The script for zsh, at the terminal of a zsh.
+// The zsh script, at the terminal of a zsh.
 func TestZsh(t *testing.T) {
 	zsh, err := exec.LookPath("zsh")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// text is what a process writes, read as it comes.
+// text is the output of a process, read as it comes.
 type text struct {
 	pipe *os.File
 	mu   sync.Mutex
@@ -23,7 +23,7 @@ type text struct {
 	end  bool
 }
 
-// newText returns the text and the end of the pipe for the process, which the caller closes.
+// newText returns a text and the pipe for the process to write to, which the caller closes.
 func newText(tb testing.TB) (*text, *os.File) {
 	tb.Helper()
 	read, write, err := os.Pipe()
@@ -124,11 +124,11 @@ func (t *text) len() int {
 	return len(t.all)
 }
 
-// awaitEnd fails the test unless everybody who could write has ended.
+// awaitEnd fails the test unless all processes that could write have ended.
 func (t *text) awaitEnd(tb testing.TB) {
 	tb.Helper()
 	if !t.until(func() bool { return t.end }) {
-		tb.Fatalf("somebody still writes: %q", t)
+		tb.Fatalf("a process still has the pipe: %q", t)
 	}
 }
 
@@ -156,15 +156,15 @@ func startDaemon(tb testing.TB, args ...string) *daemon {
 	return d
 }
 
-// kill ends the daemon as a crash does.
+// kill ends the daemon as a crash would.
 func (d *daemon) kill() {
 	_ = d.cmd.Process.Kill()
-	_ = d.cmd.Wait() // the second time it fails
+	_ = d.cmd.Wait() // fails the second time
 }
 
 func (d *daemon) dial(tb testing.TB) *prototest.Client { return prototest.Dial(tb, d.address) }
 
-// environment is that of the test, without options.
+// environment returns that of the test, without options.
 func environment(more ...string) []string {
 	all := []string{"GORACE=atexit_sleep_ms=0"} // it would end a second later
 	for _, variable := range os.Environ() {
@@ -180,12 +180,12 @@ type job struct {
 	tb             testing.TB
 	cmd            *exec.Cmd
 	stdin          io.WriteCloser
-	stdout, stderr *text // of the command as well: they end when all of its processes have
+	stdout, stderr *text // shared with the command: they end with its last process
 	ended          chan struct{}
 	status         syscall.WaitStatus // constant once ended is closed
 }
 
-// begin starts dreadlockctl in a session of its own, so without a terminal. It is killed at the end of the test.
+// begin starts dreadlockctl in a session of its own, and so without a terminal. It is killed at the end of the test.
 func begin(tb testing.TB, env []string, args ...string) *job {
 	tb.Helper()
 	return beginCommand(tb, env, exec.Command(program, args...))
@@ -216,7 +216,7 @@ func beginCommand(tb testing.TB, env []string, cmd *exec.Cmd) *job {
 		close(j.ended)
 	}()
 	tb.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the session, but for those that have left it
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its process group
 		<-j.ended
 		j.stdin.Close()
 		if strings.Contains(j.stderr.String(), "DATA RACE") {
@@ -233,13 +233,13 @@ func (j *job) signal(s syscall.Signal) {
 	}
 }
 
-// outcome is what a command line came to.
+// outcome is the result of a command line.
 type outcome struct {
 	status         int
 	stdout, stderr string
 }
 
-// wait returns how it ended, by itself, with all that has its streams.
+// wait returns the outcome, when it has ended by itself with all processes that have its streams.
 func (j *job) wait() outcome {
 	j.tb.Helper()
 	status := j.waitStatus()
@@ -248,22 +248,22 @@ func (j *job) wait() outcome {
 	return outcome{status, j.stdout.String(), j.stderr.String()}
 }
 
-// waitStatus returns how it ended, whatever became of others.
+// waitStatus returns the exit status, without waiting for other processes.
 func (j *job) waitStatus() int {
 	j.tb.Helper()
 	select {
 	case <-j.ended:
 		if !j.status.Exited() {
-			j.tb.Fatalf("it was ended by %v; it said %q", j.status.Signal(), j.stderr)
+			j.tb.Fatalf("it was ended by %v; its stderr: %q", j.status.Signal(), j.stderr)
 		}
 		return j.status.ExitStatus()
 	case <-time.After(prototest.Patience):
-		j.tb.Fatalf("it does not end; it said %q", j.stderr)
+		j.tb.Fatalf("it does not end; its stderr: %q", j.stderr)
 		return -1
 	}
 }
 
-// runWith runs dreadlockctl to its end.
+// runWith runs dreadlockctl until it ends.
 func runWith(tb testing.TB, env []string, args ...string) outcome {
 	tb.Helper()
 	j := begin(tb, env, args...)
@@ -276,7 +276,7 @@ func runs(tb testing.TB, args ...string) outcome {
 	return runWith(tb, nil, args...)
 }
 
-// oneLine reports whether the text is one line of ours that contains all parts.
+// oneLine reports whether the text is one line of dreadlockctl that contains all parts.
 func oneLine(text string, parts ...string) bool {
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
@@ -295,7 +295,7 @@ func contains(tb testing.TB, text string, parts ...string) {
 	}
 }
 
-// eventually tries again until it is reached. What a try came to is told if it never is.
+// eventually tries until the state is reached. If it never is, the last result of try is printed.
 func eventually(tb testing.TB, try func() (reached bool, seen any)) {
 	tb.Helper()
 	for deadline := time.Now().Add(prototest.Patience); ; {

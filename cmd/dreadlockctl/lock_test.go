@@ -24,7 +24,7 @@ func (d *daemon) lock(tb testing.TB, args ...string) *job {
 	return begin(tb, []string{"DREADLOCK_SERVER=" + d.address}, append([]string{"lock"}, args...)...)
 }
 
-// free fails the test unless the key is free, or will be: a waiter gets it.
+// free fails the test unless the key is or becomes free.
 func (d *daemon) free(tb testing.TB, key string) {
 	tb.Helper()
 	c := d.dial(tb)
@@ -33,10 +33,10 @@ func (d *daemon) free(tb testing.TB, key string) {
 	c.Close()
 }
 
-// obedient is a command that runs until it is told to go on, by a line.
+// obedient is a command that runs until it gets a line of input.
 var obedient = []string{"--", "sh", "-c", `echo "runs with $DREADLOCK_KEY of $DREADLOCK_SERVER"; read line; echo "$line"`}
 
-// Two at a time: one runs, the other leaves at once with status 75. When the first is done the key is free.
+// Of two at a time one runs, and the other gives up at once with status 75. When the first has ended the key is free.
 func TestTry(t *testing.T) {
 	d := startDaemon(t)
 	try := append([]string{"nightly", "--try"}, obedient...)
@@ -63,7 +63,7 @@ func TestTry(t *testing.T) {
 	}
 }
 
-// Waiting: until the time is over, or until the key is free; by default for ever.
+// It waits until the time has run out or until the key is free; by default without a limit.
 func TestWait(t *testing.T) {
 	d := startDaemon(t)
 	holder := d.dial(t)
@@ -90,7 +90,7 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// The status is that of the command, as a shell would have it.
+// The status is that of the command, as in a shell.
 func TestExitStatus(t *testing.T) {
 	d := startDaemon(t)
 	dir := t.TempDir()
@@ -124,7 +124,7 @@ func TestExitStatus(t *testing.T) {
 			t.Errorf("%q: %+v, want %d and %q", c.command, got, c.status, c.says)
 		}
 	}
-	// Options behind the command are its own, with -- and without.
+	// Options after the command are its own, with -- and without.
 	for _, dashes := range [][]string{nil, {"--"}} {
 		got := d.lock(t, append(append([]string{"k", "--try"}, dashes...), "echo", "--try", "--", "-v")...).wait()
 		if got.status != 0 || got.stdout != "--try -- -v\n" {
@@ -133,7 +133,7 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// A daemon that is not there, or is none, is told with advice, and is status 69.
+// If there is no daemon, or something else at its address, there is advice and status 69.
 func TestUnreachable(t *testing.T) {
 	nobody := deaf(t)
 	liar := serve(t, func(conn net.Conn) { fmt.Fprint(conn, "HTTP/1.1 400 Bad Request\r\n\r\n") })
@@ -142,7 +142,7 @@ func TestUnreachable(t *testing.T) {
 	for _, c := range []struct{ address, says string }{
 		{nobody, "nothing listens at " + nobody + ": start dreadlock there"},
 		{noHost + ":6001", "there is no such host"},
-		{liar, "is --server right?"},
+		{liar, "is not a lock daemon: is --server right?"},
 		{full.address, "refuses: too many connections"},
 	} {
 		got := runs(t, "lock", "k", "--try", "--server", c.address, "--", "echo", "runs")
@@ -175,7 +175,7 @@ func serve(t *testing.T, handle func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// Without a command the key is held until somebody wants an end, or it is lost.
+// Without a command the key is held until a signal comes or it is lost.
 func TestHold(t *testing.T) {
 	d := startDaemon(t)
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
@@ -192,12 +192,12 @@ func TestHold(t *testing.T) {
 	j := d.lock(t, "k", "--on-lost=warn")
 	j.stderr.await(t, "holding k")
 	d.kill()
-	if got := j.wait(); got.status != exitLost || !strings.Contains(got.stderr, "and with it k: somebody else may hold it now") {
+	if got := j.wait(); got.status != exitLost || !strings.Contains(got.stderr, "and with it the key k: somebody else may hold it now") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// What the command leaves in the background is not waited for, and not ended.
+// What the command leaves in the background is neither waited for nor ended.
 func TestBackground(t *testing.T) {
 	d := startDaemon(t)
 	j := d.lock(t, "k", "--", "sh", "-c", "sleep 1000 & echo $!")
@@ -216,7 +216,7 @@ func TestBackground(t *testing.T) {
 	j.stdout.awaitEnd(t)
 }
 
-// Whoever loses its parent while the command runs is reaped when it ends.
+// A process whose parent ends while the command runs is reaped when it ends itself.
 func TestOrphans(t *testing.T) {
 	d := startDaemon(t)
 	j := d.lock(t, "k", "--", "sh", "-c", `sh -c 'true & echo $!'; echo; read line`)
@@ -235,7 +235,7 @@ func TestOrphans(t *testing.T) {
 	j.wait()
 }
 
-// An unlock that fails is told, and the status stays that of the command.
+// An unlock that fails is reported, and the status stays that of the command.
 func TestUnlockFails(t *testing.T) {
 	address := serve(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
@@ -244,13 +244,12 @@ func TestUnlockFails(t *testing.T) {
 		in.ReadString('\n') // unlock
 	})
 	got := runs(t, "lock", "k", "--server", address, "--", "sh", "-c", "exit 3")
-	if got.status != 3 || !oneLine(got.stderr, "has not confirmed that k is free") {
+	if got.status != 3 || !oneLine(got.stderr, "has not confirmed the unlock of k") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// A reader of the warnings that goes away does not take the command with it, and a command dies of a broken pipe as
-// ever.
+// The command survives the reader of the warnings, and still dies of its own broken pipe.
 func TestBrokenPipe(t *testing.T) {
 	d := startDaemon(t)
 	read, write, err := os.Pipe()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A daemon that is killed takes the locks with it: the command is ended, with all it has started. No shell here traps a
-// signal, so TERM ends whom it meets, before an exec and after.
+// When the daemon is killed the key is lost, and the command is ended with all that it has started. No shell here traps a
+// signal, so SIGTERM ends every process, before an exec and after it.
 func TestDaemonKilled(t *testing.T) {
 	for name, command := range map[string][]string{
 		"sleep":   {"sh", "-c", "echo ready; exec sleep 1000"},
@@ -24,16 +24,16 @@ func TestDaemonKilled(t *testing.T) {
 			j.stdout.await(t, "ready\n")
 			began := time.Now()
 			d.kill()
-			got := j.wait() // its streams end when the last process has
+			got := j.wait() // its streams end with the last process
 			t.Logf("all ended %s after the daemon", time.Since(began).Round(time.Millisecond))
-			if got.status != exitLost || got.stdout != "ready\n" || !oneLine(got.stderr, "and with it nightly: ending the command") {
+			if got.status != exitLost || got.stdout != "ready\n" || !oneLine(got.stderr, "and with it the key nightly: ending the command") {
 				t.Errorf("%+v", got)
 			}
 		})
 	}
 }
 
-// What does not end of TERM is killed after the grace.
+// A command that does not end after SIGTERM is killed after the grace period.
 func TestGrace(t *testing.T) {
 	d := startDaemon(t)
 	j := d.lock(t, append([]string{"k", "--grace", "50ms"}, childCommand("ignore", "TERM")...)...)
@@ -46,7 +46,7 @@ func TestGrace(t *testing.T) {
 	}
 	contains(t, got.stderr, "has not ended after 50ms: killing it")
 
-	// With enough of it a command can tidy up.
+	// Within the grace period a command can clean up.
 	d = startDaemon(t)
 	j = d.lock(t, append([]string{"k"}, childCommand("catch", "TERM")...)...)
 	j.stdout.await(t, "ready\n")
@@ -61,14 +61,14 @@ func TestOnLostWarn(t *testing.T) {
 	j := d.lock(t, append([]string{"k", "--on-lost=warn"}, obedient...)...)
 	j.stdout.await(t, "runs with k")
 	d.kill()
-	j.stderr.await(t, "somebody else may hold it now, and the command runs on")
+	j.stderr.await(t, "somebody else may hold it now; the command keeps running")
 	fmt.Fprintln(j.stdin, "done")
 	if got := j.wait(); got.status != 0 || !strings.HasSuffix(got.stdout, "\ndone\n") || strings.Count(got.stderr, "\n") != 1 {
 		t.Errorf("%+v", got)
 	}
 }
 
-// Whoever kills dreadlockctl kills the command.
+// If dreadlockctl is killed, the command is killed too.
 func TestKilled(t *testing.T) {
 	d := startDaemon(t)
 	j := d.lock(t, "k", "--", "sh", "-c", "trap '' TERM HUP INT; echo ready; read line; echo goes on")

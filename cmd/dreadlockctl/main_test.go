@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		program, daemonProgram = filepath.Join(dir, "dreadlockctl"), filepath.Join(dir, "dreadlock")
-		// A cached result is used again until a file changes that the test itself has looked at; those that go into the
-		// binaries count only if it looks at them here.
+		// A cached test result is used until a file changes that the test itself has read. What goes into the binaries
+		// counts only if it is read here.
 		for _, sources := range []string{
 			".", "completion", "../..", "../dreadlock", "../../server", "../../reactor", "../../lockmgr", "../../proto", "../../proto/client",
 		} {
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// Bad usage is told in one line, before anybody is asked.
+// Invalid options are reported on one line, before any request.
 func TestBadUsage(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
@@ -60,8 +60,8 @@ func TestBadUsage(t *testing.T) {
 		{"lock", "<key>"},
 		{"lock night-ly", "letters and digits only"},
 		{"lock nachtübung -- true", "letters and digits only"},
-		{"lock " + strings.Repeat("x", 9_980), "may have 9,979"},
-		{"lock a --", "no command behind --"},
+		{"lock " + strings.Repeat("x", 9_980), "at most 9,979"},
+		{"lock a --", "no command after --"},
 		{"lock a --wait 30 -- true", "--wait"},
 		{"lock a --wait=-1s -- true", "--wait -1s"},
 		{"lock a --wait 1s --try -- true", "--try"},
@@ -83,7 +83,7 @@ func TestBadUsage(t *testing.T) {
 		{"waiters a --limit 1001", "--limit 1001"},
 		{"kick", "<connection>"},
 		{"kick five", "five"},
-		{"kick 5", "say --yes"},
+		{"kick 5", "give --yes"},
 		{"top", "--json"},
 		{"top --json --interval 1ms", "--interval 1ms"},
 		{"top --json --count=-1", "--count -1"},
@@ -96,12 +96,12 @@ func TestBadUsage(t *testing.T) {
 	}
 }
 
-// Each command's help has examples of it.
+// The help of each command has examples.
 func TestHelp(t *testing.T) {
 	got := runs(t, "--help")
 	contains(t, got.stdout, "--server=ADDR", "$DREADLOCK_SERVER", "--admin=URL", "$DREADLOCK_ADMIN", "$DREADLOCK_ADMIN_TOKEN_FILE")
 	if strings.Contains(got.stdout, "__complete") {
-		t.Error("it shows what is for scripts")
+		t.Error("it lists the hidden command")
 	}
 	for _, command := range []string{"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "top", "completion"} {
 		contains(t, got.stdout, "\n  "+command+" ")
@@ -114,7 +114,7 @@ func TestHelp(t *testing.T) {
 			contains(t, help.stdout, "Examples:\n\n    dreadlockctl "+command)
 		}
 	}
-	contains(t, runs(t, "lock", "--help").stdout, "for ever", "75", "69", "76", "126", "127", "128+N", "DREADLOCK_KEY")
+	contains(t, runs(t, "lock", "--help").stdout, "as long as it takes", "75", "69", "76", "126", "127", "128+N", "DREADLOCK_KEY")
 }
 
 func TestVersion(t *testing.T) {

@@ -18,7 +18,7 @@ var allSignals = map[string]syscall.Signal{
 	"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
 }
 
-// Signals to dreadlockctl reach the command, which does with them what it likes.
+// Signals to dreadlockctl are passed on to the command, which may catch them.
 func TestSignalsArePassedOn(t *testing.T) {
 	d := startDaemon(t)
 	for name, s := range allSignals {
@@ -42,13 +42,13 @@ func TestSignalsArePassedOn(t *testing.T) {
 	})
 }
 
-// ignoring is a command line that runs dreadlockctl as nohup does, and a script that starts it in the background: with
-// hang-ups and interrupts ignored. The shell does not fork, it becomes dreadlockctl.
+// ignoring returns a command that runs dreadlockctl with hang-ups ignored, as under nohup, and interrupts ignored, as in the
+// background of a script. The shell does not fork: it becomes dreadlockctl.
 func ignoring(args ...string) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", `trap "" HUP INT; exec "$0" "$@"`, program}, args...)...)
 }
 
-// Signals that were ignored at the start stay so, for dreadlockctl and for the command.
+// Signals that were ignored at the start stay ignored, by dreadlockctl and by the command.
 func TestIgnoredSignals(t *testing.T) {
 	d := startDaemon(t)
 	env := []string{"DREADLOCK_SERVER=" + d.address}
@@ -88,12 +88,12 @@ func TestIgnoredSignals(t *testing.T) {
 	})
 }
 
-// A signal ends the wait at once: the connection, and with it the place in the line. WINCH is no reason to give up.
+// A signal ends the wait at once, and with it the connection and the place in the queue; but not SIGWINCH.
 func TestSignalWhileWaiting(t *testing.T) {
 	for name, s := range allSignals {
 		t.Run(name, func(t *testing.T) {
 			asked, left := make(chan string, 1), make(chan error, 1)
-			address := serve(t, func(conn net.Conn) { // a daemon whose key is held by somebody else
+			address := serve(t, func(conn net.Conn) { // a daemon at which somebody else holds the key
 				in := bufio.NewReader(conn)
 				command, _ := in.ReadString('\n')
 				asked <- command
@@ -102,7 +102,7 @@ func TestSignalWhileWaiting(t *testing.T) {
 			})
 			j := begin(t, nil, "lock", "k", "--server", address, "--", "echo", "runs")
 			if command := receive(t, asked); !strings.HasPrefix(command, "lock k 9223372036") {
-				t.Fatalf("it sent %q, want a wait for ever", command)
+				t.Fatalf("it sent %q, want a wait without a limit", command)
 			}
 			j.signal(s)
 			if s == syscall.SIGWINCH {
@@ -119,7 +119,7 @@ func TestSignalWhileWaiting(t *testing.T) {
 	}
 }
 
-// receive returns what comes over a channel.
+// receive returns the next value of a channel.
 func receive[T any](t *testing.T, from <-chan T) (value T) {
 	t.Helper()
 	select {

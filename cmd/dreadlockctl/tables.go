@@ -72,7 +72,7 @@ func (t table) row(cells ...string) {
 	_, _ = fmt.Fprintln(t.Writer, strings.Join(cells, "\t")) // Flush has the error
 }
 
-// printJSON writes a value for programs.
+// printJSON writes a value as JSON.
 func printJSON(w io.Writer, value any) error {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
@@ -82,7 +82,7 @@ func printJSON(w io.Writer, value any) error {
 	return err
 }
 
-// span is a duration in seconds for people: two units at most.
+// span formats a duration in seconds, with at most two units.
 func span(seconds float64) string {
 	const most = math.MaxInt64 / int64(time.Second)
 	d := time.Duration(max(min(seconds, float64(most)), 0) * float64(time.Second))
@@ -100,8 +100,8 @@ func span(seconds float64) string {
 	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
 }
 
-// patience is the timeout of a wait for people. Clients that wait for ever say so with the longest timeout there is.
-func patience(seconds float64) string {
+// timeout formats the timeout of a wait. Clients that wait without a limit ask for the longest timeout there is.
+func timeout(seconds float64) string {
 	const century = 100 * 365 * 24 * 3600
 	if seconds > century {
 		return "never"
@@ -109,13 +109,13 @@ func patience(seconds float64) string {
 	return span(seconds)
 }
 
-// count is a number for people.
+// count formats a number with thousands separators.
 func count[T int | uint64](n T) string { return humanize.Comma(int64(n)) }
 
-// number is a number of connections, say, that begins a row.
+// number formats the number of a connection.
 func number(id api.ConnectionID) string { return strconv.FormatUint(uint64(id), 10) }
 
-// some is a number of things: "1 key", "2 keys".
+// some formats a number of things: "1 key", "2 keys".
 func some[T int | uint64](n T, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -123,7 +123,7 @@ func some[T int | uint64](n T, thing string) string {
 	return count(n) + " " + thing + "s"
 }
 
-// maxCell is how many characters of a key a table shows: a key may have 9,978, and would make its column as wide.
+// maxCell is how many characters of a key are shown. A key may have 9,979, and its column would be as wide.
 const maxCell = 64
 
 // maxName is how many characters of a client's name are shown, of 128. With shortCell, for keys of a connection, it keeps
@@ -133,7 +133,7 @@ const (
 	shortCell = 20
 )
 
-// cell shortens a text to so many characters, with an ellipsis.
+// cell shortens a text to at most width characters, with an ellipsis.
 func cell(text string, width int) string {
 	runes := []rune(text)
 	if len(runes) <= width {
@@ -145,11 +145,11 @@ func cell(text string, width int) string {
 // page is a page of a list, of keys or of connections.
 type page[E any] struct {
 	entries  []E
-	matching int // entries that there are, on this page or not
+	matching int // number of all entries, on this page or not
 	next     string
 }
 
-// collect follows pages until it has so many entries; 0 for all there are.
+// collect fetches pages until it has limit entries, or all if limit is 0.
 func collect[E any](limit int, fetch func(limit int, cursor string) (page[E], error)) (all page[E], err error) {
 	all.entries = []E{}
 	for {
@@ -169,14 +169,14 @@ func collect[E any](limit int, fetch func(limit int, cursor string) (page[E], er
 	}
 }
 
-// listOptions say how much of a list is wanted.
+// listOptions limit the length of a list.
 type listOptions struct {
-	Limit *int `placeholder:"N" help:"Show at most so many (${default_limit})." xor:"length"`
+	Limit *int `placeholder:"N" help:"Show at most N (${default_limit})." xor:"length"`
 	All   bool `help:"Show all." xor:"length"`
 }
 
-// most is the limit, 0 for none.
-func (o *listOptions) most() (int, error) {
+// limit returns the limit, 0 for none.
+func (o *listOptions) limit() (int, error) {
 	switch {
 	case o.All:
 		return 0, nil
@@ -188,8 +188,8 @@ func (o *listOptions) most() (int, error) {
 	return *o.Limit, nil
 }
 
-// rest says what a list does not show.
-func (p *page[E]) rest(w io.Writer, thing string) error {
+// writeRest writes how many entries are not shown, if there are any.
+func (p *page[E]) writeRest(w io.Writer, thing string) error {
 	if p.next == "" {
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// terminal is a program with a terminal of its own, and whoever sits before it.
+// terminal is a program at a terminal of its own, and its user.
 type terminal struct {
 	tb     testing.TB
 	cmd    *exec.Cmd
@@ -23,7 +23,7 @@ type terminal struct {
 	shown  *text
 }
 
-// beginAt starts a program at a terminal of 100 columns and 30 lines. All of it is hung up and killed at the end.
+// beginAt starts a program at a terminal of 100 columns and 30 lines. It is killed at the end of the test.
 func beginAt(tb testing.TB, env []string, name string, args ...string) *terminal {
 	tb.Helper()
 	tt := &terminal{tb: tb, cmd: exec.Command(name, args...)}
@@ -56,8 +56,8 @@ func (tt *terminal) exit() int {
 	return tt.cmd.ProcessState.ExitCode()
 }
 
-// The command has the terminal: it reads from it, and an interrupt of the keyboard reaches it once, not a second time
-// through dreadlockctl. Signals are passed on in the order in which they come, so USR1 says that all before have been.
+// The command reads from the terminal, and an interrupt of the keyboard reaches it once, not a second time through dreadlockctl.
+// Signals are passed on in the order in which they come, so SIGUSR1 confirms that the one before is dealt with.
 func TestTerminal(t *testing.T) {
 	d := startDaemon(t)
 	tt := beginAt(t, nil, program, append([]string{"lock", "k", "--server", d.address}, childCommand("count")...)...)
@@ -73,7 +73,7 @@ func TestTerminal(t *testing.T) {
 		tt.typed("\x03")
 		tt.shown.await(t, fmt.Sprintf("interrupt %d\r\n", n))
 		before := tt.shown.len()
-		signalled(os.Interrupt) // not told from the keyboard's
+		signalled(os.Interrupt) // taken for one of the keyboard
 		signalled(syscall.SIGUSR1)
 		tt.shown.awaitAfter(t, before, fmt.Sprintf("interrupts so far: %d\r\n", n))
 	}
@@ -83,7 +83,7 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// In a shell it is a job like another: Ctrl-Z stops it with its command, and fg goes on.
+// In a shell it is a job like any other: Ctrl-Z stops it with its command, and fg continues both.
 func TestJobControl(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -98,7 +98,7 @@ func TestJobControl(t *testing.T) {
 	d.dial(t).Do("lock k 0", "t timeout")
 	before := tt.shown.len()
 	tt.typed("fg\n")
-	tt.shown.awaitAfter(t, before, "lock k -- sh") // bash says what goes on, and reads no more
+	tt.shown.awaitAfter(t, before, "lock k -- sh") // bash prints what it continues, and stops reading
 	tt.typed("a word\n")
 	tt.shown.await(t, "read <a word>")
 	tt.typed("exit\n")
@@ -106,14 +106,14 @@ func TestJobControl(t *testing.T) {
 	d.free(t, "k")
 }
 
-// The screen of top, for real: it is drawn, drawn anew for another size, and given back.
+// The screen of top is drawn, redrawn for another size, and restored.
 func TestTopScreen(t *testing.T) {
 	for name, quit := range map[string]string{"q": "q", "Ctrl-C": "\x03"} {
 		t.Run(name, func(t *testing.T) {
 			a := serveAdmin(t)
 			tt := beginAt(t, nil, program, "top", "--admin", a.url, "-i", "100ms")
 			tt.shown.await(t, enterScreen)
-			tt.shown.await(t, "known at the next look")
+			tt.shown.await(t, "known after the next update")
 			tt.shown.await(t, "12,000 commands")
 			tt.shown.await(t, "nightly")
 			if err := pty.Setsize(tt.master, &pty.Winsize{Rows: 4, Cols: 12}); err != nil {
@@ -126,13 +126,13 @@ func TestTopScreen(t *testing.T) {
 			}
 			tt.shown.awaitEnd(t)
 			if !strings.HasSuffix(tt.shown.String(), leaveScreen) {
-				t.Error("it leaves its screen behind")
+				t.Error("it does not leave the alternate screen")
 			}
 		})
 	}
 }
 
-// A daemon that ends under top is told on the screen, and asked again.
+// A daemon that stops answering is reported on the screen, and asked again.
 func TestTopDaemonEnds(t *testing.T) {
 	a := serveAdmin(t)
 	tt := beginAt(t, nil, program, "top", "--admin", a.url, "-i", "100ms")
@@ -150,7 +150,7 @@ func TestTopDaemonEnds(t *testing.T) {
 	}
 }
 
-// kick shows what is at stake, and takes only a yes for one.
+// kick shows what the client would lose, and takes only yes for a yes.
 func TestKickAsks(t *testing.T) {
 	for answer, kicks := range map[string]bool{"y": true, "Yes": true, "": false, "no": false, "\x04": false} {
 		a := serveAdmin(t)
@@ -167,7 +167,7 @@ func TestKickAsks(t *testing.T) {
 	}
 }
 
-// The terminal is given back as it was.
+// The state of the terminal is restored.
 func TestScreenState(t *testing.T) {
 	master, slave, err := pty.Open()
 	if err != nil {
