@@ -50,7 +50,7 @@ type globals struct {
 
 // jsonOption is the option of all commands that show something.
 type jsonOption struct {
-	JSON bool `name:"json" help:"Print the JSON of the admin interface."`
+	JSON bool `name:"json" help:"Print JSON."`
 }
 
 // newParser returns a parser and the command line that it fills in.
