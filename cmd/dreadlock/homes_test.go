@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/prometheus/procfs"
-
 	"dreadlock/proto/prototest"
 )
 
@@ -40,19 +38,26 @@ func (d *daemon) ports() (map[int]string, error) {
 			}
 		}
 	}
-	fs, err := procfs.NewFS("/proc/thread-self") // another thread may be in another network namespace
-	if err != nil {
-		return nil, err
-	}
-	sockets, err := fs.NetTCP()
+	text, err := os.ReadFile("/proc/thread-self/net/tcp") // another thread may be in another network namespace
 	if err != nil {
 		return nil, err
 	}
 	ports := map[int]string{}
-	for _, s := range sockets {
-		if loop := loops[s.Inode]; loop != "" {
-			ports[int(s.RemPort)] = loop
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line) // number, local, remote, state, queues, timer, retransmits, user, timeout, inode
+		if len(fields) < 10 {
+			continue
 		}
+		inode, err := strconv.ParseUint(fields[9], 10, 64)
+		if err != nil || loops[inode] == "" {
+			continue
+		}
+		_, port, _ := strings.Cut(fields[2], ":")
+		n, err := strconv.ParseUint(port, 16, 16)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", line, err)
+		}
+		ports[int(n)] = loops[inode]
 	}
 	return ports, nil
 }

@@ -24,7 +24,7 @@ func descendants() []int {
 		if err != nil {
 			continue // it has ended
 		}
-		if !strings.Contains("ZXx", stat.State) { // a zombie, or dead
+		if !strings.ContainsAny(stat.State, "ZXx") { // a zombie, or dead
 			children[stat.PPID] = append(children[stat.PPID], p.PID)
 		}
 	}
