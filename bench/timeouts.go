@@ -154,8 +154,10 @@ func (r *runner) most(ctx context.Context, side []*conn) (float64, error) {
 func (r *runner) overdue(waiting []*conn) (err error) {
 	r.onEach(func(l *loop) {
 		for _, c := range waiting {
-			late := time.Duration(l.gen.now() - c.since - c.wait)
-			if c.loop == l && err == nil && late > lostAfter {
+			if c.loop != l || err != nil {
+				continue // what it waits for belongs to its own loop
+			}
+			if late := time.Duration(l.gen.now() - c.since - c.wait); late > lostAfter {
 				err = c.violation(c.id, fmt.Sprintf("a wait ran out %s ago, and there is no reply", late), nil)
 			}
 		}
