@@ -41,6 +41,7 @@ type generator struct {
 
 // newGenerator starts n event loops.
 func newGenerator(target *Target, n int) (*generator, error) {
+	raiseProcs(n + 1) // the loops, and the pacer
 	g := &generator{
 		target: target,
 		base:   time.Now(),

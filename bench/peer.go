@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -89,7 +88,7 @@ func (p Peer) loops() int {
 	case p.Kind == RedisPeer:
 		return 1
 	case p.Loops == 0:
-		return runtime.GOMAXPROCS(0) // as the daemon does
+		return processors // as the daemon does
 	}
 	return p.Loops
 }

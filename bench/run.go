@@ -23,7 +23,7 @@ func (o *Options) loops() int {
 	if o.Loops > 0 {
 		return o.Loops
 	}
-	return max(1, runtime.GOMAXPROCS(0)/2)
+	return max(1, processors/2)
 }
 
 // Run measures one workload on one server. Its error is a *Violation if the server answered wrongly.
