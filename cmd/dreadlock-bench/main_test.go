@@ -156,6 +156,8 @@ func TestBadUsage(t *testing.T) {
 		{"compare uncontended --peers gnet:0", "loops"},
 		{"compare uncontended --rounds 0", "rounds"},
 		{"compare --scale 0", "scale"},
+		{"compare --variant gnet=--tick=1ms", "NAME=COMMAND"},
+		{"compare uncontended --variant old=/missing", "/missing"},
 	} {
 		o := run(t, strings.Fields(test.args)...)
 		if o.status != exitUsage || strings.Count(o.stderr, "\n") != 1 || !strings.HasPrefix(o.stderr, "dreadlock-bench: ") || o.stdout != "" {
