@@ -15,6 +15,9 @@ import (
 
 // What our daemon tells about itself, besides the protocol.
 
+// questions asks the daemons of this machine, whatever proxy the environment names.
+var questions = &http.Client{Transport: &http.Transport{}}
+
 // waitersOf returns a function that asks the admin interface at an address how many connections wait for a key. The
 // key must be held.
 func waitersOf(address string) func(ctx context.Context, key string) (int, error) {
@@ -23,7 +26,7 @@ func waitersOf(address string) func(ctx context.Context, key string) (int, error
 		if err != nil {
 			return 0, err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := questions.Do(request)
 		if err != nil {
 			return 0, fmt.Errorf("ask for the waiters of a key: %w", err)
 		}
