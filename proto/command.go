@@ -64,10 +64,10 @@ var commands = [NumKinds]struct {
 	Owner:  {"owner", []argument{id}, []Reply{Owned}},
 }
 
-// argument is a word of a command. A command has one that becomes Command.Arg, and may have a number.
+// argument is a word of a command. A command has one that becomes Command.Arg, and perhaps a number after it.
 type argument struct {
 	bytes set // that it consists of
-	max   int // its length in bytes; a number has no limit but that of the command
+	max   int // its length in bytes; of a number, only that of the command limits it
 	role  role
 
 	first Reason // for a byte that cannot be its first
