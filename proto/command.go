@@ -125,7 +125,7 @@ func (k Kind) String() string {
 }
 
 // HasKey reports whether the argument of the kind is a key.
-func (k Kind) HasKey() bool { return k == Lock || k == Unlock || k == Fence }
+func (k Kind) HasKey() bool { return k != 0 && commands[k].arguments[0].first == WantKey }
 
 // Replies returns the replies that a command of the kind can have, always in the same order. The caller must not change
 // them.
