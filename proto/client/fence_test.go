@@ -74,7 +74,7 @@ func TestRefusedWithFence(t *testing.T) {
 	}
 
 	free := newClient(t, listen(t, func(conn *net.TCPConn) { // by the time of the fence the key is free
-		for takeLine(conn) && takeLine(conn) {
+		for takeLines(conn, 2) {
 			reply(conn, "t timeout\r\n")
 			reply(conn, "e not locked\r\n")
 		}
@@ -101,7 +101,7 @@ func TestAnswersToFence(t *testing.T) {
 	} {
 		ended := make(chan struct{})
 		c := newClient(t, listen(t, func(conn *net.TCPConn) {
-			_, _ = takeLine(conn), takeLine(conn)
+			takeLines(conn, 2)
 			reply(conn, tc.answers)
 			takeLine(conn)
 			close(ended)
@@ -116,7 +116,7 @@ func TestAnswersToFence(t *testing.T) {
 	}
 }
 
-// Who wants a token does not do without: a lock that came without one is none.
+// A client that wants tokens does not do without one: the lock that was granted is given up with the connection.
 func TestFenceAtOlderServer(t *testing.T) {
 	o := startOlder(t, func(*net.TCPConn) {})
 	c := newClient(t, o.address, Options{Fence: true, Attempts: 2})
@@ -132,7 +132,7 @@ func TestFenceAtOlderServer(t *testing.T) {
 func TestCancelBeforeToken(t *testing.T) {
 	asked, ended := make(chan struct{}), make(chan struct{})
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
-		_, _ = takeLine(conn), takeLine(conn)
+		takeLines(conn, 2)
 		reply(conn, "l locked\r\n")
 		close(asked)
 		takeLine(conn)
