@@ -22,6 +22,10 @@ build: ## build the daemon into .bin/, with the commit in it if git is there
 test: ## run all tests with the race detector
 	$(GO) test -race -timeout 10m ./...
 
+.PHONY: check
+check: lint ## lint and the short tests, for the inner loop
+	$(GO) test -race -short -timeout 5m ./...
+
 .PHONY: bench
 bench: build ## compare the daemon with its peers and check the goals, in two minutes: make bench ARGS='--json FILE'
 	.bin/dreadlock-bench compare $(ARGS)

@@ -45,7 +45,7 @@ func (r *runner) churn(ctx context.Context) error {
 			return nil
 		})
 	}
-	err := r.window(ctx)
+	err := r.window(ctx, r.operations)
 	stopping.Store(true)
 	if dialed := group.Wait(); err == nil {
 		err = dialed
@@ -60,7 +60,7 @@ func (r *runner) visit(ctx context.Context, c *conn) error {
 	if err := r.dial(ctx, c); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	timeout := time.NewTimer(dryTime)
+	timeout := time.NewTimer(r.patience)
 	defer timeout.Stop()
 	select {
 	case <-c.closed:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -42,13 +43,15 @@ type Cell struct {
 	Results []*Result `json:"results"`
 	// Stats summarizes each figure that was measured.
 	Stats map[Metric]Stat `json:"stats"`
-	// Ratios are to the echo server on gnet with as many loops, taken in each round and then summarized. Empty without
-	// one.
+	// RatiosTo is the server that ratios are to: the echo server on gnet with as many loops, or the daemon for a variant
+	// of the daemon.
+	RatiosTo string `json:"ratios_to,omitempty"`
+	// Ratios are taken in each round and then summarized. Empty if that server was not measured.
 	Ratios map[Metric]Stat `json:"ratios,omitempty"`
 }
 
-// compared are the metrics of which ratios to the echo server are taken.
-var compared = []Metric{Throughput, ServerCPU, LatencyP50, LatencyP99}
+// compared are the metrics of which ratios are taken.
+var compared = []Metric{Throughput, ServerCPU, LatencyP50, LatencyP99, EnqueueRate, EnqueueCPU, HandOverCPU, LateP999, IdleMemory}
 
 // Compare measures all cases, in turns: each round has each case, and each case each peer. A peer that is not installed
 // is left out, and said to be.
@@ -64,20 +67,29 @@ func Compare(ctx context.Context, peers *Peers, cases []Case, o Options) (*Compa
 	rounds := 0
 	for _, k := range cases {
 		rounds = max(rounds, k.Rounds)
+		for _, p := range k.Peers {
+			cell := c.cell(k.Workload.Name(), p.Name(), p.Kind, p.loops())
+			if p.Variant != nil {
+				cell.RatiosTo = Peer{Kind: Daemon, Loops: p.loops()}.Name()
+			}
+		}
 	}
+	random := rand.New(rand.NewPCG(uint64(len(cases)), uint64(rounds))) // the same order in every comparison of the same cases
 	for round := range rounds {
 		for _, k := range cases {
 			// A case with fewer rounds has them spread over all.
 			if k.Rounds*(round+1)/rounds == k.Rounds*round/rounds {
 				continue
 			}
-			for _, p := range k.Peers {
+			for _, i := range random.Perm(len(k.Peers)) {
+				p := k.Peers[i]
 				if err := c.measure(ctx, &k, p); err != nil {
 					return nil, err
 				}
 			}
 		}
 	}
+	c.Cells = slices.DeleteFunc(c.Cells, func(cell *Cell) bool { return len(cell.Results) == 0 })
 	c.summarize()
 	c.Elapsed = time.Since(c.Started).Seconds()
 	return &c.Comparison, nil
@@ -121,8 +133,8 @@ func (c *comparer) measure(ctx context.Context, k *Case, p Peer) error {
 		return errors.Join(err, s.Ended())
 	}
 	c.add(result)
-	if _, known := c.Versions[s.Kind]; !known && s.cmd != nil {
-		c.Versions[s.Kind] = c.peers.Version(ctx, p)
+	if _, known := c.Versions[p.label()]; !known && s.cmd != nil {
+		c.Versions[p.label()] = c.peers.Version(ctx, p)
 	}
 	return nil
 }
@@ -160,12 +172,21 @@ func Collect(results []*Result) *Comparison {
 
 // add puts a result into its cell.
 func (c *Comparison) add(r *Result) {
-	cell := c.Cell(r.Workload.Name(), r.Server)
+	cell := c.cell(r.Workload.Name(), r.Server, r.Kind, r.Loops)
+	cell.Results = append(cell.Results, r)
+}
+
+// cell returns a cell, which it adds if it is not there yet.
+func (c *Comparison) cell(workload, server, kind string, loops int) *Cell {
+	cell := c.Cell(workload, server)
 	if cell == nil {
-		cell = &Cell{Workload: r.Workload.Name(), Server: r.Server, Kind: r.Kind, Loops: r.Loops}
+		cell = &Cell{Workload: workload, Server: server, Kind: kind, Loops: loops}
+		if loops > 0 {
+			cell.RatiosTo = Peer{Kind: GnetEcho, Loops: loops}.Name()
+		}
 		c.Cells = append(c.Cells, cell)
 	}
-	cell.Results = append(cell.Results, r)
+	return cell
 }
 
 // workloads returns the cells that have results, by workload, in the order in which those were measured first.
@@ -205,13 +226,13 @@ func (c *Comparison) summarize() {
 				cell.Stats[m] = s
 			}
 		}
-		echo := c.Cell(cell.Workload, Peer{Kind: GnetEcho, Loops: cell.Loops}.Name())
-		if cell.Loops == 0 || echo == nil || echo == cell {
+		reference := c.Cell(cell.Workload, cell.RatiosTo)
+		if reference == nil || reference == cell {
 			continue
 		}
 		cell.Ratios = make(map[Metric]Stat)
 		for _, m := range compared {
-			if s := ratio(cell, m, echo, m); s.Rounds > 0 {
+			if s := ratio(cell, m, reference, m); s.Rounds > 0 {
 				cell.Ratios[m] = s
 			}
 		}

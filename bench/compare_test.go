@@ -3,7 +3,11 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +32,7 @@ func TestNewStat(t *testing.T) {
 
 // cellOf makes a cell with one figure a round, in microseconds of server time and in operations a second.
 func cellOf(w Workload, p Peer, figures ...float64) *Cell {
-	c := &Cell{Workload: w.Name(), Server: p.Name(), Kind: p.Kind, Loops: p.loops()}
+	c := (&Comparison{}).cell(w.Name(), p.Name(), p.Kind, p.loops())
 	for _, f := range figures {
 		c.Results = append(c.Results, &Result{
 			Workload:   w,
@@ -110,8 +114,12 @@ func TestCompareTakesTurns(t *testing.T) {
 		t.Fatalf("%d runs, %d cells", n, len(c.Cells))
 	}
 	ours, echo := c.Cells[0].Results, c.Cells[1].Results
-	if !ours[0].Started.Before(echo[0].Started) || !echo[0].Started.Before(ours[1].Started) || !ours[1].Started.Before(echo[1].Started) {
-		t.Error("not in turns")
+	for i, first := range []*Result{ours[0], echo[0]} {
+		for j, second := range []*Result{ours[1], echo[1]} {
+			if !first.Started.Before(second.Started) {
+				t.Errorf("server %d of the first round was measured after server %d of the second", i, j)
+			}
+		}
 	}
 	c.Goals = CheckGoals(c)
 	var table bytes.Buffer
@@ -187,5 +195,62 @@ func TestValidate(t *testing.T) {
 		if w.Validate() == nil {
 			t.Errorf("%+v is valid", w)
 		}
+	}
+}
+
+func TestParseVariant(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]Variant{
+		"old=" + program:               {Name: "old", Program: program},
+		"slow=--tick 50ms":             {Name: "slow", Options: []string{"--tick", "50ms"}},
+		"procs-4=GOMAXPROCS=4  GOGC=1": {Name: "procs-4", Environment: []string{"GOMAXPROCS=4", "GOGC=1"}},
+		"all=A_1= " + program + " -x Y=2": {
+			Name: "all", Environment: []string{"A_1="}, Program: program, Options: []string{"-x", "Y=2"},
+		},
+	} {
+		if got, err := ParseVariant(text); err != nil || fmt.Sprint(*got) != fmt.Sprint(want) {
+			t.Errorf("%q: %+v, %v, want %+v", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "old", "old=", "=" + program, "a b=" + program, "gnet=" + program, "old=/missing"} {
+		if _, err := ParseVariant(bad); !errors.Is(err, ErrTarget) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// A variant runs with what makes it one, stands beside the daemon with as many loops, and is compared with it.
+func TestCompareVariants(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "wrapped")
+	text := "#!/bin/sh\necho \"$VARIANT $*\" >> " + filepath.Join(dir, "said") + "\nexec " + daemonProgram + " \"$@\"\n"
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	v, err := ParseVariant("other=VARIANT=here " + script + " --tick 10ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := AddVariants([]Case{{Workload: short(Uncontended), Peers: []Peer{peerDaemon1, peerEcho1}, Rounds: 1}}, []*Variant{v})
+	c, err := Compare(t.Context(), &Peers{Daemon: daemonProgram}, cases, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for _, cell := range c.Cells {
+		rows = append(rows, cell.Server+" to "+cell.RatiosTo)
+	}
+	if want := []string{"dreadlock:1 to gnet:1", "other:1 to dreadlock:1", "gnet:1 to gnet:1"}; !slices.Equal(rows, want) {
+		t.Errorf("rows %q, want %q", rows, want)
+	}
+	if r := c.Cells[1].Ratios[Throughput]; r.Rounds != 1 || r.Median != c.Cells[1].Results[0].Throughput/c.Cells[0].Results[0].Throughput {
+		t.Errorf("ratio %+v", r)
+	}
+	said, err := os.ReadFile(filepath.Join(dir, "said"))
+	if line := string(said); err != nil || !strings.HasPrefix(line, "here --listen") || !strings.Contains(line, "--tick 10ms") {
+		t.Errorf("the variant was started as %q, %v", line, err)
 	}
 }

@@ -19,7 +19,7 @@ type conn struct {
 	stage        uint8         // where in its job it is
 	key          int           // number of the shared key of its job
 	cursor       int           // into the table of random choices
-	rank         int           // in the line, of a waiter
+	group        int64         // in the line, of a waiter
 	wait         int64         // ns that its wait should last
 	closing      bool          // it is meant to be closed
 	closed       chan struct{} // told when it is closed, if anybody wants to know

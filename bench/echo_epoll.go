@@ -20,6 +20,7 @@ const (
 // socket and an epoll instance of its own. It does nothing that an echo server could do without. In particular its
 // sockets block, so a client that does not read its echo stops a thread.
 func ServeEpollEcho(input io.Reader, address string, loops int) error {
+	raiseProcs(loops)
 	failed := make(chan error, loops+1)
 	for range loops {
 		config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {

@@ -16,6 +16,7 @@ const (
 
 // ServeGnetEcho runs an echo server on gnet until the input ends, with the options that the daemon gives gnet.
 func ServeGnetEcho(input io.Reader, address string, loops int) error {
+	raiseProcs(loops)
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		defer stop()

@@ -16,19 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// dialers is how many connections are made at a time.
-	dialers = 8
-	// dryTime bounds how long replies may take once the load has stopped. What has not come by then is lost.
-	dryTime = 5 * time.Second
-)
+// dialers is the number of connections that are made at a time.
+const dialers = 8
 
 // generator has the event loops that make the load of one run.
 type generator struct {
-	target *Target
-	base   time.Time // now counts from here
-	loops  []*loop
-	conns  []*conn // all of the run, by id
+	target   *Target
+	patience time.Duration // a reply that takes longer is lost
+	base     time.Time     // now counts from here
+	loops    []*loop
+	conns    []*conn // all of the run, by id
 
 	recording atomic.Bool   // latencies go into the histograms
 	ending    atomic.Bool   // connections may close
@@ -40,12 +37,14 @@ type generator struct {
 }
 
 // newGenerator starts n event loops.
-func newGenerator(target *Target, n int) (*generator, error) {
+func newGenerator(target *Target, n int, patience time.Duration) (*generator, error) {
+	raiseProcs(n + 1) // the loops, and the pacer
 	g := &generator{
-		target: target,
-		base:   time.Now(),
-		dry:    make(chan struct{}, n),
-		failed: make(chan struct{}),
+		target:   target,
+		patience: patience,
+		base:     time.Now(),
+		dry:      make(chan struct{}, n),
+		failed:   make(chan struct{}),
 	}
 	for range n {
 		l := &loop{gen: g, latency: newHistogram(), lateness: newHistogram()}
@@ -170,7 +169,7 @@ func (g *generator) runDry(ctx context.Context) error {
 
 // awaitDry waits until so many loops have finished all jobs.
 func (g *generator) awaitDry(ctx context.Context, loops int) error {
-	timeout := time.NewTimer(dryTime)
+	timeout := time.NewTimer(g.patience)
 	defer timeout.Stop()
 	for range loops {
 		select {
@@ -205,7 +204,7 @@ func (g *generator) lost() error {
 		}
 	})
 	if first == nil {
-		return fmt.Errorf("bench: the load did not run dry within %s", dryTime)
+		return fmt.Errorf("bench: the load did not run dry within %s", g.patience)
 	}
 	return first
 }

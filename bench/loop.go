@@ -31,6 +31,7 @@ type loop struct {
 	latency    *hdrhistogram.Histogram
 	lateness   *hdrhistogram.Histogram // of waits that ran out
 	early      int64                   // waits that ended before their time
+	waits      atomic.Int64            // that ended, early or late
 
 	active   int       // jobs under way
 	stopping bool      // no job begins any more

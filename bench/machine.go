@@ -24,7 +24,7 @@ type Machine struct {
 func ThisMachine() Machine {
 	m := Machine{
 		Processor:  cpuModel(),
-		Processors: runtime.GOMAXPROCS(0),
+		Processors: processors,
 		Go:         runtime.Version(),
 	}
 	var name unix.Utsname

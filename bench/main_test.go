@@ -27,6 +27,8 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+	// A program with the race detector sleeps for a second before it exits, and this one runs itself many times.
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	daemonProgram = filepath.Join(dir, "dreadlock")
 	if out, err := exec.Command("go", "build", "-o", daemonProgram, "dreadlock/cmd/dreadlock").CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("build the daemon: %v\n%s", err, out))

@@ -2,16 +2,14 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,9 +25,11 @@ const (
 	MemcachedPeer = "memcached"
 )
 
+var peerKinds = []string{Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer}
+
 const (
-	startTime = 5 * time.Second // until a server answers
-	stopTime  = 2 * time.Second // until it is killed
+	startTime = 30 * time.Second // within which a server has to answer
+	stopTime  = 5 * time.Second  // after which a server that was told to stop is killed
 )
 
 // ErrNotInstalled is wrapped by the error of Start if the peer's program is not there.
@@ -37,9 +37,10 @@ var ErrNotInstalled = errors.New("bench: not installed")
 
 // Peer says which server to start: "gnet:2" is one with two loops. Or it is a server that runs already.
 type Peer struct {
-	Kind   string
-	Loops  int     // event loops or threads; 0 is one for each processor
-	Target *Target // if it runs; nil if it is to be started
+	Kind    string
+	Loops   int      // event loops or threads; 0 is one for each processor
+	Target  *Target  // if it runs; nil if it is to be started
+	Variant *Variant // of the daemon; nil for the ordinary one
 }
 
 // Peers starts servers. A built-in one is the running program itself, with the arguments "peer --loops N --port N
@@ -63,11 +64,8 @@ func ParsePeer(text string) (Peer, error) {
 	}
 	kind, loops, some := strings.Cut(text, ":")
 	p := Peer{Kind: kind}
-	switch kind {
-	case Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer:
-	default:
-		return p, fmt.Errorf("%w: %s: want %s, %s, %s, %s or %s, or a URL",
-			ErrTarget, text, Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer)
+	if !slices.Contains(peerKinds, kind) {
+		return p, fmt.Errorf("%w: %s: want a URL or one of %s", ErrTarget, text, strings.Join(peerKinds, ", "))
 	}
 	var err error
 	if some {
@@ -89,7 +87,7 @@ func (p Peer) loops() int {
 	case p.Kind == RedisPeer:
 		return 1
 	case p.Loops == 0:
-		return runtime.GOMAXPROCS(0) // as the daemon does
+		return processors // as the daemon does
 	}
 	return p.Loops
 }
@@ -99,7 +97,15 @@ func (p Peer) Name() string {
 	if p.Target != nil {
 		return p.Target.Name
 	}
-	return p.Kind + ":" + strconv.Itoa(p.loops())
+	return p.label() + ":" + strconv.Itoa(p.loops())
+}
+
+// label returns what peers that differ in their loops alone have in common.
+func (p Peer) label() string {
+	if p.Variant != nil {
+		return p.Variant.Name
+	}
+	return p.Kind
 }
 
 // Dialect returns how the peer is spoken to.
@@ -148,22 +154,35 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	args, err := ps.command(ctx, p, strconv.Itoa(port))
+	args, err := ps.command(ctx, p, port)
 	if err != nil {
 		return nil, err
+	}
+	admin := ""
+	if p.Kind == Daemon {
+		adminPort, err := freePort(ctx)
+		if err != nil {
+			return nil, err
+		}
+		admin = net.JoinHostPort("127.0.0.1", adminPort)
+		args = append(args, "--admin", admin)
 	}
 	s := &Server{
 		Target: Target{
 			Name:    p.Name(),
 			Kind:    p.Kind,
 			Dialect: p.Dialect(),
-			Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+			Address: net.JoinHostPort("127.0.0.1", port),
 			Loops:   p.loops(),
 		},
 		ended: make(chan struct{}),
 	}
 	s.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // Stop ends it, and ends it gently
 	s.cmd.Dir = os.TempDir()
+	if p.Variant != nil {
+		s.cmd.Env = append(os.Environ(), p.Variant.Environment...)
+		s.cmd.Args = append(s.cmd.Args, p.Variant.Options...)
+	}
 	s.cmd.Stderr = &s.stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if s.alive, err = s.cmd.StdinPipe(); err != nil {
@@ -182,47 +201,9 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 		return nil, err
 	}
 	if p.Kind == Daemon {
-		s.allocated = s.askAllocated
+		s.allocated, s.waiters = s.askAllocated, waitersOf(admin)
 	}
 	return s, nil
-}
-
-// askAllocated asks our daemon, by a signal, how many objects it has allocated; it answers by a line in its log.
-func (s *Server) askAllocated(ctx context.Context) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	mark := s.stderr.end()
-	if err := s.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		return 0, fmt.Errorf("ask %s for its status: %w", s.Name, err)
-	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		if n, ok := allocatedIn(s.stderr.since(mark)); ok {
-			return n, nil
-		}
-		select {
-		case <-tick.C:
-		case <-s.ended:
-			return 0, s.Ended()
-		case <-ctx.Done():
-			return 0, fmt.Errorf("ask %s for its status: %w", s.Name, ctx.Err())
-		}
-	}
-}
-
-// allocatedIn looks for the status in lines of the daemon's log.
-func allocatedIn(lines string) (objects int64, ok bool) {
-	for line := range strings.Lines(lines) {
-		var status struct {
-			Message string `json:"message"`
-			Objects int64  `json:"allocated_objects"`
-		}
-		if json.Unmarshal([]byte(line), &status) == nil && status.Message == "status" {
-			return status.Objects, true
-		}
-	}
-	return 0, false
 }
 
 // awaitReady returns when the server accepts connections.
@@ -280,7 +261,7 @@ func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, er
 	loops := strconv.Itoa(p.loops())
 	switch p.Kind {
 	case Daemon:
-		program, err := ps.daemon(ctx)
+		program, err := ps.daemon(ctx, p.Variant)
 		return []string{program, "--listen", "127.0.0.1:" + port, "--loops", loops, "--log-level", "warn", "--log-format", "json"}, err
 	case RedisPeer:
 		program, err := installed("redis-server")
@@ -334,31 +315,6 @@ func gnetVersion() string {
 	return ""
 }
 
-// daemon returns the program of our daemon.
-func (ps *Peers) daemon(ctx context.Context) (string, error) {
-	if ps.Daemon != "" {
-		return ps.Daemon, nil
-	}
-	if self, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(self), "dreadlock"); isProgram(beside) {
-			ps.Daemon = beside
-			return beside, nil
-		}
-	}
-	dir, err := os.MkdirTemp("", "dreadlock-bench-")
-	if err != nil {
-		return "", err
-	}
-	ps.built = dir
-	program := filepath.Join(dir, "dreadlock")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "dreadlock/cmd/dreadlock")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: dreadlock is not beside this program, and cannot be built here: %w\n%s", ErrNotInstalled, err, out)
-	}
-	ps.Daemon = program
-	return program, nil
-}
-
 // Close removes what was built.
 func (ps *Peers) Close() {
 	if ps.built != "" {
@@ -380,12 +336,12 @@ func installed(program string) (string, error) {
 }
 
 // freePort returns a port that nobody listens on.
-func freePort(ctx context.Context) (int, error) {
+func freePort(ctx context.Context) (string, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	defer l.Close() //nolint:errcheck // it was only asked for its port
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), nil
 }

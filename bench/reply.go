@@ -8,7 +8,7 @@ import (
 
 // Violation is an answer that the server must not give, or one that it owes. It says what was sent and what came.
 type Violation struct {
-	Connection int    // number of the connection, from 0
+	Connection int    // number of the connection, from 0; -1 if it is about many
 	What       string // what is wrong
 	Sent       string // the request under way; empty if there was none
 	Came       string // the bytes that came; empty if there were none
@@ -18,7 +18,11 @@ type Violation struct {
 // Error says what was sent and what came, on one line.
 func (v *Violation) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "bench: connection %d: %s", v.Connection, v.What)
+	b.WriteString("bench: ")
+	if v.Connection >= 0 {
+		fmt.Fprintf(&b, "connection %d: ", v.Connection)
+	}
+	b.WriteString(v.What)
 	if v.Sent != "" {
 		fmt.Fprintf(&b, "; sent %s", brief(v.Sent))
 	}

@@ -43,13 +43,23 @@ func madeUp(rounds int, peers ...Peer) *Comparison {
 	return c
 }
 
-func madeUpResult(w Workload, p Peer, slow float64) *Result {
-	h := hdrhistogram.New(1, int64(time.Minute), 3)
-	for i := range 1000 {
-		h.RecordValue(int64(slow * float64(1000+i*i)))
+// madeUpLatencies are those that were made up before.
+var madeUpLatencies = make(map[float64]*Latency)
+
+func madeUpLatency(slow float64) *Latency {
+	if madeUpLatencies[slow] == nil {
+		h := hdrhistogram.New(1, int64(time.Minute), 3)
+		for i := range 1000 {
+			h.RecordValue(int64(slow * float64(1000+i*i)))
+		}
+		madeUpLatencies[slow] = newLatency(h)
 	}
+	return madeUpLatencies[slow]
+}
+
+func madeUpResult(w Workload, p Peer, slow float64) *Result {
 	r := &Result{Workload: w, Server: p.Name(), Kind: p.Kind, Loops: p.loops(), Throughput: 1e5 / slow}
-	r.ServerCPU, r.GeneratorCPU, r.Latency = newCPU(time.Second, int64(1e5/slow)), newCPU(time.Second, 1e5), newLatency(h)
+	r.ServerCPU, r.GeneratorCPU, r.Latency = newCPU(time.Second, int64(1e5/slow)), newCPU(time.Second, 1e5), madeUpLatency(slow)
 	switch w.Kind {
 	case Waiters:
 		r.Latency = nil

@@ -65,10 +65,12 @@ type Quantile struct {
 	Value   time.Duration `json:"value_ns"`
 }
 
-// WaitersResult is what Waiters alone measures. Every grant was in order, as far as the order of the requests is known:
-// see the type line.
+// WaitersResult is what Waiters alone measures.
 type WaitersResult struct {
-	Cycles int `json:"cycles"` // so many times the line was filled and emptied
+	Cycles int `json:"cycles"` // how often the line was filled and emptied
+	// OrderChecked says that every grant was in order, as far as the server confirmed the order of the requests: see the
+	// type line. It is false for a server that does not say how many connections wait for a key.
+	OrderChecked bool `json:"order_checked"`
 	// EnqueueRate is requests put into the line a second, waits for the checks of the order included.
 	EnqueueRate float64 `json:"enqueues_per_s"`
 	// HandOverRate is how often the key changes hands a second.

@@ -15,15 +15,27 @@ import (
 type Options struct {
 	// Loops of the generator; 0 is one for every two processors.
 	Loops int
-	// Progress is told how a run goes on; nil is nobody.
+	// Patience is how long a reply may take before it counts as lost; 0 is 30 s.
+	Patience time.Duration
+	// Progress shows how a run goes on; nil shows nothing.
 	Progress *Progress
+}
+
+// defaultPatience is longer than a busy machine keeps any process waiting.
+const defaultPatience = 30 * time.Second
+
+func (o *Options) patience() time.Duration {
+	if o.Patience > 0 {
+		return o.Patience
+	}
+	return defaultPatience
 }
 
 func (o *Options) loops() int {
 	if o.Loops > 0 {
 		return o.Loops
 	}
-	return max(1, runtime.GOMAXPROCS(0)/2)
+	return max(1, processors/2)
 }
 
 // Run measures one workload on one server. Its error is a *Violation if the server answered wrongly.
@@ -44,7 +56,7 @@ func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result,
 	}
 	// What the last run left behind is not collected at the cost of this one.
 	runtime.GC()
-	g, err := newGenerator(target, o.loops())
+	g, err := newGenerator(target, o.loops(), o.patience())
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +131,7 @@ func (r *runner) commands(ctx context.Context) error {
 		return err
 	}
 	stopPacing := r.start(conns, w.Rate/perJob)
-	err := r.window(ctx)
+	err := r.window(ctx, r.operations)
 	stopPacing()
 	if err != nil {
 		return err
@@ -137,8 +149,9 @@ func (r *runner) hold(ctx context.Context, lock exchange) error {
 	return r.once(ctx, holder)
 }
 
-// window lets the load warm up, and measures.
-func (r *runner) window(ctx context.Context) error {
+// window lets the load warm up, and measures. It is as long as the workload wants it, and longer if nothing has happened
+// by then, going by what done counts: a figure of nothing would be none.
+func (r *runner) window(ctx context.Context, done func() int64) error {
 	if err := r.wait(ctx, r.workload.Warmup, nil); err != nil {
 		return err
 	}
@@ -151,8 +164,18 @@ func (r *runner) window(ctx context.Context) error {
 		return err
 	}
 	r.recording.Store(true)
-	if err := r.wait(ctx, r.workload.Window, func() { r.progress.update(r.operations()) }); err != nil {
+	before := done()
+	show := func() { r.progress.update(r.operations()) }
+	if err := r.wait(ctx, r.workload.Window, show); err != nil {
 		return err
+	}
+	for done() == before {
+		if waited := time.Duration(r.now()) - from.at; waited > r.workload.Window+r.patience {
+			return fmt.Errorf("bench: nothing was answered within %s", waited.Round(time.Millisecond))
+		}
+		if err := r.wait(ctx, time.Millisecond, show); err != nil {
+			return err
+		}
 	}
 	r.recording.Store(false)
 	to, err := r.sample()
@@ -202,6 +225,32 @@ type sample struct {
 	operations int64
 	server     time.Duration // processor time; 0 without a process
 	generator  time.Duration // processor time
+}
+
+// add adds what was spent.
+func (s *sample) add(o sample) {
+	s.at += o.at
+	s.operations += o.operations
+	s.server += o.server
+	s.generator += o.generator
+}
+
+// spent runs f and returns what it cost: the difference of the samples before and after it.
+func (r *runner) spent(f func() error) (cost sample, err error) {
+	from, err := r.sample()
+	if err != nil {
+		return cost, err
+	}
+	if err := f(); err != nil {
+		return cost, err
+	}
+	to, err := r.sample()
+	return sample{
+		at:         to.at - from.at,
+		operations: to.operations - from.operations,
+		server:     to.server - from.server,
+		generator:  to.generator - from.generator,
+	}, err
 }
 
 func (r *runner) sample() (s sample, err error) {

@@ -6,21 +6,34 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dreadlock/proto"
 )
 
 // short is a workload that is over soon.
 func short(kind Kind) Workload {
 	w := Default(kind)
 	w.Connections = min(w.Connections, 60)
-	w.Warmup, w.Window = 20*time.Millisecond, 200*time.Millisecond
+	w.Warmup, w.Window = 20*time.Millisecond, 100*time.Millisecond
 	if kind == Waiters {
 		w.Connections = 120
 	}
 	return w
 }
 
+// endless is a workload that only ends by a fault of the server.
+func endless(kind Kind) Workload {
+	w := short(kind)
+	w.Window = time.Hour
+	return w
+}
+
 func TestEveryWorkloadOnEveryServer(t *testing.T) {
-	for _, name := range []string{"dreadlock:1", "dreadlock:2", "gnet:1", "gnet:2", "epoll:2", "redis", "memcached"} {
+	names := []string{"dreadlock:2", "gnet:2", "redis", "memcached", "dreadlock:1", "gnet:1", "epoll:2"}
+	if testing.Short() {
+		names = names[:3] // what the others can do is the same
+	}
+	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			s := startPeer(t, name)
 			for _, kind := range Kinds {
@@ -49,6 +62,8 @@ func checkSane(t *testing.T, r *Result) {
 	case Waiters:
 		if r.Waiters == nil || r.Waiters.Cycles < 1 || r.Waiters.HandOver == nil || r.Waiters.HandOver.PerOperation <= 0 {
 			t.Errorf("waiters: %+v", r.Waiters)
+		} else if !r.Waiters.OrderChecked {
+			t.Error("the order of the waiters was not checked")
 		}
 	case Timeouts:
 		if r.Timeouts == nil || r.Timeouts.Early != 0 || r.Timeouts.Late == nil || r.Timeouts.Most <= 0 {
@@ -71,23 +86,33 @@ func checkSane(t *testing.T, r *Result) {
 	}
 }
 
+// An open loop offers no more than its rate, whatever the server could do. That it offers no less shows in
+// TestScheduleKeepsItsRate, where no machine can be busy.
 func TestOpenLoopKeepsItsRate(t *testing.T) {
 	s := startPeer(t, "dreadlock:1")
-	for _, kind := range []Kind{Uncontended, Contended, Pipelined, Mixed} {
+	kinds := []Kind{Mixed, Uncontended, Contended, Pipelined}
+	if testing.Short() {
+		kinds = kinds[:1]
+	}
+	for _, kind := range kinds {
 		w := short(kind)
 		w.Rate = 4000
-		w.Window = 500 * time.Millisecond
+		w.Window = 300 * time.Millisecond
 		r, err := Run(t.Context(), &s.Target, w, Options{Loops: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Throughput < 0.8*w.Rate || r.Throughput > 1.2*w.Rate {
-			t.Errorf("%s: %.0f commands a second", w.Name(), r.Throughput)
+		t.Logf("%s: %.0f commands a second", w.Name(), r.Throughput)
+		// What was wanted before the window may be done in it. The largest job has the commands of one pipelined write; a
+		// job of the two loops that is under way is done in full. Those of Mixed have 1.9 commands on average.
+		most := w.Rate*time.Since(r.Started).Seconds()*1.2 + 2*2*defaultPairs
+		if float64(r.Operations) > most {
+			t.Errorf("%s: %d commands, where %.0f were offered", w.Name(), r.Operations, most)
 		}
 	}
 }
 
-// A server that answers slowly makes an open loop late for everybody behind, which a closed loop would not show.
+// A server that answers slowly makes an open loop late for everybody after that, which a closed loop would not show.
 func TestOpenLoopChargesAStall(t *testing.T) {
 	const stall = 150 * time.Millisecond
 	f := &fake{answer: nth(40, func(reply string) string {
@@ -100,22 +125,27 @@ func TestOpenLoopChargesAStall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Some 75 locks should have been sent in the stall, of some 400 commands; in a closed loop 4 would have been.
+	// Some 75 locks should have been sent in the stall, of at most some 400 commands; in a closed loop 4 would have been. A
+	// machine that is busy only makes more of them late.
 	if r.Latency.P90 < stall/10 {
 		t.Errorf("p90 %s, max %s after a stall of %s", r.Latency.P90, r.Latency.Max, stall)
 	}
 }
 
+// A fake without faults has none, or the tests of its faults would show nothing.
 func TestRightServer(t *testing.T) {
 	for _, kind := range Kinds {
-		w := short(kind)
-		target := (&fake{}).start(t)
-		if target.Can(&w) != nil {
-			continue // idle needs a process
-		}
-		if _, err := Run(t.Context(), target, w, Options{Loops: 1}); err != nil {
-			t.Error(err)
-		}
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			w := short(kind)
+			target := (&fake{}).start(t)
+			if target.Can(&w) != nil {
+				t.Skip("it needs a process")
+			}
+			if _, err := Run(t.Context(), target, w, Options{Loops: 1}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -138,24 +168,58 @@ func TestLyingServer(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Run(t.Context(), test.fake.start(t), short(test.kind), Options{Loops: 2})
+			w := endless(test.kind)
+			if test.kind == Contended {
+				w.Keys = 1 // somebody else asks for the key whenever it is held
+			}
+			_, err := Run(t.Context(), test.fake.start(t), w, Options{Loops: 2})
 			checkViolation(t, err, test.want)
 		})
 	}
 }
 
+// Where nothing confirms the order of the requests, no order is claimed.
+func TestOrderIsNotClaimed(t *testing.T) {
+	target := (&fake{lifo: true}).start(t)
+	target.waiters = nil
+	r, err := Run(t.Context(), target, short(Waiters), Options{Loops: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Waiters.OrderChecked {
+		t.Error("the order was checked")
+	}
+}
+
 func TestLostReply(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits until a reply counts as lost")
+	o := Options{Loops: 2, Patience: 500 * time.Millisecond}
+	lost := func(t *testing.T, f *fake, w Workload, want string) {
+		t.Parallel()
+		_, err := Run(t.Context(), f.start(t), w, o)
+		checkViolation(t, err, want)
 	}
 	for _, kind := range []Kind{Uncontended, Churn} {
 		t.Run(string(kind), func(t *testing.T) {
-			t.Parallel()
-			f := &fake{answer: nth(99, always(""))}
-			_, err := Run(t.Context(), f.start(t), short(kind), Options{Loops: 2})
-			checkViolation(t, err, "no reply")
+			lost(t, &fake{answer: nth(99, always(""))}, short(kind), "no reply")
 		})
 	}
+	t.Run("waiter", func(t *testing.T) {
+		t.Parallel()
+		target := (&fake{}).start(t)
+		target.waiters = func(context.Context, string) (int, error) { return 0, nil }
+		_, err := Run(t.Context(), target, short(Waiters), o)
+		checkViolation(t, err, "25 connections have asked for a key, and 0 wait for it")
+	})
+	t.Run("wait", func(t *testing.T) {
+		ended := false
+		lost(t, &fake{answer: func(_ int64, reply string) string {
+			if reply != proto.ReplyTimeout || ended {
+				return reply
+			}
+			ended = true
+			return ""
+		}}, short(Timeouts), "and there is no reply")
+	})
 }
 
 func checkViolation(t *testing.T, err error, want string) {
@@ -178,12 +242,13 @@ func TestEarlyWaitsAreCounted(t *testing.T) {
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {
-	target := (&fake{}).start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w := short(Uncontended)
-	w.Window = time.Minute
-	if _, err := Run(ctx, target, w, Options{}); !errors.Is(err, context.DeadlineExceeded) {
+	target := (&fake{answer: nth(99, func(reply string) string {
+		cancel()
+		return reply
+	})}).start(t)
+	if _, err := Run(ctx, target, endless(Uncontended), Options{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

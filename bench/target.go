@@ -23,6 +23,8 @@ type Target struct {
 
 	// allocated returns how many objects the server has allocated on its heap so far; nil if it does not tell.
 	allocated func(context.Context) (int64, error)
+	// waiters returns how many connections wait for a key that is held; nil if the server does not tell.
+	waiters func(ctx context.Context, key string) (int, error)
 }
 
 // ParseTarget reads a URL: dreadlock://HOST:PORT, redis://, memcached:// or echo://. The query may have the process of
@@ -42,6 +44,8 @@ func ParseTarget(text string) (*Target, error) {
 	t := &Target{Name: u.Scheme + "://" + u.Host, Kind: u.Scheme, Dialect: dialect, Address: u.Host}
 	for key, values := range u.Query() {
 		switch value := values[len(values)-1]; key {
+		case "admin":
+			t.waiters = waitersOf(value)
 		case "name":
 			t.Name = value
 		case "pid":

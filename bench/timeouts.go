@@ -16,8 +16,6 @@ const (
 	sideConnections = 50
 	// longestWait bounds the waits, so that many run out in a window.
 	longestWait = 2 * time.Second
-	// lostAfter is how late a wait may be before it counts as lost.
-	lostAfter = time.Second
 	// mostTime is how long it is measured what the server can do of the side load; warmTime goes before it.
 	mostTime = 300 * time.Millisecond
 	warmTime = 100 * time.Millisecond
@@ -60,6 +58,7 @@ func (s *waitScript) replied(c *conn, _ int, now int64) {
 		} else {
 			observe(l.lateness, late)
 		}
+		l.waits.Add(1)
 	}
 	s.begin(c, now)
 }
@@ -106,7 +105,7 @@ func (r *runner) timeouts(ctx context.Context) error {
 			}
 		}
 	})
-	err = r.window(ctx)
+	err = r.window(ctx, r.waits)
 	stopPacing()
 	if err != nil {
 		return err
@@ -114,7 +113,7 @@ func (r *runner) timeouts(ctx context.Context) error {
 	if err := r.runDry(ctx); err != nil {
 		return err
 	}
-	if err := r.overdue(waiting); err != nil {
+	if err := r.awaitDue(ctx, waiting); err != nil {
 		return err
 	}
 	r.onEach(func(l *loop) { result.Early += l.early })
@@ -150,15 +149,42 @@ func (r *runner) most(ctx context.Context, side []*conn) (float64, error) {
 	return perSecond, r.runDry(ctx)
 }
 
-// overdue returns a violation if a wait should have run out long ago.
-func (r *runner) overdue(waiting []*conn) (err error) {
+// awaitDue waits for the replies to all waits that should have ended by now. It returns a violation if one does not come.
+func (r *runner) awaitDue(ctx context.Context, waiting []*conn) error {
+	for now := r.now(); ; {
+		switch oldest, lost := r.oldestDue(waiting, now); {
+		case oldest == 0:
+			return nil
+		case oldest > r.patience:
+			return lost
+		}
+		if err := r.wait(ctx, time.Millisecond, nil); err != nil {
+			return err
+		}
+	}
+}
+
+// oldestDue returns by how much the wait is late that should have ended first, 0 if none should have ended by a given
+// time. If it is lost, it is the violation.
+func (r *runner) oldestDue(waiting []*conn, by int64) (oldest time.Duration, lost *Violation) {
 	r.onEach(func(l *loop) {
 		for _, c := range waiting {
-			late := time.Duration(l.gen.now() - c.since - c.wait)
-			if c.loop == l && err == nil && late > lostAfter {
-				err = c.violation(c.id, fmt.Sprintf("a wait ran out %s ago, and there is no reply", late), nil)
+			if c.loop != l || c.since+c.wait > by { // what it waits for belongs to its own loop
+				continue
+			}
+			if late := time.Duration(l.gen.now() - c.since - c.wait); late > oldest {
+				oldest = late
+				lost = c.violation(c.id, fmt.Sprintf("a wait should have ended %s ago, and there is no reply", late), nil)
 			}
 		}
 	})
-	return err
+	return oldest, lost
+}
+
+// waits returns the number of waits that have ended since the measurement began.
+func (r *runner) waits() (n int64) {
+	for _, l := range r.loops {
+		n += l.waits.Load()
+	}
+	return n
 }

@@ -10,23 +10,27 @@ import (
 )
 
 const (
-	// waveSize is how many waiters ask at a time, before the server is known to have put all of them into the line.
+	// waveSize is the number of waiters that ask for the key at a time.
 	waveSize = 25
-	// probes is how many connections find that out. Each asks for the key without waiting for it; when it is refused,
-	// the server's loop that has the connection has dealt with what its other connections asked before. There are so
-	// many of them that each loop of the server has one.
+	// probes is the number of connections that show when a wave has arrived. Each tries to get the key without waiting;
+	// when it is refused, the loop of the server that serves it has most likely read what was sent before. This paces the
+	// waves. It confirms nothing.
 	probes = 16
+	// confirmations bounds how often the order is confirmed while a line fills.
+	confirmations = 16
 )
 
-// line is the script of waiters for one key: the line fills, in waves, then the key goes through all hands.
+// line is the script of waiters for one key: the line fills, in waves, then every waiter gets the key once.
 //
-// Order is checked between waves. Within a wave the requests are on their way at the same time, and any order is right.
-// Since it is just possible that a loop of the server has no probe, a grant counts as out of order if it comes behind
-// that of a waiter that asked two or more waves later.
+// The order in which requests were sent is not the order in which the server got them: they travel on different
+// connections. So the line fills in groups of waves, and after each group the server is asked how many connections wait
+// for the key. Once it counts all that were sent, every later request comes after them, and none of the next group may
+// get the key before one of this. Within a group any order is right. A server that does not tell is not checked.
 type line struct {
 	lock, unlock exchange
+	checked      bool         // groups were confirmed
 	left         atomic.Int64 // waiters that have not given the key back
-	last         atomic.Int64 // the latest wave that was granted
+	last         atomic.Int64 // the latest group that was granted
 	passed       chan struct{}
 }
 
@@ -37,19 +41,17 @@ func (s *line) begin(c *conn, since int64) {
 
 func (s *line) replied(c *conn, _ int, now int64) {
 	if c.stage == locking {
-		wave := int64(c.rank / waveSize)
-		if last := s.last.Load(); wave+1 < last {
+		last := s.last.Load()
+		if s.checked && c.group < last {
 			c.loop.gen.fail(&Violation{
 				Connection: c.id,
-				What: fmt.Sprintf("granted out of order: it asked in wave %d of %d waiters, and one of wave %d was granted before",
-					wave, waveSize, last),
-				Sent: string(s.lock.request),
-				Came: string(s.lock.accept[granted]),
+				What:       fmt.Sprintf("granted out of order: it waited before any of group %d, one of which got the key before", last),
+				Sent:       string(s.lock.request),
+				Came:       string(s.lock.accept[granted]),
 			})
 			return
-		} else if wave > last {
-			s.last.Store(wave) // the key is here: nobody else does that now
 		}
+		s.last.Store(c.group) // it has the key: nobody else does this now
 		c.stage = unlocking
 		c.send(&s.unlock, now)
 		return
@@ -64,9 +66,10 @@ func (s *line) replied(c *conn, _ int, now int64) {
 func (r *runner) waiters(ctx context.Context) error {
 	d, key := r.target.Dialect, r.prefix+"line"
 	s := &line{
-		lock:   d.lock(key, holdTimeout).only(granted),
-		unlock: d.unlock(key).only(0),
-		passed: make(chan struct{}, 1),
+		lock:    d.lock(key, holdTimeout).only(granted),
+		unlock:  d.unlock(key).only(0),
+		checked: r.target.waiters != nil,
+		passed:  make(chan struct{}, 1),
 	}
 	holder := r.add(1, holdScript{})
 	holder[0].lock = s.lock
@@ -78,8 +81,8 @@ func (r *runner) waiters(ctx context.Context) error {
 	if err := r.connect(ctx, r.conns); err != nil {
 		return err
 	}
-	l := &lineRun{runner: r, line: s, holder: holder[0], probing: probing, pool: waiting, turn: len(waiting)}
-	var all lineTimes
+	l := &lineRun{runner: r, line: s, key: key, holder: holder[0], probing: probing, pool: waiting, turn: len(waiting)}
+	var all lineCosts
 	warm := time.Duration(r.now()) + r.workload.Warmup
 	for end := warm + r.workload.Window; ; {
 		cycle, err := l.cycle(ctx)
@@ -102,31 +105,28 @@ func (r *runner) waiters(ctx context.Context) error {
 type lineRun struct {
 	*runner
 	line    *line
+	key     string
 	holder  *conn
 	probing []*conn
 	pool    []*conn // those that wait in turns, shuffled when all have had theirs
 	turn    int     // the first of the pool that has not had its turn
 }
 
-// lineTimes is what cycles took.
-type lineTimes struct {
-	cycles      int
-	waiters     int64         // that were in the line, of all cycles
-	enqueue     time.Duration // of the clock, probes included
-	handOver    time.Duration // of the clock
-	enqueueCPU  time.Duration // processor time of the server, without the probes
-	handOverCPU time.Duration // processor time of the server
-	generator   time.Duration // processor time of the generator for hand-overs
+// lineCosts is what cycles cost.
+type lineCosts struct {
+	cycles   int
+	waiters  int64  // of all cycles
+	probing  sample // the probes alone
+	enqueue  sample // probes included
+	handOver sample
 }
 
-func (t *lineTimes) add(o lineTimes) {
+func (t *lineCosts) add(o lineCosts) {
 	t.cycles += o.cycles
 	t.waiters += o.waiters
-	t.enqueue += o.enqueue
-	t.handOver += o.handOver
-	t.enqueueCPU += o.enqueueCPU
-	t.handOverCPU += o.handOverCPU
-	t.generator += o.generator
+	t.probing.add(o.probing)
+	t.enqueue.add(o.enqueue)
+	t.handOver.add(o.handOver)
 }
 
 // next returns the connections that wait next, in the order in which they will ask.
@@ -142,31 +142,54 @@ func (l *lineRun) next() []*conn {
 	waiting := l.pool[l.turn : l.turn+n]
 	l.turn += n
 	for i, c := range waiting {
-		c.rank = i
+		c.group = int64(i / l.groupSize(n))
 	}
 	return waiting
 }
 
-// cycle fills the line and empties it. Before that, it probes as often as it will while the line fills, so that what
-// the probes cost is known under the same conditions.
-func (l *lineRun) cycle(ctx context.Context) (t lineTimes, err error) {
+// groupSize is the number of waiters in a group, a multiple of waveSize.
+func (l *lineRun) groupSize(waiters int) int {
+	waves := (waiters + waveSize - 1) / waveSize
+	return waveSize * ((waves + confirmations - 1) / confirmations)
+}
+
+// cycle fills the line and empties it. Before that it probes as often as it does while the line fills, so that the cost
+// of the probes is known and can be subtracted.
+func (l *lineRun) cycle(ctx context.Context) (t lineCosts, err error) {
 	waiting := l.next()
+	t.cycles, t.waiters = 1, int64(len(waiting))
 	if err := l.once(ctx, []*conn{l.holder}); err != nil {
 		return t, err
 	}
-	var samples [4]sample
-	if samples[0], err = l.sample(); err != nil {
+	if t.probing, err = l.spent(func() error {
+		for range slices.Chunk(waiting, waveSize) {
+			if err := l.once(ctx, l.probing); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
 		return t, err
 	}
-	for range slices.Chunk(waiting, waveSize) {
-		if err := l.once(ctx, l.probing); err != nil {
+	sent := 0
+	for group := range slices.Chunk(waiting, l.groupSize(len(waiting))) {
+		cost, err := l.spent(func() error { return l.enqueue(ctx, group) })
+		if err != nil {
+			return t, err
+		}
+		t.enqueue.add(cost)
+		sent += len(group)
+		if err := l.confirm(ctx, sent); err != nil {
 			return t, err
 		}
 	}
-	if samples[1], err = l.sample(); err != nil {
-		return t, err
-	}
-	for wave := range slices.Chunk(waiting, waveSize) {
+	t.handOver, err = l.spent(func() error { return l.handOver(ctx, len(waiting)) })
+	return t, err
+}
+
+// enqueue sends the requests of a group, wave by wave.
+func (l *lineRun) enqueue(ctx context.Context, group []*conn) error {
+	for wave := range slices.Chunk(group, waveSize) {
 		l.onEach(func(own *loop) {
 			for _, c := range wave {
 				if c.loop == own {
@@ -175,28 +198,36 @@ func (l *lineRun) cycle(ctx context.Context) (t lineTimes, err error) {
 			}
 		})
 		if err := l.once(ctx, l.probing); err != nil {
-			return t, err
+			return err
 		}
 	}
-	if samples[2], err = l.sample(); err != nil {
-		return t, err
+	return nil
+}
+
+// confirm returns when the server says that so many connections wait for the key, at once if it does not tell. What
+// that costs is not measured.
+func (l *lineRun) confirm(ctx context.Context, waiters int) error {
+	if !l.line.checked {
+		return nil
 	}
-	if err := l.handOver(ctx, len(waiting)); err != nil {
-		return t, err
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(l.patience); ; {
+		n, err := l.target.waiters(ctx, l.key)
+		if err != nil || n >= waiters {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return &Violation{Connection: -1, What: fmt.Sprintf("%d connections have asked for a key, and %d wait for it", waiters, n)}
+		}
+		select {
+		case <-tick.C:
+		case <-l.failed:
+			return l.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	if samples[3], err = l.sample(); err != nil {
-		return t, err
-	}
-	probed, full, empty := samples[1], samples[2], samples[3]
-	return lineTimes{
-		cycles:      1,
-		waiters:     int64(len(waiting)),
-		enqueue:     full.at - probed.at,
-		handOver:    empty.at - full.at,
-		enqueueCPU:  (full.server - probed.server) - (probed.server - samples[0].server),
-		handOverCPU: empty.server - full.server,
-		generator:   empty.generator - full.generator,
-	}, nil
 }
 
 // handOver gives the key away and waits until all waiters have had it.
@@ -209,7 +240,7 @@ func (l *lineRun) handOver(ctx context.Context, waiters int) error {
 		c.stage = unlocking
 		c.send(&l.line.unlock, l.now())
 	})
-	timeout := time.NewTimer(dryTime + time.Duration(waiters)*time.Millisecond)
+	timeout := time.NewTimer(l.patience + time.Duration(waiters)*time.Millisecond)
 	defer timeout.Stop()
 	select {
 	case <-l.line.passed:
@@ -225,20 +256,21 @@ func (l *lineRun) handOver(ctx context.Context, waiters int) error {
 }
 
 // report fills in the result.
-func (l *lineRun) report(t *lineTimes) {
+func (l *lineRun) report(t *lineCosts) {
 	result := l.result
 	result.Operations = t.waiters
-	result.Elapsed = t.handOver
-	result.Throughput = float64(t.waiters) / t.handOver.Seconds()
-	result.GeneratorCPU = newCPU(t.generator, t.waiters)
+	result.Elapsed = t.handOver.at
+	result.Throughput = float64(t.waiters) / t.handOver.at.Seconds()
+	result.GeneratorCPU = newCPU(t.handOver.generator, t.waiters)
 	result.Waiters = &WaitersResult{
 		Cycles:       t.cycles,
-		EnqueueRate:  float64(t.waiters) / t.enqueue.Seconds(),
+		OrderChecked: l.line.checked,
+		EnqueueRate:  float64(t.waiters) / t.enqueue.at.Seconds(),
 		HandOverRate: result.Throughput,
 	}
 	if l.target.PID != 0 {
-		result.Waiters.Enqueue = newCPU(t.enqueueCPU, t.waiters)
-		result.Waiters.HandOver = newCPU(t.handOverCPU, t.waiters)
+		result.Waiters.Enqueue = newCPU(t.enqueue.server-t.probing.server, t.waiters)
+		result.Waiters.HandOver = newCPU(t.handOver.server, t.waiters)
 		result.ServerCPU = result.Waiters.HandOver
 	}
 }

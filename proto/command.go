@@ -64,10 +64,10 @@ var commands = [NumKinds]struct {
 	Owner:  {"owner", []argument{id}, []Reply{Owned}},
 }
 
-// argument is a word of a command. A command has one that becomes Command.Arg, and may have a number.
+// argument is a word of a command. A command has one that becomes Command.Arg, and perhaps a number after it.
 type argument struct {
 	bytes set // that it consists of
-	max   int // its length in bytes; a number has no limit but that of the command
+	max   int // its length in bytes; of a number, only that of the command limits it
 	role  role
 
 	first Reason // for a byte that cannot be its first
@@ -125,7 +125,7 @@ func (k Kind) String() string {
 }
 
 // HasKey reports whether the argument of the kind is a key.
-func (k Kind) HasKey() bool { return k == Lock || k == Unlock || k == Fence }
+func (k Kind) HasKey() bool { return k != 0 && commands[k].arguments[0].first == WantKey }
 
 // Replies returns the replies that a command of the kind can have, always in the same order. The caller must not change
 // them.

@@ -38,9 +38,10 @@
 // What Parser guarantees:
 //
 //   - the same commands and the same error for every fragmentation of the same bytes;
-//   - it never goes back: each byte is read once, but for the keyword and the byte after each word, which may be read
-//     once more; and none after the command it returns, so that a caller can stop between two commands of a pipeline and
-//     go on later;
+//   - it reads no byte after the command that it returns, so that a caller can stop between two commands of a pipeline
+//     and go on later;
+//   - it reads each byte once, but for two: a keyword that is compared as one word and then letter by letter, and an
+//     argument that is too long, after which the connection ends;
 //   - no allocation for a command that lies whole in the input, and none for a split one once the parser's storage has
 //     grown to the connection's arguments (never beyond MaxCommand bytes);
 //   - input of any kind never makes it panic.

@@ -133,8 +133,13 @@ func TestNumbersThenParse(t *testing.T) {
 func TestTable(t *testing.T) {
 	replied := map[Reply]bool{TooManyConnections: true}
 	for k := Lock; int(k) < NumKinds; k++ {
-		if k.String() != strings.ToLower(k.String()) || len(k.Replies()) == 0 {
+		if strings.Trim(k.String(), "abcdefghijklmnopqrstuvwxyz") != "" || len(k.Replies()) == 0 {
 			t.Errorf("%v: %v", k, k.Replies())
+		}
+		for i, a := range commands[k].arguments {
+			if want := []role{toArg, toTimeout}[i]; a.role != want || a.max > MaxCommand || a.bytes == 0 {
+				t.Errorf("%v: argument %d is %+v", k, i, a)
+			}
 		}
 		for _, r := range k.Replies() {
 			replied[r] = true
@@ -158,6 +163,18 @@ func TestTable(t *testing.T) {
 	}
 	if got := Reply(NumReplies).Outcome(); got != "Reply(12)" {
 		t.Errorf("unknown reply: %s", got)
+	}
+}
+
+// A keyword that is too long for a shortcut must not match by its beginning.
+func TestLongKeywordHasNoShortcut(t *testing.T) {
+	for word := range uint64(1 << 16) {
+		if s := newShortcut("longlock"); (word|s.fold)&s.mask == s.word {
+			t.Fatalf("%x matches", word)
+		}
+	}
+	if s := newShortcut("holding"); (0x20_47_6e_49_64_4c_6f_48|s.fold)&s.mask != s.word { // HoLdInG and a space
+		t.Errorf("the longest is not matched: %+v", s)
 	}
 }
 

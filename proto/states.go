@@ -2,23 +2,23 @@ package proto
 
 import "strings"
 
-// state is where in a command the input ran out. Those between begin and done are made from the table of commands:
+// state is where in a command the input ran out. All but these three are made from the table of commands:
 //
-//	begin ─► keyword, a state for each of its beginnings ─SP─► before an argument ─► inside it ─┬─SP─► before the next
-//	                                                                                            └─SP─► tail, or CR
+//	begin ─► keyword, letter by letter ─SP─► before an argument ─► in it ─┬─SP─► before the next
+//	  ▲                                                                   └─SP─► tail ─┐
+//	  └────────────────────────────────── LF ─── before LF ◄─CR── in the last, tail ◄──┘
 type state uint8
 
 const (
 	begin   state = iota // between two commands
 	invalid              // after a syntax error
-	done                 // of a transition only: the command is complete
-	firstMade
+	done                 // only what LF leads to: the command is complete, and the state is begin
 )
 
-// The columns of the transition table: a byte's column is all that a state needs to know of it.
+// The columns of the transition table. A byte's column is all that a state needs to know of it.
 const (
-	columnLetter = iota // the first of 26: the two cases of a letter share one
-	columnDigit  = iota + 25
+	columnLetter = iota      // the first of 26: the two cases of a letter share one
+	columnDigit  = iota + 25 // and so on
 	columnMark
 	columnSpace
 	columnCR
@@ -27,45 +27,41 @@ const (
 	columns
 )
 
-// node is a state with what leads to others.
+// node is a state and what leads out of it.
 type node struct {
 	next   [columns]state // invalid where a byte of the column cannot follow
 	reason Reason         // why it cannot
-	role   role           // of the argument that the bytes in this state belong to, 0 if they belong to none
-	bytes  set            // that such an argument consists of
-	max    uint           // its length
 	kind   Kind           // of the command, once the keyword is known
+
+	// In an argument.
+	role  role
+	bytes set
+	max   uint16
 }
 
-// shortcut is what it takes to read the usual form of a command without going from state to state: the keyword as the low
-// bytes of a little-endian word, and the states in which reading goes on where the command is not of that form.
+// shortcut is what it takes to read a whole command of the usual form without going from state to state, and the states
+// in which reading goes on where the command leaves that form.
 type shortcut struct {
-	word  uint64 // the keyword in lower case, and a space
-	fold  uint64 // the bits that make its letters lower case
-	mask  uint64 // the bits that it takes up
-	size  uint
-	kind  Kind
-	timed bool // a number follows the argument
+	word, fold, mask uint64 // the keyword and a space in a little-endian word; what makes it lower case; its bits
+	size             uint8  // of both in bytes
+	bytes            set    // of the argument
+	longest          uint16 // such argument in bytes
+	timed            bool   // a number follows
 
 	beforeArg, inArg, beforeNumber, inNumber state
 }
 
 var (
-	columnOf = makeColumns()
-
-	// nodes has every state; a state is a byte, so that an index needs no check.
-	nodes [256]node
-
-	// shortcuts are found by the low five bits of the keyword's first letter. Of several keywords with the same first
-	// letter the first in the table has it. The zero shortcut matches nothing.
-	shortcuts [32]shortcut
+	columnOf  = makeColumns()
+	nodes     [256]node // by state, which needs no check as an index
+	shortcuts [NumKinds]shortcut
 )
 
 func init() {
 	last := done
-	add := func(n node) state {
+	add := func(kind Kind, reason Reason) state {
 		last++
-		nodes[last] = n
+		nodes[last] = node{next: nowhere(), kind: kind, reason: reason}
 		return last
 	}
 	nodes[begin] = node{next: nowhere(), reason: WantKeyword}
@@ -75,94 +71,89 @@ func init() {
 	}
 }
 
-// addCommand adds the states of a kind, from the end to the beginning.
-func addCommand(kind Kind, add func(node) state) {
-	made := shortcut{kind: kind}
-	afterCR := add(node{kind: kind, next: to(nowhere(), columnLF, done), reason: WantLF})
-	tail := add(node{kind: kind, next: to(nowhere(), columnCR, afterCR), reason: WantEnd})
+// addCommand adds the states of a kind, the last ones first.
+func addCommand(kind Kind, add func(Kind, Reason) state) {
+	usual := newShortcut(commands[kind].keyword)
+	beforeLF, tail := add(kind, WantLF), add(kind, WantEnd)
+	nodes[beforeLF].next[columnLF] = done
 	nodes[tail].next[columnSpace] = tail
+	nodes[tail].next[columnCR] = beforeLF
 
 	following := tail
 	arguments := commands[kind].arguments
 	for i := len(arguments) - 1; i >= 0; i-- {
 		a := arguments[i]
-		inside := node{kind: kind, next: to(nowhere(), columnSpace, following), reason: a.more, role: a.role, bytes: a.bytes, max: uint(a.max)}
-		if following == tail {
-			inside.next[columnCR], inside.reason = afterCR, a.last
-		}
-		in := add(inside)
-		before := add(node{kind: kind, next: nowhere(), reason: a.first})
+		before, in := add(kind, a.first), add(kind, a.more)
 		nodes[before].next[columnSpace] = before
+		nodes[in].next[columnSpace] = following
+		if following == tail {
+			nodes[in].next[columnCR] = beforeLF
+			nodes[in].reason = a.last
+		}
 		for c, column := range columnOf {
 			if setOf[c]&a.bytes != 0 {
-				nodes[in].next[column], nodes[before].next[column] = in, in
+				nodes[before].next[column], nodes[in].next[column] = in, in
 			}
 		}
-		switch a.role {
-		case toArg:
-			made.beforeArg, made.inArg = before, in
-		case toTimeout:
-			made.beforeNumber, made.inNumber, made.timed = before, in, true
+		nodes[in].role, nodes[in].bytes, nodes[in].max = a.role, a.bytes, uint16(a.max)
+		if a.role == toArg {
+			usual.beforeArg, usual.inArg, usual.bytes, usual.longest = before, in, a.bytes, uint16(a.max)
+		} else {
+			usual.beforeNumber, usual.inNumber, usual.timed = before, in, true
 		}
 		following = before
 	}
-	addKeyword(kind, following, add)
-	addShortcut(commands[kind].keyword, made)
+	shortcuts[kind] = usual
+	addKeyword(commands[kind].keyword, following, add)
 }
 
 // addKeyword adds the states of a keyword, which it shares with others as far as they begin alike.
-func addKeyword(kind Kind, following state, add func(node) state) {
+func addKeyword(keyword string, following state, add func(Kind, Reason) state) {
 	at := begin
-	for _, letter := range []byte(commands[kind].keyword) {
-		next := nodes[at].next[columnOf[letter]]
-		if next == invalid {
-			next = add(node{next: nowhere(), reason: WantKeyword})
-			nodes[at].next[columnOf[letter]] = next
+	for _, letter := range []byte(keyword) {
+		next := &nodes[at].next[columnOf[letter]]
+		if *next == invalid {
+			*next = add(0, WantKeyword)
 		}
-		at = next
+		at = *next
 	}
 	nodes[at].next[columnSpace] = following
 	nodes[at].reason = WantSpace
 }
 
-func addShortcut(keyword string, made shortcut) {
-	at := &shortcuts[keyword[0]%32]
-	if at.kind != 0 || len(keyword) > 7 {
-		return
+// newShortcut returns the shortcut of a keyword. One that does not fit into a word with its space has none: it matches
+// nothing.
+func newShortcut(keyword string) shortcut {
+	word := keyword + " "
+	if len(word) > 8 {
+		return shortcut{word: 1}
 	}
-	made.size = uint(len(keyword)) + 1
-	made.mask = 1<<(8*made.size) - 1
-	for i, c := range []byte(keyword + " ") {
-		made.word |= uint64(c) << (8 * i)
-		if c != ' ' {
-			made.fold |= uint64(lowerCase) << (8 * i)
+	s := shortcut{size: uint8(len(word)), mask: 1<<(8*len(word)) - 1}
+	for i := range len(word) {
+		s.word |= uint64(word[i]) << (8 * i)
+		if word[i] != ' ' {
+			s.fold |= lowerCase << (8 * i)
 		}
 	}
-	*at = made
+	return s
 }
 
 // nowhere returns transitions none of which is possible.
 func nowhere() (next [columns]state) {
-	for i := range next {
-		next[i] = invalid
+	for column := range next {
+		next[column] = invalid
 	}
-	return next
-}
-
-// to returns the transitions with one more.
-func to(next [columns]state, column uint8, s state) [columns]state {
-	next[column] = s
 	return next
 }
 
 func makeColumns() (table [256]uint8) {
 	for c := range table {
-		switch {
-		case setOf[c] == letters:
+		switch setOf[c] {
+		case letters:
 			table[c] = columnLetter + (uint8(c) | lowerCase - 'a')
-		case setOf[c] == digits:
+		case digits:
 			table[c] = columnDigit
-		case setOf[c] == marks:
+		case marks:
 			table[c] = columnMark
 		default:
 			table[c] = columnOther
@@ -175,7 +166,7 @@ func makeColumns() (table [256]uint8) {
 // keywords lists all keywords for people.
 func keywords() string {
 	var all []string
-	for _, c := range commands[1:] {
+	for _, c := range commands[Lock:] {
 		all = append(all, c.keyword)
 	}
 	last := len(all) - 1

@@ -40,9 +40,9 @@ type Server struct {
 	service *service // nil unless it serves
 }
 
-// service is what can be said of a server from when it is ready until its loops are about to end.
+// service is what can be said of a server from when its loops can be asked until they are about to end.
 type service struct {
-	address string
+	address string // empty if it stops before it was ready
 	began   time.Time
 	stopped chan struct{} // closed when the loops are about to end
 }
@@ -101,7 +101,10 @@ func (srv *Server) Run(ctx context.Context) error {
 }
 
 // Ready reports whether the server serves clients. Safe from any goroutine.
-func (srv *Server) Ready() bool { return srv.now() != nil }
+func (srv *Server) Ready() bool {
+	serving := srv.now()
+	return serving != nil && serving.address != ""
+}
 
 // now returns what the server is serving, nil if it is not. Safe from any goroutine.
 func (srv *Server) now() *service {
@@ -110,7 +113,7 @@ func (srv *Server) now() *service {
 	return srv.service
 }
 
-// begin says that the loops run, so that they can be asked.
+// begin says that the loops run, so that they can be asked; with an address, that they serve.
 func (srv *Server) begin(address string) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

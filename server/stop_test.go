@@ -179,3 +179,27 @@ func TestRestart(t *testing.T) {
 	second := startDaemon(t, func(cfg *Config) { cfg.Listen = first.address })
 	second.wantFree(keys...)
 }
+
+// A server that stops before it was ready is ready at no moment of that.
+func TestStopBeforeReady(t *testing.T) {
+	srv, err := New(DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.shards = newSim(1, 0).server.shards // of a loop that does not run by itself
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		srv.stop()
+	}()
+	for {
+		select {
+		case <-stopped:
+			return
+		default:
+			if srv.Ready() {
+				t.Fatal("ready while it stops")
+			}
+		}
+	}
+}

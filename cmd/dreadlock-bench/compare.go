@@ -12,6 +12,7 @@ import (
 type compareCommand struct {
 	Workload string   `arg:"" optional:"" default:"" help:"What to do: ${kinds}. Without it, all that the goals are about."`
 	Peers    []string `default:"dreadlock,gnet,dreadlock:1,gnet:1,epoll:1,redis,memcached" placeholder:"SERVER,..." help:"Servers, as for run --on (${default}). Those that cannot do it are left out."`
+	Variant  []string `sep:"none" placeholder:"NAME=COMMAND" help:"Measure a variant of the daemon beside it as well: another program, options, or variables (old=/tmp/old/dreadlock, slow=--tick 50ms, procs=GOMAXPROCS=4). Its ratios are to the daemon. May be given several times."`
 	Rounds   int      `default:"5" placeholder:"N" help:"Rounds (${default}); the goals have their own."`
 	Scale    float64  `default:"1" placeholder:"X" help:"Make the windows of the goals that much longer (${default})."`
 	loadOptions
@@ -48,11 +49,19 @@ func (c *compareCommand) Run(ctx context.Context, s *streams) error {
 
 // cases returns what to measure.
 func (c *compareCommand) cases() ([]bench.Case, error) {
+	var variants []*bench.Variant
+	for _, text := range c.Variant {
+		v, err := bench.ParseVariant(text)
+		if err != nil {
+			return nil, err
+		}
+		variants = append(variants, v)
+	}
 	if c.Workload == "" {
 		if !(c.Scale > 0) {
 			return nil, fmt.Errorf("%w: the scale must be above 0", bench.ErrWorkload)
 		}
-		return bench.Suite(c.Scale), nil
+		return bench.AddVariants(bench.Suite(c.Scale), variants), nil
 	}
 	if c.Rounds < 1 {
 		return nil, fmt.Errorf("%w: rounds must be at least 1", bench.ErrWorkload)
@@ -78,5 +87,5 @@ func (c *compareCommand) cases() ([]bench.Case, error) {
 	for _, w := range workloads {
 		cases = append(cases, bench.Case{Workload: w, Peers: peers, Rounds: c.Rounds, Fresh: w.Kind == bench.Idle})
 	}
-	return cases, nil
+	return bench.AddVariants(cases, variants), nil
 }

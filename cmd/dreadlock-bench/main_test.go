@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 
 	"dreadlock/bench"
 )
@@ -38,6 +39,8 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+	// A program with the race detector sleeps for a second before it exits, and this one runs itself many times.
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	daemonProgram = filepath.Join(dir, "dreadlock")
 	if out, err := exec.Command("go", "build", "-o", daemonProgram, "dreadlock/cmd/dreadlock").CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("build the daemon: %v\n%s", err, out))
@@ -156,6 +159,8 @@ func TestBadUsage(t *testing.T) {
 		{"compare uncontended --peers gnet:0", "loops"},
 		{"compare uncontended --rounds 0", "rounds"},
 		{"compare --scale 0", "scale"},
+		{"compare --variant gnet=--tick=1ms", "NAME=COMMAND"},
+		{"compare uncontended --variant old=/missing", "/missing"},
 	} {
 		o := run(t, strings.Fields(test.args)...)
 		if o.status != exitUsage || strings.Count(o.stderr, "\n") != 1 || !strings.HasPrefix(o.stderr, "dreadlock-bench: ") || o.stdout != "" {
@@ -166,12 +171,7 @@ func TestBadUsage(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := boundAddress(t)
 	for _, kind := range []string{"uncontended", "churn"} {
 		o := run(t, "run", kind, "--on", "dreadlock://"+address)
 		if o.status != exitFailed {
@@ -179,6 +179,24 @@ func TestUnreachable(t *testing.T) {
 		}
 		contains(t, o.stderr, address, "connection refused", "does it listen there?", "FAILED")
 	}
+}
+
+// boundAddress returns an address that is taken, so that nobody else gets it, but on which nobody listens.
+func boundAddress(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*unix.SockaddrInet4).Port)
 }
 
 func TestLyingServer(t *testing.T) {

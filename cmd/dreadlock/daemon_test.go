@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +21,11 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == stopArgument {
+		awaitStop()
+	}
 	os.Exit(func() int {
+		restoreSignals()
 		dir, err := os.MkdirTemp("", "dreadlock")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -31,13 +33,13 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "dreadlock")
-		// Everybody may run it: one test does so as nobody.
+		// Every user may run it: one test runs it as nobody.
 		if err := os.Chmod(dir, 0o755); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		// A cached result is used again until a file changes that the test itself has looked at; those that go into the
-		// binary count only if it looks at them here.
+		// A cached test result is used until a file changes that the test itself has read. What goes into the binary counts
+		// only if it is read here.
 		for _, sources := range []string{"../..", "../../server", "../../reactor", "../../lockmgr", "../../proto"} {
 			if _, err := os.ReadDir(sources); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -63,6 +65,17 @@ func TestMain(m *testing.M) {
 	}())
 }
 
+// restoreSignals lets child processes start with the default action for interrupts and hang-ups, also where these are ignored,
+// as in a script's "make test &": children inherit ignored signals, but not caught ones. What is caught here is dropped, so
+// this process still ignores them.
+func restoreSignals() {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+}
+
 // daemon is a process of the binary.
 type daemon struct {
 	tb      testing.TB
@@ -74,11 +87,11 @@ type daemon struct {
 	state   *os.ProcessState
 }
 
-// launch is what a start needs beside the command line.
+// launch is how to start the daemon, besides the command line.
 type launch struct {
 	env    []string
-	limit  int      // on open files; 0 for the test's own
-	stderr *os.File // where the log goes instead of being read; the address must be known then
+	limit  int      // on open files; 0 for that of the test
+	stderr *os.File // where the log goes; nil to read it. Otherwise the address must be known
 }
 
 // start runs the daemon with two loops and waits until it is ready. It is killed at the end of the test.
@@ -98,7 +111,7 @@ func startWith(tb testing.TB, l launch, args ...string) *daemon {
 	return d
 }
 
-// spawn runs the daemon and does not wait for anything.
+// spawn starts the daemon and does not wait until it is ready.
 func spawn(tb testing.TB, l launch, args ...string) *daemon {
 	tb.Helper()
 	cmd := command(l, args...)
@@ -133,7 +146,7 @@ func spawn(tb testing.TB, l launch, args ...string) *daemon {
 	return d
 }
 
-// command makes the command line, in an environment without options.
+// command returns the command, in an environment without options.
 func command(l launch, args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...)
 	if l.limit > 0 {
@@ -184,7 +197,7 @@ func (d *daemon) stop() {
 	}
 }
 
-// alive fails the test if the daemon does not serve.
+// alive fails the test unless the daemon serves.
 func (d *daemon) alive() {
 	d.tb.Helper()
 	c := d.dial()
@@ -192,98 +205,13 @@ func (d *daemon) alive() {
 	c.Close()
 }
 
-// logLine is a line of the log in JSON.
-type logLine map[string]any
-
-func (l logLine) text(field string) string { return fmt.Sprint(l[field]) }
-
-// logReader reads the log of a daemon as it comes.
-type logReader struct {
-	pipe *os.File
-	mu   sync.Mutex
-	more *sync.Cond
-	all  []byte
-	json []logLine
-	end  bool
-}
-
-func readLog(pipe *os.File) *logReader {
-	r := &logReader{pipe: pipe}
-	r.more = sync.NewCond(&r.mu)
-	go func() {
-		in := bufio.NewReader(pipe)
-		for {
-			text, err := in.ReadBytes('\n')
-			r.mu.Lock()
-			r.all = append(r.all, text...)
-			var line logLine
-			if json.Unmarshal(text, &line) == nil {
-				r.json = append(r.json, line)
-			}
-			r.end = err != nil
-			r.more.Broadcast()
-			r.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return r
-}
-
-// await returns the first line with a message, which may still have to come.
-func (r *logReader) await(message string) (found logLine, ok bool) {
-	ok = r.until(func() bool {
-		for _, line := range r.json {
-			if line["message"] == message {
-				found = line
-				return true
-			}
-		}
-		return r.end
-	})
-	return found, ok && found != nil
-}
-
-func (r *logReader) awaitEnd() { r.until(func() bool { return r.end }) }
-
-// until waits for a condition on what was read, with patience.
-func (r *logReader) until(condition func() bool) bool {
-	late := false
-	timer := time.AfterFunc(prototest.Patience, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		late = true
-		r.more.Broadcast()
-	})
-	defer timer.Stop()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for !condition() {
-		if late {
-			return false
-		}
-		r.more.Wait()
-	}
-	return true
-}
-
-// close stops reading: the reader of the log goes away.
-func (r *logReader) close() { _ = r.pipe.Close() }
-
-func (r *logReader) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return string(r.all)
-}
-
-// outcome is what a command line came to.
+// outcome is the result of a command line.
 type outcome struct {
 	status         int
 	stdout, stderr string
 }
 
-// run runs the binary to its end, which must come by itself.
+// run runs the binary until it ends by itself.
 func run(tb testing.TB, l launch, args ...string) outcome {
 	tb.Helper()
 	cmd := command(l, args...)

@@ -10,9 +10,8 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// ports returns, for the daemon's connections, the epoll instance that watches them, and with it the loop: by the port
-// of the client. The kernel lists the sockets that an epoll instance watches by inode, and all sockets with their inode
-// and their peer's port.
+// ports returns the epoll instance, and with it the loop, that watches each of the daemon's connections, by the port of the
+// client. The kernel lists the sockets of an epoll instance by inode, and all sockets with their inode and their peer's port.
 func (d *daemon) ports() (map[int]string, error) {
 	loops := map[uint64]string{} // by inode
 	proc := fmt.Sprintf("/proc/%d/", d.cmd.Process.Pid)
@@ -39,7 +38,7 @@ func (d *daemon) ports() (map[int]string, error) {
 			}
 		}
 	}
-	text, err := os.ReadFile("/proc/thread-self/net/tcp")
+	text, err := os.ReadFile("/proc/thread-self/net/tcp") // another thread may be in another network namespace
 	if err != nil {
 		return nil, err
 	}
@@ -63,39 +62,37 @@ func (d *daemon) ports() (map[int]string, error) {
 	return ports, nil
 }
 
-// queuer queues clients so that it is known when they are in the queue. It has one connection to each loop: what a loop
-// posts to another arrives in order, so an answer on that connection says that all commands that its loop has read
-// before have arrived.
+// queuer adds clients to queues and knows when they are there. It has one connection to each loop: messages from one loop to
+// another arrive in order, so an answer on that connection confirms that all commands that its loop read before have arrived.
 type queuer struct {
 	d      *daemon
 	probes map[string]*prototest.Client // by loop
-	homes  map[int]string
+	homes  map[int]string               // the loop of each connection, by the port of the client
+	dialed int                          // connections made
 }
 
-const probesPerLoop = 8
-
-// newQueuer also knows where the given clients are.
+// newQueuer connects until each loop has a connection. It also finds the loops of the given clients.
 func newQueuer(d *daemon, loops int, clients ...*prototest.Client) *queuer {
 	d.tb.Helper()
 	q := &queuer{d: d, probes: map[string]*prototest.Client{}}
-	var probes []*prototest.Client
-	for range probesPerLoop * loops { // 2^-16 to miss one of two
-		probes = append(probes, d.dial())
-	}
-	for _, c := range append(probes, clients...) {
-		c.Do("unlock nobodys", "e not locked") // it has been accepted
-	}
-	var err error
-	if q.homes, err = d.ports(); err != nil {
-		d.tb.Fatal(err)
-	}
-	for _, c := range probes {
-		if home := q.home(c); q.probes[home] == nil {
-			q.probes[home] = c
+	for len(q.probes) < loops {
+		var probes []*prototest.Client
+		for range 4 * loops {
+			probes = append(probes, d.dial())
 		}
-	}
-	if len(q.probes) != loops {
-		d.tb.Fatalf("connections to %d loops, want %d", len(q.probes), loops)
+		if q.dialed += len(probes); q.dialed > 1000*loops {
+			d.tb.Fatalf("%d connections to %d loops, want %d", q.dialed, len(q.probes), loops)
+		}
+		for _, c := range append(probes, clients...) {
+			c.Do("unlock nobodys", "e not locked") // it has been accepted
+		}
+		var err error
+		if q.homes, err = d.ports(); err != nil {
+			d.tb.Fatal(err)
+		}
+		for _, c := range probes {
+			q.probes[q.home(c)] = c
+		}
 	}
 	return q
 }
@@ -109,7 +106,7 @@ func (q *queuer) home(c *prototest.Client) string {
 	return home
 }
 
-// queue has c, which asks for a key that another client holds, stand in the queue when it returns.
+// queue sends the command of c for a key that another client holds, and returns when c is in the queue.
 func (q *queuer) queue(c *prototest.Client, key string, timeout int) {
 	q.d.tb.Helper()
 	c.Send("unlock nobodys", fmt.Sprintf("lock %s %d", key, timeout))

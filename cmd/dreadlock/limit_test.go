@@ -12,7 +12,7 @@ import (
 	"dreadlock/server"
 )
 
-// With few descriptors it serves as many connections as fit, and refuses the others with a word. A connection that
+// With few descriptors it serves as many connections as fit, and refuses the others with an answer. A connection that
 // could not be accepted would end the daemon.
 func TestFewDescriptors(t *testing.T) {
 	const descriptors, fit = 200, 56 // what is left beside the reserves of two loops
@@ -27,7 +27,7 @@ func TestFewDescriptors(t *testing.T) {
 		served = append(served, c)
 	}
 
-	// More of them at a time than there are descriptors; none hangs up until it was told.
+	// More at a time than there are descriptors; none hangs up before it was refused.
 	var wg sync.WaitGroup
 	for range 3 * descriptors {
 		wg.Go(func() {
@@ -37,7 +37,7 @@ func TestFewDescriptors(t *testing.T) {
 			c.Close()
 		})
 	}
-	for range 5 { // nobody else notices
+	for range 5 { // the others are not affected
 		for i, c := range served {
 			c.Do(fmt.Sprintf("lock k%d 0", i), "e already locked")
 		}
@@ -47,7 +47,7 @@ func TestFewDescriptors(t *testing.T) {
 		t.Error("it does not say that it refuses connections")
 	}
 
-	// One that leaves makes room, and gives up its key.
+	// One that leaves makes room, and releases its key.
 	served[1].Reset()
 	for deadline := time.Now().Add(prototest.Patience); ; {
 		c := d.dial()
@@ -65,13 +65,13 @@ func TestFewDescriptors(t *testing.T) {
 	d.stop()
 }
 
-// --max-connections is a limit of its own, and is refused with advice where it cannot be kept.
+// --max-connections is a limit of its own. It is refused with advice if there are not enough descriptors.
 func TestMaxConnections(t *testing.T) {
 	d := start(t, "--max-connections", "2")
 	a, b := d.dial(), d.dial()
 	a.Do("lock a 0", "l locked")
 	b.Do("lock a 0", "t timeout")
-	for _, commands := range [][]string{nil, {"lock a 0"}} { // a refused client may have spoken first
+	for _, commands := range [][]string{nil, {"lock a 0"}} { // a refused client may have sent a command already
 		c := d.dial()
 		c.Send(commands...)
 		c.Expect("e too many connections")
@@ -88,8 +88,8 @@ func TestMaxConnections(t *testing.T) {
 	}
 }
 
-// The admin interface takes its descriptors from the reserve: when all clients that fit are there, and more of each kind
-// than fit want in, both serve on.
+// The admin interface takes its descriptors from the reserve: with as many clients as fit, and more of each kind trying to
+// connect, both keep serving.
 func TestFewDescriptorsWithAdmin(t *testing.T) {
 	const descriptors, fit = 200, 56
 	d := startWith(t, launch{limit: descriptors}, "--listen", "127.0.0.1:0", "--loops", "2", "--admin", "127.0.0.1:0")
@@ -104,7 +104,7 @@ func TestFewDescriptorsWithAdmin(t *testing.T) {
 		c.Do(fmt.Sprintf("lock k%d 0", i), "l locked")
 		served = append(served, c)
 	}
-	var idle []net.Conn // more than it takes
+	var idle []net.Conn // more than it accepts
 	for range 3 * server.AdminConnections {
 		conn, err := net.Dial("tcp", line.text("address"))
 		if err != nil {
@@ -121,7 +121,7 @@ func TestFewDescriptorsWithAdmin(t *testing.T) {
 			c.Close()
 		})
 	}
-	for i, c := range served { // and change loops meanwhile, which takes a second descriptor
+	for i, c := range served { // and move to other loops meanwhile, which takes a second descriptor
 		c.Do(fmt.Sprintf("unlock k%d", i), "u unlocked")
 		for range 40 {
 			c.Do(fmt.Sprintf("lock m%d 0", i), "l locked")

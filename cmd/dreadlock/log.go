@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// queuedLines bounds the log lines that wait for a slow reader of stderr; what comes on top is dropped.
+	// queuedLines bounds the log lines that wait for a slow reader of stderr; further ones are dropped.
 	queuedLines = 1024
-	// flushTime bounds how long the end of the process may wait for that reader.
+	// flushTime is how long the process waits for that reader when it ends.
 	flushTime = 200 * time.Millisecond
 )
 
 // queueWriter writes lines on a goroutine of its own, because an event loop that logs must not wait for a terminal or a
-// pipe. Lines that do not fit are dropped and counted. (The diode of zerolog does the same, but may leave the last line
-// lying until the next one comes.)
+// pipe. Lines that do not fit into the queue are dropped and counted. (zerolog's diode does the same, but may keep the last
+// line until the next one comes.)
 type queueWriter struct {
 	lines   chan []byte
 	dropped atomic.Int64
@@ -32,9 +32,9 @@ func newQueueWriter(out io.Writer) *queueWriter {
 		defer close(w.done)
 		log := zerolog.New(out).With().Timestamp().Logger()
 		for line := range w.lines {
-			_, _ = out.Write(line) // there is nowhere to complain
+			_, _ = out.Write(line) // there is nowhere to report an error
 			if n := w.dropped.Swap(0); n > 0 {
-				log.Warn().Int64("lines", n).Msg("log lines dropped: whoever reads the log is too slow")
+				log.Warn().Int64("lines", n).Msg("log lines dropped: the reader of the log is too slow")
 			}
 		}
 	}()
@@ -51,7 +51,7 @@ func (w *queueWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// close writes what is queued, unless that takes too long. Nothing may be written afterwards.
+// close waits until the queued lines are written, at most flushTime. Write must not be called afterwards.
 func (w *queueWriter) close() {
 	close(w.lines)
 	select {

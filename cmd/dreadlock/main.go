@@ -20,8 +20,8 @@ import (
 
 // The exit statuses other than 0.
 const (
-	exitFailed = 1 // it cannot serve, or cannot go on
-	exitUsage  = 2 // bad options
+	exitFailed = 1 // it cannot serve, or cannot continue
+	exitUsage  = 2 // invalid options
 )
 
 func main() {
@@ -32,21 +32,20 @@ func main() {
 	switch {
 	case err == nil:
 	case opts == nil || errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption):
-		fmt.Fprintf(os.Stderr, "dreadlock: %v (dreadlock --help lists the options)\n", err)
+		fmt.Fprintf(os.Stderr, "dreadlock: %s (dreadlock --help lists the options)\n", plain(err))
 		os.Exit(exitUsage)
 	default:
-		fmt.Fprintf(os.Stderr, "dreadlock: %v%s\n", err, advice(err))
+		fmt.Fprintf(os.Stderr, "dreadlock: %s%s\n", plain(err), advice(err))
 		os.Exit(exitFailed)
 	}
 }
 
-// serve runs the daemon until it is told to stop.
+// serve runs the daemon until a signal stops it.
 func serve(opts *options) error {
-	// A reader of the log that goes away must not take the daemon with it.
+	// The daemon must survive the reader of its log.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, restore := stopSignals()
 	defer restore()
-	context.AfterFunc(ctx, restore) // a second signal ends the process at once
 
 	queue := newQueueWriter(logFormat(opts.LogFormat, os.Stderr))
 	defer queue.close()
@@ -75,17 +74,25 @@ func serve(opts *options) error {
 	return srv.Run(ctx)
 }
 
-// serveAdmin shows the server's inside, if that is wanted, until stop is called or ctx is done. That it cannot go on does
-// not stop the daemon.
+// stopSignals returns a context that is done at the first signal to stop. A second signal ends the process at once. The
+// returned function undoes this.
+func stopSignals() (context.Context, context.CancelFunc) {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, restore)
+	return ctx, restore
+}
+
+// serveAdmin serves the admin interface, if there is to be one, until stop is called or ctx is done. An error while it
+// serves does not stop the daemon.
 func (o *options) serveAdmin(ctx context.Context, srv *server.Server, log zerolog.Logger) (stop func(), err error) {
 	if o.Admin == "" {
 		if o.AdminTokenFile != "" || o.Pprof {
-			return nil, fmt.Errorf("%w: --admin-token-file and --pprof are of no use without --admin", admin.ErrOption)
+			return nil, fmt.Errorf("%w: --admin-token-file and --pprof have no effect without --admin", admin.ErrOption)
 		}
 		return func() {}, nil
 	}
 	view, err := admin.Listen(ctx, admin.Config{
-		Listen:    strings.TrimSuffix(strings.TrimPrefix(o.Admin, "http://"), "/"), // as dreadlockctl has it in the same variable
+		Listen:    strings.TrimSuffix(strings.TrimPrefix(o.Admin, "http://"), "/"), // dreadlockctl takes a URL from the same variable
 		TokenFile: o.AdminTokenFile,
 		PProf:     o.Pprof,
 		Source:    srv,
@@ -98,7 +105,7 @@ func (o *options) serveAdmin(ctx context.Context, srv *server.Server, log zerolo
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := view.Serve(ctx); err != nil {
-			log.Error().Err(err).Msg("the admin interface has ended: restart the daemon to have it back")
+			log.Error().Err(err).Msg("the admin interface has failed: restart the daemon to restore it")
 		}
 	})
 	return func() {
@@ -107,7 +114,17 @@ func (o *options) serveAdmin(ctx context.Context, srv *server.Server, log zerolo
 	}, nil
 }
 
-// advice says what to do about an error, as far as that is known.
+// plain returns the text of an error without what is for developers: the name of a package, and that of a sentinel that the
+// exit status already tells.
+func plain(err error) string {
+	text := err.Error()
+	for _, prefix := range []string{"reactor: ", server.ErrOption.Error() + ": ", admin.ErrOption.Error() + ": "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return text
+}
+
+// advice says what to do about an error; it is empty for unknown ones.
 func advice(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

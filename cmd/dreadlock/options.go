@@ -15,45 +15,46 @@ import (
 
 const description = `A network lock daemon.
 
-A client connects and says "lock KEY TIMEOUT" or "unlock KEY", each line ended by CR LF. Whoever asks first gets the key
-first; the timeout is in milliseconds; a connection that ends frees all it held. Try it: nc -C localhost ${port}
+A client connects and sends "lock KEY TIMEOUT" or "unlock KEY", each line ended by CR LF. Waiters get a key in the order in
+which they asked. The timeout is in milliseconds. When a connection ends, all its keys are released.
+Try it: nc -C localhost ${port}
 
-Every option can also be set by the environment variable behind it; the command line wins.`
+Every option can also be set by the environment variable shown after it; the command line takes precedence.`
 
-// options are the command line. The defaults come from the server.
+// options are the command line. Defaults come from the server.
 type options struct {
 	Port *int `arg:"" optional:"" help:"Port to listen on, on all addresses: short for --listen :PORT."`
 
 	Listen         string           `placeholder:"ADDR" help:"Address to listen on, HOST:PORT or :PORT for all addresses (${listen})." env:"DREADLOCK_LISTEN"`
-	Loops          int              `default:"${loops}" placeholder:"N" help:"Event loops; by default the processors this process may use (${default})." env:"DREADLOCK_LOOPS"`
-	MaxConnections int              `default:"0" placeholder:"N" help:"Clients served at a time, one more is refused; 0 for what the limit on open files leaves (${default})." env:"DREADLOCK_MAX_CONNECTIONS"`
-	MaxPipeline    size             `default:"${max_pipeline}" placeholder:"BYTES" help:"Input kept of a client that sends on while it waits; beyond it TCP holds the client back (${default})." env:"DREADLOCK_MAX_PIPELINE"`
-	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Answers kept for a client that does not read them; beyond it TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
-	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that it has lost its locks (${default})." env:"DREADLOCK_KEEPALIVE"`
-	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Unit of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
-	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. Without it a deadlock is only told of." env:"DREADLOCK_BREAK_DEADLOCKS"`
-	Admin          string           `placeholder:"ADDR" help:"Show metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}; off without it." env:"DREADLOCK_ADMIN"`
-	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that those must show who ask there; needed unless the address is of this machine alone." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
-	Pprof          bool             `help:"Show profiles of the process there, too." env:"DREADLOCK_PPROF"`
-	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Least level to log: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
-	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines, auto for console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
+	Loops          int              `default:"${loops}" placeholder:"N" help:"Number of event loops; by default one for each processor this process may use (${default})." env:"DREADLOCK_LOOPS"`
+	MaxConnections int              `default:"0" placeholder:"N" help:"Maximum number of connections; more are refused. 0: as many as the limit on open files allows (${default})." env:"DREADLOCK_MAX_CONNECTIONS"`
+	MaxPipeline    size             `default:"${max_pipeline}" placeholder:"BYTES" help:"Input kept for a client that keeps sending while it waits; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_PIPELINE"`
+	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Output kept for a client that does not read; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
+	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
+	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
+	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
+	Admin          string           `placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}. Off by default." env:"DREADLOCK_ADMIN"`
+	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface must carry; required unless it listens on a loopback address." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
+	Pprof          bool             `help:"Serve profiles of the process on the admin interface." env:"DREADLOCK_PPROF"`
+	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Minimum log level: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
+	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines; auto is console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
 	Version        kong.VersionFlag `help:"Print the version and exit."`
 }
 
 // size is a number of bytes: 262144, 256KiB, 1MB.
 type size int
 
-// UnmarshalText reads a size.
+// UnmarshalText parses a size.
 func (s *size) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
 	if err != nil || n > 1<<40 {
-		return fmt.Errorf("%q is no size: want bytes, like 262144 or 256KiB", text)
+		return fmt.Errorf("invalid size %q: want bytes, like 262144 or 256KiB", text)
 	}
 	*s = size(n)
 	return nil
 }
 
-// parseOptions reads the command line and the environment. It ends the process for --help and --version.
+// parseOptions parses the command line and the environment. For --help and --version it exits the process.
 func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	defaults := server.DefaultConfig()
 	var opts options
@@ -95,7 +96,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	return &opts, nil
 }
 
-// config returns what the options say to the server.
+// config returns the options for the server.
 func (o *options) config(log zerolog.Logger) server.Config {
 	return server.Config{
 		Listen:         o.Listen,

@@ -11,18 +11,19 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
+	"dreadlock/server"
 )
 
 // Every option is taken from the command line, else from the environment, else it has its default.
 func TestOptions(t *testing.T) {
 	for _, o := range []struct {
 		flag, env         string
-		field             string // of the line that says what is served
+		field             string // of the log line "dreadlock is ready"
 		byFlag, byEnv     string
 		flagSays, envSays string
 		otherwise         string
 	}{
-		{"--loops", "DREADLOCK_LOOPS", "loops", "3", "4", "3", "4", strconv.Itoa(runtime.NumCPU())},
+		{"--loops", "DREADLOCK_LOOPS", "loops", "3", "4", "3", "4", strconv.Itoa(server.DefaultConfig().Loops)},
 		{"--max-connections", "DREADLOCK_MAX_CONNECTIONS", "max_connections", "11", "12", "11", "12", ""},
 		{"--max-pipeline", "DREADLOCK_MAX_PIPELINE", "max_pipeline", "4KiB", "100", "4096", "100", "262144"},
 		{"--max-output", "DREADLOCK_MAX_OUTPUT", "max_output", "1MB", "77", "1e+06", "77", "262144"},
@@ -56,7 +57,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// The port argument is an address like another: the command line wins.
+// The port argument is an address too, and takes precedence over the environment.
 func TestPortArgument(t *testing.T) {
 	d := startWith(t, launch{env: []string{"DREADLOCK_LISTEN=127.0.0.3:0"}}, "0")
 	if !strings.HasPrefix(d.address, ":") && !strings.HasPrefix(d.address, "[::]:") {
@@ -68,20 +69,26 @@ func TestPortArgument(t *testing.T) {
 	}
 }
 
-// Without an address it is the port of the protocol.
+// The default port is that of the protocol.
 func TestDefaultPort(t *testing.T) {
 	if probe, err := net.Listen("tcp", ":6001"); err != nil {
 		t.Skipf("the port is in use here: %v", err)
 	} else if err := probe.Close(); err != nil {
 		t.Fatal(err)
 	}
-	d := startWith(t, launch{})
+	d := spawn(t, launch{})
+	if _, ok := d.log.await("dreadlock is ready"); !ok {
+		if strings.Contains(d.log.String(), "address already in use") {
+			t.Skip("somebody has taken the port meanwhile")
+		}
+		t.Fatalf("it is not ready; log:\n%s", d.log)
+	}
 	d.address = "127.0.0.1:6001"
 	d.alive()
 }
 
 func TestLogOptions(t *testing.T) {
-	address := freeAddress(t) // it may not say where it listens
+	address := freeAddress(t) // at this level the log does not say where it listens
 	for _, l := range []launch{{env: []string{"DREADLOCK_LOG_LEVEL=error"}}, {env: []string{"DREADLOCK_LOG_LEVEL=debug"}}} {
 		args := []string{"--listen", address}
 		if l.env[0] == "DREADLOCK_LOG_LEVEL=debug" {
@@ -104,17 +111,17 @@ func TestLogOptions(t *testing.T) {
 			args = append(args, "--log-format", "console")
 		}
 		d := spawn(t, l, args...)
-		d.log.until(func() bool { return d.log.end || strings.Contains(string(d.log.all), "\n") })
+		d.log.awaitText(t, "\n")
 		if log := d.log.String(); !console.MatchString(log) {
 			t.Errorf("no console log: %q", log)
 		}
 		d.stop()
 	}
 	debug := start(t, "--log-level", "debug", "--log-format", "json")
-	debug.log.until(func() bool { return debug.log.end || strings.Contains(string(debug.log.all), `"level":"debug"`) })
+	debug.log.awaitText(t, `"level":"debug"`)
 }
 
-// awaitPort returns when somebody listens.
+// awaitPort waits until somebody listens.
 func awaitPort(t *testing.T, address string) {
 	t.Helper()
 	for deadline := time.Now().Add(prototest.Patience); ; {
@@ -172,19 +179,20 @@ func TestBadOptions(t *testing.T) {
 			l.env = []string{c.env}
 		}
 		got := run(t, l, c.args...)
-		if got.status != 2 || got.stdout != "" || !oneLine(got.stderr, c.names) || !oneLine(got.stderr, "--help") {
+		if got.status != 2 || got.stdout != "" || !oneLine(got.stderr, c.names) || !oneLine(got.stderr, "--help") ||
+			strings.Contains(got.stderr, "bad option: ") {
 			t.Errorf("%q %q: status %d, %q, %q, want 2 and one line with %q", c.env, c.args, got.status, got.stdout, got.stderr, c.names)
 		}
 	}
 }
 
-// oneLine reports whether the text is one line of ours that contains a part.
+// oneLine reports whether the text is one line of the daemon that contains a part.
 func oneLine(text, part string) bool {
 	return strings.HasPrefix(text, "dreadlock: ") && strings.Count(text, "\n") == 1 &&
 		strings.HasSuffix(text, "\n") && strings.Contains(text, part)
 }
 
-// Help names every option, by its flag and its variable.
+// Help lists every option with its flag and its variable.
 func TestHelp(t *testing.T) {
 	got := run(t, launch{}, "--help")
 	if got.status != 0 || got.stderr != "" || !strings.HasPrefix(got.stdout, "Usage: dreadlock [<port>]") {

@@ -8,7 +8,7 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// The protocol as somebody with netcat sees it.
+// The protocol as a user of netcat sees it.
 func TestSession(t *testing.T) {
 	d := start(t, "--loops", "4")
 	a, b, c := d.dial(), d.dial(), d.dial()

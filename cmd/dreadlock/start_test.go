@@ -14,7 +14,7 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// freeAddress returns an address that nobody listens on, and no client gets by chance: the ports for that begin above.
+// freeAddress returns an address that nobody listens on. It is below the range of ports that the kernel gives to clients.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -28,7 +28,7 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
-// What keeps it from serving is said in one line with advice, and the exit status is 1.
+// If it cannot listen, it says why in one line with advice, and the exit status is 1.
 func TestCannotListen(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -73,8 +73,8 @@ func TestNoPermission(t *testing.T) {
 	}
 }
 
-// Two daemons on one port would be two lock tables. Whenever two start in the same instant, one serves and the other
-// says why not.
+// Two daemons on one port would be two lock tables. When two start at the same time, one serves and the other says why it
+// does not.
 func TestTwoStarts(t *testing.T) {
 	rounds := 12
 	if testing.Short() {
@@ -112,7 +112,7 @@ func TestTwoStarts(t *testing.T) {
 	}
 }
 
-// The connections that a stop leaves behind do not keep the next daemon from the port.
+// The connections that a stop leaves behind do not keep the next daemon from listening on the port.
 func TestRestart(t *testing.T) {
 	address := freeAddress(t)
 	for round := range 4 {
@@ -131,7 +131,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// One word about each stage of its life, in JSON: ready and stopped.
+// One log line when it is ready and one when it stops, in JSON.
 func TestLogLines(t *testing.T) {
 	d := start(t, "--loops", "3", "--max-connections", "20")
 	for field, want := range map[string]string{

@@ -11,15 +11,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// statusRequests returns the channel on which SIGUSR1 arrives. It stays registered to the end of the process, which the
-// signal would end otherwise.
+// statusRequests returns a channel that receives SIGUSR1. It stays registered until the process ends, since by default the
+// signal ends the process.
 func statusRequests() <-chan os.Signal {
 	requests := make(chan os.Signal, 1)
 	signal.Notify(requests, syscall.SIGUSR1)
 	return requests
 }
 
-// reportStatus logs what the process has used for every request, whatever the log level, until ctx is done.
+// reportStatus logs the resource use of the process at every request, whatever the log level, until ctx is done.
 func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Signal) {
 	began := time.Now()
 	for {
@@ -38,7 +38,7 @@ func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Si
 			Stringer("uptime", time.Since(began).Round(time.Second)).
 			Uint64("allocated_objects", usage[0].Value.Uint64()).
 			Uint64("heap_bytes", usage[1].Value.Uint64()).
-			Uint64("collections", usage[2].Value.Uint64()).
+			Uint64("gc_cycles", usage[2].Value.Uint64()).
 			Msg("status")
 	}
 }

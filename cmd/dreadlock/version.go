@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 )
 
-// version is what --version prints: the module's version, the commit and the Go version.
+// version returns the text of --version: the module's version, the commit and the Go version.
 func version() string {
 	commit, state := "unknown", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -23,7 +23,7 @@ func version() string {
 		shortVersion(), commit, state, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// shortVersion returns the module's version alone.
+// shortVersion returns the module's version only.
 func shortVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {

@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	// adminPatience is how long the admin interface may take for an answer; the longest page takes milliseconds.
-	adminPatience = 10 * time.Second
-	// maxAnswer bounds an answer, in bytes: a page of the longest keys has some 10 MB.
+	// adminTimeout bounds a request; the longest page takes milliseconds.
+	adminTimeout = 10 * time.Second
+	// maxAnswer bounds an answer, in bytes: a page of the longest keys has about 10 MB.
 	maxAnswer = 64 << 20
 )
 
-// admin asks the admin interface of a daemon. Safe from any goroutine.
+// admin is a client of the admin interface. Safe from any goroutine.
 type admin struct {
 	base   *url.URL
 	token  string // empty for none
 	client *http.Client
 }
 
-// newAdmin returns a client for the interface that the options name. It does not connect.
+// newAdmin returns a client for the address in the options. It does not connect.
 func newAdmin(g *globals) (*admin, error) {
 	text := g.Admin
 	if !strings.Contains(text, "://") {
@@ -39,7 +39,7 @@ func newAdmin(g *globals) (*admin, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, badOption("--admin %s: want a URL like http://localhost:6002", g.Admin)
 	}
-	a := &admin{base: base, client: &http.Client{Timeout: adminPatience}}
+	a := &admin{base: base, client: &http.Client{Timeout: adminTimeout}}
 	if g.AdminTokenFile != "" {
 		text, err := os.ReadFile(g.AdminTokenFile)
 		if err != nil {
@@ -53,19 +53,19 @@ func newAdmin(g *globals) (*admin, error) {
 	return a, nil
 }
 
-// get asks for a resource, named by the parts of its path behind /api/v1, and decodes the answer.
+// get requests a resource and decodes it. The path is given in parts, without /api/v1.
 func (a *admin) get(ctx context.Context, into any, query url.Values, path ...string) error {
 	body, err := a.do(ctx, http.MethodGet, query, path)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return failed(exitFailed, "%s answers, but not as a dreadlock daemon does: is --admin right? (%w)", a.base, err)
+		return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (%w)", a.base, err)
 	}
 	return nil
 }
 
-// post asks for something to be done.
+// post sends a request without a body.
 func (a *admin) post(ctx context.Context, path ...string) error {
 	_, err := a.do(ctx, http.MethodPost, nil, path)
 	return err
@@ -97,45 +97,51 @@ func (a *admin) do(ctx context.Context, method string, query url.Values, path []
 	return body, nil
 }
 
-// unreachable says why there is no answer, and what to do about it.
+// unreachable explains an error of the connection, with advice.
 func (a *admin) unreachable(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err // without the URL, which the messages have
+	}
 	var unknown *net.DNSError
 	var timeout net.Error
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return failed(exitUnreachable, "nothing listens at %s: a daemon's admin interface is off unless it was started with "+
-			"--admin ADDR; --admin URL or DREADLOCK_ADMIN says where to ask (%w)", a.base, err)
+		return failed(exitUnreachable, "nothing listens at %s: start the daemon with --admin ADDR, and give its address here with "+
+			"--admin URL or DREADLOCK_ADMIN (%w)", a.base, err)
 	case errors.As(err, &unknown):
-		return failed(exitUnreachable, "there is no host %s: --admin URL or DREADLOCK_ADMIN says where to ask (%w)", a.base.Hostname(), err)
+		return failed(exitUnreachable, "there is no host %s: give the address of the daemon with --admin URL or DREADLOCK_ADMIN (%w)",
+			a.base.Hostname(), err)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return failed(exitUnreachable, "%s does not answer: is it a daemon's admin interface, and reachable from here? (%w)", a.base, err)
+		return failed(exitUnreachable, "%s does not answer: is it the admin interface of a daemon, and reachable from here? (%w)", a.base, err)
 	}
 	return failed(exitUnreachable, "%s: %w", a.base, err)
 }
 
-// notFound is wrapped by errors about what the daemon does not have.
+// errNotFound is wrapped by errors about keys and connections that do not exist.
 var errNotFound = errors.New("not found")
 
-// refusal makes an error of an answer that is none.
+// refusal returns an error for an answer whose status is not 2xx.
 func (a *admin) refusal(response *http.Response, body []byte) error {
 	var says struct {
 		Error string `json:"error"`
 	}
 	if json.Unmarshal(body, &says) != nil || says.Error == "" {
-		return failed(exitFailed, "%s answers %q, but not as a dreadlock daemon does: is --admin right?", a.base, response.Status)
+		return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (it answers %q)",
+			a.base, response.Status)
 	}
 	switch response.StatusCode {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", errNotFound, says.Error)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if a.token == "" {
-			return failed(exitFailed, "%s wants a token: give --admin-token-file FILE, the file that the daemon was given (%s)", a.base, says.Error)
+			return failed(exitFailed, "%s requires a token: give the daemon's token file with --admin-token-file FILE (%s)", a.base, says.Error)
 		}
-		return failed(exitFailed, "%s does not take this token: is --admin-token-file the file that the daemon was given? (%s)", a.base, says.Error)
+		return failed(exitFailed, "%s rejects the token: is --admin-token-file that of the daemon? (%s)", a.base, says.Error)
 	case http.StatusServiceUnavailable:
-		return failed(exitUnreachable, "the daemon at %s is too busy or stops: try again (%s)", a.base, says.Error)
+		return failed(exitUnreachable, "the daemon at %s is too busy or stopping: try again (%s)", a.base, says.Error)
 	}
 	return failed(exitFailed, "%s refuses: %s", a.base, says.Error)
 }

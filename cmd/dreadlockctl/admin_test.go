@@ -8,181 +8,15 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dreadlock/server/api"
 )
 
-// fakeAdmin is an admin interface with a few keys and connections.
-type fakeAdmin struct {
-	url   string
-	token string
-	down  atomic.Bool // it answers 503
-
-	mu       sync.Mutex
-	requests []string
-	looks    int // at the status
-}
-
-var began = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-
-func peer(id api.ConnectionID) api.Peer {
-	return api.Peer{Connection: id, Address: fmt.Sprintf("10.0.0.1:%d", 39_996+id)}
-}
-
-func statusAt(look int) api.Status {
-	n := uint64(look)
-	return api.Status{
-		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(look), Loops: 4,
-		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
-		Counters: api.Counters{
-			Commands: []api.CommandCount{
-				{Kind: "lock", Outcome: "locked", Count: 7000 * n},
-				{Kind: "lock", Outcome: "already_locked", Count: 2},
-				{Kind: "unlock", Outcome: "unlocked", Count: 5000 * n},
-				{Kind: "unlock", Outcome: "not_owner", Count: 0},
-			},
-			Accepted: 4321, Grants: 40 * n, Timeouts: 3,
-			Disconnects: map[string]uint64{api.ClientClosed: 5, api.Kicked: 1, api.SyntaxError: 0, "of_a_newer_daemon": 2},
-			LimitHits:   map[string]uint64{api.LimitConnections: 1},
-			Moves:       6, Messages: 1_000_000, WakeUps: 1, DeadlocksFound: 2, DeadlocksBroken: 1,
-			Waits: api.Histogram{Bounds: []float64{0.001, 1, 60}, Counts: []uint64{60, 30, 9, 1}, Sum: 250},
-		},
-	}
-}
-
-var fakeKeys = []api.Key{
-	{Key: "a1", Holder: peer(5), Since: began, HeldSeconds: 0.25},
-	{Key: "b", Holder: peer(7), Since: began, HeldSeconds: 7200, Waiters: 1, LongestWaitSeconds: 3},
-	{Key: "nightly", Holder: peer(5), Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
-}
-
-var fakeConnections = []api.Connection{
-	{Peer: peer(5), Since: began, ConnectedSeconds: 90_000, State: api.Waiting, Held: 2, Holds: []string{"nightly", "a1"}, WaitsFor: "b", WaitedSeconds: 3},
-	{Peer: peer(7), Since: began, ConnectedSeconds: 59.99, Loop: 1, State: api.Idle, Held: 1, Holds: []string{"b"}},
-	{Peer: peer(9), Since: began, ConnectedSeconds: 3, State: api.Lagging},
-}
-
-var fakeDeadlocks = api.Deadlocks{Found: 2, Broken: 1, Cycles: []api.Cycle{{
-	ID: 2, Found: began, Waits: []api.Wait{
-		{Peer: peer(7), WaitsFor: "nightly", WaitedSeconds: 252, HeldBy: 5},
-		{Peer: peer(5), WaitsFor: "b", WaitedSeconds: 3, HeldBy: 7},
-	},
-}}}
-
-func serveAdmin(t *testing.T) *fakeAdmin {
-	t.Helper()
-	a := &fakeAdmin{}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		a.mu.Lock()
-		a.looks++
-		look := a.looks
-		a.mu.Unlock()
-		answer(w, statusAt(look))
-	})
-	mux.HandleFunc("GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
-		var page api.KeyPage
-		all := slices.Clone(fakeKeys)
-		all = slices.DeleteFunc(all, func(k api.Key) bool { return !strings.HasPrefix(k.Key, r.FormValue("prefix")) })
-		switch r.FormValue("order") {
-		case "waiters", "wait":
-			slices.Reverse(all)
-		}
-		page.Matching = len(all)
-		page.Keys, page.Next = cut(all, r)
-		answer(w, page)
-	})
-	mux.HandleFunc("GET /api/v1/keys/{key}", func(w http.ResponseWriter, r *http.Request) {
-		for _, k := range fakeKeys {
-			if k.Key == r.PathValue("key") {
-				for i := range min(k.Waiters, atoi(r.FormValue("queue")), 2) {
-					k.Queue = append(k.Queue, api.Waiter{
-						Peer: peer(api.ConnectionID(100 + i)), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: []float64{30, 9.2e9}[i],
-					})
-				}
-				answer(w, k)
-				return
-			}
-		}
-		refuse(w, http.StatusNotFound, "not found")
-	})
-	mux.HandleFunc("GET /api/v1/connections", func(w http.ResponseWriter, r *http.Request) {
-		page := api.ConnectionPage{Matching: len(fakeConnections)}
-		page.Connections, page.Next = cut(fakeConnections, r)
-		answer(w, page)
-	})
-	mux.HandleFunc("GET /api/v1/connections/{id}", func(w http.ResponseWriter, r *http.Request) {
-		for _, c := range fakeConnections {
-			if number(c.Connection) == r.PathValue("id") {
-				answer(w, c)
-				return
-			}
-		}
-		refuse(w, http.StatusNotFound, "not found")
-	})
-	mux.HandleFunc("POST /api/v1/connections/{id}/kick", func(w http.ResponseWriter, r *http.Request) {
-		if !slices.ContainsFunc(fakeConnections, func(c api.Connection) bool { return number(c.Connection) == r.PathValue("id") }) {
-			refuse(w, http.StatusNotFound, "not found")
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	})
-	mux.HandleFunc("GET /api/v1/deadlocks", func(w http.ResponseWriter, _ *http.Request) { answer(w, fakeDeadlocks) })
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.mu.Lock()
-		a.requests = append(a.requests, r.Method+" "+r.URL.String())
-		a.mu.Unlock()
-		switch {
-		case a.down.Load():
-			refuse(w, http.StatusServiceUnavailable, "the server does not answer")
-		case a.token != "" && r.Header.Get("Authorization") != "Bearer "+a.token:
-			refuse(w, http.StatusUnauthorized, "no token")
-		default:
-			mux.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(server.Close)
-	a.url = server.URL
-	return a
-}
-
-func answer(w http.ResponseWriter, value any) { json.NewEncoder(w).Encode(value) }
-
-func refuse(w http.ResponseWriter, status int, why string) {
-	w.WriteHeader(status)
-	answer(w, map[string]string{"error": why})
-}
-
-// cut cuts a page of at most two entries out of a list; the cursor is where the next one begins.
-func cut[E any](all []E, r *http.Request) (page []E, next string) {
-	begin := atoi(r.FormValue("cursor"))
-	end := min(len(all), begin+min(2, atoi(r.FormValue("limit"))))
-	if end < len(all) {
-		next = strconv.Itoa(end)
-	}
-	return all[begin:end], next
-}
-
-func atoi(text string) int {
-	n, _ := strconv.Atoi(text)
-	return n
-}
-
-// seen are the requests, one a line.
-func (a *fakeAdmin) seen() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return strings.Join(a.requests, "\n")
-}
-
-// What people see, to the letter.
+// What people see, character by character.
 func TestTables(t *testing.T) {
 	for _, c := range []struct {
 		args   string
@@ -195,47 +29,51 @@ func TestTables(t *testing.T) {
 connections  1,200 of 10,000
 held keys    3
 waiters      2
-deadlocks    1 (dreadlockctl deadlocks shows who waits for whom)
+deadlocks    1 (see dreadlockctl deadlocks)
 
 accepted   4,321 connections
 ended      5 closed, 1 kicked, 2 of a newer daemon
 lock       7,000 locked, 2 already locked
 unlock     5,000 unlocked
-waits      40 granted, 3 ran out
-waited     2.5s on average, half at most 1ms, 99 % at most 1m00s
+waits      40 granted, 3 timed out
+waited     2.5s on average, 50 % at most 1ms, 99 % at most 1m00s
 limits     1 max connections
 deadlocks  2 found, 1 broken
 loops      1,000,000 messages, 1 wake-up, 6 connections moved
 `},
-		{"locks", 0, "GET /api/v1/keys?limit=100&order=key", `KEY      HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
-a1       250ms  5           10.0.0.1:40001  0        -
-b        2h00m  7           10.0.0.1:40003  1        3.0s
-nightly  1m15s  5           10.0.0.1:40001  1,234    4m12s
+		{"locks", 0, "GET /api/v1/keys?limit=100&order=key", `KEY      HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1       250ms  5     10.0.0.1:40001  0        -             nightly@db1
+b        2h00m  7     10.0.0.1:40003  1        3.0s          -
+nightly  1m15s  5     10.0.0.1:40001  1,234    4m12s         nightly@db1
 `},
-		{"locks --limit 1", 0, "GET /api/v1/keys?limit=1&order=key", `KEY  HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
-a1   250ms  5           10.0.0.1:40001  0        -
+		{"locks --limit 1", 0, "GET /api/v1/keys?limit=1&order=key", `KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1   250ms  5     10.0.0.1:40001  0        -             nightly@db1
 1 of 3 keys; --all shows all
 `},
-		{"locks ni --sort wait --all", 0, "GET /api/v1/keys?limit=1000&order=wait&prefix=ni", `KEY      HELD   CONNECTION  HOLDER          WAITERS  LONGEST WAIT
-nightly  1m15s  5           10.0.0.1:40001  1,234    4m12s
+		{"locks ni --sort wait --all", 0, "GET /api/v1/keys?limit=1000&order=wait&prefix=ni", `KEY      HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+nightly  1m15s  5     10.0.0.1:40001  1,234    4m12s         nightly@db1
 `},
-		{"locks zz", 0, "GET /api/v1/keys?limit=100&order=key&prefix=zz", "no key is held that begins with zz\n"},
-		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5, 10.0.0.1:40001, for 1m15s
+		{"locks b", 0, "GET /api/v1/keys?limit=100&order=key&prefix=b", `KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT
+b    2h00m  7     10.0.0.1:40003  1        3.0s
+`},
+		{"locks zz", 0, "GET /api/v1/keys?limit=100&order=key&prefix=zz", "no held key begins with zz\n"},
+		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1m15s
+fencing token 1795521600000000007
 
-PLACE  CONNECTION  WAITER          WAITED  GIVES UP AFTER
-1      100         10.0.0.1:40096  4m12s   30.0s
-2      101         10.0.0.1:40097  4m12s   never
+PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
+1      100   10.0.0.1:40096  4m12s   30.0s
+2      101   10.0.0.1:40097  4m12s   never
 2 of 1,234 waiters; --limit 1000 shows more
 `},
-		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5, 10.0.0.1:40001, for 250ms
+		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 250ms
 nobody waits for it
 `},
-		{"connections --holding --waiting --address 10.", 0, "GET /api/v1/connections?address=10.&holding=true&limit=100&waiting=true", `CONNECTION  CLIENT          CONNECTED  LOOP  STATE    HOLDS       WAITS FOR  WAITED
-5           10.0.0.1:40001  1d01h      0     waiting  a1,nightly  b          3.0s
-7           10.0.0.1:40003  59.9s      1     idle     b           -          -
-9           10.0.0.1:40005  3.0s       0     lagging  -           -          -
+		{"connections --holding --waiting --address 10.", 0, "GET /api/v1/connections?address=10.&holding=true&limit=100&waiting=true", `CONN  CLIENT          AGE    LOOP  STATE    HOLDS       WAITS FOR  NAME
+5     10.0.0.1:40001  1d01h  0     waiting  a1,nightly  b (3.0s)   nightly@db1
+7     10.0.0.1:40003  59.9s  1     idle     b           -          -
+9     10.0.0.1:40005  3.0s   0     lagging  -           -          -
 `},
-		{"deadlocks", exitDeadlocks, "GET /api/v1/deadlocks", `#2: 7 (10.0.0.1:40003) waits 4m12s for nightly, held by 5 (10.0.0.1:40001), which waits 3.0s for b, held by 7
+		{"deadlocks", exitDeadlocks, "GET /api/v1/deadlocks", `#2: 7 (10.0.0.1:40003) waits 4m12s for nightly, held by 5 (nightly@db1, 10.0.0.1:40001), which waits 3.0s for b, held by 7
 2 found and 1 broken since the start; the daemon does not break them
 `},
 		{"kick 5 7 --yes", 0, "POST /api/v1/connections/5/kick\nPOST /api/v1/connections/7/kick", "kicked 5\nkicked 7\n"},
@@ -251,7 +89,7 @@ nobody waits for it
 	}
 }
 
-// What programs read is what the interface has: the same types, of all pages.
+// JSON has the types of the admin interface, from all pages.
 func TestJSON(t *testing.T) {
 	a := serveAdmin(t)
 	queued := fakeKeys[1]
@@ -268,7 +106,7 @@ func TestJSON(t *testing.T) {
 		{"waiters b", 0, queued},
 		{"connections --all", 0, api.ConnectionPage{Connections: fakeConnections, Matching: 3}},
 		{"deadlocks", exitDeadlocks, fakeDeadlocks},
-		{"kick 8 5 -y", exitFailed, []kicked{{8, false, "there is no connection 8: it has ended, or never was"}, {5, true, ""}}},
+		{"kick 8 5 -y", exitFailed, []kicked{{8, false, "there is no connection 8"}, {5, true, ""}}},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--json", "--admin", strings.TrimPrefix(a.url, "http://"))...)
 		want, err := json.MarshalIndent(c.want, "", "  ")
@@ -281,7 +119,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// Nothing to show is no fault, but a name that is wrong is.
+// An empty list is not an error, but an unknown name is.
 func TestNothing(t *testing.T) {
 	a := serveAdmin(t)
 	for _, c := range []struct{ args, says string }{
@@ -300,7 +138,28 @@ func TestNothing(t *testing.T) {
 	}
 }
 
-// An interface that cannot be reached, or does not want to answer, is told with advice.
+// noHost is an invalid name of a host, for which no resolver is asked: a label has at most 63 characters.
+var noHost = strings.Repeat("x", 64)
+
+// deaf returns an address at which nobody listens, nor can until the end of the test.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
+}
+
+// Errors of the admin interface are printed with advice.
 func TestAdminErrors(t *testing.T) {
 	down, guarded := serveAdmin(t), serveAdmin(t)
 	down.down.Store(true)
@@ -315,20 +174,18 @@ func TestAdminErrors(t *testing.T) {
 	defer page.Close()
 	missing := httptest.NewServer(http.NotFoundHandler())
 	defer missing.Close()
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
 	for _, c := range []struct {
 		admin, token string
 		status       int
 		says         string
 	}{
-		{gone.URL, "", exitUnreachable, "a daemon's admin interface is off unless it was started with --admin"},
-		{"http://nonsense.invalid:6002", "", exitUnreachable, "there is no host nonsense.invalid"},
-		{down.url, "", exitUnreachable, "too busy or stops: try again"},
+		{"http://" + deaf(t), "", exitUnreachable, "start the daemon with --admin ADDR"},
+		{"http://" + noHost + ":6002", "", exitUnreachable, "there is no host " + noHost},
+		{down.url, "", exitUnreachable, "too busy or stopping: try again"},
 		{page.URL, "", exitFailed, "is --admin right?"},
 		{missing.URL, "", exitFailed, "is --admin right?"},
-		{guarded.url, "", exitFailed, "give --admin-token-file"},
-		{guarded.url, other, exitFailed, "does not take this token"},
+		{guarded.url, "", exitFailed, "with --admin-token-file"},
+		{guarded.url, other, exitFailed, "rejects the token"},
 		{guarded.url, token, 0, ""},
 	} {
 		var env []string
@@ -340,12 +197,12 @@ func TestAdminErrors(t *testing.T) {
 			t.Errorf("%s: %+v, want %d and one line with %q", c.admin, got, c.status, c.says)
 		}
 		if strings.Contains(got.stderr, "secret") || strings.Contains(got.stderr, "wrong") {
-			t.Errorf("it tells the token: %s", got.stderr)
+			t.Errorf("it prints the token: %s", got.stderr)
 		}
 	}
 }
 
-// Whatever stands in a prefix, it is one.
+// A prefix may have any characters.
 func TestQueryIsEscaped(t *testing.T) {
 	a := serveAdmin(t)
 	runs(t, "locks", "a&order=wait#?", "--admin", a.url)
@@ -378,8 +235,21 @@ func TestHolds(t *testing.T) {
 		{1500, []string{"b", "a"}, "a,b and 1,498 more"},
 		{2, []string{strings.Repeat("x", 100), "y"}, strings.Repeat("x", 63) + "… and 1 more"},
 	} {
-		if got := holds(&api.Connection{Held: c.held, Holds: c.holds}); got != c.want {
+		if got := holds(&api.Connection{Held: c.held, Holds: c.holds}, maxCell); got != c.want {
 			t.Errorf("%d %q: %q, want %q", c.held, c.holds, got, c.want)
 		}
+	}
+}
+
+// A wait of one connection holds up the others of its owner.
+func TestCycleOfOwner(t *testing.T) {
+	got := cycle(&api.Cycle{ID: 1, Waits: []api.Wait{
+		{Peer: peer(7), WaitsFor: "a", WaitedSeconds: 3, HeldBy: 8},
+		{Peer: peer(9), WaitsFor: "b", WaitedSeconds: 2, HeldBy: 7},
+	}})
+	const want = "#1: 7 (10.0.0.1:40003) waits 3.0s for a, held by 8 of the same owner as 9 (10.0.0.1:40005), " +
+		"which waits 2.0s for b, held by 7"
+	if got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }

@@ -13,8 +13,12 @@ import (
 	"dreadlock/server/api"
 )
 
-// completionCommand prints the script for a shell. The scripts are small: at every tab they ask this program, by its
-// hidden command __complete, so they fit to it whatever its version.
+// completionCommand prints the script for a shell. The scripts are small: at every tab they run the hidden command
+// __complete, so they fit every version of the program.
+//
+// Libraries for this, like kongplete, know only the command line. After lock KEY -- they would complete the options of
+// dreadlockctl, where the shell completes the command that will run. They complete no keys and connections, and do not show
+// what a candidate means.
 type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
@@ -30,16 +34,16 @@ func (*completionCommand) Help() string {
   zsh:  source <(dreadlockctl completion zsh)
   fish: dreadlockctl completion fish | source
 
-For ever:
+Permanently:
 
   bash: dreadlockctl completion bash > /etc/bash_completion.d/dreadlockctl
   zsh:  dreadlockctl completion zsh > "${fpath[1]}/_dreadlockctl"
   fish: dreadlockctl completion fish > ~/.config/fish/completions/dreadlockctl.fish
 
-Commands, options and their values are completed, keys and connections too where the admin interface answers.`
+Commands, options and their values are completed; keys and connections too if the admin interface answers.`
 }
 
-// Run prints it.
+// Run prints the script.
 func (c *completionCommand) Run(s *streams) error {
 	script, err := scripts.ReadFile("completion/" + c.Shell)
 	if err != nil {
@@ -51,11 +55,11 @@ func (c *completionCommand) Run(s *streams) error {
 
 // completeCommand completes a command line.
 type completeCommand struct {
-	Words []string `arg:"" optional:""` // behind the program's name; the last one is being typed, and may be empty
+	Words []string `arg:"" optional:""` // after the program's name; the last one is being typed and may be empty
 }
 
-// Run prints one candidate a line, with a tab and a description where there is one. A line of ":command N" says instead
-// that word N, the first being 0, begins a command line of its own; ":files" that files are wanted.
+// Run prints one candidate per line, with a tab and a description if it has one. Instead it prints ":command N" if word N,
+// counted from 0, begins another command line, or ":files" to complete names of files.
 func (c *completeCommand) Run(ctx context.Context, s *streams) error {
 	parser, line, err := newParser(s)
 	if err != nil {
@@ -63,35 +67,36 @@ func (c *completeCommand) Run(ctx context.Context, s *streams) error {
 	}
 	words := c.Words
 	if len(words) > 0 && words[0] == "--" {
-		words = words[1:] // ours: a script puts it before the words of the user
+		words = words[1:] // the script puts it before the words of the user
 	}
 	if len(words) == 0 {
 		words = []string{""}
 	}
 	return complete(s.stdout, parser.Model.Node, words, func(command, prefix string) []candidate {
-		_, _ = parser.Parse(words[:len(words)-1]) // for --admin; the command line is not whole, so it may have faults
-		return present(ctx, &line.globals, command, prefix)
+		_, _ = parser.Parse(words[:len(words)-1]) // for --admin; the command line is incomplete, so errors mean nothing
+		ctx, cancel := context.WithTimeout(ctx, tabTimeout)
+		defer cancel()
+		return liveCandidates(ctx, &line.globals, command, prefix)
 	})
 }
 
-// candidate is a word that may be meant.
+// candidate is a possible completion.
 type candidate struct {
 	word, help string
 }
 
-// complete writes the candidates for the last word. What there is at present, keys and connections, is asked for by a
-// function.
-func complete(w io.Writer, node *kong.Node, words []string, ask func(command, prefix string) []candidate) error {
+// complete writes the candidates for the last word. live returns keys or connections, for a command and a prefix.
+func complete(w io.Writer, node *kong.Node, words []string, live func(command, prefix string) []candidate) error {
 	last := words[len(words)-1]
-	arguments := 0      // that the command has
-	var flag *kong.Flag // whose value is the next word
+	arguments := 0      // of the command, so far
+	var flag *kong.Flag // its value is the next word
 	var all []candidate
 	for i, word := range words[:len(words)-1] {
 		switch {
 		case flag != nil:
 			flag = nil
 		case node.Name == "lock" && arguments > 0 && word == "--":
-			return elsewhere(w, ":command", i+1)
+			return directive(w, ":command", i+1)
 		case strings.HasPrefix(word, "-"):
 			if !strings.Contains(word, "=") {
 				flag = valued(node, word)
@@ -99,7 +104,7 @@ func complete(w io.Writer, node *kong.Node, words []string, ask func(command, pr
 		case child(node, word) != nil:
 			node = child(node, word)
 		case node.Name == "lock" && arguments > 0:
-			return elsewhere(w, ":command", i)
+			return directive(w, ":command", i)
 		default:
 			arguments++
 		}
@@ -107,7 +112,7 @@ func complete(w io.Writer, node *kong.Node, words []string, ask func(command, pr
 	name, _, whole := strings.Cut(last, "=")
 	switch {
 	case flag != nil && strings.HasSuffix(flag.Name, "-file"):
-		return elsewhere(w, ":files")
+		return directive(w, ":files")
 	case flag != nil:
 		all = values(flag, "")
 	case whole && valued(node, name) != nil:
@@ -115,7 +120,7 @@ func complete(w io.Writer, node *kong.Node, words []string, ask func(command, pr
 	case strings.HasPrefix(last, "-"):
 		all = flags(node)
 	case node.Name == "lock" && arguments > 0:
-		return elsewhere(w, ":command", len(words)-1)
+		return directive(w, ":command", len(words)-1)
 	case len(node.Children) > 0:
 		for _, c := range node.Children {
 			if !c.Hidden {
@@ -127,7 +132,7 @@ func complete(w io.Writer, node *kong.Node, words []string, ask func(command, pr
 			all = append(all, candidate{word: shell})
 		}
 	case node.Name == "kick", arguments == 0:
-		all = ask(node.Name, last)
+		all = live(node.Name, last)
 	}
 	for _, c := range all {
 		if !strings.HasPrefix(c.word, last) {
@@ -143,8 +148,8 @@ func complete(w io.Writer, node *kong.Node, words []string, ask func(command, pr
 	return nil
 }
 
-// elsewhere tells the shell that it knows better.
-func elsewhere(w io.Writer, what ...any) error {
+// directive tells the shell what to complete by itself.
+func directive(w io.Writer, what ...any) error {
 	_, err := fmt.Fprintln(w, what...)
 	return err
 }
@@ -158,7 +163,7 @@ func child(node *kong.Node, name string) *kong.Node {
 	return nil
 }
 
-// flags are the options of a command and of the program.
+// flags returns the options of a command and of the program.
 func flags(node *kong.Node) (all []candidate) {
 	for _, group := range node.AllFlags(true) {
 		for _, f := range group {
@@ -168,7 +173,7 @@ func flags(node *kong.Node) (all []candidate) {
 	return all
 }
 
-// valued finds an option that has a value, by its name on the command line.
+// valued returns the option with this name, as in "--wait" or "-w", or nil if there is none or it has no value.
 func valued(node *kong.Node, name string) *kong.Flag {
 	for _, group := range node.AllFlags(true) {
 		for _, f := range group {
@@ -180,7 +185,7 @@ func valued(node *kong.Node, name string) *kong.Flag {
 	return nil
 }
 
-// values are those of an option that has a fixed set of them.
+// values returns the values of an option that has a fixed set of them.
 func values(f *kong.Flag, prefix string) (all []candidate) {
 	if f.Enum == "" {
 		return nil
@@ -191,17 +196,15 @@ func values(f *kong.Flag, prefix string) (all []candidate) {
 	return all
 }
 
-// tabPatience is how long somebody who has hit the tab key waits.
-const tabPatience = 500 * time.Millisecond
+// tabTimeout is how long the tab key may wait for the daemon.
+const tabTimeout = 500 * time.Millisecond
 
-// present asks the daemon for keys or connections. Without an answer there are none: an error would be in the way.
-func present(ctx context.Context, g *globals, command, prefix string) (all []candidate) {
+// liveCandidates asks the daemon for keys or connections. It returns none on an error, which would garble the command line.
+func liveCandidates(ctx context.Context, g *globals, command, prefix string) (all []candidate) {
 	a, err := newAdmin(g)
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, tabPatience)
-	defer cancel()
 	switch command {
 	case "lock", "locks", "waiters":
 		p, err := a.keys(ctx, &api.KeyQuery{Prefix: prefix, Order: api.ByKey, Limit: api.DefaultLimit})
@@ -218,7 +221,7 @@ func present(ctx context.Context, g *globals, command, prefix string) (all []can
 		}
 		for i := range p.entries {
 			c := &p.entries[i]
-			all = append(all, candidate{number(c.Connection), c.Address + ", " + stakes(c)})
+			all = append(all, candidate{number(c.Connection), nameAndAddress(&c.Peer) + ", " + holdsAndWaits(c)})
 		}
 	}
 	return all

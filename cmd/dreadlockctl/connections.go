@@ -14,9 +14,9 @@ import (
 
 // connectionsCommand lists connections.
 type connectionsCommand struct {
-	Address string `placeholder:"PREFIX" help:"Only clients whose HOST:PORT begins so."`
-	Holding bool   `help:"Only those that hold a key."`
-	Waiting bool   `help:"Only those that wait for one."`
+	Address string `placeholder:"PREFIX" help:"Only clients whose HOST:PORT begins with PREFIX."`
+	Holding bool   `help:"Only connections that hold a key."`
+	Waiting bool   `help:"Only connections that wait for a key."`
 	listOptions
 	jsonOption
 }
@@ -25,17 +25,18 @@ type connectionsCommand struct {
 func (*connectionsCommand) Help() string {
 	return `Examples:
 
-  dreadlockctl connections --holding            who holds something
+  dreadlockctl connections --holding            who holds keys
   dreadlockctl connections --waiting            who waits, and for what
-  dreadlockctl connections --address 10.0.0.7:  those of one host
+  dreadlockctl connections --address 10.0.0.7:  the connections of one host
 
-The number of a connection is what dreadlockctl kick takes; it is never used again. States: idle, the daemon waits for
-the client; waiting, for a key; lagging, the client does not read its answers; ending, the client has said its last.`
+CONN is the number of the connection, which dreadlockctl kick takes; numbers are never reused. States: idle, no command is
+being executed; waiting, for a key; lagging, the client does not read its answers; ending, half-closed with answers still
+owed.`
 }
 
-// Run lists them.
+// Run lists connections.
 func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) error {
-	most, err := c.most()
+	limit, err := c.limit()
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) er
 	if err != nil {
 		return err
 	}
-	connections, err := collect(most, func(limit int, cursor string) (page[api.Connection], error) {
+	connections, err := collect(limit, func(limit int, cursor string) (page[api.Connection], error) {
 		return a.connections(ctx, &api.ConnectionQuery{
 			Address: c.Address, Holding: c.Holding, Waiting: c.Waiting, Limit: limit, Cursor: cursor,
 		})
@@ -57,13 +58,13 @@ func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) er
 		})
 	}
 	if len(connections.entries) == 0 {
-		_, err := fmt.Fprintln(s.stdout, "no such connections")
+		_, err := fmt.Fprintln(s.stdout, "no connections match")
 		return err
 	}
 	return writeConnections(s.stdout, &connections)
 }
 
-// connections asks for a page of connections.
+// connections requests a page of connections.
 func (a *admin) connections(ctx context.Context, q *api.ConnectionQuery) (page[api.Connection], error) {
 	query := url.Values{"limit": {strconv.Itoa(q.Limit)}}
 	for name, wanted := range map[string]bool{"holding": q.Holding, "waiting": q.Waiting} {
@@ -83,33 +84,40 @@ func (a *admin) connections(ctx context.Context, q *api.ConnectionQuery) (page[a
 }
 
 func writeConnections(w io.Writer, connections *page[api.Connection]) error {
-	t := newTable(w, "CONNECTION", "CLIENT", "CONNECTED", "LOOP", "STATE", "HOLDS", "WAITS FOR", "WAITED")
+	peer := func(c *api.Connection) *api.Peer { return &c.Peer }
+	t := newPeerTable(w, connections.entries, peer, "CONN", "CLIENT", "AGE", "LOOP", "STATE", "HOLDS", "WAITS FOR")
 	for i := range connections.entries {
 		c := &connections.entries[i]
-		key, waited := "-", "-"
+		wait := "-"
 		if c.WaitsFor != "" {
-			key, waited = cell(c.WaitsFor, maxCell), span(c.WaitedSeconds)
+			wait = waits(c, shortCell)
 		}
-		t.row(number(c.Connection), c.Address, span(c.ConnectedSeconds), strconv.Itoa(c.Loop), c.State, holds(c), key, waited)
+		t.peerRow(&c.Peer, number(c.Connection), c.Address, span(c.ConnectedSeconds), strconv.Itoa(c.Loop), c.State,
+			holds(c, shortCell), wait)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	return connections.rest(w, "connection")
+	return connections.writeRest(w, "connection")
+}
+
+// waits names the key that a connection waits for, and says for how long it has: nightly (3.0s).
+func waits(c *api.Connection, width int) string {
+	return fmt.Sprintf("%s (%s)", cell(c.WaitsFor, width), span(c.WaitedSeconds))
 }
 
 // holds names keys of a connection, as many as fit into a cell.
-func holds(c *api.Connection) string {
+func holds(c *api.Connection, width int) string {
 	if c.Held == 0 {
 		return "-"
 	}
 	keys := slices.Sorted(slices.Values(c.Holds))
-	named, width := 0, 0
-	for named < len(keys) && (named == 0 || width+len(keys[named]) < maxCell) {
-		width += len(keys[named]) + 1
+	named, used := 0, 0
+	for named < len(keys) && (named == 0 || used+len(keys[named]) < width) {
+		used += len(keys[named]) + 1
 		named++
 	}
-	text := cell(strings.Join(keys[:named], ","), maxCell)
+	text := cell(strings.Join(keys[:named], ","), width)
 	switch more := c.Held - named; {
 	case named == 0:
 		return some(c.Held, "key")

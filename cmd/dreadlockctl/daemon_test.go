@@ -8,13 +8,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
 )
 
-// viewed is a daemon with an admin interface.
+// viewed is a daemon with its admin interface.
 type viewed struct {
 	*daemon
 	tb  testing.TB
@@ -25,16 +24,7 @@ type viewed struct {
 func startViewed(tb testing.TB, args ...string) *viewed {
 	tb.Helper()
 	d := startDaemon(tb, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
-	d.log.await(tb, "dreadlock is ready")
-	url := ""
-	for line := range strings.Lines(d.log.String()) {
-		if strings.Contains(line, "admin is ready") {
-			url = address(tb, line)
-		}
-		if strings.Contains(line, "dreadlock is ready") {
-			d.address = address(tb, line)
-		}
-	}
+	url := address(tb, d.log.awaitLine(tb, "admin is ready"))
 	return &viewed{daemon: d, tb: tb, url: "http://" + url}
 }
 
@@ -54,7 +44,7 @@ func (v *viewed) ctl(args ...string) outcome {
 	return runWith(v.tb, []string{"DREADLOCK_ADMIN=" + v.url}, args...)
 }
 
-// says expects a good end, and an output that matches all the patterns.
+// says expects status 0, and output that matches all patterns.
 func (v *viewed) says(args string, patterns ...string) {
 	v.tb.Helper()
 	got := v.ctl(strings.Fields(args)...)
@@ -68,21 +58,17 @@ func (v *viewed) says(args string, patterns ...string) {
 	}
 }
 
-// eventually runs dreadlockctl until it is as it must be.
-func (v *viewed) eventually(args string, reached func(outcome) bool) outcome {
+// eventually runs dreadlockctl until its result is as expected.
+func (v *viewed) eventually(args string, reached func(outcome) bool) (got outcome) {
 	v.tb.Helper()
-	for deadline := time.Now().Add(prototest.Patience); ; {
-		got := v.ctl(strings.Fields(args)...)
-		if reached(got) {
-			return got
-		}
-		if time.Now().After(deadline) {
-			v.tb.Fatalf("%s: %+v", args, got)
-		}
-	}
+	eventually(v.tb, func() (bool, any) {
+		got = v.ctl(strings.Fields(args)...)
+		return reached(got), got
+	})
+	return got
 }
 
-// What is held and waited for is shown, to people and to programs.
+// Holders and waiters are shown, in tables and in JSON.
 func TestViews(t *testing.T) {
 	v := startViewed(t)
 	holder, first, second := v.dial(t), v.dial(t), v.dial(t)
@@ -98,13 +84,13 @@ func TestViews(t *testing.T) {
 	v.says("locks", `(?s)backup +.*2.*`+from(holder), `deploy`)
 	v.says("locks dep", `deploy`)
 	if got := v.ctl("locks", "dep"); strings.Contains(got.stdout, "backup") {
-		t.Errorf("a prefix does not keep others out:\n%s", got.stdout)
+		t.Errorf("other keys than those with the prefix are listed:\n%s", got.stdout)
 	}
 	v.says("waiters backup", from(holder), `(?s)`+from(first)+`.*`+from(second))
 	v.says("connections", from(holder)+`.*(backup,deploy|deploy,backup)`, from(first)+`.*waiting.*backup`)
 	v.says("connections --holding", from(holder))
 	if got := v.ctl("connections", "--holding"); strings.Contains(got.stdout, first.Conn().LocalAddr().String()) {
-		t.Errorf("who holds nothing is listed:\n%s", got.stdout)
+		t.Errorf("a connection that holds nothing is listed:\n%s", got.stdout)
 	}
 	v.says("deadlocks", "no deadlocks")
 
@@ -114,7 +100,7 @@ func TestViews(t *testing.T) {
 			t.Errorf("%s --json: %+v", args, got)
 		}
 	}
-	if got := v.ctl("waiters", "nobodys"); got.status != exitFailed && got.status != 0 || got.stdout+got.stderr == "" {
+	if got := v.ctl("waiters", "nobodys"); got.status != exitFailed || !oneLine(got.stderr, "nobody holds the key nobodys") {
 		t.Errorf("a free key: %+v", got)
 	}
 }
@@ -142,7 +128,7 @@ func TestAllPages(t *testing.T) {
 	}
 }
 
-// An operator sees a deadlock, kicks one of its clients, and the other goes on.
+// An operator sees a deadlock and kicks one of its clients, and the other gets its key.
 func TestDeadlockAndKick(t *testing.T) {
 	v := startViewed(t)
 	a, b := v.dial(t), v.dial(t)
@@ -173,14 +159,14 @@ func TestDeadlockAndKick(t *testing.T) {
 	}
 }
 
-// A daemon that wants a token gets it.
+// A daemon that requires a token gets it.
 func TestAdminToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("0123456789abcdef0123\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	v := startViewed(t, "--admin-token-file", file)
-	if got := v.ctl("status"); got.status != exitFailed || !oneLine(got.stderr, "give --admin-token-file FILE") {
+	if got := v.ctl("status"); got.status != exitFailed || !oneLine(got.stderr, "with --admin-token-file FILE") {
 		t.Errorf("without the token: %+v", got)
 	}
 	v.says("status --admin-token-file "+file, "held keys")

@@ -18,16 +18,16 @@ type deadlocksCommand struct {
 func (*deadlocksCommand) Help() string {
 	return `Examples:
 
-  dreadlockctl deadlocks || echo 'somebody is stuck'
+  dreadlockctl deadlocks || echo 'clients wait for one another'
 
-Clients that wait for each other in a circle wait until one of them gives up. Each line is one circle. To break one, kick
-the last of the line, whose wait is the youngest: dreadlockctl kick CONNECTION. It loses all it holds, so its work must be
-ready for that.
+Clients in a deadlock wait until one of them gives up. Each line is one deadlock. To break it, kick the last connection of
+the line, whose wait is the youngest: dreadlockctl kick CONNECTION. It loses all its keys, so its program must be able to
+cope with that.
 
-Exit status: 0 if there are none, 3 if there are some, with --json too.`
+Exit status: 0 if there are none, 3 if there are deadlocks, with --json too.`
 }
 
-// Run lists them.
+// Run lists deadlocks.
 func (c *deadlocksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	a, err := newAdmin(g)
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *deadlocksCommand) Run(ctx context.Context, s *streams, g *globals) erro
 func writeDeadlocks(w io.Writer, d *api.Deadlocks) error {
 	var text strings.Builder
 	for i := range d.Cycles {
-		text.WriteString(circle(&d.Cycles[i]) + "\n")
+		text.WriteString(cycle(&d.Cycles[i]) + "\n")
 	}
 	if len(d.Cycles) == 0 {
 		text.WriteString("no deadlocks\n")
@@ -65,20 +65,26 @@ func writeDeadlocks(w io.Writer, d *api.Deadlocks) error {
 	return err
 }
 
-// circle tells a cycle in one line: 5 (10.0.0.1:40001) waits 12.0s for a, held by 7 (...), which waits 3.0s for b, held by 5.
-func circle(c *api.Cycle) string {
+// cycle describes a deadlock on one line: 5 (10.0.0.1:40001) waits 12.0s for a, held by 7 (...), which waits 3.0s for b, held
+// by 5.
+func cycle(c *api.Cycle) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "#%d: ", c.ID)
 	for i := range c.Waits {
-		wait := &c.Waits[i]
+		wait, next := &c.Waits[i], &c.Waits[(i+1)%len(c.Waits)].Peer
 		if i > 0 {
 			text.WriteString(", which")
 		} else {
-			fmt.Fprintf(&text, "%d (%s)", wait.Connection, wait.Address)
+			text.WriteString(who(&wait.Peer))
 		}
-		fmt.Fprintf(&text, " waits %s for %s, held by %d", span(wait.WaitedSeconds), cell(wait.WaitsFor, maxCell), wait.HeldBy)
+		fmt.Fprintf(&text, " waits %s for %s, held by ", span(wait.WaitedSeconds), cell(wait.WaitsFor, maxCell))
+		if wait.HeldBy != next.Connection {
+			fmt.Fprintf(&text, "%d of the same owner as ", wait.HeldBy)
+		}
 		if i+1 < len(c.Waits) {
-			fmt.Fprintf(&text, " (%s)", c.Waits[i+1].Address)
+			text.WriteString(who(next))
+		} else {
+			text.WriteString(number(next.Connection))
 		}
 	}
 	return text.String()

@@ -14,8 +14,8 @@ import (
 
 // locksCommand lists held keys.
 type locksCommand struct {
-	Prefix string `arg:"" optional:"" help:"Only keys that begin so."`
-	Sort   string `default:"key" enum:"key,waiters,age,wait" placeholder:"ORDER" help:"key: by name; waiters: the longest line first; age: held longest first; wait: waited for longest first (${default})."`
+	Prefix string `arg:"" optional:"" help:"Only keys that begin with it."`
+	Sort   string `default:"key" enum:"key,waiters,age,wait" placeholder:"ORDER" help:"key: by name; waiters: the longest queue first; age: held longest first; wait: the longest wait first (${default})."`
 	listOptions
 	jsonOption
 }
@@ -25,14 +25,14 @@ func (*locksCommand) Help() string {
 	return `Examples:
 
   dreadlockctl locks                        all held keys, by name
-  dreadlockctl locks backup                 those that begin with backup
-  dreadlockctl locks --sort wait --limit 5  the five with the longest waits
+  dreadlockctl locks backup                 keys that begin with backup
+  dreadlockctl locks --sort wait --limit 5  the five keys with the longest waits
   dreadlockctl locks --all --json | jq -r '.keys[].key'`
 }
 
-// Run lists them.
+// Run lists keys.
 func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
-	most, err := c.most()
+	limit, err := c.limit()
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
-	keys, err := collect(most, func(limit int, cursor string) (page[api.Key], error) {
+	keys, err := collect(limit, func(limit int, cursor string) (page[api.Key], error) {
 		return a.keys(ctx, &api.KeyQuery{Prefix: c.Prefix, Order: api.KeyOrder(c.Sort), Limit: limit, Cursor: cursor})
 	})
 	if err != nil {
@@ -50,20 +50,17 @@ func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		return printJSON(s.stdout, api.KeyPage{Keys: keys.entries, Matching: keys.matching, Next: keys.next})
 	}
 	if len(keys.entries) == 0 {
-		_, err := fmt.Fprintln(s.stdout, "no key is held"+beginning(c.Prefix))
+		text := "no keys are held"
+		if c.Prefix != "" {
+			text = "no held key begins with " + c.Prefix
+		}
+		_, err := fmt.Fprintln(s.stdout, text)
 		return err
 	}
 	return writeKeys(s.stdout, &keys)
 }
 
-func beginning(prefix string) string {
-	if prefix == "" {
-		return ""
-	}
-	return " that begins with " + prefix
-}
-
-// keys asks for a page of keys.
+// keys requests a page of keys.
 func (a *admin) keys(ctx context.Context, q *api.KeyQuery) (page[api.Key], error) {
 	query := url.Values{"order": {string(q.Order)}, "limit": {strconv.Itoa(q.Limit)}}
 	if q.Prefix != "" {
@@ -78,24 +75,26 @@ func (a *admin) keys(ctx context.Context, q *api.KeyQuery) (page[api.Key], error
 }
 
 func writeKeys(w io.Writer, keys *page[api.Key]) error {
-	t := newTable(w, "KEY", "HELD", "CONNECTION", "HOLDER", "WAITERS", "LONGEST WAIT")
-	for _, k := range keys.entries {
+	holder := func(k *api.Key) *api.Peer { return &k.Holder }
+	t := newPeerTable(w, keys.entries, holder, "KEY", "HELD", "CONN", "HOLDER", "WAITERS", "LONGEST WAIT")
+	for i := range keys.entries {
+		k := &keys.entries[i]
 		wait := "-"
 		if k.Waiters > 0 {
 			wait = span(k.LongestWaitSeconds)
 		}
-		t.row(cell(k.Key, maxCell), span(k.HeldSeconds), number(k.Holder.Connection), k.Holder.Address, count(k.Waiters), wait)
+		t.peerRow(&k.Holder, cell(k.Key, maxCell), span(k.HeldSeconds), number(k.Holder.Connection), k.Holder.Address, count(k.Waiters), wait)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	return keys.rest(w, "key")
+	return keys.writeRest(w, "key")
 }
 
-// waitersCommand shows a key and its line.
+// waitersCommand shows a key and its queue.
 type waitersCommand struct {
 	Key   string `arg:"" help:"The key."`
-	Limit int    `default:"${default_limit}" placeholder:"N" help:"Show at most so many waiters, 1 to 1000 (${default})."`
+	Limit int    `default:"${default_limit}" placeholder:"N" help:"Show at most N waiters, 1 to 1000 (${default})."`
 	jsonOption
 }
 
@@ -106,11 +105,11 @@ func (*waitersCommand) Help() string {
   dreadlockctl waiters nightly
   dreadlockctl waiters nightly --json | jq .holder
 
-The line is served from the top: the first waiter gets the key when its holder gives it up. Exit status 1 says that
+The queue is served from the top: the first waiter gets the key when its holder releases it. The exit status is 1 if
 nobody holds the key.`
 }
 
-// Run shows them.
+// Run shows the key.
 func (c *waitersCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err := checkKey(c.Key); err != nil {
 		return err
@@ -125,7 +124,7 @@ func (c *waitersCommand) Run(ctx context.Context, s *streams, g *globals) error 
 	var key api.Key
 	err = a.get(ctx, &key, url.Values{"queue": {strconv.Itoa(c.Limit)}}, "keys", c.Key)
 	if errors.Is(err, errNotFound) {
-		return failed(exitFailed, "nobody holds the key %s: it is free, and nobody waits for it", cell(c.Key, maxCell))
+		return failed(exitFailed, "nobody holds the key %s, and nobody waits for it", cell(c.Key, maxCell))
 	}
 	if err != nil {
 		return err
@@ -136,34 +135,34 @@ func (c *waitersCommand) Run(ctx context.Context, s *streams, g *globals) error 
 	return writeWaiters(s.stdout, &key)
 }
 
-// checkKey finds fault with a key before anybody is asked for it.
+// checkKey returns an error for an invalid key.
 func checkKey(key string) error {
 	switch err := proto.ValidKey(key); {
 	case err == nil:
 		return nil
 	case errors.Is(err, proto.ErrKeyTooLong):
-		return badOption("the key has %s characters, and may have %s", count(len(key)), count(proto.MaxKey))
+		return badOption("the key has %s characters, want at most %s", count(len(key)), count(proto.MaxKey))
 	default:
-		return badOption("%q is no key: a key has letters and digits only, like nightly or host7backup", key)
+		return badOption("invalid key %q: want letters and digits only, like nightly or host7backup", key)
 	}
 }
 
 func writeWaiters(w io.Writer, k *api.Key) error {
-	_, err := fmt.Fprintf(w, "%s is held by connection %d, %s, for %s\n",
-		cell(k.Key, maxCell), k.Holder.Connection, k.Holder.Address, span(k.HeldSeconds))
-	if err != nil {
-		return err
+	text := fmt.Sprintf("%s is held by connection %s for %s\n", cell(k.Key, maxCell), who(&k.Holder), span(k.HeldSeconds))
+	if k.Token != 0 { // older daemons have none
+		text += fmt.Sprintf("fencing token %d\n", k.Token)
 	}
 	if k.Waiters == 0 {
-		_, err := fmt.Fprintln(w, "nobody waits for it")
+		text += "nobody waits for it"
+	}
+	if _, err := fmt.Fprintln(w, text); err != nil || k.Waiters == 0 {
 		return err
 	}
-	if _, err := fmt.Fprintln(w); err != nil {
-		return err
-	}
-	t := newTable(w, "PLACE", "CONNECTION", "WAITER", "WAITED", "GIVES UP AFTER")
-	for i, q := range k.Queue {
-		t.row(count(i+1), number(q.Connection), q.Address, span(q.WaitedSeconds), patience(q.TimeoutSeconds))
+	waiter := func(q *api.Waiter) *api.Peer { return &q.Peer }
+	t := newPeerTable(w, k.Queue, waiter, "PLACE", "CONN", "WAITER", "WAITED", "GIVES UP AFTER")
+	for i := range k.Queue {
+		q := &k.Queue[i]
+		t.peerRow(&q.Peer, count(i+1), number(q.Connection), q.Address, span(q.WaitedSeconds), timeout(q.TimeoutSeconds))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -171,7 +170,7 @@ func writeWaiters(w io.Writer, k *api.Key) error {
 	if len(k.Queue) == k.Waiters {
 		return nil
 	}
-	_, err = fmt.Fprintf(w, "%s of %s; --limit %d shows more\n",
+	_, err := fmt.Fprintf(w, "%s of %s; --limit %d shows more\n",
 		count(len(k.Queue)), some(k.Waiters, "waiter"), min(k.Waiters, api.MaxLimit))
 	return err
 }

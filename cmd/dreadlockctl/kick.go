@@ -24,26 +24,25 @@ func (*kickCommand) Help() string {
 	return `Examples:
 
   dreadlockctl kick 5        shows what the client holds, and asks
-  dreadlockctl kick 5 7 -y   disconnects two, without a question
+  dreadlockctl kick 5 7 -y   disconnects two clients without asking
 
-What the client holds is free at once and goes to the next in line, but the client itself may work on for a moment, until
-it looks at its connection: kick only where two at once do no harm, or where the client is known to hang.
+The keys of the client are released at once and go to the next waiters. The client itself may continue its work until it
+notices that its connection has ended: kick only where two at once do no harm, or where the client is known to hang.
 
-Without a terminal there is nobody to ask, and --yes is required. Exit status 1 if one of them could not be kicked, or was
-not.`
+--yes is required if the input is not a terminal. The exit status is 1 if any of them was not kicked.`
 }
 
-// kicked is what became of one connection, for programs.
+// kicked is the result for one connection, in JSON.
 type kicked struct {
 	Connection api.ConnectionID `json:"connection"`
 	Kicked     bool             `json:"kicked"`
 	Error      string           `json:"error,omitempty"`
 }
 
-// Run disconnects them, one after the other.
+// Run disconnects clients one after another.
 func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if !c.Yes && !isatty.IsTerminal(s.stdin.Fd()) {
-		return badOption("kick asks before it disconnects a client, but the input is no terminal: say --yes")
+		return badOption("kick asks before it disconnects a client, but the input is not a terminal: give --yes")
 	}
 	a, err := newAdmin(g)
 	if err != nil {
@@ -57,9 +56,9 @@ func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		result := kicked{Connection: id, Kicked: done}
 		if err != nil {
 			if !errors.Is(err, errNotFound) {
-				return err // the next one would fail alike
+				return err // the others would fail in the same way
 			}
-			err = fmt.Errorf("there is no connection %d: it has ended, or never was", id)
+			err = fmt.Errorf("there is no connection %d", id)
 			result.Error = err.Error()
 			s.warn("%v", err)
 		}
@@ -83,17 +82,17 @@ func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	return nil
 }
 
-// kick disconnects one, if the user wants it.
+// kick disconnects one client, if the user agrees.
 func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *bufio.Reader, id api.ConnectionID) (bool, error) {
 	if !c.Yes {
 		var connection api.Connection
 		if err := a.get(ctx, &connection, nil, "connections", number(id)); err != nil {
 			return false, err
 		}
-		_, err := fmt.Fprintf(s.stderr, "connection %d, %s, %s, %s\nkick it? [y/N] ",
-			id, connection.Address, connection.State, stakes(&connection))
+		_, err := fmt.Fprintf(s.stderr, "connection %s, %s, %s\nkick it? [y/N] ",
+			who(&connection.Peer), connection.State, holdsAndWaits(&connection))
 		if err != nil {
-			return false, err // nobody has read the question
+			return false, err // nobody can have read the question
 		}
 		answer, err := answers.ReadString('\n')
 		if err != nil {
@@ -107,14 +106,14 @@ func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *b
 	return err == nil, err
 }
 
-// stakes says what a connection would lose.
-func stakes(c *api.Connection) string {
+// holdsAndWaits describes what a connection would lose.
+func holdsAndWaits(c *api.Connection) string {
 	text := "holds nothing"
 	if c.Held > 0 {
-		text = "holds " + holds(c)
+		text = "holds " + holds(c, maxCell)
 	}
 	if c.WaitsFor != "" {
-		text += fmt.Sprintf(", waits for %s (%s)", cell(c.WaitsFor, maxCell), span(c.WaitedSeconds))
+		text += ", waits for " + waits(c, maxCell)
 	}
 	return text
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"net"
 	"os"
+	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,58 +17,58 @@ import (
 // lockCommand runs a command while it holds a key.
 type lockCommand struct {
 	Key     string   `arg:"" help:"The key to lock: letters and digits."`
-	Command []string `arg:"" optional:"" passthrough:"partial" help:"The command to run, and its arguments; behind -- to keep their options apart. Without it the key is held until an interrupt."`
+	Command []string `arg:"" optional:"" passthrough:"partial" help:"The command to run and its arguments, after -- so that their options are not taken for ours. Without a command the key is held until Ctrl-C."`
 
-	Wait             *time.Duration `short:"w" placeholder:"DURATION" help:"Wait at most so long for the key: 30s, 5m, 2h. By default it waits for ever." xor:"wait"`
-	Try              bool           `help:"Do not wait at all." xor:"wait"`
+	Wait             *time.Duration `short:"w" placeholder:"DURATION" help:"Wait at most this long for the key: 30s, 5m, 2h. By default there is no limit." xor:"wait"`
+	Try              bool           `help:"Do not wait: give up at once if the key is held." xor:"wait"`
 	ConflictExitCode int            `short:"E" default:"${conflict}" placeholder:"N" help:"Exit status when the key was not obtained in time (${default})."`
-	OnLost           string         `default:"stop" enum:"stop,warn" placeholder:"WHAT" help:"What to do when the connection, and with it the key, is lost while the command runs: stop ends the command and all it has started, warn says so and lets it run (${default})."`
-	Grace            time.Duration  `default:"${grace}" placeholder:"DURATION" help:"Time between TERM and KILL when the command is ended (${default})."`
-	Quiet            bool           `short:"q" help:"Say nothing when the key was not obtained, for cron." xor:"voice"`
-	Verbose          bool           `short:"v" help:"Say how long it waited, and how long it held the key." xor:"voice"`
+	OnLost           string         `default:"stop" enum:"stop,warn" placeholder:"WHAT" help:"What to do if the connection, and with it the key, is lost while the command runs. stop: end the command and all that it has started; warn: print a warning and let it run (${default})."`
+	Grace            time.Duration  `default:"${grace}" placeholder:"DURATION" help:"Time between SIGTERM and SIGKILL when the command is ended (${default})."`
+	Quiet            bool           `short:"q" help:"Print nothing if the key was not obtained, for cron." xor:"voice"`
+	Verbose          bool           `short:"v" help:"Print how long it waited, and how long it held the key." xor:"voice"`
 }
 
-// Help has examples, and what a script must know.
+// Help has examples and the details for scripts.
 func (*lockCommand) Help() string {
 	return `Examples:
 
-  dreadlockctl lock nightly -- ./backup.sh /srv         wait for ever, then run it
+  dreadlockctl lock nightly -- ./backup.sh /srv         wait as long as it takes, then run it
   dreadlockctl lock nightly --wait 30s -- ./backup.sh   give up after 30 seconds, with status 75
   dreadlockctl lock nightly --try -- ./backup.sh        give up at once
-  dreadlockctl lock nightly --try -E 0 -q -- ./job.sh   in cron: it is no fault that another host runs it
+  dreadlockctl lock nightly --try -E 0 -q -- ./job.sh   in cron: no error if another host runs it
   dreadlockctl lock deploy -- sh -c 'a && b'            more than one command
   dreadlockctl lock maintenance                         keep everybody out until Ctrl-C
 
-The command has the terminal and all streams, and DREADLOCK_KEY and DREADLOCK_SERVER are set for it. The key is given up
-when the command has ended; what it left in the background is not waited for.
+The command inherits the terminal and all streams. DREADLOCK_KEY and DREADLOCK_SERVER are set in its environment. The key
+is released when the command has ended, without waiting for processes that it left in the background.
 
-Signals to dreadlockctl are passed on to the command: INT, TERM, HUP, QUIT, USR1, USR2, WINCH. Those that the keyboard
-sends reach the command without it. If dreadlockctl itself is killed (KILL) the command is killed too, but not what it has
-started: use TERM.
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are passed on to the command, unless the terminal has sent
+them to it already. Signals that were ignored at the start stay ignored. If dreadlockctl is killed with SIGKILL, the command
+is killed too, but not the processes that it has started: use SIGTERM.
 
-The key is lost when the connection to the daemon ends, and somebody else may get it at once. With --on-lost=stop the
-command and its descendants then get TERM, and after --grace KILL.
+The key is lost if the connection to the daemon ends, and somebody else may get it at once. With --on-lost=stop the command
+and its descendants then get SIGTERM, and SIGKILL after --grace.
 
-Exit status: that of the command, or 128+N if signal N ended it or the wait; 75 (or -E) if the key was not obtained; 69 if
-the daemon cannot be reached; 76 if the key was lost and the command stopped; 126 if the command cannot be run; 127 if
-there is none of that name; 2 for bad options.`
+Exit status: that of the command, or 128+N if signal N ended it or the wait; 75 (or -E) if the key was not obtained in time;
+69 if the daemon cannot be reached; 76 if the key was lost and the command was ended; 126 if the command cannot be run; 127
+if it is not found; 2 for invalid options.`
 }
 
 const (
-	// answerPatience is how much later than the end of a wait the daemon may say so: it is 15 ms late at most, the rest
-	// is for the network, and for connecting.
-	answerPatience = 15 * time.Second
-	// unlockPatience is how long to wait until the daemon confirms an unlock. The end of the process unlocks as well.
-	unlockPatience = 5 * time.Second
+	// answerTimeout is how long after the end of a wait the daemon's answer may come: the daemon is at most 15 ms late, the
+	// rest is for the network and for connecting.
+	answerTimeout = 15 * time.Second
+	// unlockTimeout bounds the wait for the confirmation of an unlock. The end of the process releases the key anyway.
+	unlockTimeout = 5 * time.Second
 )
 
-// Run locks, runs, unlocks.
+// Run locks the key, runs the command and unlocks the key.
 func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err := c.check(g); err != nil {
 		return err
 	}
 	var path string
-	if len(c.Command) > 0 { // a wrong name is told before anybody waits
+	if len(c.Command) > 0 { // an unknown command is an error before the wait
 		var err error
 		if path, err = find(c.Command[0]); err != nil {
 			return err
@@ -80,24 +82,24 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		return err
 	}
 	held := time.Now()
-	c.tell(s, "locked %s after %s", c.shown(), span(held.Sub(began).Seconds()))
+	c.verbose(s, "locked %s after %s", c.shortKey(), span(held.Sub(began).Seconds()))
 	if len(c.Command) == 0 {
 		err = c.hold(s, g, lock, signals)
 	} else {
 		err = c.run(s, g, lock, path, signals)
 	}
-	c.tell(s, "held %s for %s", c.shown(), span(time.Since(held).Seconds()))
+	c.verbose(s, "held %s for %s", c.shortKey(), span(time.Since(held).Seconds()))
 	return err
 }
 
-// check finds fault with the options that kong takes.
+// check returns an error for invalid options that the parser accepts.
 func (c *lockCommand) check(g *globals) error {
 	if err := checkKey(c.Key); err != nil {
 		return err
 	}
 	if len(c.Command) > 0 && c.Command[0] == "--" {
 		if c.Command = c.Command[1:]; len(c.Command) == 0 {
-			return badOption("there is no command behind --: leave both out to hold the key until an interrupt")
+			return badOption("there is no command after --: leave out -- to hold the key until Ctrl-C")
 		}
 	}
 	if _, _, err := net.SplitHostPort(g.Server); err != nil {
@@ -105,7 +107,7 @@ func (c *lockCommand) check(g *globals) error {
 	}
 	switch {
 	case c.Wait != nil && *c.Wait < 0:
-		return badOption("--wait %s: want a duration of 0 or more; without --wait it waits for ever", *c.Wait)
+		return badOption("--wait %s: want a duration of 0 or more; without --wait there is no limit", *c.Wait)
 	case c.ConflictExitCode < 0 || c.ConflictExitCode > math.MaxUint8:
 		return badOption("--conflict-exit-code %d: want 0 to %d", c.ConflictExitCode, math.MaxUint8)
 	case c.Grace < 0:
@@ -114,24 +116,24 @@ func (c *lockCommand) check(g *globals) error {
 	return nil
 }
 
-// acquire waits for the key, and leaves the queue at once when a signal comes.
+// acquire waits for the key. A signal ends the wait at once.
 func (c *lockCommand) acquire(ctx context.Context, s *streams, g *globals, signals <-chan os.Signal) (*client.Lock, error) {
 	options := client.Options{MaxIdle: -1}
 	wait := time.Duration(-1)
 	switch {
 	case c.Try:
 		wait = 0
-		options.Attempts = 1 // at once is at once
+		options.Attempts = 1 // trying again would be waiting
 	case c.Wait != nil:
 		wait = *c.Wait
 	}
 	limit := time.Duration(math.MaxInt64)
 	if wait >= 0 {
-		limit = wait + min(answerPatience, limit-wait) // a daemon that says nothing
+		limit = wait + min(answerTimeout, limit-wait) // the daemon may not answer at all
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel() // it ends the context of the lock as well, which is not used here
-	c.tell(s, "locking %s at %s", c.shown(), g.Server)
+	defer cancel() // it also ends the context of the lock, which is not used here
+	c.verbose(s, "locking %s at %s", c.shortKey(), g.Server)
 
 	type outcome struct {
 		lock *client.Lock
@@ -154,13 +156,13 @@ func (c *lockCommand) acquire(ctx context.Context, s *streams, g *globals, signa
 				continue
 			}
 			cancel()
-			<-done // it has left the queue; what it may have been granted ends with the process
+			<-done // the client has left the queue; if it was granted the key, the end of the process releases it
 			return nil, &exit{exitSignal + int(caught.(syscall.Signal)), nil}
 		}
 	}
 }
 
-// refusal says why there is no lock, and what to do.
+// refusal explains why there is no lock, with advice.
 func (c *lockCommand) refusal(g *globals, err error) error {
 	var server *client.ServerError
 	var unknown *net.DNSError
@@ -169,20 +171,32 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 		if c.Quiet {
 			return &exit{c.ConflictExitCode, nil}
 		}
-		return failed(c.ConflictExitCode, "somebody else holds %s; dreadlockctl waiters %s shows who", c.shown(), c.shown())
+		return failed(c.ConflictExitCode, "somebody else holds %s; dreadlockctl waiters %s shows who", c.shortKey(), c.shortKey())
 	case errors.As(err, &server):
 		return failed(exitUnreachable, "the daemon at %s refuses: %s", g.Server, server.Text)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return failed(exitUnreachable, "nothing listens at %s: start dreadlock there, or say where it is with --server ADDR or "+
-			"DREADLOCK_SERVER (%w)", g.Server, err)
+		return failed(exitUnreachable, "nothing listens at %s: start dreadlock there, or give its address with --server ADDR or "+
+			"DREADLOCK_SERVER (%s)", g.Server, describe(err))
 	case errors.As(err, &unknown):
-		return failed(exitUnreachable, "there is no such host: --server ADDR or DREADLOCK_SERVER says where the daemon is (%w)", err)
+		return failed(exitUnreachable, "there is no such host: give the address of the daemon with --server ADDR or "+
+			"DREADLOCK_SERVER (%s)", describe(err))
 	case errors.Is(err, client.ErrProtocol):
-		return failed(exitUnreachable, "what listens at %s is no lock daemon: is --server right? (%w)", g.Server, err)
+		return failed(exitUnreachable, "%s is not a lock daemon: is --server right? (%s)", g.Server, describe(err))
 	case errors.Is(err, context.DeadlineExceeded):
-		return failed(exitUnreachable, "the daemon at %s does not answer; it may have been stopped, or a firewall is between (%w)", g.Server, err)
+		return failed(exitUnreachable, "the daemon at %s does not answer: it may be stopped, or a firewall may be in between (%s)",
+			g.Server, describe(err))
 	}
-	return failed(exitUnreachable, "the daemon at %s: %w", g.Server, err)
+	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
+}
+
+// describe returns the text of an error of the client without the operation and the name of the package, which are for
+// developers.
+func describe(err error) string {
+	text := err.Error()
+	if _, after, found := strings.Cut(text, "client: "); found {
+		return after
+	}
+	return text
 }
 
 // run runs the command while the key is held.
@@ -197,7 +211,7 @@ func (c *lockCommand) run(s *streams, g *globals, lock *client.Lock, path string
 		c.unlock(s, lock)
 		return err
 	}
-	lost := lock.Lost() // nil once that has been said
+	lost := lock.Lost() // nil after the warning
 	for {
 		select {
 		case status := <-p.ended:
@@ -210,21 +224,22 @@ func (c *lockCommand) run(s *streams, g *globals, lock *client.Lock, path string
 			continue
 		case <-lost:
 			if len(p.ended) > 0 {
-				continue // both at a time: it ended by itself
+				continue // both at once: the command has ended by itself
 			}
 		}
 		if c.OnLost == "warn" {
-			s.warn("lost the connection to %s, and with it %s: somebody else may hold it now, and the command runs on", g.Server, c.shown())
+			s.warn("lost the connection to %s, and with it the key %s: somebody else may hold it now; the command keeps running",
+				g.Server, c.shortKey())
 			lost = nil
 			continue
 		}
-		s.warn("lost the connection to %s, and with it %s: ending the command", g.Server, c.shown())
+		s.warn("lost the connection to %s, and with it the key %s: ending the command", g.Server, c.shortKey())
 		p.end(s, c.Grace, signals)
 		return &exit{exitLost, nil}
 	}
 }
 
-// exitOf is the end of a command, as a shell has it.
+// exitOf returns the exit status of a command, as a shell does.
 func exitOf(status syscall.WaitStatus) error {
 	switch {
 	case status.Signaled():
@@ -235,13 +250,17 @@ func exitOf(status syscall.WaitStatus) error {
 	return nil
 }
 
-// hold holds the key until somebody wants an end, or it is lost.
+// hold holds the key until a signal ends it, or until the key is lost.
 func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-chan os.Signal) error {
-	s.warn("holding %s; Ctrl-C gives it up", c.shown())
+	end := "Ctrl-C"
+	if signal.Ignored(os.Interrupt) { // as in the background of a script
+		end = "SIGTERM"
+	}
+	s.warn("holding %s; %s releases it", c.shortKey(), end)
 	for {
 		select {
 		case <-lock.Lost():
-			return failed(exitLost, "lost the connection to %s, and with it %s: somebody else may hold it now", g.Server, c.shown())
+			return failed(exitLost, "lost the connection to %s, and with it the key %s: somebody else may hold it now", g.Server, c.shortKey())
 		case caught := <-signals:
 			switch caught {
 			case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
@@ -252,21 +271,21 @@ func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-
 	}
 }
 
-// unlock gives the key up, which the end of the process does in any case.
+// unlock releases the key, which the end of the process would do as well.
 func (c *lockCommand) unlock(s *streams, lock *client.Lock) {
-	ctx, cancel := context.WithTimeout(context.Background(), unlockPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
 	defer cancel()
 	if err := lock.Unlock(ctx); err != nil {
-		s.warn("the daemon has not confirmed that %s is free: %v", c.shown(), err)
+		s.warn("the daemon has not confirmed the unlock of %s: %s", c.shortKey(), describe(err))
 	}
 }
 
-// tell is for who wants to know.
-func (c *lockCommand) tell(s *streams, format string, args ...any) {
+// verbose prints a message with --verbose.
+func (c *lockCommand) verbose(s *streams, format string, args ...any) {
 	if c.Verbose {
 		s.warn(format, args...)
 	}
 }
 
-// shown is the key for people.
-func (c *lockCommand) shown() string { return cell(c.Key, maxCell) }
+// shortKey returns the key, shortened if it is long.
+func (c *lockCommand) shortKey() string { return cell(c.Key, maxCell) }

@@ -24,7 +24,7 @@ func (d *daemon) lock(tb testing.TB, args ...string) *job {
 	return begin(tb, []string{"DREADLOCK_SERVER=" + d.address}, append([]string{"lock"}, args...)...)
 }
 
-// free fails the test unless the key is free, or will be: a waiter gets it.
+// free fails the test unless the key is or becomes free.
 func (d *daemon) free(tb testing.TB, key string) {
 	tb.Helper()
 	c := d.dial(tb)
@@ -33,10 +33,10 @@ func (d *daemon) free(tb testing.TB, key string) {
 	c.Close()
 }
 
-// obedient is a command that runs until it is told to go on, by a line.
+// obedient is a command that runs until it gets a line of input.
 var obedient = []string{"--", "sh", "-c", `echo "runs with $DREADLOCK_KEY of $DREADLOCK_SERVER"; read line; echo "$line"`}
 
-// Two at a time: one runs, the other leaves at once with status 75. When the first is done the key is free.
+// Of two at a time one runs, and the other gives up at once with status 75. When the first has ended the key is free.
 func TestTry(t *testing.T) {
 	d := startDaemon(t)
 	try := append([]string{"nightly", "--try"}, obedient...)
@@ -63,7 +63,7 @@ func TestTry(t *testing.T) {
 	}
 }
 
-// Waiting: until the time is over, or until the key is free; by default for ever.
+// It waits until the time has run out or until the key is free; by default without a limit.
 func TestWait(t *testing.T) {
 	d := startDaemon(t)
 	holder := d.dial(t)
@@ -90,7 +90,7 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// The status is that of the command, as a shell would have it.
+// The status is that of the command, as in a shell.
 func TestExitStatus(t *testing.T) {
 	d := startDaemon(t)
 	dir := t.TempDir()
@@ -124,7 +124,7 @@ func TestExitStatus(t *testing.T) {
 			t.Errorf("%q: %+v, want %d and %q", c.command, got, c.status, c.says)
 		}
 	}
-	// Options behind the command are its own, with -- and without.
+	// Options after the command are its own, with -- and without.
 	for _, dashes := range [][]string{nil, {"--"}} {
 		got := d.lock(t, append(append([]string{"k", "--try"}, dashes...), "echo", "--try", "--", "-v")...).wait()
 		if got.status != 0 || got.stdout != "--try -- -v\n" {
@@ -133,20 +133,16 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// A daemon that is not there, or is none, is told with advice, and is status 69.
+// If there is no daemon, or something else at its address, there is advice and status 69.
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
+	nobody := deaf(t)
 	liar := serve(t, func(conn net.Conn) { fmt.Fprint(conn, "HTTP/1.1 400 Bad Request\r\n\r\n") })
 	full := startDaemon(t, "--max-connections", "1", "--loops", "1")
 	full.dial(t).Do("lock a 0", "l locked")
 	for _, c := range []struct{ address, says string }{
 		{nobody, "nothing listens at " + nobody + ": start dreadlock there"},
-		{liar, "is --server right?"},
+		{noHost + ":6001", "there is no such host"},
+		{liar, "is not a lock daemon: is --server right?"},
 		{full.address, "refuses: too many connections"},
 	} {
 		got := runs(t, "lock", "k", "--try", "--server", c.address, "--", "echo", "runs")
@@ -179,154 +175,12 @@ func serve(t *testing.T, handle func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-var allSignals = map[string]syscall.Signal{
-	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT,
-	"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
-}
-
-// Signals to dreadlockctl reach the command, which does with them what it likes.
-func TestSignalsArePassedOn(t *testing.T) {
-	d := startDaemon(t)
-	for name, s := range allSignals {
-		t.Run(name, func(t *testing.T) {
-			script := fmt.Sprintf(`trap 'kill $!; echo got it; exit 5' %s; sleep 1000 & echo ready; wait`, name)
-			j := d.lock(t, "k", "--", "sh", "-c", script)
-			j.stdout.await(t, "ready\n")
-			j.signal(s)
-			if got := j.wait(); got.status != 5 || got.stdout != "ready\ngot it\n" || got.stderr != "" {
-				t.Errorf("%+v", got)
-			}
-			d.free(t, "k")
-		})
-	}
-	t.Run("deadly", func(t *testing.T) {
-		j := d.lock(t, "k", "--", "sh", "-c", "echo ready; exec sleep 1000")
-		j.stdout.await(t, "ready\n")
-		j.signal(syscall.SIGTERM)
-		if got := j.wait(); got.status != 128+15 {
-			t.Errorf("%+v, want 143", got)
-		}
-	})
-	t.Run("ignored", func(t *testing.T) { // by nohup, and so by all below it
-		j := beginCommand(t, []string{"DREADLOCK_SERVER=" + d.address},
-			exec.Command("sh", append([]string{"-c", `trap "" HUP; exec "$0" "$@"`, program, "lock", "k"}, obedient...)...))
-		j.stdout.await(t, "runs with k")
-		j.signal(syscall.SIGHUP)
-		fmt.Fprintln(j.stdin, "still there")
-		if got := j.wait(); got.status != 0 || !strings.Contains(got.stdout, "still there") {
-			t.Errorf("%+v", got)
-		}
-	})
-}
-
-// A signal ends the wait at once: the connection, and with it the place in the line. WINCH is no reason to give up.
-func TestSignalWhileWaiting(t *testing.T) {
-	for name, s := range allSignals {
-		t.Run(name, func(t *testing.T) {
-			asked, left := make(chan string, 1), make(chan error, 1)
-			address := serve(t, func(conn net.Conn) { // a daemon whose key is held by somebody else
-				in := bufio.NewReader(conn)
-				command, _ := in.ReadString('\n')
-				asked <- command
-				_, err := in.ReadByte()
-				left <- err
-			})
-			j := begin(t, nil, "lock", "k", "--server", address, "--", "echo", "runs")
-			if command := <-asked; !strings.HasPrefix(command, "lock k 9223372036") {
-				t.Fatalf("it sent %q, want a wait for ever", command)
-			}
-			j.signal(s)
-			if s == syscall.SIGWINCH {
-				s = syscall.SIGTERM
-				j.signal(s)
-			}
-			<-left
-			if got := j.wait(); got.status != 128+int(s) || got.stdout != "" || got.stderr != "" {
-				t.Errorf("%+v, want %d", got, 128+int(s))
-			}
-		})
-	}
-}
-
-// A daemon that is killed takes the locks with it: the command is ended, with all it has started, and in time.
-func TestDaemonKilled(t *testing.T) {
-	for name, command := range map[string][]string{
-		"sleep":   {"sh", "-c", "echo ready; exec sleep 1000"},
-		"script":  {"sh", "-c", "echo ready; sleep 1000; echo goes on; sleep 1000"},
-		"tree":    {"sh", "-c", "sh -c 'sleep 1000; :' & sh -c '(sleep 1000; :); :' & echo ready; wait; echo goes on"},
-		"daemons": {"sh", "-c", "setsid sh -c 'setsid sleep 1000 & echo ready; wait' & wait"},
-		"stopped": {"sh", "-c", "echo ready; kill -STOP $$; sleep 1000"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := startDaemon(t)
-			j := d.lock(t, append([]string{"nightly", "--"}, command...)...)
-			j.stdout.await(t, "ready\n")
-			began := time.Now()
-			d.kill()
-			got := j.wait() // its streams end when the last process has
-			t.Logf("all ended %s after the daemon", time.Since(began).Round(time.Millisecond))
-			if got.status != exitLost || got.stdout != "ready\n" || !oneLine(got.stderr, "and with it nightly: ending the command") {
-				t.Errorf("%+v", got)
-			}
-		})
-	}
-}
-
-// What does not end of TERM is killed after the grace.
-func TestGrace(t *testing.T) {
-	d := startDaemon(t)
-	j := d.lock(t, "k", "--grace", "50ms", "--", "sh", "-c", "trap '' TERM; sleep 1000 & echo ready; wait; sleep 1000")
-	j.stdout.await(t, "ready\n")
-	began := time.Now()
-	d.kill()
-	got := j.wait()
-	if got.status != exitLost || time.Since(began) < 50*time.Millisecond {
-		t.Errorf("%+v after %s", got, time.Since(began))
-	}
-	contains(t, got.stderr, "has not ended after 50ms: killing it")
-
-	// With enough of it a command can tidy up.
-	d = startDaemon(t)
-	j = d.lock(t, "k", "--", "sh", "-c", "trap 'echo tidy; exit 0' TERM; sleep 1000 & echo ready; wait")
-	j.stdout.await(t, "ready\n")
-	d.kill()
-	if got := j.wait(); got.status != exitLost || got.stdout != "ready\ntidy\n" {
-		t.Errorf("%+v", got)
-	}
-}
-
-func TestOnLostWarn(t *testing.T) {
-	d := startDaemon(t)
-	j := d.lock(t, append([]string{"k", "--on-lost=warn"}, obedient...)...)
-	j.stdout.await(t, "runs with k")
-	d.kill()
-	j.stderr.await(t, "somebody else may hold it now, and the command runs on")
-	fmt.Fprintln(j.stdin, "done")
-	if got := j.wait(); got.status != 0 || !strings.HasSuffix(got.stdout, "\ndone\n") || strings.Count(got.stderr, "\n") != 1 {
-		t.Errorf("%+v", got)
-	}
-}
-
-// Whoever kills dreadlockctl kills the command.
-func TestKilled(t *testing.T) {
-	d := startDaemon(t)
-	j := d.lock(t, "k", "--", "sh", "-c", "trap '' TERM HUP INT; echo ready; read line; echo goes on")
-	j.stdout.await(t, "ready\n")
-	j.signal(syscall.SIGKILL)
-	<-j.ended
-	j.stdout.awaitEnd(t)
-	if got := j.stdout.String(); got != "ready\n" {
-		t.Errorf("it said %q", got)
-	}
-	d.free(t, "k")
-}
-
-// Without a command the key is held until somebody wants an end, or it is lost.
+// Without a command the key is held until a signal comes or it is lost.
 func TestHold(t *testing.T) {
 	d := startDaemon(t)
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		j := d.lock(t, "k")
-		j.stderr.await(t, "holding k; Ctrl-C gives it up\n")
+		j.stderr.await(t, "holding k; Ctrl-C releases it\n")
 		j.signal(syscall.SIGWINCH)
 		d.dial(t).Do("lock k 0", "t timeout")
 		j.signal(s)
@@ -338,12 +192,12 @@ func TestHold(t *testing.T) {
 	j := d.lock(t, "k", "--on-lost=warn")
 	j.stderr.await(t, "holding k")
 	d.kill()
-	if got := j.wait(); got.status != exitLost || !strings.Contains(got.stderr, "and with it k: somebody else may hold it now") {
+	if got := j.wait(); got.status != exitLost || !strings.Contains(got.stderr, "and with it the key k: somebody else may hold it now") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// What the command leaves in the background is not waited for, and not ended.
+// What the command leaves in the background is neither waited for nor ended.
 func TestBackground(t *testing.T) {
 	d := startDaemon(t)
 	j := d.lock(t, "k", "--", "sh", "-c", "sleep 1000 & echo $!")
@@ -362,7 +216,7 @@ func TestBackground(t *testing.T) {
 	j.stdout.awaitEnd(t)
 }
 
-// Whoever loses its parent while the command runs is reaped when it ends.
+// A process whose parent ends while the command runs is reaped when it ends itself.
 func TestOrphans(t *testing.T) {
 	d := startDaemon(t)
 	j := d.lock(t, "k", "--", "sh", "-c", `sh -c 'true & echo $!'; echo; read line`)
@@ -381,7 +235,7 @@ func TestOrphans(t *testing.T) {
 	j.wait()
 }
 
-// An unlock that fails is told, and the status stays that of the command.
+// An unlock that fails is reported, and the status stays that of the command.
 func TestUnlockFails(t *testing.T) {
 	address := serve(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
@@ -390,13 +244,12 @@ func TestUnlockFails(t *testing.T) {
 		in.ReadString('\n') // unlock
 	})
 	got := runs(t, "lock", "k", "--server", address, "--", "sh", "-c", "exit 3")
-	if got.status != 3 || !oneLine(got.stderr, "has not confirmed that k is free") {
+	if got.status != 3 || !oneLine(got.stderr, "has not confirmed the unlock of k") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// A reader of the warnings that goes away does not take the command with it, and a command dies of a broken pipe as
-// ever.
+// The command survives the reader of the warnings, and still dies of its own broken pipe.
 func TestBrokenPipe(t *testing.T) {
 	d := startDaemon(t)
 	read, write, err := os.Pipe()
@@ -414,26 +267,5 @@ func TestBrokenPipe(t *testing.T) {
 	cmd.Env, cmd.Stdout = environment(), write
 	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 128+int(unix.SIGPIPE) {
 		t.Errorf("%v, want 141", err)
-	}
-}
-
-func TestParseStat(t *testing.T) {
-	for _, c := range []struct {
-		text        string
-		pid, parent int
-		running     bool
-	}{
-		{"7 (sleep) S 1 7 7 0", 7, 1, true},
-		{"123 (a (b) c) R) R 45 1", 123, 45, true},
-		{"7 (sh) T 2 7", 7, 2, true},
-		{"7 (sleep) Z 1 7", 7, 1, false},
-		{"", 0, 0, false},
-		{"7 (sleep)", 0, 0, false},
-		{"x (sleep) S 1", 0, 0, false},
-	} {
-		pid, parent, running := parseStat([]byte(c.text))
-		if pid != c.pid || parent != c.parent || running != c.running {
-			t.Errorf("%q: %d %d %v", c.text, pid, parent, running)
-		}
 	}
 }

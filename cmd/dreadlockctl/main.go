@@ -1,5 +1,5 @@
-// Dreadlockctl is the daemon's companion for people and scripts: it runs a command while it holds a key, and shows who
-// holds what, who waits and for how long.
+// Dreadlockctl is the command line client of dreadlock for people and scripts: it runs a command while it holds a key, and
+// shows who holds what, who waits and for how long.
 package main
 
 import (
@@ -9,27 +9,27 @@ import (
 	"os"
 )
 
-// The exit statuses other than 0. Those of lock stand beside the status of the command that it runs, so they are numbers
-// that commands rarely use: of sysexits.h, and of the shell.
+// The exit statuses other than 0. Those of lock must not be confused with the status of the command that it runs, so they
+// are numbers that commands rarely use: those of sysexits.h and of the shell.
 const (
-	exitFailed        = 1   // the daemon refuses, or there is nothing of that name
-	exitUsage         = 2   // bad options
-	exitDeadlocks     = 3   // deadlocks: there are some
+	exitFailed        = 1   // the daemon refuses, or there is no such key or connection
+	exitUsage         = 2   // invalid options
+	exitDeadlocks     = 3   // deadlocks: there are deadlocks
 	exitUnreachable   = 69  // the daemon or its admin interface cannot be reached; EX_UNAVAILABLE
 	exitConflict      = 75  // lock: the key was not obtained in time; EX_TEMPFAIL, and --conflict-exit-code changes it
 	exitLost          = 76  // lock: the key was lost while it was held; EX_PROTOCOL, the nearest there is
 	exitNotExecutable = 126 // lock: the command cannot be run
 	exitNotFound      = 127 // lock: there is no such command
-	exitSignal        = 128 // lock: and the number of the signal that ended the command, or the wait
+	exitSignal        = 128 // lock: plus the number of the signal that ended the command or the wait
 )
 
-// exit is an end of the program with another status than 0.
+// exit is an error that ends the program with its status.
 type exit struct {
 	status int
-	err    error // what to say; nil if all has been said
+	err    error // printed if it is not nil
 }
 
-// Error says why.
+// Error returns the text of the error, or the status.
 func (e *exit) Error() string {
 	if e.err == nil {
 		return fmt.Sprintf("exit status %d", e.status)
@@ -37,22 +37,22 @@ func (e *exit) Error() string {
 	return e.err.Error()
 }
 
-// Unwrap returns what happened.
+// Unwrap returns the error, which may be nil.
 func (e *exit) Unwrap() error { return e.err }
 
-// failed makes an exit of an error.
+// failed returns an exit with an error.
 func failed(status int, format string, args ...any) *exit {
 	return &exit{status, fmt.Errorf(format, args...)}
 }
 
-// streams are what a command reads and writes.
+// streams are the standard streams of a command.
 type streams struct {
 	stdin, stdout, stderr *os.File
 }
 
-// warn says something that is not the answer.
+// warn prints a message to stderr.
 func (s *streams) warn(format string, args ...any) {
-	_, _ = fmt.Fprintf(s.stderr, "dreadlockctl: "+format+"\n", args...) // there is nowhere else to say it
+	_, _ = fmt.Fprintf(s.stderr, "dreadlockctl: "+format+"\n", args...) // there is nowhere else to print it
 }
 
 func main() {
@@ -72,7 +72,7 @@ func main() {
 	}
 }
 
-// run runs the command that the command line names.
+// run runs the command line.
 func run(s *streams, args []string) error {
 	parser, line, err := newParser(s)
 	if err != nil {

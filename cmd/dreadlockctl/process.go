@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -17,27 +18,27 @@ import (
 
 // process is the command that runs while a key is held.
 //
-// It runs in our own process group, as under flock(1). So the terminal treats both as one job: the command may read from
-// it, Ctrl-Z stops both and fg continues both, and a pipeline around dreadlockctl keeps its terminal. A group of its own
-// would make it easy to signal the command and all it has started, but the terminal would have to be handed to that
-// group, and every other member of a pipeline (dreadlockctl lock k -- make | less) would be stopped when it reads a key.
+// It runs in our process group, as under flock(1), so the terminal treats both as one job: the command can read from it,
+// Ctrl-Z stops both, fg continues both, and a pipeline with dreadlockctl keeps its terminal. A group of its own would make it
+// easy to signal the command and all that it has started. But the terminal would have to be handed to that group, and every
+// other member of a pipeline (dreadlockctl lock k -- make | less) would be stopped when it reads a key.
 //
-// What the command has started is found in another way: we are the subreaper (prctl(2)), so whoever loses its parent
-// becomes our child, and the tree under us is all that came of the command, daemons included.
+// What the command has started is found in another way: we are the subreaper (prctl(2)), so a process whose parent ends
+// becomes our child. The tree below us is all that the command has started, daemons included.
 type process struct {
 	handle *os.Process
-	ended  chan syscall.WaitStatus // the end of the command itself; has room for it
-	gone   chan struct{}           // closed when nothing of the tree is left
+	ended  chan syscall.WaitStatus // the status of the command itself; it has room for it
+	gone   chan struct{}           // closed when no process of the tree is left
 }
 
-// find looks for the program of a command.
+// find returns the path of a command.
 func find(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	switch {
 	case err == nil:
 		return path, nil
 	case errors.Is(err, exec.ErrDot):
-		return "", failed(exitNotExecutable, "%s is in the current directory: say ./%s to run it", name, name)
+		return "", failed(exitNotExecutable, "%s is in the current directory: use ./%s to run it", name, name)
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		if !strings.Contains(name, "/") {
 			return "", failed(exitNotFound, "there is no command %s in PATH", name)
@@ -49,7 +50,7 @@ func find(name string) (string, error) {
 	return "", failed(exitNotExecutable, "%s cannot be run: %w", name, err)
 }
 
-// startProcess starts the command. The end of our process, whatever ends it, kills the command.
+// startProcess starts the command. When our process ends, for whatever reason, the command is killed.
 func startProcess(path string, argv []string, s *streams) (*process, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become the subreaper: %w", err)
@@ -57,12 +58,12 @@ func startProcess(path string, argv []string, s *streams) (*process, error) {
 	p := &process{ended: make(chan syscall.WaitStatus, 1), gone: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// The death signal comes when the thread ends that has started the command, so this one must last.
+		// The death signal is sent when the thread that started the command ends, so this thread must last.
 		runtime.LockOSThread()
 		var err error
 		p.handle, err = os.StartProcess(path, argv, &os.ProcAttr{
 			Files: []*os.File{s.stdin, s.stdout, s.stderr},
-			// KILL: the connection ends with us, so the next holder of the key may be at work already.
+			// SIGKILL: the connection ends with us, so the next holder of the key may be at work already.
 			Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 		})
 		started <- err
@@ -74,7 +75,8 @@ func startProcess(path string, argv []string, s *streams) (*process, error) {
 	case err == nil:
 		return p, nil
 	case errors.Is(err, syscall.ENOEXEC):
-		return nil, failed(exitNotExecutable, "%s cannot be run: if it is a script, its first line must say by whom, like #!/bin/sh", argv[0])
+		return nil, failed(exitNotExecutable, "%s cannot be run: if it is a script, its first line must name the interpreter, "+
+			"like #!/bin/sh", argv[0])
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, failed(exitNotFound, "%s cannot be run: does the program in its first line exist? (%w)", argv[0], err)
 	default:
@@ -82,7 +84,7 @@ func startProcess(path string, argv []string, s *streams) (*process, error) {
 	}
 }
 
-// reap waits for the command and for whoever else became our child, until nobody is left.
+// reap waits for the command and for all other processes that became our children, until none is left.
 func (p *process) reap() {
 	defer close(p.gone)
 	for {
@@ -98,19 +100,14 @@ func (p *process) reap() {
 	}
 }
 
-// passedSignals returns the channel of the signals that a command should see, and what ends that. Those that were
-// ignored when we started, as nohup does, stay ignored, by the command as well.
+// passedSignals returns a channel of the signals to pass on to the command, and a function that stops it. Signals that were
+// ignored when we started stay ignored, by the command as well.
 func passedSignals() (<-chan os.Signal, func()) {
 	signals := make(chan os.Signal, 16)
-	for _, s := range []os.Signal{
-		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH,
-	} {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
-	}
-	// A reader of our warnings that goes away must not take us, and so the command, with it. Ignored, the signal would be
-	// so for the command too; caught and forgotten it is not.
+	signal.Notify(signals, notIgnored(
+		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)...)
+	// We, and so the command, must survive the reader of our warnings. The command would inherit an ignored SIGPIPE, but not
+	// one that is caught.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
 	return signals, func() {
@@ -119,12 +116,16 @@ func passedSignals() (<-chan os.Signal, func()) {
 	}
 }
 
+// notIgnored returns the signals that were not ignored when this process started. Under nohup hang-ups are ignored, and in the
+// background of a script interrupts are: catching them would undo that.
+func notIgnored(signals ...os.Signal) []os.Signal { return slices.DeleteFunc(signals, signal.Ignored) }
+
 // pass passes a signal on to the command.
 //
-// The terminal sends its signals to every process of the foreground group, so the command has them already, and many
-// programs take a second interrupt for impatience. Who sent a signal is not known here, but if we are in the foreground
-// it was in all likelihood the terminal. The price: kill -INT of a dreadlockctl that is in the foreground of a terminal
-// has no effect, where kill (TERM) has. A hang-up is always passed on: two do what one does.
+// The terminal sends its signals to every process of the foreground group, so the command has got them already, and to many
+// programs a second interrupt means more than one. We do not know who sent a signal, but if we are in the foreground it was
+// in all likelihood the terminal. The price: kill -INT of a dreadlockctl in the foreground of a terminal has no effect, but
+// kill (SIGTERM) has. A hang-up is always passed on: two have the effect of one.
 func (p *process) pass(s syscall.Signal) {
 	switch s {
 	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH:
@@ -139,7 +140,7 @@ func (p *process) pass(s syscall.Signal) {
 func foreground() bool {
 	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false // there is none
+		return false // there is no terminal
 	}
 	defer func() { _ = unix.Close(fd) }()
 	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
@@ -147,16 +148,17 @@ func foreground() bool {
 }
 
 const (
-	// killPatience is how long killed processes may take to end; only the kernel keeps them longer, or another owner.
-	killPatience = 5 * time.Second
-	// killPeriod is the time after which those are killed that were forked in the meantime.
+	// killTimeout is how long killed processes may take to end. Only those that are stuck in the kernel, or that belong to
+	// another user, take longer.
+	killTimeout = 5 * time.Second
+	// killPeriod is the interval at which processes that were forked in the meantime are killed.
 	killPeriod = 20 * time.Millisecond
-	// freezeRounds bounds how often we look for processes that were forked while we stopped others; a round stops a
-	// generation at least, and processes of other users cannot be stopped at all.
+	// freezeRounds bounds the search for processes that were forked while others were being stopped. Each round stops at
+	// least one generation, but processes of other users cannot be stopped at all.
 	freezeRounds = 50
 )
 
-// end ends the command and all that came of it: TERM, and after the grace KILL.
+// end ends the command and all that it has started: SIGTERM, and SIGKILL after the grace period.
 func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal) {
 	p.terminate()
 	timer := time.NewTimer(grace)
@@ -174,7 +176,7 @@ func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal)
 	s.warn("the command has not ended after %s: killing it", grace)
 	again := time.NewTicker(killPeriod)
 	defer again.Stop()
-	for deadline := time.Now().Add(killPatience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(killTimeout); time.Now().Before(deadline); {
 		p.signalTree(syscall.SIGKILL, descendants())
 		select {
 		case <-p.gone:
@@ -182,19 +184,20 @@ func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal)
 		case <-again.C:
 		}
 	}
-	s.warn("these processes cannot be killed from here, and go on without the key: %v", descendants())
+	s.warn("these processes cannot be killed, and continue without the key: %v", descendants())
 }
 
-// terminate sends TERM to all that came of the command, and to nobody twice, nor to those that are started to tidy up.
+// terminate sends SIGTERM to the command and all that it has started: once to each process, and not to those that are started
+// later, to clean up.
 //
-// A list of processes is old when it has been read:
+// A list of processes is out of date as soon as it has been read:
 //
 //  1. we read that a shell has no children;
 //  2. the shell starts a command;
-//  3. we end the shell, and the command becomes our child and runs on.
+//  3. we end the shell, and the command becomes our child and keeps running.
 //
-// So all are stopped first, again and again until a list has nobody new: who is stopped starts nobody, and a fork that
-// was under way when the signal came has either been done before the next list, or is not done.
+// So all are stopped first, repeatedly, until the list has no new process. A stopped process starts no others, and a fork
+// that was in progress when the signal came is either done before the next list is read, or does not happen.
 func (p *process) terminate() {
 	stopped := map[int]bool{}
 	var all []int
@@ -204,7 +207,7 @@ func (p *process) terminate() {
 		for _, pid := range all {
 			if !stopped[pid] {
 				stopped[pid], fresh = true, true
-				_ = syscall.Kill(pid, syscall.SIGSTOP) // it fails if that has ended, or is another user's
+				_ = syscall.Kill(pid, syscall.SIGSTOP) // fails if it has ended, or is another user's
 			}
 		}
 	}
@@ -212,12 +215,12 @@ func (p *process) terminate() {
 	p.signalTree(syscall.SIGCONT, all)
 }
 
-// signalTree sends a signal to processes, parents first: a shell must not see its command end and go on with the next.
+// signalTree sends a signal to processes, parents first: a shell must not see its command end and start the next one.
 func (p *process) signalTree(s syscall.Signal, pids []int) {
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, s)
 	}
-	if len(pids) == 0 { // there is no /proc
+	if len(pids) == 0 { // /proc is not mounted
 		_ = p.handle.Signal(s)
 	}
 }

@@ -2,30 +2,30 @@ package main
 
 import "dreadlock/server/api"
 
-// rates are counts per second between two looks.
+// rates are events per second between two samples.
 type rates struct {
-	Commands    float64 `json:"commands"` // answered, of both kinds
-	Locks       float64 `json:"locks"`    // that got the key, at once or later
+	Commands    float64 `json:"commands"` // answered, of all kinds
+	Locks       float64 `json:"locks"`    // that got the key, at once or after a wait
 	Unlocks     float64 `json:"unlocks"`
-	Grants      float64 `json:"grants"` // keys that went to a waiter
+	Grants      float64 `json:"grants"` // keys granted to a waiter
 	Timeouts    float64 `json:"timeouts"`
 	Accepted    float64 `json:"accepted"`
 	Disconnects float64 `json:"disconnects"`
 }
 
-// ratesBetween returns nil where there are none: at the first look, and when the daemon was started anew in between.
-func ratesBetween(before, after *look) *rates {
+// ratesBetween returns nil if there are none: for the first sample, and if the daemon was restarted in between.
+func ratesBetween(before, after *sample) *rates {
 	if before == nil || !before.Status.Started.Equal(after.Status.Started) {
 		return nil
 	}
-	seconds := after.Status.UptimeSeconds - before.Status.UptimeSeconds // on the daemon's clock, without the way there
+	seconds := after.Status.UptimeSeconds - before.Status.UptimeSeconds // by the daemon's clock, so without delays of the network
 	if seconds <= 0 {
 		return nil
 	}
 	b, a := &before.Status.Counters, &after.Status.Counters
 	per := func(before, after uint64) float64 {
 		if after < before {
-			return 0 // loops are asked one after the other
+			return 0 // the loops of a sample are read one after another
 		}
 		return float64(after-before) / seconds
 	}
@@ -40,7 +40,7 @@ func ratesBetween(before, after *look) *rates {
 	}
 }
 
-// commands adds up the commands of a kind and outcome, empty for all.
+// commands returns the number of commands of a kind and with an outcome, either empty for all.
 func commands(c *api.Counters, kind, outcome string) (total uint64) {
 	for _, n := range c.Commands {
 		if (kind == "" || n.Kind == kind) && (outcome == "" || n.Outcome == outcome) {

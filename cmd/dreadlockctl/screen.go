@@ -7,9 +7,9 @@ import (
 	"golang.org/x/term"
 )
 
-// What a terminal is told, as all of them have understood it since the VT100 and xterm.
+// Control sequences that all terminals have understood since the VT100 and xterm.
 const (
-	enterScreen = "\x1b[?1049h\x1b[?25l" // the alternate screen, without a cursor
+	enterScreen = "\x1b[?1049h\x1b[?25l" // the alternate screen, with the cursor hidden
 	leaveScreen = "\x1b[?25h\x1b[?1049l"
 	home        = "\x1b[H"
 	bold        = "\x1b[1m"
@@ -17,10 +17,10 @@ const (
 	clearRight  = "\x1b[K"
 	clearBelow  = "\x1b[J"
 
-	ctrlC = '\x03' // a raw terminal sends it instead of a signal
+	ctrlC = '\x03' // a raw terminal sends this byte instead of a signal
 )
 
-// screen is a terminal that a view is drawn on. One goroutine uses it; another one reads the keys.
+// screen is the terminal that a view is drawn on. One goroutine uses it; another one reads the keys.
 type screen struct {
 	out   *os.File
 	in    *os.File
@@ -28,7 +28,7 @@ type screen struct {
 	keys  <-chan byte // closed at the end of the input
 }
 
-// openScreen takes the terminal, until close gives it back as it was.
+// openScreen prepares the terminal; close restores it.
 func openScreen(s *streams) (*screen, error) {
 	sc := &screen{out: s.stdout, in: s.stdin}
 	if term.IsTerminal(int(s.stdin.Fd())) {
@@ -53,7 +53,7 @@ func (sc *screen) close() {
 	}
 }
 
-// readKeys reads as long as the process lives: nothing ends a read of a terminal.
+// readKeys reads until the process ends: a read of a terminal cannot be interrupted.
 func readKeys(in *os.File) <-chan byte {
 	keys := make(chan byte)
 	go func() {
@@ -72,22 +72,23 @@ func readKeys(in *os.File) <-chan byte {
 	return keys
 }
 
-// draw shows the view on all of the screen.
+// draw draws the view on the whole screen.
 func (sc *screen) draw(v *view) {
 	width, height, err := term.GetSize(int(sc.out.Fd()))
 	if err != nil || width <= 0 || height <= 0 {
 		width, height = 80, 24
 	}
-	_, _ = sc.out.WriteString(paint(v.render(width, height))) // a terminal that is gone says so by a signal
+	_, _ = sc.out.WriteString(paint(v.render(width, height))) // if the terminal is gone, a signal comes
 }
 
-// paint is what the terminal is sent for lines: everything in one write, nothing cleared first, so nothing flickers.
+// paint returns what to send to the terminal: all in one write and without clearing the screen first, so that it does not
+// flicker.
 func paint(lines []line) string {
 	var text strings.Builder
 	text.WriteString(home)
 	for i, l := range lines {
 		if i > 0 {
-			text.WriteString("\r\n") // raw: LF alone keeps the column
+			text.WriteString("\r\n") // in raw mode LF alone keeps the column
 		}
 		if l.title {
 			text.WriteString(bold + l.text + plain + clearRight)

@@ -11,7 +11,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// statusCommand shows what the daemon is, and what it has counted.
+// statusCommand shows the version, the sizes and the counters of the daemon.
 type statusCommand struct {
 	jsonOption
 }
@@ -23,10 +23,10 @@ func (*statusCommand) Help() string {
   dreadlockctl status
   dreadlockctl status --json | jq .held_keys
 
-All counts are since the start of the daemon. A wait is counted when it ends, by a grant or by its timeout.`
+Counters start at zero when the daemon starts. A wait is counted when it ends, by a grant or by its timeout.`
 }
 
-// Run shows it.
+// Run shows the status.
 func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	a, err := newAdmin(g)
 	if err != nil {
@@ -42,7 +42,7 @@ func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	return writeStatus(s.stdout, &status)
 }
 
-// headline says which daemon it is.
+// headline identifies the daemon.
 func headline(s *api.Status) string {
 	return fmt.Sprintf("dreadlock %s at %s, up %s, %s", s.Version, s.Address, span(s.UptimeSeconds), some(s.Loops, "loop"))
 }
@@ -58,26 +58,26 @@ func writeStatus(w io.Writer, s *api.Status) error {
 	if s.Deadlocks == 0 {
 		t.row("deadlocks", "none")
 	} else {
-		t.row("deadlocks", count(s.Deadlocks)+" (dreadlockctl deadlocks shows who waits for whom)")
+		t.row("deadlocks", count(s.Deadlocks)+" (see dreadlockctl deadlocks)")
 	}
 	t.row("")
 	c := &s.Counters
 	t.row("accepted", some(c.Accepted, "connection"))
-	t.row("ended", named(c.Disconnects, api.DisconnectReasons))
+	t.row("ended", nonZero(c.Disconnects, api.DisconnectReasons))
 	t.row("lock", outcomes(c.Commands, "lock"))
 	t.row("unlock", outcomes(c.Commands, "unlock"))
-	t.row("waits", fmt.Sprintf("%s granted, %s ran out", count(c.Grants), count(c.Timeouts)))
-	if text := waits(&c.Waits); text != "" {
+	t.row("waits", fmt.Sprintf("%s granted, %s timed out", count(c.Grants), count(c.Timeouts)))
+	if text := waitTimes(&c.Waits); text != "" {
 		t.row("waited", text)
 	}
-	t.row("limits", named(c.LimitHits, api.Limits))
+	t.row("limits", nonZero(c.LimitHits, api.Limits))
 	t.row("deadlocks", fmt.Sprintf("%s found, %s broken", count(c.DeadlocksFound), count(c.DeadlocksBroken)))
 	t.row("loops", fmt.Sprintf("%s, %s, %s moved", some(c.Messages, "message"), some(c.WakeUps, "wake-up"), some(c.Moves, "connection")))
 	return t.Flush()
 }
 
-// named lists counts that are not zero, those with known names first.
-func named(counts map[string]uint64, known []string) string {
+// nonZero lists the counts that are not zero, those with known names first.
+func nonZero(counts map[string]uint64, known []string) string {
 	names := slices.Clone(known)
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		if !slices.Contains(known, name) { // of a newer daemon
@@ -93,7 +93,7 @@ func named(counts map[string]uint64, known []string) string {
 	return orNone(parts)
 }
 
-// outcomes lists how the commands of a kind ended.
+// outcomes lists the outcomes of the commands of one kind.
 func outcomes(commands []api.CommandCount, kind string) string {
 	var parts []string
 	for _, c := range commands {
@@ -113,8 +113,8 @@ func orNone(parts []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// waits sums up how long waits took: the mean, and bounds for the half and for all but one of a hundred.
-func waits(h *api.Histogram) string {
+// waitTimes sums up the waits: the mean, and upper bounds of the median and of the 99th percentile.
+func waitTimes(h *api.Histogram) string {
 	var total uint64
 	for _, n := range h.Counts {
 		total += n
@@ -122,10 +122,10 @@ func waits(h *api.Histogram) string {
 	if total == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s on average, half %s, 99 %% %s", span(h.Sum/float64(total)), bound(h, total, 0.5), bound(h, total, 0.99))
+	return fmt.Sprintf("%s on average, 50 %% %s, 99 %% %s", span(h.Sum/float64(total)), bound(h, total, 0.5), bound(h, total, 0.99))
 }
 
-// bound is the bucket in which a part of the values ends.
+// bound returns an upper bound of a quantile: that of its bucket.
 func bound(h *api.Histogram, total uint64, part float64) string {
 	var below uint64
 	for i, n := range h.Counts {

@@ -15,18 +15,56 @@ import (
 	"dreadlock/server/api"
 )
 
-// table writes rows whose columns stand under each other.
+// table writes rows in aligned columns.
 type table struct {
 	*tabwriter.Writer
+	names bool // the last column is for the names of clients
 }
 
 // newTable begins a table, with a row of heads if there are any.
 func newTable(w io.Writer, heads ...string) table {
-	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t := table{Writer: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	if len(heads) > 0 {
 		t.row(heads...)
 	}
 	return t
+}
+
+// newPeerTable begins a table with a row for each of the entries, which are about a client each. It has a column for names
+// if any client has one.
+func newPeerTable[E any](w io.Writer, entries []E, peer func(*E) *api.Peer, heads ...string) table {
+	t := newTable(w)
+	for i := range entries {
+		t.names = t.names || peer(&entries[i]).Name != ""
+	}
+	if t.names {
+		heads = append(heads, "NAME")
+	}
+	t.row(heads...)
+	return t
+}
+
+// peerRow adds the row of a client.
+func (t table) peerRow(p *api.Peer, cells ...string) {
+	if t.names {
+		name := "-"
+		if p.Name != "" {
+			name = cell(p.Name, maxName)
+		}
+		cells = append(cells, name)
+	}
+	t.row(cells...)
+}
+
+// who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name.
+func who(p *api.Peer) string { return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p)) }
+
+// nameAndAddress is the client of a connection in a sentence.
+func nameAndAddress(p *api.Peer) string {
+	if p.Name == "" {
+		return p.Address
+	}
+	return cell(p.Name, maxName) + ", " + p.Address
 }
 
 // row adds a row.
@@ -34,7 +72,7 @@ func (t table) row(cells ...string) {
 	_, _ = fmt.Fprintln(t.Writer, strings.Join(cells, "\t")) // Flush has the error
 }
 
-// printJSON writes a value for programs.
+// printJSON writes a value as JSON.
 func printJSON(w io.Writer, value any) error {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
@@ -44,7 +82,7 @@ func printJSON(w io.Writer, value any) error {
 	return err
 }
 
-// span is a duration in seconds for people: two units at most.
+// span formats a duration in seconds, with at most two units.
 func span(seconds float64) string {
 	const most = math.MaxInt64 / int64(time.Second)
 	d := time.Duration(max(min(seconds, float64(most)), 0) * float64(time.Second))
@@ -62,8 +100,8 @@ func span(seconds float64) string {
 	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
 }
 
-// patience is the timeout of a wait for people. Clients that wait for ever say so with the longest timeout there is.
-func patience(seconds float64) string {
+// timeout formats the timeout of a wait. Clients that wait without a limit ask for the longest timeout there is.
+func timeout(seconds float64) string {
 	const century = 100 * 365 * 24 * 3600
 	if seconds > century {
 		return "never"
@@ -71,13 +109,13 @@ func patience(seconds float64) string {
 	return span(seconds)
 }
 
-// count is a number for people.
+// count formats a number with thousands separators.
 func count[T int | uint64](n T) string { return humanize.Comma(int64(n)) }
 
-// number is a number of connections, say, that begins a row.
+// number formats the number of a connection.
 func number(id api.ConnectionID) string { return strconv.FormatUint(uint64(id), 10) }
 
-// some is a number of things: "1 key", "2 keys".
+// some formats a number of things: "1 key", "2 keys".
 func some[T int | uint64](n T, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -85,10 +123,17 @@ func some[T int | uint64](n T, thing string) string {
 	return count(n) + " " + thing + "s"
 }
 
-// maxCell is how many characters of a key a table shows: a key may have 9,978, and would make its column as wide.
+// maxCell is how many characters of a key are shown. A key may have 9,979, and its column would be as wide.
 const maxCell = 64
 
-// cell shortens a text to so many characters, with an ellipsis.
+// maxName is how many characters of a client's name are shown, of 128. With shortCell, for keys of a connection, it keeps
+// a row within 80 columns in most cases.
+const (
+	maxName   = 24
+	shortCell = 20
+)
+
+// cell shortens a text to at most width characters, with an ellipsis.
 func cell(text string, width int) string {
 	runes := []rune(text)
 	if len(runes) <= width {
@@ -100,11 +145,11 @@ func cell(text string, width int) string {
 // page is a page of a list, of keys or of connections.
 type page[E any] struct {
 	entries  []E
-	matching int // entries that there are, on this page or not
+	matching int // number of all entries, on this page or not
 	next     string
 }
 
-// collect follows pages until it has so many entries; 0 for all there are.
+// collect fetches pages until it has limit entries, or all if limit is 0.
 func collect[E any](limit int, fetch func(limit int, cursor string) (page[E], error)) (all page[E], err error) {
 	all.entries = []E{}
 	for {
@@ -124,14 +169,14 @@ func collect[E any](limit int, fetch func(limit int, cursor string) (page[E], er
 	}
 }
 
-// listOptions say how much of a list is wanted.
+// listOptions limit the length of a list.
 type listOptions struct {
-	Limit *int `placeholder:"N" help:"Show at most so many (${default_limit})." xor:"length"`
+	Limit *int `placeholder:"N" help:"Show at most N (${default_limit})." xor:"length"`
 	All   bool `help:"Show all." xor:"length"`
 }
 
-// most is the limit, 0 for none.
-func (o *listOptions) most() (int, error) {
+// limit returns the limit, 0 for none.
+func (o *listOptions) limit() (int, error) {
 	switch {
 	case o.All:
 		return 0, nil
@@ -143,8 +188,8 @@ func (o *listOptions) most() (int, error) {
 	return *o.Limit, nil
 }
 
-// rest says what a list does not show.
-func (p *page[E]) rest(w io.Writer, thing string) error {
+// writeRest writes how many entries are not shown, if there are any.
+func (p *page[E]) writeRest(w io.Writer, thing string) error {
 	if p.next == "" {
 		return nil
 	}

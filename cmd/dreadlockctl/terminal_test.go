@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,7 +15,7 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// terminal is a program with a terminal of its own, and whoever sits before it.
+// terminal is a program at a terminal of its own, and its user.
 type terminal struct {
 	tb     testing.TB
 	cmd    *exec.Cmd
@@ -21,7 +23,7 @@ type terminal struct {
 	shown  *text
 }
 
-// beginAt starts a program at a terminal of 100 columns and 30 lines. All of it is hung up and killed at the end.
+// beginAt starts a program at a terminal of 100 columns and 30 lines. It is killed at the end of the test.
 func beginAt(tb testing.TB, env []string, name string, args ...string) *terminal {
 	tb.Helper()
 	tt := &terminal{tb: tb, cmd: exec.Command(name, args...)}
@@ -54,34 +56,34 @@ func (tt *terminal) exit() int {
 	return tt.cmd.ProcessState.ExitCode()
 }
 
-// The command has the terminal: it reads from it, and an interrupt of the keyboard reaches it once, not a second time
-// through dreadlockctl.
+// The command reads from the terminal, and an interrupt of the keyboard reaches it once, not a second time through dreadlockctl.
+// Signals are passed on in the order in which they come, so SIGUSR1 confirms that the one before is dealt with.
 func TestTerminal(t *testing.T) {
 	d := startDaemon(t)
-	script := `trap 'n=$((n+1)); echo "interrupt $n"; kill $!' INT
-trap 'echo "all in all $n"; kill $!; exit 6' TERM
-read line; echo "read <$line>"
-while :; do sleep 1000 & wait; done`
-	tt := beginAt(t, nil, program, "lock", "k", "--server", d.address, "--", "sh", "-c", script)
+	tt := beginAt(t, nil, program, append([]string{"lock", "k", "--server", d.address}, childCommand("count")...)...)
+	signalled := func(s os.Signal) {
+		t.Helper()
+		if err := tt.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
 	tt.typed("a word\n")
-	tt.shown.await(t, "read <a word>")
-	tt.typed("\x03")
-	tt.shown.await(t, "interrupt 1")
-	if err := tt.cmd.Process.Signal(os.Interrupt); err != nil { // not told from the keyboard's
-		t.Fatal(err)
+	tt.shown.await(t, `read "a word\n"`)
+	for n := 1; n <= 2; n++ {
+		tt.typed("\x03")
+		tt.shown.await(t, fmt.Sprintf("interrupt %d\r\n", n))
+		before := tt.shown.len()
+		signalled(os.Interrupt) // taken for one of the keyboard
+		signalled(syscall.SIGUSR1)
+		tt.shown.awaitAfter(t, before, fmt.Sprintf("interrupts so far: %d\r\n", n))
 	}
-	tt.typed("\x03")
-	tt.shown.await(t, "interrupt 2")
-	if err := tt.cmd.Process.Signal(allSignals["TERM"]); err != nil {
-		t.Fatal(err)
-	}
+	signalled(syscall.SIGTERM)
 	if status := tt.exit(); status != 6 {
 		t.Errorf("status %d, want 6", status)
 	}
-	tt.shown.await(t, "all in all 2")
 }
 
-// In a shell it is a job like another: Ctrl-Z stops it with its command, and fg goes on.
+// In a shell it is a job like any other: Ctrl-Z stops it with its command, and fg continues both.
 func TestJobControl(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -94,7 +96,9 @@ func TestJobControl(t *testing.T) {
 	tt.typed("\x1a")
 	tt.shown.await(t, "Stopped")
 	d.dial(t).Do("lock k 0", "t timeout")
+	before := tt.shown.len()
 	tt.typed("fg\n")
+	tt.shown.awaitAfter(t, before, "lock k -- sh") // bash prints what it continues, and stops reading
 	tt.typed("a word\n")
 	tt.shown.await(t, "read <a word>")
 	tt.typed("exit\n")
@@ -102,14 +106,14 @@ func TestJobControl(t *testing.T) {
 	d.free(t, "k")
 }
 
-// The screen of top, for real: it is drawn, drawn anew for another size, and given back.
+// The screen of top is drawn, redrawn for another size, and restored.
 func TestTopScreen(t *testing.T) {
 	for name, quit := range map[string]string{"q": "q", "Ctrl-C": "\x03"} {
 		t.Run(name, func(t *testing.T) {
 			a := serveAdmin(t)
 			tt := beginAt(t, nil, program, "top", "--admin", a.url, "-i", "100ms")
 			tt.shown.await(t, enterScreen)
-			tt.shown.await(t, "known at the next look")
+			tt.shown.await(t, "known after the next update")
 			tt.shown.await(t, "12,000 commands")
 			tt.shown.await(t, "nightly")
 			if err := pty.Setsize(tt.master, &pty.Winsize{Rows: 4, Cols: 12}); err != nil {
@@ -122,22 +126,22 @@ func TestTopScreen(t *testing.T) {
 			}
 			tt.shown.awaitEnd(t)
 			if !strings.HasSuffix(tt.shown.String(), leaveScreen) {
-				t.Error("it leaves its screen behind")
+				t.Error("it does not leave the alternate screen")
 			}
 		})
 	}
 }
 
-// A daemon that ends under top is told on the screen, and asked again.
+// A daemon that stops answering is reported on the screen, and asked again.
 func TestTopDaemonEnds(t *testing.T) {
 	a := serveAdmin(t)
 	tt := beginAt(t, nil, program, "top", "--admin", a.url, "-i", "100ms")
 	tt.shown.await(t, "12,000 commands")
 	a.down.Store(true)
 	tt.shown.await(t, "not up to date: ")
-	before := len(tt.shown.String())
+	before := tt.shown.len()
 	a.down.Store(false)
-	tt.shown.until(func() bool { return tt.shown.end || strings.Contains(string(tt.shown.all[before:]), "q quits") })
+	tt.shown.awaitAfter(t, before, "q quits")
 	if err := tt.cmd.Process.Signal(allSignals["TERM"]); err != nil {
 		t.Fatal(err)
 	}
@@ -146,12 +150,12 @@ func TestTopDaemonEnds(t *testing.T) {
 	}
 }
 
-// kick shows what is at stake, and takes only a yes for one.
+// kick shows what the client would lose, and takes only yes for a yes.
 func TestKickAsks(t *testing.T) {
 	for answer, kicks := range map[string]bool{"y": true, "Yes": true, "": false, "no": false, "\x04": false} {
 		a := serveAdmin(t)
 		tt := beginAt(t, nil, program, "kick", "5", "--admin", a.url)
-		tt.shown.await(t, "connection 5, 10.0.0.1:40001, waiting, holds a1,nightly, waits for b (3.0s)\r\nkick it? [y/N] ")
+		tt.shown.await(t, "connection 5 (nightly@db1, 10.0.0.1:40001), waiting, holds a1,nightly, waits for b (3.0s)\r\nkick it? [y/N] ")
 		tt.typed(answer + "\n")
 		want := 0
 		if !kicks {
@@ -163,7 +167,7 @@ func TestKickAsks(t *testing.T) {
 	}
 }
 
-// The terminal is given back as it was.
+// The state of the terminal is restored.
 func TestScreenState(t *testing.T) {
 	master, slave, err := pty.Open()
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 
 // topCommand watches the daemon.
 type topCommand struct {
-	Interval time.Duration `short:"i" default:"${interval}" placeholder:"DURATION" help:"Time between two looks, at least ${least} (${default})."`
-	Count    int           `short:"n" placeholder:"N" help:"End after so many looks; by default q or Ctrl-C ends it."`
-	JSON     bool          `name:"json" help:"Print a line of JSON for each look instead of a screen."`
+	Interval time.Duration `short:"i" default:"${interval}" placeholder:"DURATION" help:"Time between two updates, at least ${min_interval} (${default})."`
+	Count    int           `short:"n" placeholder:"N" help:"Exit after N updates; by default q or Ctrl-C ends it."`
+	JSON     bool          `name:"json" help:"Print a line of JSON for each update, instead of drawing a screen."`
 }
 
 // Help has examples.
@@ -27,35 +27,35 @@ func (*topCommand) Help() string {
 
   dreadlockctl top                                      q or Ctrl-C ends it
   dreadlockctl top -i 500ms
-  dreadlockctl top --json -n 2 | tail -1 | jq .rates    rates of two seconds, for a script
+  dreadlockctl top --json -n 2 | tail -1 | jq .rates    rates over two seconds, for a script
 
-Rates are per second since the look before. The hottest keys are those with the longest lines; the longest waits those
-whose first waiter has stood there longest.`
+Rates are per second since the previous update. The hottest keys are those with the longest queues. The longest waits are the
+keys whose first waiter has waited longest.`
 }
 
-// rows is how many keys of each list are asked for: more than a screen has.
+// rows is the number of keys of each list that are requested: more than fit on a screen.
 const rows = 100
 
-// Run shows one look after the other.
+// Run shows one sample after another.
 func (c *topCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	switch {
-	case c.Interval < leastInterval:
-		return badOption("--interval %s: want at least %s", c.Interval, leastInterval)
+	case c.Interval < minInterval:
+		return badOption("--interval %s: want at least %s", c.Interval, minInterval)
 	case c.Count < 0:
-		return badOption("--count %d: want a number of looks", c.Count)
+		return badOption("--count %d: want a number of updates", c.Count)
 	case !c.JSON && !term.IsTerminal(int(s.stdout.Fd())):
-		return badOption("top draws a screen, but the output is no terminal: say --json, or dreadlockctl status for one look")
+		return badOption("top draws a screen, but the output is not a terminal: use --json, or dreadlockctl status")
 	}
 	a, err := newAdmin(g)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(ctx, notIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)...)
 	defer stop()
 	if c.JSON {
 		return c.print(ctx, s, a)
 	}
-	first, err := a.look(ctx) // what is wrong from the start is told on a line, not on the screen
+	first, err := a.sample(ctx) // an error at the start is printed, not drawn on the screen
 	if err != nil {
 		return err
 	}
@@ -68,18 +68,18 @@ func (c *topCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	return nil
 }
 
-// look is what the daemon said at one time.
-type look struct {
+// sample is the state of the daemon at one time.
+type sample struct {
 	Time    time.Time  `json:"time"`
 	Status  api.Status `json:"status"`
-	Rates   *rates     `json:"rates"` // since the look before; null in the first
+	Rates   *rates     `json:"rates"` // since the previous sample; null in the first
 	Hottest []api.Key  `json:"hottest_keys"`
 	Longest []api.Key  `json:"longest_waits"`
 }
 
-// look asks the daemon.
-func (a *admin) look(ctx context.Context) (*look, error) {
-	var l look
+// sample asks the daemon for its state.
+func (a *admin) sample(ctx context.Context) (*sample, error) {
+	var l sample
 	if err := a.get(ctx, &l.Status, nil, "status"); err != nil {
 		return nil, err
 	}
@@ -99,14 +99,14 @@ func (a *admin) look(ctx context.Context) (*look, error) {
 	return &l, nil
 }
 
-// print writes a line for each look.
+// print writes a line for each sample.
 func (c *topCommand) print(ctx context.Context, s *streams, a *admin) error {
 	out := json.NewEncoder(s.stdout)
 	ticker := time.NewTicker(c.Interval)
 	defer ticker.Stop()
-	var before *look
+	var before *sample
 	for n := 1; ; n++ {
-		l, err := a.look(ctx)
+		l, err := a.sample(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -128,9 +128,9 @@ func (c *topCommand) print(ctx context.Context, s *streams, a *admin) error {
 	}
 }
 
-// watch draws until the user has seen enough. A daemon that does not answer is asked again and again: it may be what is
-// being watched for.
-func (c *topCommand) watch(ctx context.Context, a *admin, screen *screen, first *look) {
+// watch draws samples until the user quits. A daemon that does not answer is asked again at the next interval: the user may
+// be waiting for its return.
+func (c *topCommand) watch(ctx context.Context, a *admin, screen *screen, first *sample) {
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)
 	defer signal.Stop(resized)
@@ -140,11 +140,11 @@ func (c *topCommand) watch(ctx context.Context, a *admin, screen *screen, first 
 	defer quit()
 
 	type answer struct {
-		look *look
-		err  error
+		sample *sample
+		err    error
 	}
 	answers := make(chan answer, 1)
-	shown := view{look: first, interval: c.Interval}
+	shown := view{sample: first, interval: c.Interval}
 	screen.draw(&shown)
 	for n, asked := 1, false; n != c.Count; {
 		select {
@@ -160,10 +160,10 @@ func (c *topCommand) watch(ctx context.Context, a *admin, screen *screen, first 
 			continue
 		case <-resized:
 		case <-ticker.C:
-			if !asked { // one question at a time, however slow the daemon is
+			if !asked { // one request at a time, however slow the daemon is
 				asked = true
 				go func() {
-					l, err := a.look(asking)
+					l, err := a.sample(asking)
 					answers <- answer{l, err}
 				}()
 			}
@@ -172,8 +172,8 @@ func (c *topCommand) watch(ctx context.Context, a *admin, screen *screen, first 
 			n++
 			asked = false
 			if shown.err = got.err; got.err == nil {
-				got.look.Rates = ratesBetween(shown.look, got.look)
-				shown.look = got.look
+				got.sample.Rates = ratesBetween(shown.sample, got.sample)
+				shown.sample = got.sample
 			}
 		}
 		screen.draw(&shown)

@@ -11,8 +11,8 @@ import (
 	"dreadlock/server/api"
 )
 
-func someLook(keys int) *look {
-	l := &look{Time: time.Date(2026, 11, 24, 15, 12, 5, 0, time.UTC), Status: statusAt(1)}
+func someSample(keys int) *sample {
+	l := &sample{Time: time.Date(2026, 11, 24, 15, 12, 5, 0, time.UTC), Status: statusAt(1)}
 	for i := range keys {
 		k := api.Key{Key: fmt.Sprintf("k%02d", i), Holder: peer(5), HeldSeconds: 75, Waiters: keys - i, LongestWaitSeconds: 3}
 		l.Hottest = append(l.Hottest, k)
@@ -29,38 +29,39 @@ func screenText(lines []line) string {
 	return text.String()
 }
 
-// What the screen shows, to the letter.
+// What the screen shows, character by character.
 func TestRender(t *testing.T) {
-	l := someLook(2)
+	l := someSample(2)
 	l.Rates = &rates{Commands: 12_345.6, Locks: 6000, Unlocks: 5999.4, Grants: 3.25, Timeouts: 0.04}
-	v := view{look: l, interval: 2 * time.Second}
+	v := view{sample: l, interval: 2 * time.Second}
 	want := `dreadlock 1.2.3 at [::]:6001, up 3h12m, 4 loops
 1,200 of 10,000 connections, 3 keys held, 2 waiters, 1 deadlock
-per second: 12,346 commands, 6,000 locks, 5,999 unlocks, 3.2 grants to waiters, 0.0 timeouts, 0 accepted, 0 ended
+per second: 12,346 commands, 6,000 locks, 5,999 unlocks
+            3.2 grants to waiters, 0.0 timeouts, 0 accepted, 0 ended
 
 Hottest keys
 KEY  WAITERS  LONGEST WAIT  HELD   HOLDER
-k00  2        3.0s          1m15s  5 (10.0.0.1:40001)
-k01  1        3.0s          1m15s  5 (10.0.0.1:40001)
+k00  2        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
+k01  1        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
 
 Longest waits
 KEY  WAITERS  LONGEST WAIT  HELD   HOLDER
-k00  2        3.0s          1m15s  5 (10.0.0.1:40001)
-k01  1        3.0s          1m15s  5 (10.0.0.1:40001)
+k00  2        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
+k01  1        3.0s          1m15s  5 (nightly@db1, 10.0.0.1:40001)
 
 15:12:05, every 2s; q quits
 `
 	if got := screenText(v.render(120, 40)); got != want {
 		t.Errorf("it shows\n%s\nwant\n%s", got, want)
 	}
-	v = view{look: someLook(0), err: errors.New("nobody\nthere")}
+	v = view{sample: someSample(0), err: errors.New("nobody\nthere")}
 	got := screenText(v.render(120, 40))
-	contains(t, got, "known at the next look", "Hottest keys: nobody waits", "Longest waits: nobody waits", "not up to date: nobody there\n")
+	contains(t, got, "known after the next update", "Hottest keys: nobody waits", "Longest waits: nobody waits", "not up to date: nobody there\n")
 }
 
-// No line is longer than the screen is wide, and there are never more than it has; the last one says how to leave.
+// Everything fits on the screen, whatever its size; the last line says how to quit.
 func TestRenderFits(t *testing.T) {
-	v := view{look: someLook(50), interval: time.Second}
+	v := view{sample: someSample(50), interval: time.Second}
 	const footer = "15:12:05, every 1s; q quits"
 	for width := 1; width < 130; width += 7 {
 		for height := range 60 {
@@ -78,13 +79,13 @@ func TestRenderFits(t *testing.T) {
 			}
 		}
 	}
-	// Both lists have their share, and one that is short leaves the rest to the other.
+	// Both lists get the same room, but a short one leaves the rest to the other.
 	text := screenText(v.render(100, 31))
 	if n := strings.Count(text, "k00"); n != 2 {
 		t.Errorf("the first key is there %d times:\n%s", n, text)
 	}
-	v.look.Longest = v.look.Longest[:1]
-	contains(t, screenText(v.render(100, 31)), "k18")
+	v.sample.Longest = v.sample.Longest[:1]
+	contains(t, screenText(v.render(100, 31)), "k17")
 }
 
 func TestPaint(t *testing.T) {
@@ -95,23 +96,23 @@ func TestPaint(t *testing.T) {
 }
 
 func TestRates(t *testing.T) {
-	first, second := &look{Status: statusAt(1)}, &look{Status: statusAt(3)}
+	first, second := &sample{Status: statusAt(1)}, &sample{Status: statusAt(3)}
 	second.Status.Counters.Disconnects = map[string]uint64{api.ClientClosed: 9, api.Kicked: 3}
 	second.Status.Counters.Timeouts = 1 // less: loops are asked one after the other
 	want := rates{Commands: 12_000, Locks: 7000, Unlocks: 5000, Grants: 40, Disconnects: 2}
 	if got := ratesBetween(first, second); got == nil || *got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	restarted := &look{Status: statusAt(4)}
+	restarted := &sample{Status: statusAt(4)}
 	restarted.Status.Started = began.Add(time.Hour)
-	for _, before := range []*look{nil, restarted, second} {
+	for _, before := range []*sample{nil, restarted, second} {
 		if got := ratesBetween(before, second); got != nil {
 			t.Errorf("%+v, want none", got)
 		}
 	}
 }
 
-// For programs there is a line for each look.
+// With --json there is a line for each sample.
 func TestTopJSON(t *testing.T) {
 	a := serveAdmin(t)
 	got := runs(t, "top", "--json", "-n", "3", "-i", "100ms", "--admin", a.url)
@@ -120,15 +121,15 @@ func TestTopJSON(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	for i, text := range lines {
-		var l look
+		var l sample
 		if err := json.Unmarshal([]byte(text), &l); err != nil {
 			t.Fatal(err)
 		}
 		if (l.Rates == nil) != (i == 0) || i > 0 && l.Rates.Commands != 12_000 {
-			t.Errorf("look %d: rates %+v", i, l.Rates)
+			t.Errorf("sample %d: rates %+v", i, l.Rates)
 		}
 		if len(l.Hottest) != 2 || l.Hottest[0].Key != "nightly" || len(l.Longest) != 2 || l.Status.Loops != 4 {
-			t.Errorf("look %d: %+v", i, l)
+			t.Errorf("sample %d: %+v", i, l)
 		}
 	}
 	contains(t, a.seen(), "order=waiters", "order=wait")

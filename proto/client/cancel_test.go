@@ -143,18 +143,20 @@ func TestUnlockRunsOutOfTime(t *testing.T) {
 }
 
 // A server that takes nothing and says nothing holds nobody up beyond his context: the kernel accepts the connection and
-// even the longest command.
+// even the longest commands.
 func TestServerThatHangs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := newClient(t, l.Addr().String(), Options{})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-	defer cancel()
-	_, err = c.TryLock(ctx, strings.Repeat("k", proto.MaxKey))
-	wantErr(t, err, context.DeadlineExceeded)
+	for _, fence := range []bool{false, true} {
+		c := newClient(t, l.Addr().String(), Options{Fence: fence})
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		_, err = c.TryLock(ctx, strings.Repeat("k", proto.MaxKey))
+		cancel()
+		wantErr(t, err, context.DeadlineExceeded)
+	}
 }
 
 // A context that ends between two attempts ends the call.

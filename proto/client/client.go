@@ -23,24 +23,21 @@ type Client struct {
 
 	mu     sync.Mutex
 	idle   []*conn // at most Options.MaxIdle; the last one was used last
+	plain  *conn   // the latest one whose server did not know how to name it
 	closed bool
 }
 
 // New returns a client of the server at addr, host:port. It does not connect: Lock and TryLock do.
 func New(addr string, o Options) *Client {
 	o = o.withDefaults()
+	probes, silence := probing(o.KeepAlive)
 	return &Client{
 		addr:    addr,
 		options: o,
 		dialer: net.Dialer{
-			Timeout: o.DialTimeout,
-			KeepAliveConfig: net.KeepAliveConfig{
-				Enable:   true,
-				Idle:     o.KeepAlive,
-				Interval: o.probeInterval(),
-				Count:    keepAliveProbes,
-			},
-			Control: func(_, _ string, sock syscall.RawConn) error { return prepare(sock, o.silence()) },
+			Timeout:         o.DialTimeout,
+			KeepAliveConfig: probes,
+			Control:         func(_, _ string, sock syscall.RawConn) error { return prepare(sock, silence) },
 		},
 	}
 }
@@ -83,6 +80,9 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 	if err := proto.ValidKey(key); err != nil {
 		return nil, err
 	}
+	if err := c.options.invalid(); err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -123,14 +123,14 @@ func (c *Client) lockOn(ctx context.Context, cn *conn, key string, wait time.Dur
 	if wait < 0 {
 		wait = proto.MaxTimeout
 	}
-	err := cn.lock(ctx, key, wait)
+	token, err := cn.lock(ctx, key, wait, c.options.Fence)
 	if errors.Is(err, ErrTimeout) {
 		c.keep(cn)
 	}
 	if err != nil {
 		return nil, err
 	}
-	l := newLock(ctx, c, cn, key)
+	l := newLock(ctx, c, cn, key, token)
 	if err := cn.hold(l); err != nil { // granted, and lost before anybody knew
 		l.cancel(err)
 		return nil, err
@@ -169,8 +169,43 @@ func (c *Client) keep(cn *conn) {
 	}
 }
 
-// dial makes a connection. The error is ErrClosed, ErrUnreachable or that of the context.
+// dial makes a connection and introduces it, if there is something to say. The error is ErrClosed, ErrUnreachable, one of
+// conn.introduce or that of the context.
 func (c *Client) dial(ctx context.Context) (*conn, error) {
+	cn, err := c.connect(ctx)
+	if err != nil || c.options.Name == "" && c.options.Owner == "" || c.isOlder() {
+		return cn, err
+	}
+	named, answered, err := cn.introduce(ctx, c.options.Name, c.options.Owner)
+	if err == nil {
+		cn.shortenPatience(shorter(c.options.KeepAlive, named.Silence))
+		return cn, nil
+	}
+	if answered || !errors.Is(err, ErrConnectionLost) {
+		return nil, err
+	}
+	// An older server: to it, the words are syntax errors.
+	if cn, err = c.connect(ctx); err == nil {
+		c.mu.Lock()
+		c.plain = cn
+		c.mu.Unlock()
+	}
+	return cn, err
+}
+
+// isOlder reports whether the server is known not to know the words for names and owners. That lasts as long as the
+// connection that was made without them, since a server is not replaced without ending it.
+func (c *Client) isOlder() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.plain != nil && !c.plain.alive() {
+		c.plain = nil
+	}
+	return c.plain != nil
+}
+
+// connect makes a connection. The error is ErrClosed, ErrUnreachable or that of the context.
+func (c *Client) connect(ctx context.Context) (*conn, error) {
 	c.mu.Lock()
 	closed := c.closed
 	c.mu.Unlock()
@@ -187,16 +222,18 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	return newConn(sock), nil
 }
 
-// prepare sets a socket up: the kernel ends the connection if what was sent is not acknowledged for so long, which
-// its keepalive does not see to; and a command fits into the buffer, so that writing one never blocks.
+// prepare sets a socket up: the kernel ends the connection if what was sent is not acknowledged within the silence, which
+// its keepalive does not see to; and the commands of one write fit into the buffer, so that writing them never blocks.
 func prepare(sock syscall.RawConn, silence time.Duration) error {
+	return errors.Join(
+		setOption(sock, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds())),
+		setOption(sock, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer),
+	)
+}
+
+func setOption(sock syscall.RawConn, level, option, value int) error {
 	var err error
-	failed := sock.Control(func(fd uintptr) {
-		err = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds())),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4*proto.MaxCommand),
-		)
-	})
+	failed := sock.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, value) })
 	return errors.Join(failed, err)
 }
 

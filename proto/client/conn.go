@@ -7,35 +7,42 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dreadlock/proto"
 )
 
-// maxAnswer bounds the length of an answer in bytes; the longest that the daemon gives has 24.
-const maxAnswer = 256
+const (
+	// maxAnswer bounds the length of an answer in bytes; proto.MaxReply is the longest that has numbers.
+	maxAnswer = 256
+	// maxAsked is the largest number of commands in one write.
+	maxAsked = 2
+	// sendBuffer is the size in bytes of a socket's buffer for what it sends, with room for what the kernel adds.
+	sendBuffer = 4 * maxAsked * proto.MaxCommand
+)
 
 // conn is one connection to the server.
 //
-//	dialled ─► asking ── timed out, unlocked ──► idle ── taken ──► asking
-//	             │ ▲                              │
-//	      locked ▼ │ Unlock                       │
-//	            held ───────────────────────────► ended ◄── from every state
+//	connected ─► asking ── timed out, unlocked ──► idle ── taken ──► asking
+//	               │ ▲                              │
+//	        locked ▼ │ Unlock                       │
+//	              held ───────────────────────────► ended ◄── from every state
 //
 // It belongs to one goroutine at a time, the one that runs Lock or Unlock with it, to the Client while it is idle, and
 // to nobody while it is held. Its reader lives as long as the socket does, and sees the end of the connection in every
-// state. At most one command is under way.
+// state. The commands of one write are under way at a time.
 type conn struct {
 	sock net.Conn
-	out  []byte // the command; the owner's, and kept for its memory
+	out  []byte // the commands; the owner's, and kept for its memory
 
-	asking  atomic.Bool   // a command is under way: set by the owner, cleared by the reader with the answer
-	answers chan string   // whole lines; has room for the one that is asked for
-	ended   chan struct{} // closed by the reader when no answer will come any more
-	err     error         // why; constant once ended is closed
+	owed    atomic.Int32      // answers: set by the owner, lowered by the reader with each
+	answers chan proto.Answer // has room for those that are owed
+	ended   chan struct{}     // closed by the reader when no answer will come any more
+	err     error             // why; constant once ended is closed
 
 	mu     sync.Mutex
 	over   bool  // ended is closed or about to be
@@ -43,58 +50,119 @@ type conn struct {
 }
 
 func newConn(sock net.Conn) *conn {
-	c := &conn{sock: sock, answers: make(chan string, 1), ended: make(chan struct{})}
+	c := &conn{sock: sock, answers: make(chan proto.Answer, maxAsked), ended: make(chan struct{})}
 	go c.read()
 	return c
 }
 
-// lock asks for a key and returns nil if the connection holds it now. The error is ErrTimeout, a *ServerError, an
-// ErrProtocol, that of the context or an ErrConnectionLost. After all but the first the connection is closed.
-func (c *conn) lock(ctx context.Context, key string, wait time.Duration) error {
+// introduce says what the connection is called and whose it is, if that is known. It returns what the server answered to
+// the name, and whether it answered at all: one that did not, but ended the connection, does not know these words. After
+// an error, one of those of lock, the connection is closed.
+func (c *conn) introduce(ctx context.Context, name, owner string) (named proto.Answer, answered bool, err error) {
+	c.out = c.out[:0]
+	var want []proto.Reply
+	if name != "" {
+		c.out, want = proto.AppendName(c.out, name), append(want, proto.Named)
+	}
+	if owner != "" {
+		c.out, want = proto.AppendOwner(c.out, owner), append(want, proto.Owned)
+	}
+	answer, err := c.ask(ctx, len(want))
+	for i, reply := range want {
+		if i > 0 {
+			answer, err = c.next(ctx)
+		}
+		if err != nil {
+			return named, i > 0, err
+		}
+		if answer.Reply != reply {
+			return named, true, c.reject(answer)
+		}
+		if reply == proto.Named {
+			named = answer
+		}
+	}
+	return named, true, nil
+}
+
+// lock asks for a key and returns nil if the connection holds it now; with fence, also the token of the grant. The error
+// is ErrTimeout, a *ServerError, an ErrProtocol, that of the context or an ErrConnectionLost. After all but the first the
+// connection is closed.
+func (c *conn) lock(ctx context.Context, key string, wait time.Duration, fence bool) (token uint64, err error) {
 	c.out = proto.AppendLock(c.out[:0], key, wait)
-	answer, err := c.ask(ctx)
-	if err != nil {
-		return err
+	asked := 1
+	if fence {
+		c.out = proto.AppendFence(c.out, key)
+		asked = 2
 	}
-	switch answer {
-	case proto.Locked.Line():
-		return nil
-	case proto.TimedOut.Line():
-		return ErrTimeout
+	locked, err := c.ask(ctx, asked)
+	switch {
+	case err != nil:
+		return 0, err
+	case locked.Reply != proto.Locked && locked.Reply != proto.TimedOut:
+		return 0, c.reject(locked)
 	}
-	return c.reject(answer)
+	if fence {
+		fenced, err := c.next(ctx)
+		switch {
+		case errors.Is(err, ErrConnectionLost):
+			return 0, fmt.Errorf("%w, before the fencing token, which an older server does not have", err)
+		case err != nil:
+			return 0, err
+		case !fits(locked.Reply, fenced.Reply):
+			return 0, c.reject(fenced)
+		}
+		token = fenced.Token
+	}
+	if locked.Reply == proto.TimedOut {
+		return 0, ErrTimeout
+	}
+	return token, nil
+}
+
+// fits reports whether the answer to a fence can follow that to a lock.
+func fits(locked, fenced proto.Reply) bool {
+	if locked == proto.Locked {
+		return fenced == proto.Token
+	}
+	return fenced == proto.NotOwner || fenced == proto.NotLocked
 }
 
 // unlock gives a key up. After an error, one of those of lock, the connection is closed, which does the same.
 func (c *conn) unlock(ctx context.Context, key string) error {
 	c.out = proto.AppendUnlock(c.out[:0], key)
-	answer, err := c.ask(ctx)
+	answer, err := c.ask(ctx, 1)
 	if err != nil {
 		return err
 	}
-	if answer == proto.Unlocked.Line() {
+	if answer.Reply == proto.Unlocked {
 		return nil
 	}
 	return c.reject(answer)
 }
 
-// ask sends the command in out and returns the answer to it. After an error the connection is closed.
-func (c *conn) ask(ctx context.Context) (string, error) {
+// ask sends the commands in out, n of them, and returns the answer to the first. After an error the connection is closed.
+func (c *conn) ask(ctx context.Context, n int) (proto.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		c.close()
-		return "", err
+		return proto.Answer{}, err
 	}
-	c.asking.Store(true)
-	// It does not block: the command before was answered, so the buffer of the socket is empty, and a command fits. If it
+	c.owed.Store(int32(n))
+	// It does not block: the commands before were answered, so the buffer of the socket is empty, and these fit. If it
 	// fails, then the reader sees why, and first what the server may have said before.
 	_, _ = c.sock.Write(c.out)
+	return c.next(ctx)
+}
+
+// next returns the next answer that is owed. After an error the connection is closed.
+func (c *conn) next(ctx context.Context) (proto.Answer, error) {
 	select {
 	case answer := <-c.answers:
 		return answer, nil
 	case <-c.ended:
 	case <-ctx.Done():
 		c.close()
-		return "", ctx.Err()
+		return proto.Answer{}, ctx.Err()
 	}
 	select {
 	case answer := <-c.answers: // right before the end
@@ -103,19 +171,16 @@ func (c *conn) ask(ctx context.Context) (string, error) {
 	}
 	var refusal *ServerError
 	if errors.Is(c.err, ErrProtocol) || errors.As(c.err, &refusal) {
-		return "", c.err
+		return proto.Answer{}, c.err
 	}
-	return "", lost(c.err)
+	return proto.Answer{}, lost(c.err)
 }
 
 // reject closes the connection for an answer that does not grant what was asked, and returns it as an error. What the
 // server believes of this connection may not be what we believe: closed it holds nothing, for certain.
-func (c *conn) reject(answer string) error {
+func (c *conn) reject(answer proto.Answer) error {
 	c.close()
-	if refusal := refusalOf(answer); refusal != nil {
-		return refusal
-	}
-	return fmt.Errorf("%w: %.60q", ErrProtocol, answer)
+	return refusalOf(answer, "does not answer the command")
 }
 
 // hold makes l the holder, which is told when the connection ends. It fails if that has happened already.
@@ -129,7 +194,7 @@ func (c *conn) hold(l *Lock) error {
 	return nil
 }
 
-// letGo takes the connection out of the hands of l, and reports whether it was in them.
+// letGo takes the connection from l, and reports whether l was the holder.
 func (c *conn) letGo(l *Lock) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,6 +203,19 @@ func (c *conn) letGo(l *Lock) bool {
 	}
 	c.holder = nil
 	return true
+}
+
+// shortenPatience sets the KeepAlive of the connection, unless it is 0. Where that fails, the one that was set stays.
+func (c *conn) shortenPatience(keepAlive time.Duration) {
+	sock, ok := c.sock.(*net.TCPConn)
+	if keepAlive == 0 || !ok {
+		return
+	}
+	probes, silence := probing(keepAlive)
+	_ = sock.SetKeepAliveConfig(probes)
+	if raw, err := sock.SyscallConn(); err == nil {
+		_ = setOption(raw, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
+	}
 }
 
 // alive reports whether the connection has not ended, as far as the reader knows.
@@ -153,7 +231,7 @@ func (c *conn) alive() bool {
 // close closes the socket; the reader ends by that.
 func (c *conn) close() { _ = c.sock.Close() }
 
-// read is the reader: it passes on the answers that are asked for, and ends with the connection.
+// read is the reader: it passes on the answers that are owed, and ends with the connection.
 func (c *conn) read() {
 	err := c.pass()
 	c.close()
@@ -181,42 +259,28 @@ func (c *conn) pass() error {
 		case err != nil:
 			return err
 		}
-		answer := intern(line)
-		if more := in.Buffered(); more > 0 { // a later request would take it for its own answer
-			return fmt.Errorf("%w: %d bytes behind %.60q", ErrProtocol, more, answer)
+		answer, err := proto.ParseReply(line)
+		if err != nil {
+			return fmt.Errorf("%w: %.60q", ErrProtocol, line)
 		}
-		if c.asking.CompareAndSwap(true, false) {
-			c.answers <- answer
-			continue
+		owed := c.owed.Load()
+		if more := in.Buffered(); more > 0 && owed <= 1 { // a later request would take it for its own answer
+			return fmt.Errorf("%w: %d bytes after %.60q", ErrProtocol, more, line)
 		}
-		if refusal := refusalOf(answer); refusal != nil { // too many connections: it does not wait for a command
-			return refusal
+		if owed == 0 { // too many connections: the server does not wait for a command
+			return refusalOf(answer, "was not asked for")
 		}
-		return fmt.Errorf("%w: %.60q was not asked for", ErrProtocol, answer)
+		c.owed.Store(owed - 1)
+		c.answers <- answer
 	}
 }
 
-// intern returns a line as a string, the common ones without an allocation.
-func intern(line []byte) string {
-	switch string(line) {
-	case proto.Locked.Line():
-		return proto.Locked.Line()
-	case proto.Unlocked.Line():
-		return proto.Unlocked.Line()
-	case proto.TimedOut.Line():
-		return proto.TimedOut.Line()
+// refusalOf returns an error of the server as a *ServerError, and any other answer as one that should not have come.
+func refusalOf(answer proto.Answer, wrong string) error {
+	if answer.Text != "" {
+		return &ServerError{Text: answer.Text}
 	}
-	return string(line)
-}
-
-// refusalOf returns an answer that begins with "e" as an error, nil for others.
-func refusalOf(answer string) *ServerError {
-	text, begins := strings.CutPrefix(answer, "e ")
-	text, ends := strings.CutSuffix(text, "\r\n")
-	if !begins || !ends {
-		return nil
-	}
-	return &ServerError{Text: text}
+	return fmt.Errorf("%w: %q %s", ErrProtocol, answer.Reply.Outcome(), wrong)
 }
 
 // lost wraps the reason for which a connection ended.

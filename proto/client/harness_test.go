@@ -184,6 +184,16 @@ func takeLine(conn net.Conn) bool {
 	return true
 }
 
+// takeLines reads n commands; false is the end of the connection.
+func takeLines(conn net.Conn, n int) bool {
+	for range n {
+		if !takeLine(conn) {
+			return false
+		}
+	}
+	return true
+}
+
 func reply(conn net.Conn, text string) { _, _ = io.WriteString(conn, text) }
 
 // relay stands between clients and a server. It knows what was said, and can cut the connections.

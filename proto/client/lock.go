@@ -10,6 +10,7 @@ type Lock struct {
 	client *Client
 	conn   *conn // its own while conn.holder is this lock
 	key    string
+	token  uint64
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -18,14 +19,19 @@ type Lock struct {
 	err  error         // why; constant once lost is closed
 }
 
-func newLock(ctx context.Context, c *Client, cn *conn, key string) *Lock {
-	l := &Lock{client: c, conn: cn, key: key, lost: make(chan struct{})}
+func newLock(ctx context.Context, c *Client, cn *conn, key string, token uint64) *Lock {
+	l := &Lock{client: c, conn: cn, key: key, token: token, lost: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	return l
 }
 
 // Key returns the key.
 func (l *Lock) Key() string { return l.key }
+
+// Token returns the fencing token of the lock, 1 to 2^63-1; 0 if Options.Fence is not set. Of two locks of one key the
+// later one has the greater token. A resource that remembers the greatest token it has seen and refuses smaller ones
+// cannot be written to by somebody who has lost the lock and does not know it yet.
+func (l *Lock) Token() uint64 { return l.token }
 
 // Lost returns a channel that is closed when the connection ends while the lock is held: from then on somebody else may
 // hold the key. Unlock does not close it.

@@ -2,7 +2,10 @@ package client
 
 import (
 	"math/rand/v2"
+	"net"
 	"time"
+
+	"dreadlock/proto"
 )
 
 // Options says how a client connects. The zero value is ready to use; a number that is zero, or makes no sense, means
@@ -29,6 +32,24 @@ type Options struct {
 	// default. Keep it below the server's, so that a holder that is cut off learns it first, and below what middleboxes
 	// on the way forget.
 	KeepAlive time.Duration
+
+	// Name is what every connection is called at the server, on its pages, in its log and in the output of dreadlockctl:
+	// one word of printable ASCII, such as user@host:program; see proto.ValidName. Empty: none. It costs a round trip for
+	// each new connection. A client with a name learns besides when the server takes a silent host for dead, and shortens
+	// KeepAlive where it would learn later than the server does that it has lost its locks.
+	Name string
+
+	// Owner says to the server that all connections of this client, and those of every other client with the same owner,
+	// belong together: letters and digits, see proto.ValidOwner. Empty: none. It lets the server see deadlocks in which
+	// one of them waits while another one holds. Set it only where that is true: if what waits for a lock gives back none
+	// of the locks that the owner holds until its wait is over. That is so of one goroutine that takes lock after lock,
+	// and of a command that runs under a lock and takes another; it is not of independent goroutines that share a client,
+	// who would cause false alarms. It costs a round trip for each new connection, or nothing beside Name.
+	Owner string
+
+	// Fence has every lock come with its fencing token: see Lock.Token. The token is asked for in the same write as the
+	// lock. A server that knows no tokens drops the connection, and the error is ErrConnectionLost.
+	Fence bool
 }
 
 const (
@@ -69,18 +90,41 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// invalid returns what is wrong with the name or the owner, nil if nothing is.
+func (o *Options) invalid() error {
+	if o.Name != "" {
+		if err := proto.ValidName(o.Name); err != nil {
+			return err
+		}
+	}
+	if o.Owner != "" {
+		return proto.ValidOwner(o.Owner)
+	}
+	return nil
+}
+
 // pause returns how long to wait after a number of failed attempts.
 func (o *Options) pause(failed int) time.Duration {
 	d := o.Backoff << min(failed-1, maxDoublings)
 	return d - rand.N(d/2+1)
 }
 
-// probeInterval returns the time between two probes of a silent host.
-func (o *Options) probeInterval() time.Duration {
-	return max(o.KeepAlive/keepAliveProbes, time.Second)
+// probing returns how a silent host is probed, and the time after which it is taken for lost.
+func probing(keepAlive time.Duration) (cfg net.KeepAliveConfig, silence time.Duration) {
+	cfg = net.KeepAliveConfig{
+		Enable:   true,
+		Idle:     keepAlive,
+		Interval: max(keepAlive/keepAliveProbes, time.Second),
+		Count:    keepAliveProbes,
+	}
+	return cfg, keepAlive + max(keepAlive, keepAliveProbes*time.Second)
 }
 
-// silence returns the time after which a silent host is taken for lost.
-func (o *Options) silence() time.Duration {
-	return o.KeepAlive + max(o.KeepAlive, keepAliveProbes*time.Second)
+// shorter returns the KeepAlive by which a client learns well before its server that a host is silent; 0 if keepAlive is
+// short enough.
+func shorter(keepAlive, server time.Duration) time.Duration {
+	if _, silence := probing(keepAlive); server == 0 || silence < server {
+		return 0
+	}
+	return max(server/4, time.Second).Truncate(time.Second)
 }

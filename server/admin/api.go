@@ -16,10 +16,10 @@ import (
 	"dreadlock/server/api"
 )
 
-// sourceTime is what the server has to answer a request.
+// sourceTime is the time that the server has to answer a request.
 const sourceTime = 5 * time.Second
 
-// api answers in JSON. What the answers look like is said in package api.
+// endpoints answer in JSON. Package api defines the answers.
 type endpoints struct {
 	source Source
 	log    zerolog.Logger
@@ -61,8 +61,8 @@ func (a *endpoints) connections(w http.ResponseWriter, r *http.Request) {
 	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*api.ConnectionPage, error) {
 		connections := api.ConnectionQuery{
 			Address: q.text("address"),
-			Holding: q.yes("holding"),
-			Waiting: q.yes("waiting"),
+			Holding: q.flag("holding"),
+			Waiting: q.flag("waiting"),
 			Limit:   q.number("limit", api.DefaultLimit, 1),
 			Cursor:  q.text("cursor"),
 		}
@@ -107,13 +107,13 @@ func (a *endpoints) kick(w http.ResponseWriter, r *http.Request) {
 func connectionID(r *http.Request) (api.ConnectionID, error) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: a connection has a number", api.ErrQuery)
+		return 0, fmt.Errorf("%w: connection %.64q: want its number", api.ErrQuery, r.PathValue("id"))
 	}
 	return api.ConnectionID(id), nil
 }
 
-// answer asks for a value and writes it. Parameters that are not known are refused: a filter that is misspelled would
-// otherwise be none.
+// answer asks for a value and writes it. Unknown parameters are refused: a misspelled filter would otherwise filter
+// nothing.
 func answer[T any](
 	a *endpoints, w http.ResponseWriter, r *http.Request, parameters []string, ask func(context.Context, *query) (T, error),
 ) {
@@ -132,7 +132,7 @@ func answer[T any](
 	write(w, http.StatusOK, value)
 }
 
-// failed answers with an error.
+// failed answers with an error, and the status that belongs to it.
 func (a *endpoints) failed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, api.ErrQuery):
@@ -148,7 +148,7 @@ func (a *endpoints) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// failure is the answer to a request that cannot be answered.
+// failure is the body of an answer with an error status.
 type failure struct {
 	Error string `json:"error"`
 }
@@ -160,14 +160,14 @@ func fail(w http.ResponseWriter, status int, text string) {
 func write(w http.ResponseWriter, status int, value any) {
 	text, err := json.Marshal(value)
 	if err != nil {
-		panic(fmt.Sprintf("admin: marshal %T: %v", value, err)) // all types are plain; no float is infinite
+		panic(fmt.Sprintf("admin: marshal %T: %v", value, err)) // every type can be marshalled; no float is infinite
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // whoever asked may be gone
+	_, _ = w.Write(append(text, '\n')) // the client may be gone
 }
 
-// query reads parameters and keeps the first error.
+// query reads the parameters of a request and keeps the first error.
 type query struct {
 	values url.Values
 	err    error
@@ -180,7 +180,7 @@ func parseQuery(r *http.Request, parameters []string) (*query, error) {
 	}
 	for name, given := range values {
 		if !slices.Contains(parameters, name) {
-			return nil, fmt.Errorf("%w: there is no parameter %q here", api.ErrQuery, name)
+			return nil, fmt.Errorf("%w: unknown parameter %.64q", api.ErrQuery, name)
 		}
 		if len(given) > 1 {
 			return nil, fmt.Errorf("%w: %s is given %d times", api.ErrQuery, name, len(given))
@@ -191,31 +191,33 @@ func parseQuery(r *http.Request, parameters []string) (*query, error) {
 
 func (q *query) text(name string) string { return q.values.Get(name) }
 
-// number returns a number from least to [api.MaxLimit].
-func (q *query) number(name string, otherwise, least int) int {
+// number returns a number from least to [api.MaxLimit], or missing if the parameter is not given.
+func (q *query) number(name string, missing, least int) int {
 	text := q.text(name)
 	if text == "" {
-		return otherwise
+		return missing
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < least || n > api.MaxLimit {
-		q.bad("%s=%s: want a number from %d to %d", name, text, least, api.MaxLimit)
+		q.bad("%s=%.64s: want a number from %d to %d", name, text, least, api.MaxLimit)
 	}
 	return n
 }
 
-func (q *query) yes(name string) bool {
+// flag returns a truth value, false if the parameter is not given.
+func (q *query) flag(name string) bool {
 	text := q.text(name)
 	if text == "" {
 		return false
 	}
-	yes, err := strconv.ParseBool(text)
+	set, err := strconv.ParseBool(text)
 	if err != nil {
-		q.bad("%s=%s: want true or false", name, text)
+		q.bad("%s=%.64s: want true or false", name, text)
 	}
-	return yes
+	return set
 }
 
+// bad keeps an error, unless there is one already.
 func (q *query) bad(format string, args ...any) {
 	if q.err == nil {
 		q.err = fmt.Errorf("%w: "+format, append([]any{api.ErrQuery}, args...)...)

@@ -19,7 +19,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// ask has a handler answer a request that comes from this machine.
+// ask returns the answer of a handler to a request that comes from this machine.
 func ask(h http.Handler, method, target string, header http.Header) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, nil)
 	r.Host = "localhost:6002"
@@ -73,7 +73,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("by age: %+v", page.Keys)
 	}
 
-	// Page by page gives the same as all at once.
+	// All pages together have every key once, in order.
 	var names []string
 	cursor, pages := "", 0
 	for {
@@ -94,22 +94,36 @@ func TestKeys(t *testing.T) {
 func TestKey(t *testing.T) {
 	h := handlerOf(newFake())
 	key := get[api.Key](t, h, "/api/v1/keys/k000")
-	if key.Waiters != 12 || len(key.Queue) != 12 || key.Queue[0].Connection != 2 || key.Holder.Connection != 1 {
+	if key.Waiters != 12 || len(key.Queue) != 12 || key.Queue[0].Connection != 2 || key.Token != firstToken ||
+		key.Holder != (api.Peer{Connection: 1, Address: "10.0.0.1:40001", Name: "ann@build7", Owner: "deploy"}) {
 		t.Errorf("k000: %+v", key)
 	}
 	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=3"); key.Waiters != 12 || len(key.Queue) != 3 {
 		t.Errorf("k000, 3 waiters: %+v", key)
 	}
-	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=0"); key.Waiters != 12 || key.Queue != nil {
+	if key = get[api.Key](t, h, "/api/v1/keys/k000?queue=0"); key.Waiters != 12 || len(key.Queue) != 0 {
 		t.Errorf("k000, no waiters: %+v", key)
 	}
+	h = handlerOf(longQueue{newFake()})
+	for target, want := range map[string]int{"": api.DefaultLimit, "?queue=": api.DefaultLimit, "?queue=0": 0, "?queue=1000": api.MaxLimit} {
+		if key = get[api.Key](t, h, "/api/v1/keys/a"+target); len(key.Queue) != want {
+			t.Errorf("a%s: %d waiters, want %d", target, len(key.Queue), want)
+		}
+	}
+}
+
+// longQueue has more waiters for every key than are ever listed.
+type longQueue struct{ *fake }
+
+func (longQueue) Key(_ context.Context, key string, queue int) (*api.Key, error) {
+	return &api.Key{Key: key, Waiters: 5000, Queue: make([]api.Waiter, queue)}, nil
 }
 
 func TestConnections(t *testing.T) {
 	h := handlerOf(newFake())
 	page := get[api.ConnectionPage](t, h, "/api/v1/connections?holding=true&waiting=true")
 	if page.Matching != 3 || page.Connections[0].Holds[0] != "alpha" || page.Connections[0].WaitsFor != "beta" {
-		t.Errorf("those that hold and wait: %+v", page)
+		t.Errorf("holding and waiting: %+v", page)
 	}
 	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?address=10.1."); page.Matching != 3 {
 		t.Errorf("by address: %+v", page)
@@ -148,7 +162,7 @@ func TestKick(t *testing.T) {
 	}
 }
 
-// What cannot be answered gets a status, and an error in JSON.
+// A request that cannot be answered gets an error status and an error in JSON.
 func TestFailures(t *testing.T) {
 	h := handlerOf(newFake())
 	for _, c := range []struct {
@@ -161,12 +175,13 @@ func TestFailures(t *testing.T) {
 		{"GET", "/api/v1/keys?limit=1001", 400, "want a number"},
 		{"GET", "/api/v1/keys?limit=many", 400, "want a number"},
 		{"GET", "/api/v1/keys?cursor=nonsense", 400, "no such cursor"},
-		{"GET", "/api/v1/keys?perfix=a", 400, `no parameter "perfix"`},
+		{"GET", "/api/v1/keys?perfix=a", 400, `unknown parameter "perfix"`},
 		{"GET", "/api/v1/keys?limit=1&limit=2", 400, "given 2 times"},
 		{"GET", "/api/v1/keys?limit=%zz", 400, "invalid URL escape"},
 		{"GET", "/api/v1/keys/k000?queue=-1", 400, "want a number from 0"},
+		{"GET", "/api/v1/keys/k000?queue=1001", 400, "want a number from 0 to 1000"},
 		{"GET", "/api/v1/connections?holding=perhaps", 400, "want true or false"},
-		{"GET", "/api/v1/connections/first", 400, "has a number"},
+		{"GET", "/api/v1/connections/first", 400, "want its number"},
 		{"GET", "/api/v1/connections/99999", 404, "not found"},
 		{"GET", "/api/v1/keys/nobodys", 404, "not found"},
 		{"GET", "/api/v1/locks", 404, "nothing here"},
@@ -190,7 +205,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// A server that does not answer is one that may answer soon; what nobody expected is said as it is.
+// A server that does not answer may answer soon: the status is 503. Any other error is reported as it is, with 500.
 func TestUnavailable(t *testing.T) {
 	f := newFake()
 	h := handlerOf(f)
@@ -205,7 +220,7 @@ func TestUnavailable(t *testing.T) {
 			}
 		}
 	}
-	f.change(func(f *fake) { f.err = errors.New("no idea") })
+	f.change(func(f *fake) { f.err = errors.New("a fault") })
 	for _, target := range everything {
 		if w := ask(h, http.MethodGet, target, nil); w.Code != http.StatusInternalServerError {
 			t.Errorf("%s with an unknown error: %d", target, w.Code)

@@ -14,10 +14,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience is how long a test waits for what must come.
+// patience is the time that a test waits for what must happen. Only a fault takes longer.
 const patience = 30 * time.Second
 
-// browser is a real one, headless, with an empty profile. It starts with the first test that wants it.
+// browser is a real one, headless, with an empty profile. The first test that needs it starts it.
 var browser struct {
 	once sync.Once
 	ctx  context.Context
@@ -51,7 +51,7 @@ func startBrowser() {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
 		chromedp.UserDataDir(profile),
-		chromedp.NoSandbox, // which root cannot have
+		chromedp.NoSandbox, // it does not work for root
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
@@ -68,7 +68,15 @@ func startBrowser() {
 	browser.err = chromedp.Do(ctx)
 }
 
-// tab is a page in the browser, in a context without storage of others.
+// skipIfShort skips a test in the short form, which runs only the tests of what most people do on the page.
+func skipIfShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("in the short form")
+	}
+}
+
+// tab is a page in the browser, with storage of its own.
 type tab struct {
 	t       *testing.T
 	ctx     context.Context
@@ -116,14 +124,14 @@ func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// said returns what is in the console.
+// said returns the messages in the console.
 func (b *tab) said() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]string(nil), b.console...)
 }
 
-// quiet fails the test if there is anything in the console: an exception, a request that failed, something that the
+// quiet fails the test if there is a message in the console: an exception, a request that failed, something that the
 // page's policy forbids.
 func (b *tab) quiet() {
 	b.t.Helper()
@@ -137,7 +145,7 @@ func (b *tab) open(url string) {
 	b.do(chromedp.Navigate(url))
 }
 
-// size gives the window a size and a scheme of colours.
+// size gives the window a size and a colour scheme.
 func (b *tab) size(width, height int64, scheme string) {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(width, height))
@@ -147,9 +155,29 @@ func (b *tab) size(width, height int64, scheme string) {
 	}
 }
 
+// click clicks on an element as soon as it is visible and nothing covers it. It looks and clicks in one turn of the page:
+// a click of the mouse is lost if the element moves in between.
 func (b *tab) click(selector string) {
 	b.t.Helper()
-	b.do(chromedp.Click(chromedp.CSS(selector)))
+	b.until(fmt.Sprintf(`(e => {
+		if (!e?.checkVisibility() || e.disabled) return false;
+		e.scrollIntoView({block: 'center', behavior: 'instant'});
+		const box = e.getClientRects()[0];
+		if (!e.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2))) return false;
+		e.focus();
+		e.click();
+		return true;
+	})(document.querySelector(%q))`, selector))
+}
+
+// hear makes the page keep its messages, which it shows for a few seconds only.
+func (b *tab) hear() {
+	b.t.Helper()
+	eval[bool](b, `(said => {
+		window.heard = '';
+		new MutationObserver(() => heard += said.textContent).observe(said, {childList: true});
+		return true;
+	})(document.querySelector('#message'))`)
 }
 
 func (b *tab) typed(selector, text string) {
@@ -157,10 +185,10 @@ func (b *tab) typed(selector, text string) {
 	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
-// eval returns the value of an expression.
+// eval returns the value of an expression. For a promise it waits, longer than until does.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*patience)
 	defer cancel()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -169,7 +197,7 @@ func eval[T any](b *tab, expression string) T {
 	return value
 }
 
-// until waits until a condition of the page holds.
+// until waits until an expression is true in the page.
 func (b *tab) until(condition string) {
 	b.t.Helper()
 	const look = `new Promise(done => {
@@ -177,12 +205,12 @@ func (b *tab) until(condition string) {
 		const look = () => (%s) ? done(true) : performance.now() > end ? done(false) : setTimeout(look, 10);
 		look();
 	})`
-	if !eval[bool](b, fmt.Sprintf(look, patience.Milliseconds()*2/3, condition)) {
-		b.t.Fatalf("it does not come true: %s\nconsole: %q\npage:\n%s", condition, b.said(), eval[string](b, "document.body.innerText"))
+	if !eval[bool](b, fmt.Sprintf(look, patience.Milliseconds(), condition)) {
+		b.t.Fatalf("it does not become true: %s\nconsole: %q\npage:\n%s", condition, b.said(), eval[string](b, "document.body.innerText"))
 	}
 }
 
-// text is an expression: what is seen of an element, empty if it is hidden.
+// text returns an expression for the visible text of an element, empty if it is hidden.
 func text(selector string) string {
 	return fmt.Sprintf("(e => e?.checkVisibility() ? e.innerText : '')(document.querySelector(%q))", selector)
 }

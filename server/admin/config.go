@@ -12,17 +12,18 @@ import (
 	"dreadlock/server/api"
 )
 
-// ErrOption is wrapped by errors about options: an address that makes no sense, a token that is missing or too weak.
+// ErrOption is wrapped by errors about options: an invalid address, a token that is missing or too short.
 var ErrOption = errors.New("bad option")
 
-// Source is a server as seen from here. All methods are safe from any goroutine, and return when their context ends.
+// Source is the server as seen from here. All methods are safe from any goroutine, and return when their context ends.
 // Their errors wrap [api.ErrNotFound], [api.ErrQuery] or [api.ErrUnavailable].
 type Source interface {
 	// Ready says whether the server serves clients and is not about to stop.
 	Ready() bool
 	Status(ctx context.Context) (*api.Status, error)
 	Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error)
-	// Key returns a held key with at most so many of its queue.
+	// Key returns a held key and the first waiters of its queue: at most queue of them, 0 for none. A queue below 0 or above
+	// [api.MaxLimit] is an [api.ErrQuery].
 	Key(ctx context.Context, key string, queue int) (*api.Key, error)
 	Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error)
 	Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error)
@@ -31,27 +32,28 @@ type Source interface {
 	Kick(ctx context.Context, id api.ConnectionID) error
 }
 
-// Config says where to show the inside, and to whom.
+// Config has the options of the admin interface.
 type Config struct {
 	// Listen is the address host:port; port 0 is a free one. Unless the host is loopback, it needs a TokenFile.
 	Listen string
-	// TokenFile names a file with the token that callers must show. Empty for none. It is read once.
+	// TokenFile is a file with the token that requests must show, empty for no token. It is read once, by Listen.
 	TokenFile string
-	// PProf has profiles of the process served under /debug/pprof.
+	// PProf serves profiles of the process under /debug/pprof.
 	PProf bool
 
 	// Source is the server.
 	Source Source
-	// Log gets what there is to say about admin itself.
+	// Log gets the messages of the admin interface.
 	Log zerolog.Logger
 }
 
-// optionError is an error about options. It names the flag.
+// optionError returns an error about options. Its text names the flag.
 func optionError(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrOption, fmt.Errorf(format, args...))
 }
 
-// address returns where to listen. A host is looked up here and nowhere else: what is checked is what is listened on.
+// address returns the address to listen on. A host is looked up here and nowhere else, so that the address that was
+// checked is the one that is used.
 func (c *Config) address() (*net.TCPAddr, error) {
 	_, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -64,8 +66,8 @@ func (c *Config) address() (*net.TCPAddr, error) {
 	if err != nil {
 		return nil, optionError("--admin %s: %w", c.Listen, err)
 	}
-	if c.TokenFile == "" && !address.IP.IsLoopback() { // no host is every address
-		return nil, optionError("--admin %s: others can reach this address: it needs --admin-token-file (or use 127.0.0.1)", c.Listen)
+	if c.TokenFile == "" && !address.IP.IsLoopback() { // without a host it is every address
+		return nil, optionError("--admin %s: other machines can reach this address: it needs --admin-token-file (or use 127.0.0.1)", c.Listen)
 	}
 	return address, nil
 }

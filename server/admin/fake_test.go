@@ -13,7 +13,10 @@ import (
 	"dreadlock/server/api"
 )
 
-// fake is a server in memory. Everybody who asks gets a copy.
+// firstToken is the token of k000. JavaScript has no number for it: the nearest is one less.
+const firstToken = 1<<60 + 1
+
+// fake is a server in memory. It returns copies.
 type fake struct {
 	mu      sync.Mutex
 	status  api.Status
@@ -26,14 +29,20 @@ type fake struct {
 }
 
 // newFake returns a server with keys k000 to k029: the first has the longest queue, and the holder of the last has held
-// it longest. There are three connections in a circle.
+// it longest. The holder of k000 and its second waiter have names and owners. There is a deadlock of three connections,
+// of which the second has a name.
 func newFake() *fake {
 	now := time.Now()
 	f := &fake{status: api.Status{
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
 		Counters: api.Counters{
-			Commands:    []api.CommandCount{{Kind: "lock", Outcome: "locked", Count: 5000}, {Kind: "unlock", Outcome: "unlocked", Count: 4000}},
+			Commands: []api.CommandCount{
+				{Kind: "lock", Outcome: "locked", Count: 5000},
+				{Kind: "lock", Outcome: "timeout"},
+				{Kind: "unlock", Outcome: "unlocked", Count: 4000},
+				{Kind: "a_new_one", Outcome: "done", Count: 7},
+			},
 			Accepted:    77,
 			Grants:      600,
 			Timeouts:    50,
@@ -55,12 +64,22 @@ func newFake() *fake {
 	hold := func(key string, age float64, waiters int) {
 		holder := connect(api.Idle)
 		holder.Held, holder.Holds = 1, []string{key}
-		k := api.Key{Key: key, Holder: holder.Peer, Since: now.Add(-seconds(age)), HeldSeconds: age, Waiters: waiters}
+		if key == "k000" {
+			holder.Name, holder.Owner = "ann@build7", "deploy"
+		}
+		k := api.Key{
+			Key: key, Holder: holder.Peer, Token: firstToken + uint64(len(f.keys)),
+			Since: now.Add(-seconds(age)), HeldSeconds: age, Waiters: waiters,
+		}
 		for i := range waiters {
 			waiter := connect(api.Waiting)
 			waiter.WaitsFor, waiter.WaitedSeconds = key, age/float64(i+2)
+			if key == "k000" && i == 1 {
+				waiter.Name, waiter.Owner = "bob@build8", "Release7"
+			}
 			k.Queue = append(k.Queue, api.Waiter{
-				Peer: waiter.Peer, Since: now.Add(-seconds(waiter.WaitedSeconds)), WaitedSeconds: waiter.WaitedSeconds, TimeoutSeconds: 7200,
+				Peer: waiter.Peer, TimeoutSeconds: 7200,
+				Since: now.Add(-seconds(waiter.WaitedSeconds)), WaitedSeconds: waiter.WaitedSeconds,
 			})
 		}
 		if waiters > 0 {
@@ -71,7 +90,7 @@ func newFake() *fake {
 	for i := range 30 {
 		hold(fmt.Sprintf("k%03d", i), 10*float64(i+1), max(12-i, 0))
 	}
-	f.circle("alpha", "beta", "gamma")
+	f.addDeadlock("alpha", "beta", "gamma")
 	for _, k := range f.keys {
 		f.status.Waiters += k.Waiters
 	}
@@ -79,14 +98,17 @@ func newFake() *fake {
 	return f
 }
 
-// circle adds connections that wait for each other: each holds a key and waits for the next one's.
-func (f *fake) circle(keys ...string) {
+// addDeadlock adds connections that wait for each other: each holds a key and waits for the key of the next one.
+func (f *fake) addDeadlock(keys ...string) {
 	now := time.Now()
 	first := api.ConnectionID(len(f.conns) + 1)
 	cycle := api.Cycle{ID: uint64(len(f.cycles) + 1), Found: now}
 	for i, key := range keys {
 		next := (i + 1) % len(keys)
 		peer := api.Peer{Connection: first + api.ConnectionID(i), Address: fmt.Sprintf("10.1.0.%d:5000", i)}
+		if i == 1 {
+			peer.Name = "nightly"
+		}
 		f.conns = append(f.conns, api.Connection{
 			Peer: peer, Since: now, State: api.Waiting, Held: 1, Holds: []string{key}, WaitsFor: keys[next], WaitedSeconds: 2,
 		})
@@ -97,7 +119,8 @@ func (f *fake) circle(keys ...string) {
 	for i, key := range keys {
 		before := (i + len(keys) - 1) % len(keys)
 		f.keys = append(f.keys, api.Key{
-			Key: key, Holder: cycle.Waits[i].Peer, Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
+			Key: key, Holder: cycle.Waits[i].Peer, Token: firstToken + uint64(len(f.keys)),
+			Since: now, HeldSeconds: 3, Waiters: 1, LongestWaitSeconds: 2,
 			Queue: []api.Waiter{{Peer: cycle.Waits[before].Peer, Since: now, WaitedSeconds: 2, TimeoutSeconds: 60}},
 		})
 	}
@@ -107,14 +130,14 @@ func (f *fake) circle(keys ...string) {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// change lets a test change the server while it is asked.
+// change lets a test change the server while others ask it.
 func (f *fake) change(how func(*fake)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	how(f)
 }
 
-// kicked returns who was kicked.
+// kicked returns the connections that were kicked.
 func (f *fake) kicked() []api.ConnectionID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,7 +150,7 @@ func (f *fake) Ready() bool {
 	return f.err == nil && !f.stopped
 }
 
-// Status lets a second pass, in which there were 100 commands.
+// Status lets one second pass, with 100 commands in it.
 func (f *fake) Status(context.Context) (*api.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -168,7 +191,7 @@ func (f *fake) Keys(_ context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 	return &api.KeyPage{Keys: page, Matching: len(keys), Next: next}, err
 }
 
-// cut returns a page of all; the cursor is the number of those before it.
+// cut returns a page of all. The cursor is the number of entries before the page.
 func cut[T any](all []T, limit int, cursor string) (page []T, next string, err error) {
 	from := 0
 	if cursor != "" {
@@ -188,6 +211,9 @@ func (f *fake) Key(_ context.Context, key string, queue int) (*api.Key, error) {
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
+	}
+	if queue < 0 || queue > api.MaxLimit {
+		return nil, fmt.Errorf("%w: a queue of %d", api.ErrQuery, queue)
 	}
 	for _, k := range f.keys {
 		if k.Key == key {
@@ -236,7 +262,7 @@ func (f *fake) Deadlocks(context.Context) (*api.Deadlocks, error) {
 	}, f.err
 }
 
-// Kick takes a connection away with the keys that it holds; those are free, whoever waits for them.
+// Kick removes a connection and the keys that it holds, even those that others wait for.
 func (f *fake) Kick(_ context.Context, id api.ConnectionID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

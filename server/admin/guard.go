@@ -10,11 +10,11 @@ import (
 // guard decides who may ask.
 type guard struct {
 	token *token // nil if none is needed
-	host  string // the name in --admin, which is as good as a loopback name
+	host  string // the host in --admin, which is accepted like a loopback host
 	cross http.CrossOriginProtection
 }
 
-// headers says to browsers what must not be done with any answer: store it, guess its type, show it inside another site.
+// headers tells browsers what they must not do with an answer: store it, guess its type, show it inside another site.
 func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -27,15 +27,14 @@ func headers(next http.Handler) http.Handler {
 	})
 }
 
-// local refuses requests for a host that is not loopback where there is no token. A browser would send such one for a
-// page from elsewhere:
+// local refuses requests to a host that is not loopback, unless there is a token. This stops DNS rebinding:
 //
-//  1. The page is loaded from evil.example, a name with a lifetime of a second.
+//  1. A browser loads a page from evil.example, a name with a lifetime of a second.
 //  2. The name is made to point to 127.0.0.1.
-//  3. The page reads http://evil.example/api/v1/keys, which is its own origin to the browser, and is us.
+//  3. The page reads http://evil.example/api/v1/keys. To the browser that is the page's own origin, but it is this server.
 func (g *guard) local(next http.Handler) http.Handler {
 	if g.token != nil {
-		return next // that page does not have it
+		return next // such a page does not have it
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if host := hostOf(r.Host); host != g.host && !loopback(host) {
@@ -46,7 +45,7 @@ func (g *guard) local(next http.Handler) http.Handler {
 	})
 }
 
-// allowed lets pass who shows the token and does not come from another site.
+// allowed passes on requests that show the token, if there is one, and do not come from another site.
 func (g *guard) allowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if g.token != nil && !g.token.matches(bearer(r)) {
@@ -62,11 +61,11 @@ func (g *guard) allowed(next http.Handler) http.Handler {
 	})
 }
 
-// sameOrigin says whether a request comes from our own page, or from no page at all. Another site must not even read:
-// it could not see the answer, but have the loops sort a million keys over and over.
+// sameOrigin reports whether a request comes from our own page, or from no page at all. Another site must not even read:
+// it could not see the answer, but it could make the loops sort a million keys again and again.
 func (g *guard) sameOrigin(r *http.Request) bool {
 	asked := *r
-	asked.Method = http.MethodPost // whatever reads is always allowed otherwise
+	asked.Method = http.MethodPost // Check allows every GET
 	return g.cross.Check(&asked) == nil
 }
 
@@ -88,7 +87,7 @@ func hostOf(address string) string {
 	return strings.ToLower(host)
 }
 
-// loopback says whether a host can only be this machine, whoever is asked for its address.
+// loopback reports whether a host is this machine whatever a name server says.
 func loopback(host string) bool {
 	if host == "localhost" {
 		return true

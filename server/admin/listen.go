@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// MaxConnections is the number of connections that are accepted at a time; others wait in the listen queue. Each
-	// takes a descriptor, which the server must have in reserve. A browser opens six, a scraper one.
+	// MaxConnections is the number of connections that are open at a time; others wait in the listen queue. Each takes a
+	// descriptor, which the server must have in reserve. A browser opens six, Prometheus one.
 	MaxConnections = 24
-	// maxHeader is the size of a request's header, in bytes. The longest key fits into its first line.
+	// maxHeader is the maximum size of a request's header, in bytes. The longest key fits into its first line.
 	maxHeader = 32 << 10
 
-	headerTime = 5 * time.Second  // to send a header
-	readTime   = 10 * time.Second // to send a request
-	writeTime  = 30 * time.Second // to be answered and to read the answer; a profile takes what it takes on top
-	idleTime   = 30 * time.Second // between two requests
-	// stopTime is what requests under way have when the daemon stops, which takes them with it.
+	headerTime = 5 * time.Second  // for the client to send a header
+	readTime   = 10 * time.Second // for the client to send a request
+	writeTime  = 30 * time.Second // to answer, and for the client to read the answer; a profile adds its own duration
+	idleTime   = 30 * time.Second // between two requests of a connection
+	// stopTime is the time that requests under way have when the daemon stops. Then they are cut off.
 	stopTime = 300 * time.Millisecond
 )
 
-// Server has its address and may serve.
+// Server listens on its address and can serve.
 type Server struct {
 	cfg      Config
 	token    *token
@@ -37,8 +37,8 @@ type Server struct {
 	handler  http.Handler
 }
 
-// Listen checks the options and takes the address. Errors name the flag, and wrap [ErrOption] or what is wrong with the
-// address (syscall.EADDRINUSE and the like). Callers are not answered before [Server.Serve].
+// Listen checks the options and takes the address. Errors name the flag, and wrap [ErrOption] or the reason why the address
+// cannot be taken, such as syscall.EADDRINUSE. Requests are answered only once [Server.Serve] runs.
 func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	address, err := cfg.address()
 	if err != nil {
@@ -60,13 +60,13 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Address returns the address that was taken, as host:port.
+// Address returns the address on which the server listens, as host:port.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Close gives the address back if it was not served.
+// Close gives the address up. It is for a server that never served.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// Serve answers until ctx is done, and returns nil then. It stops within half a second.
+// Serve answers requests until ctx is done, then stops within half a second and returns nil.
 func (s *Server) Serve(ctx context.Context) error {
 	server := &http.Server{
 		Handler:           s.handler,
@@ -78,12 +78,12 @@ func (s *Server) Serve(ctx context.Context) error {
 		ErrorLog:          stdlog.New(warnings{s.cfg.Log}, "", 0),
 	}
 	stopped := make(chan struct{})
-	dismiss := context.AfterFunc(ctx, func() {
+	cancelStop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
-			_ = server.Close() // ends what is still under way
+			_ = server.Close() // cuts off what is still under way
 		}
 	})
 	s.cfg.Log.Info().
@@ -93,14 +93,14 @@ func (s *Server) Serve(ctx context.Context) error {
 		Msg("admin is ready")
 	err := server.Serve(s.listener)
 	if !errors.Is(err, http.ErrServerClosed) {
-		dismiss()
+		cancelStop()
 		return fmt.Errorf("admin on %s: %w", s.Address(), err)
 	}
 	<-stopped
 	return nil
 }
 
-// warnings logs what others want to say about requests.
+// warnings logs what net/http and the metrics handler report about requests.
 type warnings struct{ log zerolog.Logger }
 
 // Write logs a line.
@@ -109,7 +109,7 @@ func (w warnings) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Println logs what it is given as one line.
+// Println logs its arguments as one line.
 func (w warnings) Println(v ...any) {
 	_, _ = w.Write([]byte(strings.ReplaceAll(fmt.Sprintln(v...), "\n", " "))) // never fails
 }

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// scrapeTime is what the server has to answer a scrape. Prometheus gives up after 10 s unless told otherwise.
+	// scrapeTime is the time that the server has to answer a scrape. Prometheus gives up after 10 s by default.
 	scrapeTime = 5 * time.Second
-	// maxScrapes is the number of scrapes at a time; one more is told to come back.
+	// maxScrapes is the number of scrapes at a time; one more gets status 503.
 	maxScrapes = 4
 )
 
-// newMetrics answers in the format of Prometheus. A scrape that cannot have everything fails as a whole: a zero that is
-// none would look like a restart.
+// newMetrics answers scrapes of Prometheus. A scrape that cannot get everything fails as a whole: a missing count would
+// look like a restart.
 func newMetrics(source Source, log zerolog.Logger) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -38,7 +38,7 @@ func newMetrics(source Source, log zerolog.Logger) http.Handler {
 	})
 }
 
-// plainMetric is one number of the status.
+// plainMetric is a metric without labels: one number of the status.
 type plainMetric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
@@ -60,22 +60,22 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var plainMetrics = []plainMetric{
 	gauge("loops", "Event loops.", func(s *api.Status) int { return s.Loops }),
 	gauge("connections", "Connections of clients.", func(s *api.Status) int { return s.Connections }),
-	gauge("max_connections", "Connections that are served at a time.", func(s *api.Status) int { return s.MaxConnections }),
+	gauge("max_connections", "Maximum number of connections of clients.", func(s *api.Status) int { return s.MaxConnections }),
 	gauge("held_keys", "Keys that are held.", func(s *api.Status) int { return s.HeldKeys }),
 	gauge("waiters", "Connections that wait for a key.", func(s *api.Status) int { return s.Waiters }),
-	gauge("deadlocks", "Cycles of connections that wait for each other now.", func(s *api.Status) int { return s.Deadlocks }),
+	gauge("deadlocks", "Deadlocks that exist now.", func(s *api.Status) int { return s.Deadlocks }),
 
-	counter("connections_accepted_total", "Connections that were accepted, those beyond the limit not counted.",
+	counter("connections_accepted_total", "Connections that were accepted, without those refused at the limit.",
 		func(c *api.Counters) uint64 { return c.Accepted }),
-	counter("grants_total", "Keys that went to a waiter.",
+	counter("grants_total", "Waits that ended with the lock.",
 		func(c *api.Counters) uint64 { return c.Grants }),
-	counter("timeouts_total", "Waits that ran out; a try with timeout 0 is none.",
+	counter("timeouts_total", "Waits that ran out of time; a try with timeout 0 is no wait.",
 		func(c *api.Counters) uint64 { return c.Timeouts }),
-	counter("connection_moves_total", "Connections that went to the loop whose keys they use.",
+	counter("connection_moves_total", "Moves of connections to the loop whose keys they use.",
 		func(c *api.Counters) uint64 { return c.Moves }),
 	counter("loop_messages_total", "Messages from one loop to another.",
 		func(c *api.Counters) uint64 { return c.Messages }),
-	counter("loop_wakeups_total", "Wake-ups of loops that messages took.",
+	counter("loop_wakeups_total", "Wake-ups of loops by messages.",
 		func(c *api.Counters) uint64 { return c.WakeUps }),
 	counter("deadlocks_found_total", "Deadlocks that were found.",
 		func(c *api.Counters) uint64 { return c.DeadlocksFound }),
@@ -84,26 +84,14 @@ var plainMetrics = []plainMetric{
 }
 
 var (
-	buildInfo   = desc("build_info", "What runs; always 1.", "version", "goversion")
+	buildInfo   = desc("build_info", "Versions of the daemon and of Go; always 1.", "version", "goversion")
 	commands    = desc("commands_total", "Commands that were answered.", "kind", "outcome")
 	disconnects = desc("disconnects_total", "Connections of clients that ended.", "reason")
 	limitHits   = desc("limit_hits_total", "Clients that ran into a limit.", "limit")
-	waits       = desc("wait_duration_seconds", "How long waits took that ended by a grant or a timeout.")
+	waits       = desc("wait_duration_seconds", "Duration of waits that ended with the lock or a timeout.")
 )
 
-// outcomes are all kinds and outcomes of commands. All are there from the first scrape on, as a rate needs a zero to
-// start from; those of disconnects and limits are listed in package api.
-var outcomes = []api.CommandCount{
-	{Kind: "lock", Outcome: "locked"},
-	{Kind: "lock", Outcome: "timeout"},
-	{Kind: "lock", Outcome: "already_locked"},
-	{Kind: "lock", Outcome: "deadlock"},
-	{Kind: "unlock", Outcome: "unlocked"},
-	{Kind: "unlock", Outcome: "not_locked"},
-	{Kind: "unlock", Outcome: "not_owner"},
-}
-
-// collector has no numbers of its own: each scrape asks the server once.
+// collector keeps no numbers: each scrape asks the server once.
 type collector struct {
 	source Source
 }
@@ -118,7 +106,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect asks the server and sends what it says.
+// Collect asks the server for its status and sends it as metrics.
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
 	defer cancel()
@@ -131,33 +119,22 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for _, m := range plainMetrics {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(status))
 	}
-	sendCommands(out, status.Counters.Commands)
+	for _, c := range status.Counters.Commands {
+		out <- prometheus.MustNewConstMetric(commands, prometheus.CounterValue, float64(c.Count), c.Kind, c.Outcome)
+	}
 	sendLabelled(out, disconnects, api.DisconnectReasons, status.Counters.Disconnects)
 	sendLabelled(out, limitHits, api.Limits, status.Counters.LimitHits)
 	out <- histogram(waits, &status.Counters.Waits)
 }
 
-func sendCommands(out chan<- prometheus.Metric, counts []api.CommandCount) {
-	type label struct{ kind, outcome string }
-	sums := map[label]uint64{}
-	for _, count := range outcomes {
-		sums[label{count.Kind, count.Outcome}] = 0
-	}
-	for _, count := range counts {
-		sums[label{count.Kind, count.Outcome}] += count.Count
-	}
-	for l, sum := range sums {
-		out <- prometheus.MustNewConstMetric(commands, prometheus.CounterValue, float64(sum), l.kind, l.outcome)
-	}
-}
-
+// sendLabelled sends a count for each of the values, also where it is 0: a rate needs a zero to start from.
 func sendLabelled(out chan<- prometheus.Metric, desc *prometheus.Desc, values []string, counts map[string]uint64) {
 	for _, value := range values {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(counts[value]), value)
 	}
 }
 
-// histogram makes a metric in which every bucket has what the smaller ones have.
+// histogram returns a metric whose buckets are cumulative, as Prometheus wants them.
 func histogram(desc *prometheus.Desc, h *api.Histogram) prometheus.Metric {
 	if len(h.Counts) != len(h.Bounds)+1 {
 		return prometheus.NewInvalidMetric(desc, fmt.Errorf("%d counts for %d bounds", len(h.Counts), len(h.Bounds)))

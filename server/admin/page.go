@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// The status page is served as one file that needs no other. Its script reads the API, and asks for the token where one
-// is needed.
+// The status page is one file that loads no other. Its script reads the API, and asks for the token where one is needed.
 var (
 	//go:embed page.html
 	pageFrame string
@@ -27,8 +26,8 @@ var (
 	page       = []byte(fill(fill(pageFrame, "style", pageStyle), "script", pageScript))
 )
 
-// pagePolicy has a browser run the script and use the style of the page, by their hashes, and nothing else, and talk to
-// us alone. The icon is an image within the page.
+// pagePolicy lets a browser run the page's script and use its style, which it knows by their hashes, and connect to this
+// server alone. The icon is an image within the page.
 var pagePolicy = strings.Join([]string{
 	"default-src 'none'",
 	"script-src " + sourceHash(pageScript),
@@ -41,16 +40,16 @@ var pagePolicy = strings.Join([]string{
 	"require-trusted-types-for 'script'",
 }, "; ")
 
-// fill puts a text into the only element of its name, which is empty.
+// fill puts a text into the empty element of that name, of which there must be exactly one.
 func fill(frame, element, text string) string {
 	empty := fmt.Sprintf("<%s></%s>", element, element)
 	if strings.Count(frame, empty) != 1 || strings.Contains(text, "</"+element) {
-		panic(fmt.Sprintf("admin: the page wants one %s, and its text must not close it", empty))
+		panic(fmt.Sprintf("admin: the page needs exactly one %s, and the text must not close it", empty))
 	}
 	return strings.Replace(frame, empty, fmt.Sprintf("<%s>%s</%s>", element, text, element), 1)
 }
 
-// sourceHash returns the hash of a script or a style as a policy has it.
+// sourceHash returns the hash of a script or a style as a policy names it.
 func sourceHash(text string) string {
 	hash := sha256.Sum256([]byte(text))
 	return "'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'"
@@ -59,5 +58,5 @@ func sourceHash(text string) string {
 func servePage(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", pagePolicy)
-	_, _ = w.Write(page) // whoever asked may be gone
+	_, _ = w.Write(page) // the client may be gone
 }

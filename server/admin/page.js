@@ -1,9 +1,9 @@
-// What is shown, and when it is asked for.
+// The tables, the details, the dialogs, and the polling.
 
 function showStatus(status) {
-  write($('about'), [
-    status.version, 'serves ' + status.address, 'up ' + span(status.uptime_seconds), several(status.loops, 'loop'),
-    several(status.connections, 'connection') + ' of at most ' + grouped.format(status.max_connections),
+  setText($('about'), [
+    status.version, 'listening on ' + status.address, 'up ' + duration(status.uptime_seconds), plural(status.loops, 'loop'),
+    grouped.format(status.connections) + ' of at most ' + plural(status.max_connections, 'connection'),
   ].join(' · '));
   const c = status.counters;
   const counts = [
@@ -16,89 +16,89 @@ function showStatus(status) {
   ];
   $('counts').replaceChildren(...counts.map(([name, n]) =>
     element('div', {}, element('dt', {}, name), element('dd', {}, grouped.format(n)))));
-  sample(status);
+  addSample(status);
 }
 
 // Tables of keys.
 
 const cell = (label, ...children) => element('td', label ? {'data-label': label} : {}, ...children);
-const number = label => element('td', {class: 'n', 'data-label': label});
+const numberCell = label => element('td', {class: 'n', 'data-label': label});
 
 function keyRow(cells) {
   return key => [cell('', keyLink(key.key)), ...cells().flat()];
 }
 
-function holderCell(row, i, key) {
-  if (row.cells[i].dataset.connection === String(key.holder.connection)) return;
-  row.cells[i].dataset.connection = key.holder.connection;
-  row.cells[i].replaceChildren(connectionLink(key.holder));
-}
-
 const bar = () => element('span', {class: 'bar'}, element('i'));
 
-// showWaited shows the keys that somebody waits for, with a bar for what they are ordered by.
-function showWaited(id, label, measure, tell) {
+// showWaited returns what shows the keys that have waiters, with a bar for the number by which they are sorted.
+function showWaited(id, label, measure, format) {
   return ({keys}) => {
     const waited = keys.filter(key => key.waiters > 0);
     const most = Math.max(...waited.map(measure), 0.001);
-    rows($(id), waited, key => key.key,
-      keyRow(() => [build(number(label), {}, [element('span'), bar()]), cell('held by'), number('for')]),
+    updateRows($(id), waited, key => key.key,
+      keyRow(() => [build(numberCell(label), {}, [element('span'), bar()]), cell('held by'), numberCell('held for')]),
       (row, key) => {
-        write(row.cells[1].firstChild, tell(measure(key)));
+        setText(row.cells[1].firstChild, format(measure(key)));
         row.querySelector('i').style.width = measure(key) / most * 100 + '%';
-        holderCell(row, 2, key);
-        write(row.cells[3], span(key.held_seconds));
+        connectionCell(row.cells[2], key.holder);
+        setText(row.cells[3], duration(key.held_seconds));
       });
     $(id + '-empty').hidden = waited.length > 0;
   };
 }
 
-const showHot = showWaited('hot', 'waiting', key => key.waiters, n => grouped.format(n));
-const showLong = showWaited('long', 'waits for', key => key.longest_wait_seconds, span);
+const showHot = showWaited('hot', 'waiters', key => key.waiters, n => grouped.format(n));
+const showLong = showWaited('long', 'longest wait', key => key.longest_wait_seconds, duration);
 
 function showFound(page) {
-  write($('found-text'), page.matching ? several(page.matching, 'key') + (page.matching === 1 ? ' is held.' : ' are held.') : 'No such key is held.');
-  rows($('found'), page.keys, key => key.key,
-    keyRow(() => [number('waiting'), number('longest wait'), cell('held by'), number('for')]),
+  setText($('found-text'), page.matching ? plural(page.matching, 'key is', 'keys are') + ' held.' : 'No such key is held.');
+  updateRows($('found'), page.keys, key => key.key,
+    keyRow(() => [numberCell('waiters'), numberCell('longest wait'), cell('held by'), numberCell('held for')]),
     (row, key) => {
-      write(row.cells[1], grouped.format(key.waiters));
-      write(row.cells[2], key.waiters ? span(key.longest_wait_seconds) : '–');
-      holderCell(row, 3, key);
-      write(row.cells[4], span(key.held_seconds));
+      setText(row.cells[1], grouped.format(key.waiters));
+      setText(row.cells[2], key.waiters ? duration(key.longest_wait_seconds) : '–');
+      connectionCell(row.cells[3], key.holder);
+      setText(row.cells[4], duration(key.held_seconds));
     });
-  $('found-more').hidden = !page.next || found.limit >= longest;
+  $('found-more').hidden = !page.next || found.limit >= maxLimit;
 }
 
-const longest = 1000; // what the server lists at most
-const found = {limit: 0}; // 0 as long as nobody has asked
+const maxLimit = 1000; // of entries that the server lists
+const found = {limit: 0}; // 0 until the first search
 const listed = {limit: 20};
 
 // Connections.
 
 function showConnections(page) {
-  write($('connections-text'), page.matching ? several(page.matching, 'connection') + '.' : 'No such connection.');
-  rows($('connections'), page.connections, c => c.connection,
-    c => [cell('', connectionLink(c)), cell(''), cell('holds'), cell('waits for'), number('connected'),
+  setText($('connections-text'), page.matching ? plural(page.matching, 'connection') + '.' : 'No such connection.');
+  updateRows($('connections'), page.connections, c => c.connection,
+    c => [cell(''), cell(''), cell('holds'), cell('waits for'), numberCell('connected'),
       element('td', {class: 'act'}, kickButton(c))],
     (row, c) => {
-      if (row.cells[1].textContent !== c.state) row.cells[1].replaceChildren(element('span', {class: 'state ' + c.state}, c.state));
+      connectionCell(row.cells[0], c, true);
+      refill(row.cells[1], c.state, () => [element('span', {class: 'state ' + c.state}, c.state)]);
       const holds = (c.holds ?? []).slice(0, 3);
       refill(row.cells[2], [c.held, ...holds], () => c.held === 0 ? []
-        : [several(c.held, 'key') + ': ', ...holds.flatMap((key, i) => [i ? ', ' : '', keyLink(key, 20)]), c.held > holds.length ? ' …' : '']);
+        : [plural(c.held, 'key') + ': ', ...holds.flatMap((key, i) => [i ? ', ' : '', keyLink(key, 20)]),
+          c.held > holds.length ? ' …' : '']);
       refill(row.cells[3], [c.waits_for], () => c.waits_for ? [keyLink(c.waits_for, 20), element('span', {class: 'quiet'})] : []);
-      if (c.waits_for) write(row.cells[3].lastChild, ' ' + span(c.waited_seconds));
-      write(row.cells[4], span(c.connected_seconds));
+      if (c.waits_for) setText(row.cells[3].lastChild, ' ' + duration(c.waited_seconds));
+      setText(row.cells[4], duration(c.connected_seconds));
     });
-  $('connections-more').hidden = !page.next || listed.limit >= longest;
+  $('connections-more').hidden = !page.next || listed.limit >= maxLimit;
 }
 
-// One key or one connection, by the fragment of the address: links can be sent around, and the back button works.
+// One key or one connection. Its name is in the fragment of the address, so that links can be shared and the back button
+// works.
 
 const detail = {kind: '', name: '', limit: 100};
 
 function route() {
   const [, kind, name] = /^#(key|connection)=(.+)$/.exec(location.hash) ?? [];
   Object.assign(detail, {kind: kind ?? '', name: '', limit: 100});
+  // The answer to an earlier question must not lead away from here.
+  views.open.forget();
+  views.kick.forget();
   $('detail').hidden = !kind;
   if (!kind) return;
   try {
@@ -106,14 +106,14 @@ function route() {
   } catch {
     detail.name = name;
   }
-  write($('detail-title'), (kind === 'key' ? 'Key ' : 'Connection ') + detail.name);
+  setText($('detail-title'), (kind === 'key' ? 'Key ' : 'Connection ') + detail.name);
   for (const id of ['facts', 'holds']) $(id).replaceChildren();
   delete $('facts').dataset.about;
   $('queue').tBodies[0].replaceChildren();
   for (const id of ['queue', 'queue-more', 'detail-text']) $(id).hidden = true;
   $('detail').scrollIntoView({block: 'nearest'});
   $('detail-title').focus({preventScroll: true});
-  refresh(parts.detail);
+  refresh(views.detail);
 }
 
 async function askDetail() {
@@ -127,14 +127,14 @@ async function askDetail() {
 }
 
 function showDetail(it) {
-  if (!detail.kind) return; // closed meanwhile
+  if (!detail.kind) return; // it was closed in the meantime
   $('facts').hidden = !it;
   $('detail-text').hidden = !!it;
   if (it) {
     (detail.kind === 'key' ? showKey : showConnection)(it);
     return;
   }
-  write($('detail-text'), detail.kind === 'key' ? 'Nobody holds this key now.' : 'There is no such connection now.');
+  setText($('detail-text'), detail.kind === 'key' ? 'Nobody holds this key now.' : 'There is no connection with this number now.');
   for (const id of ['queue', 'queue-more']) $(id).hidden = true;
   $('holds').replaceChildren();
 }
@@ -145,111 +145,127 @@ function facts(about, list) {
 }
 
 function showKey(key) {
-  const holder = key.holder, held = element('span', {id: 'held-for'}), line = element('span', {id: 'in-line'});
-  facts(['key', key.key, holder, key.since], [
-    ['held by', connectionLink(holder)], ['for', held], ['since', clock.format(new Date(key.since))],
-    ['waiting', line], ['', kickButton(holder)],
+  const holder = key.holder, held = element('span', {id: 'held-for'}), waiters = element('span', {id: 'key-waiters'});
+  facts(['key', key.key, holder, key.since, key.token], [
+    ['held by', connectionLink(holder)], ...peerFacts(holder, holder.name), ['held for', held],
+    ['since', clock.format(new Date(key.since))], ['token', key.token], ['waiters', waiters], ['', kickButton(holder)],
   ]);
-  write($('held-for'), span(key.held_seconds));
-  write($('in-line'), grouped.format(key.waiters));
+  setText($('held-for'), duration(key.held_seconds));
+  setText($('key-waiters'), grouped.format(key.waiters));
   const queue = key.queue ?? [];
-  rows($('queue'), queue.map((waiter, i) => ({place: i + 1, ...waiter})), waiter => waiter.connection,
-    waiter => [element('td'), cell('', connectionLink(waiter)), number('has waited'), number('gives up in'),
+  updateRows($('queue'), queue.map((waiter, i) => ({place: i + 1, ...waiter})), waiter => waiter.connection,
+    waiter => [element('td'), cell(''), numberCell('waited'), numberCell('times out in'),
       element('td', {class: 'act'}, kickButton(waiter))],
     (row, waiter) => {
-      write(row.cells[0], String(waiter.place));
-      write(row.cells[2], span(waiter.waited_seconds));
-      write(row.cells[3], span(waiter.timeout_seconds - waiter.waited_seconds));
+      setText(row.cells[0], String(waiter.place));
+      connectionCell(row.cells[1], waiter, true);
+      setText(row.cells[2], duration(waiter.waited_seconds));
+      setText(row.cells[3], duration(waiter.timeout_seconds - waiter.waited_seconds));
     });
-  $('queue-more').hidden = key.waiters <= queue.length || detail.limit >= longest;
+  $('queue-more').hidden = key.waiters <= queue.length || detail.limit >= maxLimit;
+}
+
+// peerFacts returns the address of a connection, unless a link shows it already, and its owner.
+function peerFacts({address, owner}, wantsAddress) {
+  return [...wantsAddress ? [['address', address]] : [], ...owner ? [['owner', owner]] : []];
 }
 
 function showConnection(c) {
   const waited = element('span', {id: 'waited', class: 'quiet'}), connected = element('span', {id: 'connected'});
-  facts(['connection', c.connection, c.state, c.held, c.waits_for], [
-    ['address', c.address], ['connected', connected], ['state', element('span', {class: 'state ' + c.state}, c.state)],
-    ['loop', String(c.loop)], ['holds', several(c.held, 'key')],
+  facts(['connection', c.connection, c.name, c.owner, c.state, c.held, c.waits_for], [
+    ...c.name ? [['name', c.name]] : [], ...peerFacts(c, true), ['connected', connected],
+    ['state', element('span', {class: 'state ' + c.state}, c.state)],
+    ['loop', String(c.loop)], ['holds', plural(c.held, 'key')],
     ...c.waits_for ? [['waits for', keyLink(c.waits_for), ' ', waited]] : [], ['', kickButton(c)],
   ]);
-  write($('connected'), span(c.connected_seconds));
-  if (c.waits_for) write($('waited'), span(c.waited_seconds));
+  setText($('connected'), duration(c.connected_seconds));
+  if (c.waits_for) setText($('waited'), duration(c.waited_seconds));
   refill($('holds'), [c.connection, ...c.holds ?? []], () => (c.holds ?? []).map(key => element('li', {}, keyLink(key))));
 }
 
 // Kick.
 
-async function askToKick(id) {
-  let c;
+async function askBeforeKick(id) {
   try {
-    c = await call('connections/' + id);
+    return await call('connections/' + id);
   } catch (failure) {
-    report(failure.status === 404 ? new Failure(404, `Connection ${id} is gone already.`) : failure);
-    return;
+    throw failure.status === 404 ? new Failure(404, `Connection ${id} is already closed.`) : failure;
   }
-  const keys = (c.holds ?? []).slice(0, 5).map(key => cut(key, 30)).join(', ') + (c.held > 5 ? ' …' : '');
-  write($('kick-title'), `Kick connection ${id}?`);
-  write($('kick-who'), `${c.address}, connected for ${span(c.connected_seconds)}`);
-  write($('kick-text'), 'This closes the connection. ' +
-    (c.held ? `It frees ${several(c.held, 'key')} (${keys}): the first in ${c.held === 1 ? 'its queue' : 'the queue of each'} gets it.` : 'It holds no key.') +
-    (c.waits_for ? ` It leaves the queue of ${cut(c.waits_for, 30)}.` : ''));
-  write($('kick-note'), c.held ? 'The client learns of it only when it next looks at its connection. Until then it may believe that it holds what it has lost.' : '');
+}
+
+function showKick(c, id) {
+  const keys = (c.holds ?? []).slice(0, 5).map(key => shorten(key, 30)).join(', ') + (c.held > 5 ? ' …' : '');
+  const freed = plural(c.held, 'key');
+  const who = [c.name, c.address, c.owner && 'owner ' + c.owner, 'connected for ' + duration(c.connected_seconds)];
+  setText($('kick-title'), `Kick connection ${id}?`);
+  setText($('kick-who'), who.filter(Boolean).join(', '));
+  setText($('kick-text'), 'This closes the connection. ' +
+    (c.held ? `It frees ${freed} (${keys}), ${c.held === 1 ? 'which goes' : 'each of which goes'} to the first waiter.`
+      : 'It holds no key.') +
+    (c.waits_for ? ` It leaves the queue of ${shorten(c.waits_for, 30)}.` : ''));
+  setText($('kick-note'), c.held ? 'The client notices only when it next uses its connection. ' +
+    'Until then it may believe that it still holds what it has lost.' : '');
   $('kick').returnValue = '';
   $('kick').onclose = async () => {
     if ($('kick').returnValue !== 'kick') return;
     try {
       await call(`connections/${id}/kick`, 'POST');
-      say(`Connection ${id} is closed` + (c.held ? `, ${several(c.held, 'key')} freed.` : '.'));
+      showMessage(`Connection ${id} is closed` + (c.held ? `, ${freed} freed.` : '.'));
       await lists();
     } catch (failure) {
-      report(failure);
+      reportFailure(failure);
     }
   };
   $('kick').showModal();
 }
 
-let silence;
+let messageTimer;
 
-function say(text) {
-  write($('said'), text);
-  clearTimeout(silence);
-  silence = setTimeout(() => write($('said'), ''), 6000);
+function showMessage(text) {
+  setText($('message'), text);
+  clearTimeout(messageTimer);
+  messageTimer = setTimeout(() => setText($('message'), ''), 6000);
 }
 
-function report(failure) {
+function reportFailure(failure) {
   if (failure.status === 401) askForToken();
-  else say(failure.message);
+  else showMessage(failure.message);
 }
 
-// The token is kept as long as the tab.
+// The token is kept until the tab is closed.
 
 function askForToken() {
   if ($('token').open) return;
   clearTimeout(timer);
   setHealth('', 'token needed');
   const refused = sessionStorage.getItem('token') !== null;
-  write($('token-text'), refused ? 'The server did not take that token.' : 'The server wants the token from its --admin-token-file.');
+  setText($('token-text'), refused ? 'The server refused that token.' : 'Enter the token from the --admin-token-file of the server.');
   $('token-input').value = '';
   $('token').onclose = () => {
     if ($('token-input').value) sessionStorage.setItem('token', $('token-input').value.trim());
     $('token-input').value = '';
-    turn();
+    poll();
   };
   $('token').showModal();
 }
 
-// Turns. Deadlocks are asked for twice a second, so that one is seen within a second of its beginning, and the status in
-// every second turn. Lists may cost the server more: they come every two seconds, and more rarely if their answers take
-// long.
+// Polling. The page asks for deadlocks twice a second, so that it shows one within a second of its beginning, and for the
+// status in every second round. Lists may cost the server more: the page asks for them every two seconds, and less often if
+// the answers take long. Only one round runs at a time, so the answers for the status come in order.
 
-const parts = {
-  deadlocks: part(() => call('deadlocks'), showDeadlocks),
-  hot: part(() => before?.waiters ? call('keys?order=waiters&limit=10') : {keys: []}, showHot),
-  long: part(() => before?.waiters ? call('keys?order=wait&limit=10') : {keys: []}, showLong),
-  detail: part(askDetail, showDetail),
-  found: part(() => call('keys' + parameters({prefix: $('prefix').value.trim(), order: $('order').value, limit: found.limit})), showFound),
-  connections: part(() => call('connections' + parameters({
+const views = {
+  deadlocks: latest(() => call('deadlocks'), showDeadlocks),
+  hot: latest(() => before?.waiters ? call('keys?order=waiters&limit=10') : {keys: []}, showHot),
+  long: latest(() => before?.waiters ? call('keys?order=wait&limit=10') : {keys: []}, showLong),
+  detail: latest(askDetail, showDetail),
+  found: latest(() => call('keys' + parameters({
+    prefix: $('prefix').value.trim(), order: $('order').value, limit: found.limit,
+  })), showFound),
+  connections: latest(() => call('connections' + parameters({
     address: $('address').value.trim(), holding: $('holding').checked, waiting: $('waiting').checked, limit: listed.limit,
   })), showConnections),
+  kick: latest(askBeforeKick, showKick),
+  open: latest(askWhetherHeld, openKey),
 };
 
 const inView = new Set();
@@ -259,106 +275,112 @@ const watcher = new IntersectionObserver(entries => {
 watcher.observe($('keys-section'));
 watcher.observe($('connections-section'));
 
-let timer, turns = 0, listsAfter = 0, failures = 0, turning = false;
+let timer, rounds = 0, nextLists = 0, failures = 0, polling = false;
 
-function refresh(p) {
-  p().catch(report);
+function refresh(view, ...about) {
+  view(...about).catch(reportFailure);
 }
 
 async function lists() {
   const began = performance.now();
   await Promise.all([
-    parts.hot(), parts.long(),
-    detail.kind && parts.detail(),
-    found.limit && inView.has('keys-section') && parts.found(),
-    (inView.has('connections-section') || !$('connections-text').textContent) && parts.connections(),
+    views.hot(), views.long(),
+    detail.kind && views.detail(),
+    found.limit && inView.has('keys-section') && views.found(),
+    (inView.has('connections-section') || !$('connections-text').textContent) && views.connections(),
   ]);
   const end = performance.now();
-  listsAfter = end + Math.max(1900, 10 * (end - began));
+  nextLists = end + Math.max(1900, 10 * (end - began));
 }
 
-async function turn() {
+async function poll() {
   clearTimeout(timer);
-  if (turning) return;
-  turning = true;
+  if (polling) return;
+  polling = true;
   let pause = 500;
   try {
-    if (turns++ % 2 === 0 || failures) {
+    if (rounds++ % 2 === 0 || failures) {
       showStatus(await call('status'));
-      if (performance.now() >= listsAfter) await lists();
+      if (performance.now() >= nextLists) await lists();
     }
-    await parts.deadlocks();
-    if ($('main').hidden) { // shown when there is everything, so that nothing moves under a finger
+    await views.deadlocks();
+    if ($('main').hidden) { // it is shown only when complete, so that nothing moves under a finger
       $('main').hidden = false;
       route();
     }
     failures = 0;
     setHealth('good', 'serving');
-    $('trouble').hidden = true;
+    $('alert').hidden = true;
     $('main').classList.remove('stale');
   } catch (failure) {
     if (failure.status === 401) {
-      turning = false;
+      polling = false;
       askForToken();
       return;
     }
     pause = Math.min(1000 * 2 ** failures++, 15000);
     setHealth('bad', 'no answer');
-    write($('trouble'), (failure.status ? 'The server answers with an error: ' + failure.message + '. ' : 'The server does not answer. ') +
-      'What is below is old; the next try comes within 15 seconds.');
-    $('trouble').hidden = false;
+    setText($('alert'), (failure.status ? `The server answers with an error: ${failure.message}. ` : 'The server does not answer. ') +
+      'What is shown below is out of date; the next attempt follows within 15 seconds.');
+    $('alert').hidden = false;
     $('main').classList.add('stale');
   }
-  turning = false;
-  if (!document.hidden) timer = setTimeout(turn, pause);
+  polling = false;
+  if (!document.hidden) timer = setTimeout(poll, pause);
 }
 
 function setHealth(look, text) {
   $('health').className = look;
-  write($('health'), text);
+  setText($('health'), text);
 }
 
-// What the user does.
+// Input of the user.
 
-function later(f, milliseconds) {
-  let waiting;
-  return () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(f, milliseconds);
-  };
-}
+// Typing changes what is wanted at once; only the question waits until the typing pauses. It then asks for what is wanted
+// by that time, so it does not undo "More keys".
 
-function find() {
+const findSoon = debounce(() => refresh(views.found), 200), filterSoon = debounce(() => refresh(views.connections), 200);
+
+function find(ask) {
   found.limit = 20;
-  refresh(parts.found);
+  views.open.forget();
+  ask();
 }
 
-function filter() {
+function filter(ask) {
   listed.limit = 20;
-  refresh(parts.connections);
+  ask();
 }
 
-$('prefix').addEventListener('input', later(find, 200));
-$('order').addEventListener('change', find);
-$('search').addEventListener('submit', async event => {
+function askWhetherHeld(key) {
+  return call('keys/' + encodeURIComponent(key) + '?queue=0').catch(() => null); // the search reports the failure
+}
+
+function openKey(held, key) {
+  if (held) location.hash = 'key=' + encodeURIComponent(key);
+}
+
+$('prefix').addEventListener('input', () => find(findSoon));
+$('order').addEventListener('change', () => find(() => refresh(views.found)));
+$('search').addEventListener('submit', event => {
   event.preventDefault();
+  find(() => refresh(views.found));
   const key = $('prefix').value.trim();
-  find();
-  if (key && await call('keys/' + encodeURIComponent(key) + '?queue=0').catch(() => null)) location.hash = 'key=' + encodeURIComponent(key);
+  if (key) refresh(views.open, key);
 });
-$('address').addEventListener('input', later(filter, 200));
-for (const id of ['holding', 'waiting']) $(id).addEventListener('change', filter);
+$('address').addEventListener('input', () => filter(filterSoon));
+for (const id of ['holding', 'waiting']) $(id).addEventListener('change', () => filter(() => refresh(views.connections)));
 $('filter').addEventListener('submit', event => event.preventDefault());
 
-function more(limited, p) {
+function more(limited, view) {
   return () => {
-    limited.limit = Math.min(limited.limit * 5, longest);
-    refresh(p);
+    limited.limit = Math.min(limited.limit * 5, maxLimit);
+    refresh(view);
   };
 }
-$('found-more').addEventListener('click', more(found, parts.found));
-$('connections-more').addEventListener('click', more(listed, parts.connections));
-$('queue-more').addEventListener('click', more(detail, parts.detail));
+$('found-more').addEventListener('click', more(found, views.found));
+$('connections-more').addEventListener('click', more(listed, views.connections));
+$('queue-more').addEventListener('click', more(detail, views.detail));
 
 $('close').addEventListener('click', event => {
   event.preventDefault();
@@ -366,6 +388,6 @@ $('close').addEventListener('click', event => {
   route();
 });
 addEventListener('hashchange', route);
-document.addEventListener('visibilitychange', () => document.hidden ? clearTimeout(timer) : turn());
+document.addEventListener('visibilitychange', () => document.hidden ? clearTimeout(timer) : poll());
 
-turn();
+poll();

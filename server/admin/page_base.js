@@ -1,6 +1,6 @@
 'use strict';
 
-// Elements. Whatever comes from the server gets in as text.
+// Elements. Everything that comes from the server is inserted as text.
 
 const $ = id => document.getElementById(id);
 
@@ -8,7 +8,7 @@ function element(tag, attributes = {}, ...children) {
   return build(document.createElement(tag), attributes, children);
 }
 
-function drawn(tag, attributes = {}, ...children) {
+function svgElement(tag, attributes = {}, ...children) {
   return build(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
 }
 
@@ -21,12 +21,13 @@ function build(node, attributes, children) {
   return node;
 }
 
-function write(node, text) {
+function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// Rows stay what they are as long as their item is shown, so that the focus and a finger stay where they are.
-function rows(table, items, idOf, make, fill) {
+// updateRows shows items in the rows of a table. A row stays the same element as long as its item is shown, so that it
+// keeps the focus.
+function updateRows(table, items, idOf, make, fill) {
   const body = table.tBodies[0];
   const old = new Map(Array.from(body.rows, row => [row.dataset.id, row]));
   const now = items.map(item => {
@@ -43,7 +44,7 @@ function rows(table, items, idOf, make, fill) {
   table.hidden = items.length === 0;
 }
 
-// refill makes the children of a node anew if they are about something else than before.
+// refill replaces the children of a node if what they show has changed.
 function refill(node, about, make) {
   const text = JSON.stringify(about);
   if (node.dataset.about === text) return;
@@ -57,12 +58,12 @@ const grouped = new Intl.NumberFormat('en', {maximumFractionDigits: 0});
 const compact = new Intl.NumberFormat('en', {notation: 'compact', minimumSignificantDigits: 3, maximumSignificantDigits: 3});
 const clock = new Intl.DateTimeFormat(undefined, {dateStyle: 'medium', timeStyle: 'medium'});
 
-function short(n) {
+function brief(n) {
   if (n >= 10000) return compact.format(n);
   return n > 0 && n < 10 && !Number.isInteger(n) ? n.toFixed(1) : grouped.format(n);
 }
 
-function span(seconds) {
+function duration(seconds) {
   if (seconds < 10) return Math.max(seconds, 0).toFixed(1) + ' s';
   const s = Math.floor(seconds), m = Math.floor(s / 60), h = Math.floor(m / 60), d = Math.floor(h / 24);
   if (m < 1) return s + ' s';
@@ -71,19 +72,35 @@ function span(seconds) {
   return d + ' d ' + h % 24 + ' h';
 }
 
-function several(n, one, many = one + 's') {
+function plural(n, one, many = one + 's') {
   return grouped.format(n) + ' ' + (n === 1 ? one : many);
 }
 
-function cut(text, length) {
+function shorten(text, length) {
   return text.length > length ? text.slice(0, length - 1) + '…' : text;
 }
 
-const keyLink = (key, length = 64) => element('a', {class: 'key', href: '#key=' + encodeURIComponent(key), title: cut(key, 200)}, cut(key, length));
-const connectionLink = peer =>
-  element('a', {class: 'who', href: '#connection=' + peer.connection}, '#' + peer.connection + ' ' + peer.address);
-const kickButton = peer =>
-  element('button', {class: 'kick', type: 'button', 'aria-label': 'Kick connection ' + peer.connection, onclick: () => askToKick(peer.connection)}, 'kick');
+const keyLink = (key, length = 64) =>
+  element('a', {class: 'key', href: '#key=' + encodeURIComponent(key), title: shorten(key, 200)}, shorten(key, length));
+// connectionLink shows a connection by its name, or by its address if it has no name.
+const connectionLink = peer => {
+  const all = [peer.name, peer.address, peer.owner && 'owner ' + peer.owner].filter(Boolean).join(', ');
+  const text = `#${peer.connection} ${shorten(peer.name || peer.address, 40)}`;
+  return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, text);
+};
+
+// connectionCell shows a connection in a cell, and again when the client takes another name. more is true where there is
+// room for the address and the owner as well.
+function connectionCell(cell, {connection, address, name, owner}, more = false) {
+  refill(cell, [connection, name, owner], () => {
+    const rest = [name && address, owner && 'owner ' + shorten(owner, 40)].filter(Boolean).join(', ');
+    return [connectionLink({connection, address, name, owner}), ...more && rest ? [element('span', {class: 'quiet rest'}, rest)] : []];
+  });
+}
+
+const kickButton = ({connection}) => element('button', {
+  class: 'kick', type: 'button', 'aria-label': 'Kick connection ' + connection, onclick: () => refresh(views.kick, connection),
+}, 'kick');
 
 // The API.
 
@@ -97,6 +114,8 @@ async function call(path, method = 'GET') {
     method, cache: 'no-store', signal: AbortSignal.timeout(8000), headers: token ? {Authorization: 'Bearer ' + token} : {},
   });
   const body = await response.json().catch(() => ({}));
+  // This question was asked before the token was entered: ask again with it.
+  if (response.status === 401 && token !== sessionStorage.getItem('token')) return call(path, method);
   if (!response.ok) throw new Failure(response.status, body.error ?? 'HTTP ' + response.status);
   return body;
 }
@@ -106,12 +125,31 @@ function parameters(values) {
   return given.length ? '?' + new URLSearchParams(given) : '';
 }
 
-// A part of the page is shown from one answer; of several under way only that to the last question counts.
-function part(ask, show) {
+// latest returns a function that asks a question and shows the answer. Answers may come in another order than their
+// questions. Only the last question counts: the answer to an older one, or its failure, is dropped, so that an old answer
+// never replaces a newer one. forget drops the last question as well.
+function latest(ask, show) {
   let last = 0;
-  return async () => {
+  const run = async (...about) => {
     const question = ++last;
-    const answer = await ask();
-    if (question === last) show(answer);
+    let answer;
+    try {
+      answer = await ask(...about);
+    } catch (failure) {
+      if (question === last) throw failure;
+      return;
+    }
+    if (question === last) show(answer, ...about);
+  };
+  run.forget = () => { last++; };
+  return run;
+}
+
+// debounce returns a function that calls f when it has not been called for a while.
+function debounce(f, milliseconds) {
+  let waiting;
+  return () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(f, milliseconds);
   };
 }

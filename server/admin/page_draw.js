@@ -1,8 +1,8 @@
-// What is drawn: plots and rings.
+// The charts and the rings.
 
-// Plots. A sample has what one status says, and the rates since the one before.
+// Charts. A sample has the numbers of one status, and the rates since the status before.
 
-const mostSeconds = 120, fewestSeconds = 20; // that are shown; as many as there are samples of
+const maxSeconds = 120, minSeconds = 20; // the time that a chart spans; it grows with the samples
 const samples = [];
 let before = null;
 
@@ -18,14 +18,15 @@ const plots = [
 for (const plot of plots) {
   plot.now = element('b', {}, '–');
   plot.peak = element('small', {}, ' ');
-  plot.area = drawn('path', {class: 'area'});
-  plot.line = drawn('path', {class: 'line'});
-  plot.chart = drawn('svg', {viewBox: '0 0 120 32', preserveAspectRatio: 'none', role: 'img', 'aria-label': plot.name}, plot.area, plot.line);
+  plot.area = svgElement('path', {class: 'area'});
+  plot.line = svgElement('path', {class: 'line'});
+  plot.chart = svgElement('svg', {viewBox: '0 0 120 32', preserveAspectRatio: 'none', role: 'img', 'aria-label': plot.name},
+    plot.area, plot.line);
   $('plots').append(element('li', {class: plot.look ?? ''}, element('h3', {}, plot.name + plot.unit), plot.now, plot.peak, plot.chart));
 }
 
-function sample(status) {
-  // A server that was restarted counts from zero; the time between two of its statuses is by its own clock.
+function addSample(status) {
+  // A server that was restarted counts from zero. The time between two statuses is measured by the clock of the server.
   const seconds = before ? status.uptime_seconds - before.uptime_seconds : 0;
   const same = before?.started === status.started && seconds > 0;
   const values = plots.map(plot => {
@@ -36,27 +37,27 @@ function sample(status) {
   before = status;
   const now = performance.now() / 1000;
   samples.push({at: now, values});
-  while (samples[0].at < now - mostSeconds) samples.shift();
+  while (samples[0].at < now - maxSeconds) samples.shift();
   plots.forEach((plot, i) => draw(plot, i, now));
 }
 
 function draw(plot, i, now) {
   const value = samples.at(-1).values[i];
-  write(plot.now, value === null ? '–' : short(value));
+  setText(plot.now, value === null ? '–' : brief(value));
   const seen = samples.map(s => s.values[i]).filter(v => v !== null);
   if (!seen.length) return;
   const peak = Math.max(...seen);
-  write(plot.peak, 'peak ' + short(peak));
-  plot.chart.setAttribute('aria-label', plot.name + plot.unit + ', the last two minutes: at most ' + short(peak));
+  setText(plot.peak, 'peak ' + brief(peak));
+  plot.chart.setAttribute('aria-label', plot.name + plot.unit + ', last two minutes, peak ' + brief(peak));
   const scale = Math.max(peak, 1);
-  const shown = Math.max(now - samples[0].at, fewestSeconds);
+  const shown = Math.max(now - samples[0].at, minSeconds);
   let line = '', area = '', start = null, last = null;
   const end = () => {
     if (start) area += `L${last.x} 32L${start.x} 32Z`;
     start = null;
   };
   for (const s of samples) {
-    // A page that was hidden has not asked.
+    // A page that was hidden did not poll: the gap stays empty.
     if (s.values[i] === null || last && s.at - last.at > 20) end();
     if (s.values[i] === null) continue;
     const point = {at: s.at, x: (120 - (now - s.at) / shown * 120).toFixed(2), y: (31 - s.values[i] / scale * 28).toFixed(2)};
@@ -75,53 +76,59 @@ function draw(plot, i, now) {
 
 function showDeadlocks({cycles, found, broken, breaking}) {
   cycles ??= [];
-  $('deadlocks').classList.toggle('stand', cycles.length > 0);
-  const stand = cycles.length === 0 ? 'None stands.' : cycles.length === 1 ? 'One stands.' : grouped.format(cycles.length) + ' stand.';
-  write($('deadlocks-text'), `${stand} ${grouped.format(found)} found and ${grouped.format(broken)} broken since the start; ` +
-    (breaking ? 'the server breaks them.' : 'the server does not break them: kick a connection, or wait for a timeout.'));
-  refill($('cycles'), cycles.map(cycle => [cycle.id, ...cycle.waits.map(wait => wait.connection)]),
-    () => cycles.slice(0, 20).map(cycleOf));
+  $('deadlocks').classList.toggle('present', cycles.length > 0);
+  const now = (cycles.length === 0 ? 'No deadlock' : plural(cycles.length, 'deadlock')) + ' now.';
+  setText($('deadlocks-text'), `${now} ${grouped.format(found)} found and ${grouped.format(broken)} broken since the start. ` +
+    (breaking ? 'The server breaks deadlocks.' : 'The server does not break deadlocks: kick a connection, or wait for a timeout.'));
+  refill($('cycles'), cycles.map(cycle => [cycle.id, ...cycle.waits.map(wait => [wait.connection, wait.name, wait.owner, wait.held_by])]),
+    () => cycles.slice(0, 20).map(cycleElement));
   for (const cycle of cycles.slice(0, 20)) {
-    cycle.waits.forEach((wait, i) => write($(`waited-${cycle.id}-${i}`), span(wait.waited_seconds)));
+    cycle.waits.forEach((wait, i) => setText($(`waited-${cycle.id}-${i}`), duration(wait.waited_seconds)));
   }
 }
 
-function cycleOf(cycle) {
+function cycleElement(cycle) {
   const list = cycle.waits.map((wait, i) => element('li', {},
     element('span', {}, connectionLink(wait), ' has waited ', element('b', {id: `waited-${cycle.id}-${i}`}), ' for ',
-      keyLink(wait.waits_for, 40), ', which #' + wait.held_by + ' holds'),
+      keyLink(wait.waits_for, 40), heldBy(wait, cycle.waits[(i + 1) % cycle.waits.length])),
     kickButton(wait)));
-  const text = element('div', {}, element('h3', {}, `Deadlock ${cycle.id}, since ` + clock.format(new Date(cycle.found))), element('ol', {}, ...list));
-  return element('div', {class: 'cycle'}, ring(cycle), text);
+  const title = element('h3', {}, `Deadlock ${cycle.id}, found ` + clock.format(new Date(cycle.found)));
+  return element('div', {class: 'cycle'}, ring(cycle), element('div', {}, title, element('ol', {}, ...list)));
 }
 
-// A cycle as a ring: each connection points to the one that holds the key it waits for. The list beside it says the same
-// in words; of a long cycle it alone has everything.
+// heldBy says who holds the key of a wait: the next connection of the cycle, or another connection of the same owner.
+function heldBy({held_by: holder}, next) {
+  return `, which #${holder} holds` + (holder !== next.connection && next.owner ? ' for the owner ' + shorten(next.owner, 40) : '');
+}
+
+// ring draws a cycle: each connection points to the one that holds the key it waits for. The list beside it says the same
+// in words. Of a long cycle the ring shows only the beginning.
 function ring(cycle) {
   const most = 10, waits = cycle.waits.slice(0, most), n = waits.length;
   const cx = 170, cy = 112, radius = n < 5 ? 64 : 76;
   const at = (angle, r = radius) => [cx + r * Math.sin(angle), cy - r * Math.cos(angle)];
-  const names = waits.map(wait => cut('#' + wait.connection, 9));
+  const names = waits.map(wait => shorten('#' + wait.connection, 9));
   const width = i => Math.max(34, 14 + 7 * names[i].length), height = 24;
-  // gap is the angle that a node takes of the ring to either side: more where the ring runs along its width.
-  const gap = i => (5 + Math.abs(Math.cos(i * turn)) * width(i) / 2 + Math.abs(Math.sin(i * turn)) * height / 2) / radius;
-  const turn = 2 * Math.PI / n;
-  const picture = drawn('svg', {viewBox: '0 0 340 224', role: 'img', 'aria-label': `A ring of ${several(cycle.waits.length, 'connection')}, each waiting for the next`});
+  // gap is the angle that a node covers on either side of its middle: more where the ring runs along its width.
+  const gap = i => (5 + Math.abs(Math.cos(i * step)) * width(i) / 2 + Math.abs(Math.sin(i * step)) * height / 2) / radius;
+  const step = 2 * Math.PI / n;
+  const label = `A ring of ${plural(cycle.waits.length, 'connection')}, each waiting for the next`;
+  const picture = svgElement('svg', {viewBox: '0 0 340 224', role: 'img', 'aria-label': label});
   waits.forEach((wait, i) => {
-    const from = i * turn + gap(i), to = (i + 1) * turn - gap((i + 1) % n), middle = (from + to) / 2;
+    const from = i * step + gap(i), to = (i + 1) * step - gap((i + 1) % n), middle = (from + to) / 2;
     const [fx, fy] = at(from), [x, y] = at(to), [lx, ly] = at(middle, radius + 12);
-    const side = Math.sin(middle);
+    const side = Math.sin(middle), anchor = side > 0.3 ? 'start' : side < -0.3 ? 'end' : 'middle';
     picture.append(
-      drawn('path', {class: 'arc', d: `M${fx} ${fy}A${radius} ${radius} 0 ${to - from > Math.PI ? 1 : 0} 1 ${x} ${y}`}),
-      drawn('path', {class: 'tip', d: 'M2 0L-7 -4.5L-7 4.5Z', transform: `translate(${x} ${y}) rotate(${to * 180 / Math.PI - 3})`}),
-      drawn('text', {class: 'label', x: lx, y: ly, 'text-anchor': side > 0.3 ? 'start' : side < -0.3 ? 'end' : 'middle'}, cut(wait.waits_for, 11)));
+      svgElement('path', {class: 'arc', d: `M${fx} ${fy}A${radius} ${radius} 0 ${to - from > Math.PI ? 1 : 0} 1 ${x} ${y}`}),
+      svgElement('path', {class: 'tip', d: 'M2 0L-7 -4.5L-7 4.5Z', transform: `translate(${x} ${y}) rotate(${to * 180 / Math.PI - 3})`}),
+      svgElement('text', {class: 'label', x: lx, y: ly, 'text-anchor': anchor}, shorten(wait.waits_for, 11)));
   });
   names.forEach((name, i) => {
-    const [x, y] = at(i * turn);
+    const [x, y] = at(i * step);
     picture.append(
-      drawn('rect', {class: 'node', x: x - width(i) / 2, y: y - height / 2, width: width(i), height, rx: height / 2}),
-      drawn('text', {class: 'id', x, y}, name));
+      svgElement('rect', {class: 'node', x: x - width(i) / 2, y: y - height / 2, width: width(i), height, rx: height / 2}),
+      svgElement('text', {class: 'id', x, y}, name));
   });
-  if (cycle.waits.length > most) picture.append(drawn('text', {class: 'id', x: cx, y: cy}, `${most} of ${cycle.waits.length}`));
+  if (cycle.waits.length > most) picture.append(svgElement('text', {class: 'id', x: cx, y: cy}, `${most} of ${cycle.waits.length}`));
   return picture;
 }

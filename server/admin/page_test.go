@@ -13,7 +13,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// The page is one file, and its policy names what is in it by hash.
+// The page is one file that loads nothing, and its policy has the hashes of the script and the style.
 func TestPageIsOneFile(t *testing.T) {
 	w := ask(handlerOf(newFake()), http.MethodGet, "/", nil)
 	policy := w.Header().Get("Content-Security-Policy")
@@ -27,21 +27,21 @@ func TestPageIsOneFile(t *testing.T) {
 	}
 	for _, elsewhere := range []string{"src=", "url(", "@import", "://", "innerHTML"} {
 		for line := range strings.Lines(w.Body.String()) {
-			if strings.Contains(line, elsewhere) && !strings.Contains(line, "http://www.w3.org/2000/svg") { // which is a name
+			if strings.Contains(line, elsewhere) && !strings.Contains(line, "http://www.w3.org/2000/svg") { // a namespace
 				t.Errorf("%q in %q", elsewhere, line)
 			}
 		}
 	}
 }
 
-// What the page shows of a server, without a complaint of the browser.
+// The page shows the server, and the browser has nothing to complain about.
 func TestPageShows(t *testing.T) {
 	b := openTab(t)
 	b.open(serve(t, Config{Source: newFake()}) + "/")
 	b.until(text("#health") + " === 'serving'")
-	b.until(text("#about") + ".includes('v1.2.3 · serves 127.0.0.1:6001 · up 3 h 0 min · 2 loops')")
+	b.until(text("#about") + ".includes('v1.2.3 · listening on 127.0.0.1:6001 · up 3 h 0 min · 2 loops')")
 
-	// Rates come with the second answer: 100 commands in the second between.
+	// Rates come with the second answer: 100 commands in the second in between.
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
 	b.until("document.querySelector('#plots .line').getAttribute('d').includes('L')")
 	b.until(text("#plots li:nth-child(4) b") + " === '33'")
@@ -50,10 +50,12 @@ func TestPageShows(t *testing.T) {
 	b.until(text("#hot tbody tr:first-child") + ".startsWith('k000')")
 	b.until(text("#hot tbody tr:first-child td:nth-child(2)") + ".trim() === '12'")
 	b.until(text("#long tbody tr:first-child") + ".startsWith('k011')")
-	b.until(text("#connections tbody tr:first-child") + ".includes('#1 10.0.0.1:40001')")
+	b.until(text("#hot tbody tr:first-child td:nth-child(3)") + " === '#1 ann@build7'")
+	b.until(text("#connections tbody tr:first-child") + ".includes('#1 ann@build7\\n10.0.0.1:40001, owner deploy')")
+	b.until(text("#connections tbody tr:nth-child(2)") + ".includes('#2 10.0.0.2:40002')")
 
 	b.click("summary")
-	b.until(text("#counts") + ".includes('disconnected: broken')")
+	b.until(text("#counts") + ".includes('disconnected: broken') && " + text("#counts") + ".includes('a_new_one: done')")
 	b.quiet()
 }
 
@@ -62,20 +64,57 @@ func TestPageKey(t *testing.T) {
 	b.open(serve(t, Config{Source: newFake()}) + "/")
 	b.click("#hot tbody tr:first-child a.key")
 	b.until(text("#detail-title") + " === 'Key k000'")
-	b.until(text("#facts") + ".includes('#1 10.0.0.1:40001')")
+	for _, fact := range []string{"#1 ann@build7", "10.0.0.1:40001", "deploy", fmt.Sprint(firstToken)} {
+		b.until(text("#facts") + fmt.Sprintf(".includes(%q)", fact))
+	}
 	b.until("document.querySelectorAll('#queue tbody tr').length === 12")
-	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 10.0.0.3:40003')")
+	b.until(text("#queue tbody tr:nth-child(1)") + ".includes('#2 10.0.0.2:40002')")
+	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 bob@build8\\n10.0.0.3:40003, owner Release7')")
 	if !eval[bool](b, "document.activeElement === document.querySelector('#detail-title')") {
-		t.Error("the focus does not go where the eyes go")
+		t.Error("the title of the key does not have the focus")
 	}
 
-	// On to its holder, back, and away.
+	// To its holder, back, and close.
 	b.click("#facts a.who")
 	b.until(text("#detail-title") + " === 'Connection 1' && " + text("#holds") + ".includes('k000')")
+	for _, fact := range []string{"ann@build7", "10.0.0.1:40001", "deploy"} {
+		b.until(text("#facts") + fmt.Sprintf(".includes(%q)", fact))
+	}
 	b.do(chromedp.NavigateBack())
 	b.until(text("#detail-title") + " === 'Key k000' && " + text("#queue") + " !== ''")
 	b.click("#close")
 	b.until(text("#detail") + " === ''")
+	b.quiet()
+}
+
+// A client may take another name while it is looked at.
+func TestPageNewName(t *testing.T) {
+	skipIfShort(t)
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/#key=k000")
+	shows := func(name string) {
+		t.Helper()
+		for _, place := range []string{"#facts", "#hot tbody tr:first-child", "#connections tbody tr:first-child"} {
+			b.until(text(place) + fmt.Sprintf(".includes('#1 %s')", name))
+		}
+		b.until(text("#queue tbody tr:first-child") + fmt.Sprintf(".includes('#2 %s')", name))
+	}
+	rename := func(name string) {
+		f.change(func(f *fake) {
+			k := &f.keys[slices.IndexFunc(f.keys, func(k api.Key) bool { return k.Key == "k000" })]
+			k.Queue = slices.Clone(k.Queue) // others may have a copy
+			f.conns[0].Name, k.Holder.Name, k.Queue[0].Name = name, name, name
+		})
+	}
+	b.until(text("#connections") + " !== ''")
+	eval[bool](b, "document.querySelector('#connections-section').scrollIntoView(), true") // what is out of sight is not asked for
+	rename("carol")
+	shows("carol")
+	rename("dave")
+	shows("dave")
+	rename("")
+	shows("10.0.0.")
 	b.quiet()
 }
 
@@ -89,9 +128,9 @@ func TestPageSearch(t *testing.T) {
 	eval[bool](b, "document.querySelector('#order').dispatchEvent(new Event('change'))")
 	b.until(text("#found tbody tr:first-child") + ".startsWith('k029')")
 
-	// Enter opens a key that is there as it was typed.
+	// Enter opens the key that was typed, if it is held.
 	b.typed("#prefix", "0\r")
-	b.until(text("#detail-title") + " === 'Key k020' && " + text("#facts") + " !== ''") // nothing moves any more
+	b.until(text("#detail-title") + " === 'Key k020' && " + text("#facts") + " !== ''")
 
 	eval[string](b, "document.querySelector('#prefix').value = ''")
 	b.click("#search button")
@@ -108,27 +147,35 @@ func TestPageSearch(t *testing.T) {
 }
 
 func TestPageDeadlock(t *testing.T) {
+	skipIfShort(t)
 	f := newFake()
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f}) + "/")
-	b.until(text("#deadlocks-text") + ".startsWith('One stands. 4 found and 1 broken')")
+	b.until(text("#deadlocks-text") + ".startsWith('1 deadlock now. 4 found and 1 broken')")
 	b.until("document.querySelectorAll('#cycles svg .node').length === 3 && document.querySelectorAll('#cycles svg .tip').length === 3")
-	if got := eval[[]string](b, "Array.from(document.querySelectorAll('#cycles .label'), label => label.textContent)"); !slices.Equal(got, []string{"beta", "gamma", "alpha"}) {
-		t.Errorf("arrows: %q", got)
+	arrows := eval[[]string](b, "Array.from(document.querySelectorAll('#cycles .label'), label => label.textContent)")
+	if !slices.Equal(arrows, []string{"beta", "gamma", "alpha"}) {
+		t.Errorf("arrows: %q", arrows)
 	}
 	b.until("document.querySelectorAll('#cycles li').length === 3")
 	b.until(text("#cycles li") + ".includes('for beta, which #110 holds')")
+	b.until(text("#cycles li:nth-child(2)") + ".includes('#110 nightly has waited')")
+
+	// The connections of one owner count as one, so another connection of the next one's owner may hold the key.
+	f.change(func(f *fake) { f.cycles[0].Waits[0].HeldBy, f.cycles[0].Waits[1].Owner = 5, "etl" })
+	b.until(text("#cycles li") + ".includes('for beta, which #5 holds for the owner etl')")
 
 	var many []string
 	for i := range 12 {
 		many = append(many, fmt.Sprint("many", i+1))
 	}
-	f.change(func(f *fake) { f.circle(many...) })
+	f.change(func(f *fake) { f.addDeadlock(many...) })
 	b.until("document.querySelectorAll('.cycle').length === 2 && document.querySelectorAll('.cycle:nth-child(2) li').length === 12")
-	b.until(text(".cycle:nth-child(2) svg + div") + ".includes('many12') && document.querySelector('.cycle:nth-child(2) svg').textContent.includes('10 of 12')")
+	b.until(text(".cycle:nth-child(2) svg + div") + ".includes('many12')")
+	b.until("document.querySelector('.cycle:nth-child(2) svg').textContent.includes('10 of 12')")
 
 	f.change(func(f *fake) { f.cycles = nil })
-	b.until(text("#deadlocks-text") + ".startsWith('None stands.') && !document.querySelector('#cycles svg')")
+	b.until(text("#deadlocks-text") + ".startsWith('No deadlock now.') && !document.querySelector('#cycles svg')")
 	b.quiet()
 }
 
@@ -139,8 +186,9 @@ func TestPageKick(t *testing.T) {
 	b.click("#facts button.kick")
 	b.until(text("#kick") + ".includes('Kick connection 1?')")
 	b.until(text("#kick") + ".includes('It frees 1 key (k000)')")
+	b.until(text("#kick-who") + ".startsWith('ann@build7, 10.0.0.1:40001, owner deploy, connected for')")
 	if !eval[bool](b, "document.activeElement.textContent === 'Cancel'") {
-		t.Error("the focus is not on the button that does no harm")
+		t.Error("the harmless button does not have the focus")
 	}
 
 	b.click("#kick button[value='']")
@@ -150,14 +198,15 @@ func TestPageKick(t *testing.T) {
 	b.do(chromedp.KeyEvent("\x1b"))
 	b.until("!document.querySelector('#kick').open")
 	if kicked := f.kicked(); kicked != nil {
-		t.Fatalf("kicked without a word: %v", kicked)
+		t.Fatalf("kicked without a confirmation: %v", kicked)
 	}
 
 	b.click("#facts button.kick")
 	b.until(text("#kick") + " !== ''")
 	b.quiet()
+	b.hear()
 	b.click("#kick button.danger")
-	b.until(text("#said") + " === 'Connection 1 is closed, 1 key freed.'")
+	b.until("heard === 'Connection 1 is closed, 1 key freed.'")
 	b.until(text("#detail-text") + " === 'Nobody holds this key now.'")
 	if kicked := f.kicked(); !slices.Equal(kicked, []api.ConnectionID{1}) {
 		t.Errorf("kicked: %v", kicked)
@@ -165,40 +214,44 @@ func TestPageKick(t *testing.T) {
 }
 
 func TestPageToken(t *testing.T) {
+	skipIfShort(t)
 	const secret = "0123456789abcdef"
 	f := newFake()
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f, TokenFile: secretFile(t, secret, 0o600)}) + "/")
-	b.until(text("#token-text") + " === 'The server wants the token from its --admin-token-file.'")
-	b.typed("#token-input", "nöt this one\r") // which cannot be sent
+	b.until(text("#token-text") + " === 'Enter the token from the --admin-token-file of the server.'")
+	b.typed("#token-input", "nöt this one\r") // a header cannot carry it
 	b.until(text("#token-text") + " !== '' && !document.querySelector('#token-input').validity.valid")
 	eval[string](b, "document.querySelector('#token-input').value = ''")
 	b.typed("#token-input", "not-this-one\r")
-	b.until(text("#token-text") + " === 'The server did not take that token.'")
+	b.until(text("#token-text") + " === 'The server refused that token.'")
 	b.until(text("#health") + " === 'token needed'")
 	b.typed("#token-input", secret+"\r")
 	b.until(text("#health") + " === 'serving' && " + text("#hot") + ".includes('k000')")
 
-	// It stays as long as the tab, and goes with a kick as well.
+	// The tab keeps it, and a kick shows it too.
 	b.do(chromedp.Reload())
 	b.until(text("#health") + " === 'serving' && " + text("#hot") + ".includes('k000')")
 	b.click("#hot tbody tr:first-child a.key")
+	b.hear()
 	b.click("#facts button.kick")
 	b.click("#kick button.danger")
-	b.until(text("#said") + ".includes('is closed')")
+	b.until("heard.includes('is closed')")
 	if len(f.kicked()) != 1 {
 		t.Error("not kicked")
 	}
 }
 
-// The page says when the server does not answer, goes on when it does again, and knows that it counts from zero then.
+// The page says that the server does not answer, goes on when it answers again, and knows that a new server counts from
+// zero.
 func TestPageRestart(t *testing.T) {
+	skipIfShort(t)
 	f := newFake()
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f}) + "/")
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
 	f.change(func(f *fake) { f.err = fmt.Errorf("loop 1: %w", api.ErrUnavailable) })
-	b.until(text("#health") + " === 'no answer' && " + text("#trouble") + ".includes('loop 1')")
+	b.until(text("#health") + " === 'no answer' && " + text("#alert") + ".includes('loop 1')")
 	f.change(func(f *fake) {
 		f.err = nil
 		f.status.Started, f.status.UptimeSeconds = time.Now(), 0
@@ -206,10 +259,10 @@ func TestPageRestart(t *testing.T) {
 			Commands: []api.CommandCount{{Kind: "lock", Outcome: "locked"}}, Waits: f.status.Counters.Waits,
 		}
 	})
-	b.until(text("#health") + " === 'serving' && " + text("#trouble") + " === ''")
+	b.until(text("#health") + " === 'serving' && " + text("#alert") + " === ''")
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
-	if paths := eval[string](b, "Array.from(document.querySelectorAll('#plots path'), path => path.getAttribute('d')).join(' ')"); strings.Contains(paths, "NaN") ||
-		strings.Contains(paths, "Infinity") {
+	paths := eval[string](b, "Array.from(document.querySelectorAll('#plots path'), path => path.getAttribute('d')).join(' ')")
+	if strings.Contains(paths, "NaN") || strings.Contains(paths, "Infinity") {
 		t.Errorf("plots: %s", paths)
 	}
 	if low := eval[float64](b, "Math.min(...samples.flatMap(s => s.values).filter(v => v !== null))"); low < 0 {
@@ -217,31 +270,49 @@ func TestPageRestart(t *testing.T) {
 	}
 }
 
-// What comes from clients is text, whatever it looks like.
-func TestPageTakesTextForText(t *testing.T) {
+// What comes from clients is shown as text, whatever it looks like.
+func TestPageShowsMarkupAsText(t *testing.T) {
+	skipIfShort(t)
 	f := newFake()
 	const evil = "<img src=x onerror=alert(1)>"
 	f.change(func(f *fake) {
 		f.keys[len(f.keys)-1].Key, f.keys[len(f.keys)-1].Waiters = evil, 1000
-		f.conns[0].Address = evil
+		f.conns[0].Address, f.conns[1].Name, f.conns[2].Owner = evil, evil, evil
+		f.cycles[0].Waits[1].Name = evil
 		f.cycles[0].Waits[0].WaitsFor = evil
 	})
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f}) + "/")
-	b.until(text("#hot") + ".includes('<img') && " + text("#connections") + ".includes('<img') && " + text("#cycles") + ".includes('<img')")
+	b.until(text("#hot") + ".includes('<img') && " + text("#cycles") + ".includes('<img')")
+	for _, row := range []string{"1", "2", "3"} {
+		b.until(text("#connections tr[data-id='"+row+"']") + ".includes('<img')")
+	}
+	b.until(text("#cycles li:nth-child(2)") + ".includes('<img')")
 	if eval[bool](b, "document.querySelector('img') !== null") {
 		t.Error("a key became an element")
 	}
 	b.quiet()
 }
 
-// A phone has no room for a line that does not wrap; the dark is not the light.
+// Nothing is too wide for the window, and the dark scheme is not the light one.
 func TestPageFits(t *testing.T) {
+	skipIfShort(t)
 	f := newFake()
 	f.change(func(f *fake) {
 		long := strings.Repeat("averylongkey", 700)
 		f.keys[4].Key, f.keys[4].Waiters = long, 1000
 		f.conns[0].Holds, f.conns[1].WaitsFor = []string{long}, long
+		name, owner := strings.Repeat("n", 128), strings.Repeat("o", 64) // the longest
+		for i := range f.conns {
+			f.conns[i].Name, f.conns[i].Owner = name, owner
+		}
+		for i := range f.keys {
+			f.keys[i].Holder.Name, f.keys[i].Holder.Owner = name, owner
+			for j := range f.keys[i].Queue {
+				f.keys[i].Queue[j].Name, f.keys[i].Queue[j].Owner = name, owner
+			}
+		}
+		f.cycles[0].Waits[1].Name = name
 		f.cycles[0].Waits[0].WaitsFor = long
 	})
 	url := serve(t, Config{Source: f})

@@ -11,7 +11,7 @@ import (
 	"dreadlock/server"
 )
 
-// serveReal runs the daemon itself, on two loops, and returns its address and the URL of its inside.
+// serveReal runs the daemon itself, on two loops, and returns its address and the URL of its admin interface.
 func serveReal(t *testing.T) (address, url string) {
 	t.Helper()
 	cfg := server.DefaultConfig()
@@ -39,9 +39,10 @@ func serveReal(t *testing.T) (address, url string) {
 	return address, serve(t, Config{Source: srv})
 }
 
-// A person with a browser sees who holds what of a real daemon and that two clients wait for each other, kicks one of
-// them, and the other goes on.
+// The page of a real daemon shows who holds what, and that two clients wait for each other. After a kick of one of them the
+// other goes on.
 func TestPageOfRealDaemon(t *testing.T) {
+	skipIfShort(t)
 	b := openTab(t)
 	address, url := serveReal(t)
 	left, right, waiter := prototest.Dial(t, address), prototest.Dial(t, address), prototest.Dial(t, address)
@@ -60,7 +61,7 @@ func TestPageOfRealDaemon(t *testing.T) {
 	t.Logf("the cycle is drawn after %s", time.Since(began))
 	b.until(text("#cycles") + fmt.Sprintf(".includes('%s')", left.Conn().LocalAddr()))
 
-	// The first of its waits belongs to one of the two; whom it frees gets what the other one held.
+	// Which of the two is listed first is open. The other one gets what the first one held.
 	victim := eval[string](b, "document.querySelector('#cycles li a.who').innerText")
 	b.click("#cycles li button")
 	b.until("document.querySelector('#kick').open")
@@ -68,7 +69,7 @@ func TestPageOfRealDaemon(t *testing.T) {
 	b.until("!document.querySelector('#kick').open")
 	if strings.HasSuffix(victim, left.Conn().LocalAddr().String()) {
 		left.ExpectEnd()
-		waiter.Expect("l locked") // it stands before the other one
+		waiter.Expect("l locked") // it is before the other one in the queue
 		waiter.Do("unlock orders", "u unlocked")
 		right.Expect("l locked")
 	} else {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// newHandler joins everything that is answered. What is open to all is in one mux; behind it, and behind the guard, is
-// the other one with everything else.
+// newHandler returns the handler of all requests. One mux has what is open to everybody. All else is in a second mux, after
+// the guard.
 func newHandler(cfg *Config, token *token) http.Handler {
 	g := &guard{token: token, host: hostOf(cfg.Listen)}
 
@@ -41,7 +41,7 @@ func newHandler(cfg *Config, token *token) http.Handler {
 	return headers(g.local(open))
 }
 
-// handle answers one method on a path, and says so to those who try another.
+// handle answers one method on a path, and tells requests with another one what is allowed.
 func handle(mux *http.ServeMux, method, path string, handler http.HandlerFunc) {
 	mux.HandleFunc(method+" "+path, handler)
 	mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
@@ -54,33 +54,34 @@ func handle(mux *http.ServeMux, method, path string, handler http.HandlerFunc) {
 	})
 }
 
-// healthTime is what the loops have to show that they live.
+// healthTime is the time that the loops have to show that they are alive.
 const healthTime = 2 * time.Second
 
-// healthz says whether the daemon works: whether all of its loops answer. A loop that hangs is what nobody sees who only
-// tries to connect.
+// healthz reports whether the daemon works: whether all of its loops answer. A check that only connects does not notice a
+// loop that hangs.
 func healthz(source Source) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), healthTime)
 		defer cancel()
 		_, err := source.Status(ctx)
-		answerProbe(w, err == nil, "the loops do not answer")
+		answerProbe(w, err == nil, "not all loops answer")
 	}
 }
 
-// readyz says whether clients are served.
+// readyz reports whether clients are served.
 func readyz(source Source) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		answerProbe(w, source.Ready(), "not ready")
 	}
 }
 
-func answerProbe(w http.ResponseWriter, good bool, otherwise string) {
+// answerProbe answers a health check: with ok, or with status 503 and the fault.
+func answerProbe(w http.ResponseWriter, good bool, fault string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	text := "ok"
 	if !good {
-		text = otherwise
+		text = fault
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_, _ = w.Write([]byte(text + "\n")) // whoever asked may be gone
+	_, _ = w.Write([]byte(text + "\n")) // the client may be gone
 }

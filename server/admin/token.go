@@ -11,15 +11,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The length of a token, in characters. A good one has 128 random bits, which is 22 characters at least; a shorter one
-// than the minimum is a word that somebody thought up.
+// The length of a token, in characters. A good token has 128 random bits, which takes at least 22 characters. One that is
+// shorter than the minimum is a word that somebody made up.
 const (
 	minToken = 16
 	maxToken = 4096
 )
 
-// token is what callers must show, as its hash: comparing hashes takes the same time whatever is shown, and of whatever
-// length.
+// token is the hash of the token that requests must show. Comparing hashes takes the same time for every guess, whatever
+// its length.
 type token [sha256.Size]byte
 
 func newToken(text string) *token {
@@ -32,8 +32,8 @@ func (t *token) matches(shown string) bool {
 	return subtle.ConstantTimeCompare(t[:], hash[:]) == 1
 }
 
-// readToken reads a token from a file; white space around it is none of it. A file that others can write is refused. One
-// that others can read only gets a warning: in a container, which has no others, secrets are mounted like that.
+// readToken reads a token from a file and drops the white space around it. A file that everybody can write is refused. One
+// that everybody can read gets a warning only: in a container, which has no other users, secrets are mounted like that.
 func readToken(path string, log zerolog.Logger) (*token, error) {
 	const flag = "--admin-token-file"
 	text, mode, err := readSecret(path)
@@ -41,7 +41,7 @@ func readToken(path string, log zerolog.Logger) (*token, error) {
 		return nil, optionError("%s: %w", flag, err)
 	}
 	if len(text) > maxToken {
-		return nil, optionError("%s %s: more than %d characters are no token", flag, path, maxToken)
+		return nil, optionError("%s %s: the token has more than %d characters", flag, path, maxToken)
 	}
 	if mode.Perm()&0o002 != 0 {
 		return nil, optionError("%s %s: everybody can write it: chmod 600 %s", flag, path, path)
@@ -60,7 +60,7 @@ func readToken(path string, log zerolog.Logger) (*token, error) {
 	return newToken(text), nil
 }
 
-// readSecret reads a file, but not much more than a token has.
+// readSecret reads a file, up to one byte more than the longest token has.
 func readSecret(path string) (string, os.FileMode, error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"dreadlock/server/api"
 )
 
-// The JSON is what scripts have been written for: names and forms stay as they are.
+// Scripts depend on the JSON: names and forms stay as they are.
 func TestJSON(t *testing.T) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 	peer := api.Peer{Connection: 5, Address: "10.0.0.1:40001"}

@@ -1,0 +1,112 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// What our daemon tells about itself, besides the protocol.
+
+// questions asks the daemons of this machine, whatever proxy the environment names.
+var questions = &http.Client{Transport: &http.Transport{}}
+
+// waitersOf returns a function that asks the admin interface at an address how many connections wait for a key. The
+// key must be held.
+func waitersOf(address string) func(ctx context.Context, key string) (int, error) {
+	return func(ctx context.Context, key string) (int, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/v1/keys/"+key+"?queue=1", http.NoBody)
+		if err != nil {
+			return 0, err
+		}
+		response, err := questions.Do(request)
+		if err != nil {
+			return 0, fmt.Errorf("ask for the waiters of a key: %w", err)
+		}
+		defer response.Body.Close() //nolint:errcheck // it was only read
+		var answer struct {
+			Error   string `json:"error"`
+			Waiters int    `json:"waiters"`
+		}
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+			return 0, fmt.Errorf("ask for the waiters of a key: %w", err)
+		}
+		if response.StatusCode != http.StatusOK {
+			return 0, fmt.Errorf("ask for the waiters of a key: %s: %s", response.Status, answer.Error)
+		}
+		return answer.Waiters, nil
+	}
+}
+
+// askAllocated asks our daemon, by a signal, how many objects it has allocated. The answer is a line in its log.
+func (s *Server) askAllocated(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	mark := s.stderr.end()
+	if err := s.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return 0, fmt.Errorf("ask %s for its status: %w", s.Name, err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if n, ok := allocatedIn(s.stderr.since(mark)); ok {
+			return n, nil
+		}
+		select {
+		case <-tick.C:
+		case <-s.ended:
+			return 0, s.Ended()
+		case <-ctx.Done():
+			return 0, fmt.Errorf("ask %s for its status: %w", s.Name, ctx.Err())
+		}
+	}
+}
+
+// allocatedIn looks for the status in lines of the daemon's log.
+func allocatedIn(lines string) (objects int64, ok bool) {
+	for line := range strings.Lines(lines) {
+		var status struct {
+			Message string `json:"message"`
+			Objects int64  `json:"allocated_objects"`
+		}
+		if json.Unmarshal([]byte(line), &status) == nil && status.Message == "status" {
+			return status.Objects, true
+		}
+	}
+	return 0, false
+}
+
+// daemon returns the program of our daemon or of a variant of it.
+func (ps *Peers) daemon(ctx context.Context, v *Variant) (string, error) {
+	if v != nil && v.Program != "" {
+		return v.Program, nil
+	}
+	if ps.Daemon != "" {
+		return ps.Daemon, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), "dreadlock"); isProgram(beside) {
+			ps.Daemon = beside
+			return beside, nil
+		}
+	}
+	dir, err := os.MkdirTemp("", "dreadlock-bench-")
+	if err != nil {
+		return "", err
+	}
+	ps.built = dir
+	program := filepath.Join(dir, "dreadlock")
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "dreadlock/cmd/dreadlock")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: dreadlock is not beside this program, and cannot be built here: %w\n%s", ErrNotInstalled, err, out)
+	}
+	ps.Daemon = program
+	return program, nil
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dreadlock/server/api"
+)
+
+// fakeAdmin is an admin interface with a few keys and connections.
+type fakeAdmin struct {
+	url   string
+	token string
+	down  atomic.Bool // it answers 503
+
+	mu       sync.Mutex
+	requests []string
+	samples  int // of the status
+}
+
+var began = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func peer(id api.ConnectionID) api.Peer {
+	p := api.Peer{Connection: id, Address: fmt.Sprintf("10.0.0.1:%d", 39_996+id)}
+	if id == 5 {
+		p.Name, p.Owner = "nightly@db1", "db1job7"
+	}
+	return p
+}
+
+func statusAt(sample int) api.Status {
+	n := uint64(sample)
+	return api.Status{
+		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(sample), Loops: 4,
+		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
+		Counters: api.Counters{
+			Commands: []api.CommandCount{
+				{Kind: "lock", Outcome: "locked", Count: 7000 * n},
+				{Kind: "lock", Outcome: "already_locked", Count: 2},
+				{Kind: "unlock", Outcome: "unlocked", Count: 5000 * n},
+				{Kind: "unlock", Outcome: "not_owner", Count: 0},
+			},
+			Accepted: 4321, Grants: 40 * n, Timeouts: 3,
+			Disconnects: map[string]uint64{api.ClientClosed: 5, api.Kicked: 1, api.SyntaxError: 0, "of_a_newer_daemon": 2},
+			LimitHits:   map[string]uint64{api.LimitConnections: 1},
+			Moves:       6, Messages: 1_000_000, WakeUps: 1, DeadlocksFound: 2, DeadlocksBroken: 1,
+			Waits: api.Histogram{Bounds: []float64{0.001, 1, 60}, Counts: []uint64{60, 30, 9, 1}, Sum: 250},
+		},
+	}
+}
+
+var fakeKeys = []api.Key{
+	{Key: "a1", Holder: peer(5), Since: began, HeldSeconds: 0.25},
+	{Key: "b", Holder: peer(7), Since: began, HeldSeconds: 7200, Waiters: 1, LongestWaitSeconds: 3},
+	{Key: "nightly", Holder: peer(5), Token: 1_795_521_600_000_000_007, Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
+}
+
+var fakeConnections = []api.Connection{
+	{Peer: peer(5), Since: began, ConnectedSeconds: 90_000, State: api.Waiting, Held: 2, Holds: []string{"nightly", "a1"}, WaitsFor: "b", WaitedSeconds: 3},
+	{Peer: peer(7), Since: began, ConnectedSeconds: 59.99, Loop: 1, State: api.Idle, Held: 1, Holds: []string{"b"}},
+	{Peer: peer(9), Since: began, ConnectedSeconds: 3, State: api.Lagging},
+}
+
+var fakeDeadlocks = api.Deadlocks{Found: 2, Broken: 1, Cycles: []api.Cycle{{
+	ID: 2, Found: began, Waits: []api.Wait{
+		{Peer: peer(7), WaitsFor: "nightly", WaitedSeconds: 252, HeldBy: 5},
+		{Peer: peer(5), WaitsFor: "b", WaitedSeconds: 3, HeldBy: 7},
+	},
+}}}
+
+func serveAdmin(t *testing.T) *fakeAdmin {
+	t.Helper()
+	a := &fakeAdmin{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		a.mu.Lock()
+		a.samples++
+		sample := a.samples
+		a.mu.Unlock()
+		answer(w, statusAt(sample))
+	})
+	mux.HandleFunc("GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
+		var page api.KeyPage
+		all := slices.Clone(fakeKeys)
+		all = slices.DeleteFunc(all, func(k api.Key) bool { return !strings.HasPrefix(k.Key, r.FormValue("prefix")) })
+		switch r.FormValue("order") {
+		case "waiters", "wait":
+			slices.Reverse(all)
+		}
+		page.Matching = len(all)
+		page.Keys, page.Next = cut(all, r)
+		answer(w, page)
+	})
+	mux.HandleFunc("GET /api/v1/keys/{key}", func(w http.ResponseWriter, r *http.Request) {
+		for _, k := range fakeKeys {
+			if k.Key == r.PathValue("key") {
+				for i := range min(k.Waiters, atoi(r.FormValue("queue")), 2) {
+					k.Queue = append(k.Queue, api.Waiter{
+						Peer: peer(api.ConnectionID(100 + i)), Since: began, WaitedSeconds: 252.5, TimeoutSeconds: []float64{30, 9.2e9}[i],
+					})
+				}
+				answer(w, k)
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, "not found")
+	})
+	mux.HandleFunc("GET /api/v1/connections", func(w http.ResponseWriter, r *http.Request) {
+		page := api.ConnectionPage{Matching: len(fakeConnections)}
+		page.Connections, page.Next = cut(fakeConnections, r)
+		answer(w, page)
+	})
+	mux.HandleFunc("GET /api/v1/connections/{id}", func(w http.ResponseWriter, r *http.Request) {
+		for _, c := range fakeConnections {
+			if number(c.Connection) == r.PathValue("id") {
+				answer(w, c)
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, "not found")
+	})
+	mux.HandleFunc("POST /api/v1/connections/{id}/kick", func(w http.ResponseWriter, r *http.Request) {
+		if !slices.ContainsFunc(fakeConnections, func(c api.Connection) bool { return number(c.Connection) == r.PathValue("id") }) {
+			refuse(w, http.StatusNotFound, "not found")
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /api/v1/deadlocks", func(w http.ResponseWriter, _ *http.Request) { answer(w, fakeDeadlocks) })
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		a.requests = append(a.requests, r.Method+" "+r.URL.String())
+		a.mu.Unlock()
+		switch {
+		case a.down.Load():
+			refuse(w, http.StatusServiceUnavailable, "the server does not answer")
+		case a.token != "" && r.Header.Get("Authorization") != "Bearer "+a.token:
+			refuse(w, http.StatusUnauthorized, "no token")
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	a.url = server.URL
+	return a
+}
+
+func answer(w http.ResponseWriter, value any) { json.NewEncoder(w).Encode(value) }
+
+func refuse(w http.ResponseWriter, status int, why string) {
+	w.WriteHeader(status)
+	answer(w, map[string]string{"error": why})
+}
+
+// cut returns a page of at most two entries of a list; the cursor is the index of the next one.
+func cut[E any](all []E, r *http.Request) (page []E, next string) {
+	begin := atoi(r.FormValue("cursor"))
+	end := min(len(all), begin+min(2, atoi(r.FormValue("limit"))))
+	if end < len(all) {
+		next = strconv.Itoa(end)
+	}
+	return all[begin:end], next
+}
+
+func atoi(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
+}
+
+// seen returns the requests, one per line.
+func (a *fakeAdmin) seen() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(a.requests, "\n")
+}

@@ -1,0 +1,289 @@
+package server
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"dreadlock/proto"
+)
+
+// Shards and sessions in virtual time, in any order of turns, messages and ends that a run draws. What clients may conclude
+// from what they read is checked after every step:
+//
+//   - A client that was told that it holds a key, and has neither given it up nor lost its connection, is the only one.
+//   - The answers of a connection are those of its commands, in their order, one each, of the kinds that they can have.
+//   - No wait ends with a timeout before its time.
+//   - A later grant of a key has a greater token.
+//
+// And whenever nothing is under way, what sessions, tables, wheels and counters say of each other must be the same.
+
+const (
+	simClients = 5
+	simKeys    = 4
+)
+
+// simWorld is the clients' view of a sim.
+type simWorld struct {
+	*sim
+	keys   []string
+	told   map[string]*simClient // who was told that it holds a key, as long as that counts
+	tokens map[string]uint64     // the greatest that was told
+	names  int
+	sent   [proto.NumKinds]uint64 // commands that were answered, by kind
+	asked  map[*simClient][]simCommand
+	leaves map[*simClient]bool // it has ended its connection, in some way
+}
+
+// simCommand is a command that was sent and is not answered.
+type simCommand struct {
+	kind    proto.Kind
+	key     string
+	sentAt  time.Duration
+	timeout time.Duration
+}
+
+func newSimWorld(loops int) *simWorld {
+	w := &simWorld{
+		sim:    newSim(loops, 2),
+		told:   map[string]*simClient{},
+		tokens: map[string]uint64{},
+		asked:  map[*simClient][]simCommand{},
+		leaves: map[*simClient]bool{},
+	}
+	for i := range simKeys {
+		w.keys = append(w.keys, w.key("k"+strconv.Itoa(i)+"x", i%loops))
+	}
+	return w
+}
+
+// connected draws a client whose connection is open.
+func (w *simWorld) connected(t *rapid.T) *simClient {
+	var open []*simClient
+	for _, c := range w.clients {
+		if c.open && !c.ended {
+			open = append(open, c)
+		}
+	}
+	if len(open) == 0 {
+		t.Skip("nobody is connected")
+	}
+	return rapid.SampledFrom(open).Draw(t, "client")
+}
+
+// ask has a client send some commands in one write, perhaps cut in two.
+func (w *simWorld) ask(t *rapid.T) {
+	c := w.connected(t)
+	if c.half {
+		t.Skip("it has ended its side")
+	}
+	var text strings.Builder
+	for range rapid.IntRange(1, 4).Draw(t, "commands") {
+		key := rapid.SampledFrom(w.keys).Draw(t, "key")
+		cmd := simCommand{key: key, sentAt: w.now}
+		switch cmd.kind = rapid.SampledFrom([]proto.Kind{
+			proto.Lock, proto.Lock, proto.Lock, proto.Unlock, proto.Unlock, proto.Fence, proto.Name, proto.Owner,
+		}).Draw(t, "kind"); cmd.kind {
+		case proto.Lock:
+			ms := rapid.SampledFrom([]int{0, 0, 1, 5, 50, 100_000}).Draw(t, "timeout")
+			cmd.timeout = time.Duration(ms) * time.Millisecond
+			fmt.Fprintf(&text, "lock %s %d\r\n", key, ms)
+		case proto.Unlock:
+			if w.told[key] == c { // it may be the next one's from now on
+				delete(w.told, key)
+			}
+			fmt.Fprintf(&text, "unlock %s\r\n", key)
+		case proto.Fence:
+			fmt.Fprintf(&text, "fence %s\r\n", key)
+		default:
+			fmt.Fprintf(&text, "%s x%d\r\n", cmd.kind, rapid.IntRange(0, 2).Draw(t, "who"))
+		}
+		w.asked[c] = append(w.asked[c], cmd)
+	}
+	cut := rapid.IntRange(0, text.Len()).Draw(t, "cut")
+	c.send(text.String()[:cut])
+	c.send(text.String()[cut:])
+}
+
+// hear checks what the clients have noticed.
+func (w *simWorld) hear(t *rapid.T) {
+	for _, e := range w.events {
+		c := e.client
+		switch {
+		case e.line == "":
+			w.lost(c)
+		case len(w.asked[c]) == 0:
+			t.Fatalf("%s is told %q and has asked nothing", c.name, e.line)
+		default:
+			cmd := w.asked[c][0]
+			w.asked[c] = w.asked[c][1:]
+			w.answered(t, c, cmd, e.line)
+		}
+	}
+	w.events = nil
+}
+
+func (w *simWorld) answered(t *rapid.T, c *simClient, cmd simCommand, line string) {
+	answer, err := proto.ParseReply([]byte(line + "\r\n"))
+	if err != nil {
+		t.Fatalf("%s is told %q: %v", c.name, line, err)
+	}
+	if !slices.Contains(cmd.kind.Replies(), answer.Reply) {
+		t.Fatalf("%s is told %q after %s %s", c.name, line, cmd.kind, cmd.key)
+	}
+	w.sent[cmd.kind]++
+	switch answer.Reply {
+	case proto.Locked:
+		if w.gives(c, cmd.key) {
+			break // it is told of what is over
+		}
+		if holder := w.told[cmd.key]; holder != nil {
+			t.Fatalf("%s is told that it holds %s, and so was %s", c.name, cmd.key, holder.name)
+		}
+		w.told[cmd.key] = c
+	case proto.TimedOut:
+		if w.now < cmd.sentAt+cmd.timeout {
+			t.Fatalf("%s has waited for %s until %s, and asked at %s for %s", c.name, cmd.key, w.now, cmd.sentAt, cmd.timeout)
+		}
+	case proto.Token:
+		if w.told[cmd.key] == c && answer.Token < w.tokens[cmd.key] {
+			t.Fatalf("%s has the token %d for %s, after %d was told", c.name, answer.Token, cmd.key, w.tokens[cmd.key])
+		}
+		w.tokens[cmd.key] = max(w.tokens[cmd.key], answer.Token)
+	}
+}
+
+// gives reports whether the client has already given up a key that it is told to hold: by an unlock, or by ending its side.
+func (w *simWorld) gives(c *simClient, key string) bool {
+	return w.leaves[c] || slices.ContainsFunc(w.asked[c], func(cmd simCommand) bool { return cmd.kind == proto.Unlock && cmd.key == key })
+}
+
+// lost takes note that a client's connection is gone.
+func (w *simWorld) lost(c *simClient) {
+	w.leave(c)
+	delete(w.asked, c)
+}
+
+// leave takes note that a client gives up what it holds, because of how it ends its connection. Answers may still come.
+func (w *simWorld) leave(c *simClient) {
+	w.leaves[c] = true
+	for key, holder := range w.told {
+		if holder == c {
+			delete(w.told, key)
+		}
+	}
+}
+
+// quiet has everything come to rest, and checks that all numbers agree.
+func (w *simWorld) quiet(t *rapid.T) {
+	for _, c := range w.clients {
+		c.hear()
+	}
+	w.settle()
+	w.hear(t)
+	if err := w.checkQuiet(); err != nil {
+		t.Fatal(err)
+	}
+	var sum counters
+	for _, l := range w.loops {
+		sum.add(&l.worker.counters)
+	}
+	for kind := proto.Lock; kind < proto.NumKinds; kind++ {
+		counted := uint64(0)
+		for _, n := range sum.commands[kind] {
+			counted += n
+		}
+		if counted < w.sent[kind] {
+			t.Fatalf("%d answers to %s are counted, and %d were read", counted, kind, w.sent[kind])
+		}
+	}
+}
+
+// end has the client's side of a connection go in one of several ways.
+func (w *simWorld) end(t *rapid.T) {
+	c := w.connected(t)
+	switch rapid.SampledFrom([]string{"half-close", "close", "reset", "kick", "garbage"}).Draw(t, "way") {
+	case "half-close":
+		w.leave(c)
+		c.closeWrite()
+	case "close":
+		w.lost(c)
+		c.ended, c.deaf = true, false // what is left for it is sent to nobody
+		c.closeWrite()
+	case "reset":
+		if c.loop == nil {
+			t.Skip("it moves")
+		}
+		w.lost(c)
+		c.reset()
+	case "kick":
+		if c.loop == nil {
+			t.Skip("it moves")
+		}
+		w.lost(c)
+		c.loop.turn(c.session.kick)
+	case "garbage":
+		w.leave(c)
+		c.send("lock !\r\n")
+	}
+}
+
+func TestSimulation(t *testing.T) {
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		_ = flag.Set(checks.Name, map[bool]string{true: "500", false: "4000"}[testing.Short()])
+		defer func() { _ = flag.Set(checks.Name, checks.DefValue) }()
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		w := newSimWorld(rapid.IntRange(1, 3).Draw(t, "loops"))
+		loop := rapid.IntRange(0, len(w.loops)-1)
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(t *rapid.T) {
+				w.hear(t)
+				if err := w.check(); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"connect": func(t *rapid.T) {
+				if len(w.clients) >= simClients {
+					t.Skip("enough")
+				}
+				w.names++
+				w.connect("c"+strconv.Itoa(w.names), loop.Draw(t, "loop"))
+			},
+			"ask":     w.ask,
+			"receive": func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].receive() },
+			"expire":  func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].expire() },
+			"pass": func(t *rapid.T) {
+				w.pass(time.Duration(rapid.SampledFrom([]int{1, 3, 40, 60, 200_000}).Draw(t, "ms")) * time.Millisecond)
+			},
+			"deaf": func(t *rapid.T) { w.connected(t).deaf = true },
+			"hear": func(t *rapid.T) { w.connected(t).hear() },
+			"end":  w.end,
+			"quiet": func(t *rapid.T) {
+				w.quiet(t)
+				w.clients = slices.DeleteFunc(w.clients, func(c *simClient) bool { return !c.open })
+			},
+		})
+		w.quiet(t)
+		for _, c := range w.clients {
+			if c.open && c.loop != nil {
+				c.reset()
+			}
+		}
+		w.quiet(t)
+		for _, l := range w.loops {
+			if keys := l.worker.shard.table.Keys(); keys != 0 {
+				t.Fatalf("%d keys are held by nobody", keys)
+			}
+		}
+		if n := w.server.connections.Load(); n != 0 {
+			t.Fatalf("%d connections are counted, and all are gone", n)
+		}
+	})
+}

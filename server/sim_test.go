@@ -1,0 +1,421 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"dreadlock/lockmgr"
+	"dreadlock/reactor"
+)
+
+// sim is a server of which everything is real but the sockets, the loops and the time: one goroutine drives its shards and
+// sessions, a turn at a time, in whatever order a test likes.
+type sim struct {
+	server  *Server
+	loops   []*simLoop
+	running *simLoop // whose turn it is
+	clients []*simClient
+	now     time.Duration
+	events  []simEvent // what clients have noticed, in this order, and the test has not taken
+	err     error      // the first thing that must not happen
+}
+
+// simEvent is a line that a client has read, or the end of its connection if it is empty.
+type simEvent struct {
+	client *simClient
+	line   string
+}
+
+const simTick = time.Millisecond
+
+func newSim(loops, moveAfter int) *sim {
+	cfg := DefaultConfig()
+	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
+	srv := &Server{cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, warnings: zerolog.Nop()}
+	srv.detector = newDetector(srv)
+	s := &sim{server: srv}
+	for i := range loops {
+		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
+		l.worker = newWorker(srv, l)
+		s.loops = append(s.loops, l)
+		srv.shards = append(srv.shards, l.worker.shard)
+	}
+	return s
+}
+
+// key returns a key of a loop: the name with the least number after it that makes it one.
+func (s *sim) key(name string, loop int) string {
+	for n := 0; ; n++ {
+		if key := name + strconv.Itoa(n); s.server.shardOf(s.server.seed.Hash([]byte(key))) == loop {
+			return key
+		}
+	}
+}
+
+// fail keeps the first thing that must not happen.
+func (s *sim) fail(format string, args ...any) {
+	if s.err == nil {
+		s.err = fmt.Errorf(format, args...)
+	}
+}
+
+// turn has a loop do something in a turn of its own.
+func (l *simLoop) turn(f func()) {
+	l.sim.running = l
+	f()
+	for l.worker.EndTurn() || len(l.ending) > 0 {
+		ending := l.ending
+		l.ending = nil
+		for _, c := range ending {
+			c.gone()
+		}
+	}
+	for _, p := range l.outbox {
+		to := l.sim.loops[p.to]
+		to.mailbox = append(to.mailbox, p.message)
+	}
+	l.outbox = nil
+	l.sim.running = nil
+}
+
+// receive has the loop take the oldest message of its mailbox, and reports whether there was one.
+func (l *simLoop) receive() bool {
+	if len(l.mailbox) == 0 {
+		return false
+	}
+	m := l.mailbox[0]
+	l.mailbox = l.mailbox[1:]
+	l.turn(func() {
+		if arriving, ok := m.Body.(*simClient); ok {
+			arriving.arrive(l)
+		} else {
+			l.worker.Receive(m)
+		}
+	})
+	return true
+}
+
+// expire has the loop take the first timer that is due, and reports whether there was one.
+func (l *simLoop) expire() bool {
+	l.wheel.Advance(reactor.Tick(l.sim.now / simTick))
+	t := l.wheel.Pop()
+	if t == nil {
+		return false
+	}
+	l.turn(func() { l.worker.Expire(t) })
+	return true
+}
+
+// settle has all loops work until nothing is left to do at this time.
+func (s *sim) settle() {
+	for busy := true; busy; {
+		busy = false
+		for _, l := range s.loops {
+			busy = l.receive() || l.expire() || busy
+		}
+		for _, c := range s.clients {
+			busy = c.readRest() || c.read() || busy
+		}
+	}
+}
+
+// pass lets time pass, and nothing happen in it.
+func (s *sim) pass(d time.Duration) { s.now += d }
+
+// check returns what is wrong: something that must not happen, or fields that contradict each other.
+func (s *sim) check() error {
+	held := 0
+	for _, c := range s.clients {
+		if !c.open {
+			continue
+		}
+		held += c.session.keys
+		if c.session.outstanding > 2 {
+			return fmt.Errorf("%s has %d messages outstanding", c.name, c.session.outstanding)
+		}
+	}
+	return s.err
+}
+
+// checkQuiet is check for when nothing is under way: what sessions and tables say of each other is the same.
+func (s *sim) checkQuiet() error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	held, waiting, sessions := 0, 0, 0
+	for _, c := range s.clients {
+		if c.open {
+			sessions++
+			held += c.session.keys
+			if c.session.outstanding > 0 {
+				waiting++
+			}
+		}
+	}
+	keys, waiters, timers, served, suspects := 0, 0, 0, 0, 0
+	for _, l := range s.loops {
+		keys += l.worker.shard.table.Keys()
+		waiters += l.worker.shard.table.Waiters()
+		timers += l.wheel.Len()
+		served += l.worker.roster.sessions.len()
+		suspects += l.worker.shard.suspects.len()
+		if n := l.worker.roster.population.Load(); int(n) != l.worker.roster.sessions.len() {
+			return fmt.Errorf("loop %d has %d sessions and says %d", l.index, l.worker.roster.sessions.len(), n)
+		}
+	}
+	if held != keys || waiting != waiters || timers != waiters || suspects > waiters || sessions != served {
+		return fmt.Errorf("sessions: %d hold %d keys, %d wait; loops: %d with %d keys, %d waiters, %d timers, %d suspects",
+			sessions, held, waiting, served, keys, waiters, timers, suspects)
+	}
+	return nil
+}
+
+// simLoop is a loop without sockets and without time.
+type simLoop struct {
+	sim     *sim
+	index   int
+	worker  *worker
+	wheel   *reactor.Wheel
+	mailbox []*reactor.Message
+	outbox  []simPost
+	ending  []*simClient
+}
+
+type simPost struct {
+	to      int
+	message *reactor.Message
+}
+
+func (l *simLoop) Index() int                      { return l.index }
+func (l *simLoop) Now() time.Duration              { return l.sim.now }
+func (l *simLoop) Time(d time.Duration) time.Time  { return time.Unix(0, 0).Add(d) }
+func (l *simLoop) Traffic() reactor.Traffic        { return reactor.Traffic{} }
+func (l *simLoop) Send(m *reactor.Message)         { l.mailbox = append(l.mailbox, m) }
+func (l *simLoop) StopTimer(t *reactor.Timer) bool { return l.wheel.Stop(t) }
+
+func (l *simLoop) Post(to int, m *reactor.Message) {
+	for _, other := range l.sim.loops {
+		if slices.Contains(other.mailbox, m) || slices.ContainsFunc(other.outbox, func(p simPost) bool { return p.message == m }) {
+			l.sim.fail("a message is posted that is on its way: %T", m.Body)
+		}
+	}
+	l.outbox = append(l.outbox, simPost{to, m})
+}
+
+func (l *simLoop) StartTimer(t *reactor.Timer, d time.Duration) {
+	now := reactor.Tick(l.sim.now / simTick)
+	if l.wheel.Len() == 0 {
+		l.wheel.Advance(now)
+	}
+	l.wheel.Start(t, now+reactor.Tick((d+simTick-1)/simTick))
+}
+
+func (l *simLoop) AssertOn(what string) {
+	if l.sim.running != l {
+		l.sim.fail("%s of loop %d is touched by another", what, l.index)
+	}
+}
+
+// simClient is a client with its session: the connection between the two is memory.
+type simClient struct {
+	name    string
+	sim     *sim
+	loop    *simLoop // nil while it moves
+	session *session
+
+	open     bool // the server's side
+	half     bool // the client has ended its side
+	deaf     bool // the client reads nothing
+	paused   bool
+	wasHeld  bool
+	wantRest bool
+	last     bool // closes after the output
+	inbox    []byte
+	unsent   []byte
+	moving   reactor.Message // Body: the client
+	end      error           // what Closed is told
+	closing  bool
+	ended    bool // the client knows that the connection is gone, or does not care any more
+}
+
+// GoString is how a failed run names the client.
+func (c *simClient) GoString() string { return c.name }
+
+// connect makes a client of the loop, nil if the server refuses it.
+func (s *sim) connect(name string, loop int) *simClient {
+	c := &simClient{name: name, sim: s, loop: s.loops[loop]}
+	c.moving.Body = c
+	c.loop.turn(func() {
+		accepted, ok := c.loop.worker.Accept().(*session)
+		if !ok {
+			c = nil
+			return
+		}
+		c.session, c.open = accepted, true
+		accepted.conn = c
+		accepted.Opened()
+	})
+	if c != nil {
+		s.clients = append(s.clients, c)
+	}
+	return c
+}
+
+// send has the client send text; the loop reads what it is willing to read.
+func (c *simClient) send(text string) {
+	if !c.half {
+		c.inbox = append(c.inbox, text...)
+		c.read()
+	}
+}
+
+// read has the loop read what has come, as it would if epoll said so, and reports whether there was anything.
+func (c *simClient) read() bool {
+	if !c.open || c.half || c.loop == nil || c.paused || len(c.unsent) > 0 || len(c.inbox) == 0 {
+		return false
+	}
+	p := c.inbox
+	c.inbox = nil
+	c.loop.turn(func() { c.session.Data(p) })
+	return true
+}
+
+// closeWrite has the client end its side. The server sees that only if it reads, or waits for just that.
+func (c *simClient) closeWrite() {
+	c.read()
+	if !c.open || c.half || c.loop == nil || len(c.unsent) > 0 || len(c.inbox) > 0 && !c.paused {
+		return
+	}
+	c.half = true
+	c.loop.turn(func() {
+		if c.session.Lingers(c.wasHeld) {
+			c.session.HalfClosed()
+		} else {
+			c.finish(io.EOF)
+		}
+	})
+}
+
+// reset has the client break the connection.
+func (c *simClient) reset() {
+	if c.open && c.loop != nil {
+		c.loop.turn(func() { c.finish(unix.ECONNRESET) })
+	}
+	c.ended = true
+}
+
+// hear has the client read what it left unread, which lets the server send more.
+func (c *simClient) hear() {
+	c.deaf = false
+	if c.open && len(c.unsent) > 0 && c.loop != nil {
+		c.loop.turn(func() {
+			out := c.unsent
+			c.unsent = nil
+			c.take(out)
+			c.session.Drained()
+			if c.last && len(c.unsent) == 0 {
+				c.finish(nil)
+			}
+		})
+		c.read()
+	}
+}
+
+// take gives output to the client.
+func (c *simClient) take(out []byte) {
+	if c.ended {
+		return
+	}
+	text := string(out)
+	if !strings.HasSuffix(text, "\r\n") {
+		c.sim.fail("%s is sent half a line: %q", c.name, text)
+	}
+	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\r\n"), "\r\n") {
+		c.sim.events = append(c.sim.events, simEvent{c, line})
+	}
+}
+
+func (c *simClient) readRest() bool {
+	if !c.wantRest || !c.open {
+		return false
+	}
+	c.wantRest = false
+	p := c.inbox
+	c.inbox = nil
+	if len(p) == 0 {
+		c.wasHeld = false
+	}
+	c.loop.turn(func() { c.session.Data(p) })
+	return true
+}
+
+// arrive makes the client one of the loop that it has moved to.
+func (c *simClient) arrive(l *simLoop) {
+	c.loop = l
+	c.session.Moved(l.index)
+}
+
+// finish ends the server's side at the end of the turn.
+func (c *simClient) finish(err error) {
+	if c.open && !c.closing {
+		c.closing, c.end = true, err
+		c.loop.ending = append(c.loop.ending, c)
+	}
+}
+
+func (c *simClient) gone() {
+	c.open, c.ended = false, true
+	c.sim.events = append(c.sim.events, simEvent{c, ""})
+	c.session.Closed(c.end)
+}
+
+// What follows is the connection, as the session sees it.
+
+func (c *simClient) IsOpen() bool         { return c.open && !c.closing }
+func (c *simClient) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+func (c *simClient) Unsent() int          { return len(c.unsent) }
+func (c *simClient) CanHold() bool        { return true }
+func (c *simClient) Paused() bool         { return c.paused }
+func (c *simClient) Pause()               { c.paused, c.wasHeld = true, true }
+func (c *simClient) Close()               { c.finish(nil) }
+
+func (c *simClient) Write(p []byte) {
+	switch {
+	case !c.IsOpen():
+	case c.deaf || len(c.unsent) > 0:
+		c.unsent = append(c.unsent, p...)
+	default:
+		c.take(p)
+	}
+}
+
+func (c *simClient) Resume() { c.paused = false }
+
+func (c *simClient) ReadRest() bool {
+	c.wantRest = c.half && c.wasHeld
+	return c.wantRest
+}
+
+func (c *simClient) CloseAfterOutput() {
+	if len(c.unsent) == 0 {
+		c.finish(nil)
+	}
+	c.last = true
+}
+
+func (c *simClient) TryMove(loop int) bool {
+	if !c.IsOpen() || c.half || c.paused || len(c.unsent) > 0 {
+		return false
+	}
+	c.loop.outbox = append(c.loop.outbox, simPost{loop, &c.moving})
+	c.loop = nil
+	return true
+}
