@@ -19,7 +19,7 @@ import (
 func (d *daemon) connections(q api.ConnectionQuery) (all []api.Connection) {
 	d.tb.Helper()
 	for {
-		p, err := d.server.Connections(d.tb.Context(), q)
+		p, err := patiently(func() (*api.ConnectionPage, error) { return d.server.Connections(d.tb.Context(), q) })
 		if err != nil {
 			d.tb.Fatal(err)
 		}

@@ -18,7 +18,7 @@ import (
 // status returns the status of the server.
 func (d *daemon) status() *api.Status {
 	d.tb.Helper()
-	st, err := d.server.Status(context.Background())
+	st, err := patiently(func() (*api.Status, error) { return d.server.Status(context.Background()) })
 	if err != nil {
 		d.tb.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 func (d *daemon) allKeys(q api.KeyQuery, matching int) (all []api.Key) {
 	d.tb.Helper()
 	for {
-		page, err := d.server.Keys(context.Background(), q)
+		page, err := patiently(func() (*api.KeyPage, error) { return d.server.Keys(context.Background(), q) })
 		if err != nil {
 			d.tb.Fatalf("%+v: %v", q, err)
 		}
@@ -45,7 +45,7 @@ func (d *daemon) allKeys(q api.KeyQuery, matching int) (all []api.Key) {
 // key returns a key, nil if nobody holds it.
 func (d *daemon) key(key string) *api.Key {
 	d.tb.Helper()
-	k, err := d.server.Key(d.tb.Context(), key, api.MaxLimit)
+	k, err := patiently(func() (*api.Key, error) { return d.server.Key(d.tb.Context(), key, api.MaxLimit) })
 	if errors.Is(err, api.ErrNotFound) {
 		return nil
 	}

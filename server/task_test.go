@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -47,12 +48,22 @@ func (d *daemon) fill(prefix string, keys int) *prototest.Client {
 	return c
 }
 
+// patiently repeats a query while the loops are too busy to answer it, as they may be on a busy machine.
+func patiently[T any](query func() (T, error)) (answer T, err error) {
+	for deadline := time.Now().Add(prototest.Patience); ; {
+		answer, err = query()
+		if !errors.Is(err, api.ErrUnavailable) || time.Now().After(deadline) {
+			return answer, err
+		}
+	}
+}
+
 // A walk over many keys is done in turns of a bounded length, and clients have theirs in between.
 func TestKeysOfMany(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fills a table")
 	}
-	const keys = 200_000
+	const keys = 100_000
 	// A loop that walks never sleeps. Where it has all processors of this process, the client waits for Go's scheduler.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2 + runtime.NumCPU()))
 	d := startDaemon(t, func(cfg *Config) { cfg.Loops = 1 })
@@ -63,7 +74,7 @@ func TestKeysOfMany(t *testing.T) {
 		cursor            uint64
 		turns, seen, most int
 	}
-	walks, err := queryAll(t.Context(), d.server, func(sh *shard, w *walk) (more bool) {
+	walks, missing := eachShard(t.Context(), d.server, d.server.shards, func(sh *shard, w *walk) (more bool) {
 		n := 0
 		w.cursor = sh.table.Walk(w.cursor, bucketsPerStep, func(lockmgr.Holding) { n++ })
 		w.turns++
@@ -71,8 +82,8 @@ func TestKeysOfMany(t *testing.T) {
 		w.most = max(w.most, n)
 		return w.cursor != 0
 	})
-	if err != nil {
-		t.Fatal(err)
+	if missing > 0 {
+		t.Fatalf("%d loops are missing", missing)
 	}
 	seen := 0
 	for _, w := range walks {
@@ -95,9 +106,13 @@ func TestKeysOfMany(t *testing.T) {
 		for _, order := range []api.KeyOrder{api.ByKey, api.ByAge} {
 			q := api.KeyQuery{Order: order, Limit: api.MaxLimit}
 			for range 2 {
-				p, err := d.server.Keys(t.Context(), q)
-				if err != nil || p.Matching != keys || len(p.Keys) != q.Limit {
-					t.Errorf("%+v: %d of %d keys, %v", q, len(p.Keys), p.Matching, err)
+				p, err := patiently(func() (*api.KeyPage, error) { return d.server.Keys(t.Context(), q) })
+				if err != nil {
+					t.Errorf("%+v: %v", q, err)
+					return
+				}
+				if p.Matching != keys || len(p.Keys) != q.Limit {
+					t.Errorf("%+v: %d of %d keys", q, len(p.Keys), p.Matching)
 					return
 				}
 				q.Cursor = p.Next
