@@ -213,7 +213,7 @@ func TestLostReply(t *testing.T) {
 	t.Run("wait", func(t *testing.T) {
 		ended := false
 		lost(t, &fake{answer: func(_ int64, reply string) string {
-			if reply != proto.ReplyTimeout || ended {
+			if reply != proto.TimedOut.Line() || ended {
 				return reply
 			}
 			ended = true

@@ -67,7 +67,8 @@ func WriteResults(out io.Writer, results []*Result) error {
 func WriteComparison(out io.Writer, c *Comparison) error {
 	fmt.Fprintf(out, "%s\n%s; %s, %.0f s\n%s\n", //nolint:errcheck // the flush at the end tells
 		c.Machine, strings.Join(c.Command, " "), c.Started.Format(time.DateTime), c.Elapsed, strings.Join(c.versions(), "; "))
-	fmt.Fprintln(out, "median (least..most); xN is the ratio to the echo server on gnet with as many loops, of a variant of the daemon to the daemon") //nolint:errcheck // as above
+	fmt.Fprintln(out, "median (least..most); xN is the ratio to the echo server on gnet with as many loops, "+ //nolint:errcheck // as above
+		"of a variant of the daemon to the daemon")
 	for _, cells := range c.workloads() {
 		if err := writeCells(out, cells); err != nil {
 			return err

@@ -53,7 +53,6 @@ type Conn struct {
 
 	paused    bool
 	wasPaused bool // at any time: when the peer ends its side, some of its input may still be in the socket
-	moving    bool // on its way to another loop: closed here, and the client does not hear of it
 	last      bool // CloseAfterOutput was called
 
 	unchecked int     // bytes written since the kernel was asked whether the peer takes them

@@ -37,13 +37,13 @@ type Handler interface {
 // Loop is one event loop: a gnet loop with a mailbox and a timing wheel. Unless a method says otherwise, it is to be
 // called on the loop itself.
 type Loop struct {
+	owned
 	reactor *Reactor
 	index   int
 	events  gnet.EventLoop
 	epoll   int // descriptor of its epoll instance, -1 if it was not found
 	waker   int // our end of its wake-up connection: a byte written here wakes the loop
 	handler Handler
-	owned   owned
 
 	now    time.Duration // of this turn; 0 if nobody has asked
 	inbox  *Message      // taken from the mailbox and not handled yet

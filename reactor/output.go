@@ -74,7 +74,7 @@ func (c *Conn) Unsent() int {
 func (c *Conn) send(p []byte) (n int, err error) {
 	for {
 		n, err = unix.Write(c.fd, p)
-		switch err { //nolint:errorlint // on the way of every answer: a system call returns these unwrapped
+		switch err {
 		case nil:
 			return n, nil
 		case unix.EAGAIN:

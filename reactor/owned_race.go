@@ -14,18 +14,18 @@ type owned struct {
 }
 
 // onLoop says that the loop runs on this goroutine. It does so for good.
-func (l *Loop) onLoop() {
-	if l.owned.goroutine.Load() == 0 {
-		l.owned.goroutine.Store(goroutine())
+func (o *owned) onLoop() {
+	if o.goroutine.Load() == 0 {
+		o.goroutine.Store(goroutine())
 	}
 }
 
 // AssertOn panics if it is not called on the loop, naming what is touched. It does so in builds with the race detector
 // alone: the detector sees two loops that touch a field at about the same time, this sees one that touches a field which is
 // another's.
-func (l *Loop) AssertOn(what string) {
-	if on := l.owned.goroutine.Load(); on != goroutine() {
-		panic(fmt.Sprintf("reactor: %s of loop %d, which is goroutine %d, touched on goroutine %d", what, l.index, on, goroutine()))
+func (o *owned) AssertOn(what string) {
+	if on := o.goroutine.Load(); on != goroutine() {
+		panic(fmt.Sprintf("reactor: %s of the loop on goroutine %d touched on goroutine %d", what, on, goroutine()))
 	}
 }
 

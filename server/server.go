@@ -189,7 +189,7 @@ func (srv *Server) stop() {
 	type holdings struct{ keys, waiters int }
 	var sum holdings
 	done, missing := eachShard(ctx, srv, srv.shards, func(sh *shard, h *holdings) (more bool) {
-		sh.worker.closed = true
+		sh.closed = true
 		*h = holdings{keys: sh.table.Keys(), waiters: sh.table.Waiters()}
 		return false
 	})
