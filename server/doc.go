@@ -32,7 +32,7 @@
 //
 // Server.Keys, Connections, Status and the like answer an operator's queries, and Server.Kick ends a connection. They run as
 // tasks on the loops, in short steps between the turns of the clients. The detector, a goroutine, looks in the same way
-// for sessions that wait for one another, as soon as one waits that holds a key.
+// for connections that wait for one another, as soon as one waits that holds a key or has an owner.
 //
 // New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; request.go
 // says what belongs to which loop, closing.go how sessions end, move.go why they change loops; task.go begins what is seen
