@@ -336,14 +336,6 @@ function setHealth(look, text) {
 
 // Input of the user.
 
-function debounce(f, milliseconds) {
-  let waiting;
-  return () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(f, milliseconds);
-  };
-}
-
 // Typing changes what is wanted at once; only the question waits until the typing pauses. It then asks for what is wanted
 // by that time, so it does not undo "More keys".
 

@@ -144,3 +144,12 @@ function latest(ask, show) {
   run.forget = () => { last++; };
   return run;
 }
+
+// debounce returns a function that calls f when it has not been called for a while.
+function debounce(f, milliseconds) {
+  let waiting;
+  return () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(f, milliseconds);
+  };
+}

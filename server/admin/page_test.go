@@ -147,6 +147,7 @@ func TestPageSearch(t *testing.T) {
 }
 
 func TestPageDeadlock(t *testing.T) {
+	skipIfShort(t)
 	f := newFake()
 	b := openTab(t)
 	b.open(serve(t, Config{Source: f}) + "/")
