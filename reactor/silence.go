@@ -19,15 +19,12 @@ const (
 	bulkBytes = 4 << 10
 	// unansweredPackets is the number of packets without an answer after which silence means something.
 	unansweredPackets = 2
-	// heardAgain is how much later than the last one an answer must be to be another: the kernel counts in its own
-	// coarse clock.
-	heardAgain = 20 * time.Millisecond
 )
 
 // lag is what is known about a peer that does not take what it is sent.
 type lag struct {
-	heard  time.Duration // when it last said anything, since the reactor started
-	resent uint32        // packets that had been sent again by then
+	received uint32 // packets that had come from it at the last look
+	resent   uint32 // packets that had been sent to it again by then
 }
 
 // peerLost reports whether the host of a lagging peer is gone: packets to it find no answer, and none came for as long as
@@ -37,15 +34,14 @@ func (c *Conn) peerLost() bool {
 	if lag == nil || !c.IsOpen() {
 		return false
 	}
-	now := time.Since(c.loop.reactor.start) // before: an answer must not seem newer than it is, or the next one is missed
 	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return false
 	}
-	silent := time.Duration(info.Last_ack_recv) * time.Millisecond
-	if heard := now - silent; heard > lag.heard+heardAgain {
-		lag.heard, lag.resent = heard, info.Total_retrans
+	if info.Segs_in != lag.received {
+		lag.received, lag.resent = info.Segs_in, info.Total_retrans
 	}
+	silent := time.Duration(info.Last_ack_recv) * time.Millisecond
 	unanswered := info.Total_retrans - lag.resent + uint32(info.Probes)
 	return unanswered >= unansweredPackets && silent >= c.loop.reactor.silence
 }
