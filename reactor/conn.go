@@ -206,19 +206,20 @@ func (c *Conn) halfClose() bool {
 	return true
 }
 
-// close ends a connection that is ending. It is called at the end of a turn.
+// close ends a connection that is ending. It is called at the end of a turn. The client hears of it first: a peer that sees
+// the end may count on what Closed has done.
 func (c *Conn) close() {
-	c.unwatchOutput() // before the descriptor's number can be somebody else's
-	if c.sock != nil {
-		_ = c.loop.events.Close(c.sock) // an error is about descriptors that are closed anyway
+	sock, fd := c.sock, c.fd
+	c.gone(c.err)
+	if sock != nil {
+		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
 	} else {
 		delete(c.loop.halfClosed, c)
-		_ = unix.Close(c.fd)
+		_ = unix.Close(fd)
 	}
-	c.gone(c.err)
 }
 
-// gone tells the client that its descriptor is closed, or will be when gnet goes on.
+// gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
 	if c.output != nil {
 		c.unwatchOutput()
