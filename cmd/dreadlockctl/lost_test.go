@@ -20,7 +20,7 @@ func TestDaemonKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := startDaemon(t)
-			j := d.lock(t, append([]string{"nightly", "--"}, command...)...)
+			j := d.lock(t, append([]string{"nightly", "--grace", "1m", "--"}, command...)...)
 			j.stdout.await(t, "ready\n")
 			began := time.Now()
 			d.kill()
@@ -48,7 +48,7 @@ func TestGrace(t *testing.T) {
 
 	// Within the grace period a command can clean up.
 	d = startDaemon(t)
-	j = d.lock(t, append([]string{"k"}, childCommand("catch", "TERM")...)...)
+	j = d.lock(t, append([]string{"k", "--grace", "1m"}, childCommand("catch", "TERM")...)...)
 	j.stdout.await(t, "ready\n")
 	d.kill()
 	if got := j.wait(); got.status != exitLost || got.stdout != "ready\ngot it\n" {
