@@ -18,7 +18,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// Lengths of charts are in points, of which the page and a README show 3 as 4 pixels if there is room.
+// Lengths are in points. The page and a README show 3 points as 4 pixels if there is room.
 const (
 	chartWidth  = 320 * vg.Length(1)
 	chartHeight = 200 * vg.Length(1)
@@ -30,14 +30,13 @@ const (
 	legendColumns = 3
 )
 
-// The colours that are not those of a server. The page finds them by their value and puts those of its theme in their
-// place.
+// The colours that belong to no server. The page finds them by their value and replaces them with those of its theme.
 var (
 	ink   = color.RGBA{0x22, 0x22, 0x22, 0xff} // #222222
 	faint = color.RGBA{0xdd, 0xdd, 0xdd, 0xff} // #dddddd
 )
 
-// look is how a server is drawn, in all charts alike.
+// look says how a server is drawn, the same in all charts.
 type look struct {
 	color  color.RGBA
 	dashes []vg.Length
@@ -45,8 +44,8 @@ type look struct {
 	glyph  draw.GlyphDrawer
 }
 
-// colors are those of Okabe and Ito, which people tell apart however they see colours, on white and on black. The warm
-// ones are the daemon's. One loop has the paler one of a pair.
+// colors are those of Okabe and Ito, which colour-blind people can tell apart as well, on white and on black. The daemon
+// has the warm ones. A server with one loop has the paler of a pair.
 var colors = []struct {
 	kind  string
 	one   bool
@@ -66,8 +65,7 @@ var glyphs = []draw.GlyphDrawer{
 	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{},
 }
 
-// newLooks gives each server of a comparison its look. When there are no more colours, they begin again with other
-// dashes.
+// newLooks gives each server of a comparison its look. When the colours are used up, they begin again, dotted.
 func newLooks(cells []*Cell) map[string]look {
 	looks := make(map[string]look)
 	taken := make(map[int]bool)
@@ -96,8 +94,8 @@ func newLooks(cells []*Cell) map[string]look {
 	return looks
 }
 
-// freeColor returns which colour a server gets: the one that is meant for it if that is free, else the last one that
-// is. One of them has to be.
+// freeColor returns the index of a server's colour: the one that is meant for it if that is free, otherwise the last free
+// one. At least one must be free.
 func freeColor(c *Cell, taken map[int]bool) int {
 	best, last := -1, -1
 	for i, meant := range colors {
@@ -122,7 +120,7 @@ type bar struct {
 	value Stat
 }
 
-// barPlot draws bars from the top to the bottom, with their spread.
+// barPlot draws bars from top to bottom, with their spread.
 func barPlot(label string, format func(float64) string, bars []bar) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Label.Text = label
@@ -172,10 +170,10 @@ func barPlot(label string, format func(float64) string, bars []bar) (*plot.Plot,
 	return p, nil
 }
 
-// barHeight is how high a chart with so many bars should be.
+// barHeight is the height of a chart with n bars.
 func barHeight(n int) vg.Length { return vg.Length(n)*barPitch + 42 }
 
-// besideBars is how high a chart of so many lines should be to stand beside two charts with as many bars.
+// besideBars is the height of a chart with n lines that stands next to two charts with n bars each.
 func besideBars(n int) vg.Length {
 	const captions = 60
 	return max(chartHeight, 2*barHeight(n)+captions-legendHeight(n))
@@ -190,16 +188,16 @@ type series struct {
 	name   string
 	look   look
 	points spreads
-	marked bool // each point was measured, and has a glyph and a spread; else only the curve counts
+	marked bool // each point was measured and has a glyph and a spread; otherwise only the curve is drawn
 }
 
-// point is a point whose spread is that of a figure: that of X in a chart with lying bars, that of Y in others.
+// point is a point with the spread of a figure: of X in a chart with horizontal bars, of Y in others.
 type point struct {
 	X, Y float64
 	Stat Stat
 }
 
-// spreads are points as plotters read them.
+// spreads are points in the form that plotters read.
 type spreads []point
 
 // Len returns the number of points.
@@ -208,17 +206,17 @@ func (s spreads) Len() int { return len(s) }
 // XY returns a point.
 func (s spreads) XY(i int) (x, y float64) { return s[i].X, s[i].Y }
 
-// XError returns how far the spread reaches to both sides.
+// XError returns how far the spread extends to the left and to the right.
 func (s spreads) XError(i int) (low, high float64) {
 	return s[i].Stat.Min - s[i].X, s[i].Stat.Max - s[i].X
 }
 
-// YError returns how far the spread reaches down and up.
+// YError returns how far the spread extends down and up.
 func (s spreads) YError(i int) (low, high float64) {
 	return s[i].Stat.Min - s[i].Y, s[i].Stat.Max - s[i].Y
 }
 
-// linePlot draws lines. The scales of the axes are the caller's.
+// linePlot draws lines. The caller sets the scales of the axes.
 func linePlot(xLabel, yLabel string, lines []series) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Label.Text, p.Y.Label.Text = xLabel, yLabel
@@ -261,14 +259,14 @@ func (s *series) Thumbnail(c *draw.Canvas) {
 	}
 }
 
-// percentiles puts a distribution on an axis that has as much room for the slowest of a thousand as for the slowest of
-// ten: x is one in how many is slower, y is in units of the given length.
+// percentiles converts a distribution for an axis that has as much room for the slowest of a thousand as for the slowest
+// of ten: one in x is slower than y, which is in the given unit.
 func percentiles(l *Latency, unit time.Duration) (points spreads) {
 	for _, q := range l.Distribution {
 		if q.Value <= 0 || q.Percent < 0 || math.IsNaN(q.Percent) {
 			continue
 		}
-		// At 100 % it is one of all that there are.
+		// At 100 %, it is one of all values.
 		x := min(1/(1-min(q.Percent, 100)/100), float64(max(l.Count, 1)))
 		y := float64(q.Value) / float64(unit)
 		if n := len(points); n > 0 && points[n-1].X >= x {
@@ -280,7 +278,7 @@ func percentiles(l *Latency, unit time.Duration) (points spreads) {
 	return points
 }
 
-// percentileAxis prepares an axis for percentiles.
+// percentileAxis sets an axis up for percentiles.
 func percentileAxis(axis *plot.Axis) {
 	axis.Scale = plot.LogScale{}
 	axis.Min, axis.Max = 1, max(axis.Max, 1000)
@@ -301,7 +299,7 @@ func logAxis(axis *plot.Axis, format func(float64) string) {
 	least, most := axis.Min, axis.Max
 	var ticks plot.ConstantTicks
 	from := math.Pow10(int(math.Floor(math.Log10(least))))
-	few := most/least < 200 // else decades are enough
+	few := most/least < 200 // otherwise decades are enough
 	for decade := from; ; decade *= 10 {
 		for _, digit := range []float64{1, 2, 5} {
 			v := decade * digit
@@ -349,7 +347,7 @@ func newGrid() *plotter.Grid {
 	return g
 }
 
-// evenTicks puts a few ticks on a linear axis, at round numbers.
+// evenTicks puts a few ticks at round numbers on a linear axis.
 func evenTicks(format func(float64) string) plot.Ticker {
 	return plot.TickerFunc(func(least, most float64) (ticks []plot.Tick) {
 		const atLeast = 4
@@ -367,7 +365,7 @@ func evenTicks(format func(float64) string) plot.Ticker {
 	})
 }
 
-// shortNumber is a number as people say it: 120k.
+// shortNumber formats a number briefly: 120k.
 func shortNumber(v float64) string {
 	if math.Abs(v) < 1000 {
 		return strconv.FormatFloat(v, 'g', 4, 64)
@@ -376,7 +374,7 @@ func shortNumber(v float64) string {
 	return strconv.FormatFloat(math.Round(10*short)/10, 'f', -1, 64) + prefix
 }
 
-// shortMicros is a time in microseconds: 5ms.
+// shortMicros formats a time that is given in microseconds: 5ms.
 func shortMicros(v float64) string {
 	return time.Duration(math.Round(v * 1000)).String()
 }
@@ -414,12 +412,12 @@ func svg(width, height vg.Length, background color.Color, lines []series, plots 
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return "", err
 	}
-	// Where the font is missing, there is one as wide.
+	// Other fonts are as wide, if this one is missing.
 	const family = "font-family:Liberation Sans"
 	return strings.ReplaceAll(out.String(), family+";", family+",Arial,Helvetica,sans-serif;"), nil
 }
 
-// lengthTicks are ticks where something was measured.
+// lengthTicks returns ticks at the measured points.
 func lengthTicks(lines []series) (ticks plot.ConstantTicks) {
 	for _, s := range lines {
 		for _, p := range s.points {
