@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"dreadlock/bench"
 )
@@ -54,6 +55,9 @@ func (c *compareCommand) cases() ([]bench.Case, error) {
 		v, err := bench.ParseVariant(text)
 		if err != nil {
 			return nil, err
+		}
+		if slices.ContainsFunc(variants, func(other *bench.Variant) bool { return other.Name == v.Name }) {
+			return nil, fmt.Errorf("%w: two variants have the name %s", bench.ErrTarget, v.Name)
 		}
 		variants = append(variants, v)
 	}

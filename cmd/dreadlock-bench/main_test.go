@@ -161,6 +161,7 @@ func TestBadUsage(t *testing.T) {
 		{"compare --scale 0", "scale"},
 		{"compare --variant gnet=--tick=1ms", "NAME=COMMAND"},
 		{"compare uncontended --variant old=/missing", "/missing"},
+		{"compare --variant a=--tick=1ms --variant a=--tick=2ms", "two variants have the name a"},
 	} {
 		o := run(t, strings.Fields(test.args)...)
 		if o.status != exitUsage || strings.Count(o.stderr, "\n") != 1 || !strings.HasPrefix(o.stderr, "dreadlock-bench: ") || o.stdout != "" {
