@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -239,6 +240,9 @@ func (c *Comparison) summarize() {
 		}
 	}
 }
+
+// variant reports whether the server is a variant of the daemon.
+func (c *Cell) variant() bool { return strings.HasPrefix(c.RatiosTo, Daemon+":") }
 
 // Cell returns the cell of a workload on a server, or nil.
 func (c *Comparison) Cell(workload, server string) *Cell {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image/color"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,10 +62,21 @@ var glyphs = []draw.GlyphDrawer{
 	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{},
 }
 
-// newLooks gives each server of a comparison its look. When the colours are used up, they begin again, dotted.
+// newLooks gives each server of a comparison its look. When the colours are used up, they begin again, dotted. Variants
+// come last, so that they do not take the colour of another server.
 func newLooks(cells []*Cell) map[string]look {
 	looks := make(map[string]look)
 	taken := make(map[int]bool)
+	cells = slices.Clone(cells)
+	slices.SortStableFunc(cells, func(a, b *Cell) int {
+		switch {
+		case a.variant() == b.variant():
+			return 0
+		case a.variant():
+			return 1
+		}
+		return -1
+	})
 	for _, c := range cells {
 		if _, ok := looks[c.Server]; ok {
 			continue

@@ -265,6 +265,18 @@ func TestLooksDiffer(t *testing.T) {
 	}
 }
 
+// A variant does not take the colour of a server that comes after it.
+func TestVariantsKeepColoursFree(t *testing.T) {
+	cells := []*Cell{
+		{Server: "dreadlock:2", Kind: Daemon, Loops: 2},
+		{Server: "old:2", Kind: Daemon, Loops: 2, RatiosTo: "dreadlock:2"},
+		{Server: "dreadlock:1", Kind: Daemon, Loops: 1, RatiosTo: "gnet:1"},
+	}
+	if with, without := newLooks(cells)["dreadlock:1"], newLooks([]*Cell{cells[0], cells[2]})["dreadlock:1"]; with.color != without.color {
+		t.Errorf("colour %v with a variant, %v without", with.color, without.color)
+	}
+}
+
 func TestShortNumber(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 2.5: "2.5", 0.30000000000000004: "0.3", 999: "999", 1000: "1k", 222_999: "223k", 4_129_286: "4.1M", -2: "-2"} {
 		if got := shortNumber(v); got != want {
