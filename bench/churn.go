@@ -37,7 +37,7 @@ func (r *runner) churn(ctx context.Context) error {
 		c.closed = make(chan struct{}, 1)
 		group.Go(func() error {
 			for !stopping.Load() {
-				if err := r.visit(dialing, c); err != nil {
+				if err := r.connectOnce(dialing, c); err != nil {
 					r.fail(err)
 					return err
 				}
@@ -53,8 +53,8 @@ func (r *runner) churn(ctx context.Context) error {
 	return err
 }
 
-// visit makes one connection and waits for its end.
-func (r *runner) visit(ctx context.Context, c *conn) error {
+// connectOnce makes one connection and waits until it is closed.
+func (r *runner) connectOnce(ctx context.Context, c *conn) error {
 	c.closing = false
 	c.since = r.now()
 	if err := r.dial(ctx, c); err != nil {

@@ -6,29 +6,30 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
-// Case is one workload of a comparison with the servers that do it.
+// Case is one workload of a comparison, and the servers that run it.
 type Case struct {
 	Workload Workload
 	Peers    []Peer
-	// Rounds is in how many rounds the case is measured.
+	// Rounds is the number of rounds in which the case is measured.
 	Rounds int
-	// Fresh starts a server for every run: memory that was used before would not show.
+	// Fresh starts a new server for every run: memory that was freed and is used again would not show.
 	Fresh bool
 }
 
-// Comparison is what several servers did of the same workloads, round after round.
+// Comparison has the results of several servers on the same workloads, round by round.
 type Comparison struct {
 	Machine Machine   `json:"machine"`
 	Command []string  `json:"command"` // command line
 	Started time.Time `json:"started"`
 	Elapsed float64   `json:"elapsed_s"`
-	// Versions of the servers that were started, as their programs say them, by kind.
+	// Versions of the servers that were started, as their programs print them, by kind or by variant.
 	Versions map[string]string `json:"versions,omitempty"`
 	Cells    []*Cell           `json:"cells"`
-	// Skipped says which peers were not there.
+	// Skipped says which peers are not installed.
 	Skipped []string `json:"skipped,omitempty"`
 	Goals   []Goal   `json:"goals,omitempty"`
 }
@@ -39,7 +40,7 @@ type Cell struct {
 	Server   string `json:"server"`   // Target.Name
 	Kind     string `json:"kind"`     // Target.Kind
 	Loops    int    `json:"loops"`
-	// Results has one of each round, by round.
+	// Results has one result of each round, in order.
 	Results []*Result `json:"results"`
 	// Stats summarizes each figure that was measured.
 	Stats map[Metric]Stat `json:"stats"`
@@ -53,8 +54,8 @@ type Cell struct {
 // compared are the metrics of which ratios are taken.
 var compared = []Metric{Throughput, ServerCPU, LatencyP50, LatencyP99, EnqueueRate, EnqueueCPU, HandOverCPU, LateP999, IdleMemory}
 
-// Compare measures all cases, in turns: each round has each case, and each case each peer. A peer that is not installed
-// is left out, and said to be.
+// Compare measures all cases in turns: each round has each case, and each case has each peer, in random order. A peer that
+// is not installed is left out, and listed in Skipped.
 func Compare(ctx context.Context, peers *Peers, cases []Case, o Options) (*Comparison, error) {
 	c := &comparer{
 		Comparison: Comparison{Machine: ThisMachine(), Started: time.Now(), Versions: make(map[string]string)},
@@ -74,10 +75,11 @@ func Compare(ctx context.Context, peers *Peers, cases []Case, o Options) (*Compa
 			}
 		}
 	}
-	random := rand.New(rand.NewPCG(uint64(len(cases)), uint64(rounds))) // the same order in every comparison of the same cases
+	// No server always comes after the same one. The order is the same whenever the same cases are compared.
+	random := rand.New(rand.NewPCG(uint64(len(cases)), uint64(rounds)))
 	for round := range rounds {
 		for _, k := range cases {
-			// A case with fewer rounds has them spread over all.
+			// The rounds of a case that has fewer are spread over all rounds.
 			if k.Rounds*(round+1)/rounds == k.Rounds*round/rounds {
 				continue
 			}
@@ -95,7 +97,7 @@ func Compare(ctx context.Context, peers *Peers, cases []Case, o Options) (*Compa
 	return &c.Comparison, nil
 }
 
-// Runs returns how many runs Compare will make of the cases, if all peers are there.
+// Runs returns the number of runs that Compare makes of the cases if all peers are installed.
 func Runs(cases []Case) (n int) {
 	for _, k := range cases {
 		n += k.Rounds * len(k.Peers)
@@ -108,7 +110,7 @@ type comparer struct {
 	Comparison
 	peers   *Peers
 	options Options
-	servers map[Peer]*Server // that run
+	servers map[Peer]*Server // that are running
 	missing map[Peer]bool
 }
 
@@ -139,7 +141,7 @@ func (c *comparer) measure(ctx context.Context, k *Case, p Peer) error {
 	return nil
 }
 
-// server returns a server for a run.
+// server returns a server for a run, which it starts if need be.
 func (c *comparer) server(ctx context.Context, k *Case, p Peer) (*Server, error) {
 	if s := c.servers[p]; s != nil && !k.Fresh {
 		return s, nil
@@ -157,7 +159,7 @@ func (c *comparer) stop() {
 	}
 }
 
-// Collect makes a comparison of results that are there already.
+// Collect makes a comparison of existing results.
 func Collect(results []*Result) *Comparison {
 	c := &Comparison{Machine: ThisMachine()}
 	for i, r := range results {
@@ -189,7 +191,7 @@ func (c *Comparison) cell(workload, server, kind string, loops int) *Cell {
 	return cell
 }
 
-// workloads returns the cells that have results, by workload, in the order in which those were measured first.
+// workloads returns the cells that have results, by workload, in the order in which the workloads first appear.
 func (c *Comparison) workloads() (all [][]*Cell) {
 	at := make(map[string]int)
 	for _, cell := range c.Cells {
@@ -207,7 +209,7 @@ func (c *Comparison) workloads() (all [][]*Cell) {
 	return all
 }
 
-// versions returns what is known about the servers, as lines.
+// versions returns the known versions of the servers, a line each.
 func (c *Comparison) versions() (lines []string) {
 	for _, kind := range slices.Sorted(maps.Keys(c.Versions)) {
 		if v := c.Versions[kind]; v != "" {
@@ -239,6 +241,9 @@ func (c *Comparison) summarize() {
 	}
 }
 
+// variant reports whether the server is a variant of the daemon.
+func (c *Cell) variant() bool { return strings.HasPrefix(c.RatiosTo, Daemon+":") }
+
 // Cell returns the cell of a workload on a server, or nil.
 func (c *Comparison) Cell(workload, server string) *Cell {
 	for _, cell := range c.Cells {
@@ -249,7 +254,7 @@ func (c *Comparison) Cell(workload, server string) *Cell {
 	return nil
 }
 
-// values returns a figure of all rounds that have it.
+// values returns a figure of each round that has it.
 func (c *Cell) values(m Metric) (values []float64) {
 	for _, r := range c.Results {
 		if v, ok := m.Of(r); ok {

@@ -53,7 +53,7 @@ func TestRatiosAreTakenWithinRounds(t *testing.T) {
 		t.Errorf("ratio %+v", got)
 	}
 	if c.Cells[1].Ratios != nil {
-		t.Error("the echo server is compared with itself")
+		t.Error("the echo server has ratios to itself")
 	}
 }
 
@@ -78,11 +78,11 @@ func TestCheckGoals(t *testing.T) {
 		goal          Goal
 		measured, met bool
 	}{
-		{goal(1, "50 connections, to gnet:1", cellOf(loadFew, peerDaemon1, 5.7), cellOf(loadFew, peerEcho1, 5)), true, true},
-		{goal(1, "50 connections, to gnet:1", cellOf(loadFew, peerDaemon1, 5.8), cellOf(loadFew, peerEcho1, 5)), true, false},
-		{goal(1, "50 connections, to gnet:1", cellOf(loadFew, peerDaemon1, 5.7)), false, false},
-		{goal(1, "1000 connections, to redis", cellOf(loadMany, peerDaemon1, 5), cellOf(loadMany, peerRedis, 5)), true, true},
-		{goal(1, "1000 connections, to memcached", cellOf(loadMany, peerDaemon1, 5.1), cellOf(loadMany, peerMemcached, 5)), true, false},
+		{goal(1, "50 connections, relative to gnet:1", cellOf(loadFew, peerDaemon1, 5.7), cellOf(loadFew, peerEcho1, 5)), true, true},
+		{goal(1, "50 connections, relative to gnet:1", cellOf(loadFew, peerDaemon1, 5.8), cellOf(loadFew, peerEcho1, 5)), true, false},
+		{goal(1, "50 connections, relative to gnet:1", cellOf(loadFew, peerDaemon1, 5.7)), false, false},
+		{goal(1, "1000 connections, relative to redis", cellOf(loadMany, peerDaemon1, 5), cellOf(loadMany, peerRedis, 5)), true, true},
+		{goal(1, "1000 connections, relative to memcached", cellOf(loadMany, peerDaemon1, 5.1), cellOf(loadMany, peerMemcached, 5)), true, false},
 		{goal(2, "shared keys", cellOf(loadContended, peerDaemon1, 80), cellOf(loadRivals, peerDaemon1, 100)), true, true},
 		{goal(2, "shared keys", cellOf(loadContended, peerDaemon1, 79), cellOf(loadRivals, peerDaemon1, 100)), true, false},
 		{goal(3, "pipelined", cellOf(loadPipelined, peerDaemon1, 1400), cellOf(loadFew, peerEcho1, 100)), true, true},
@@ -92,7 +92,7 @@ func TestCheckGoals(t *testing.T) {
 		{goal(5, "lateness", late(0, 15)), true, true},
 		{goal(5, "lateness", late(0, 16)), true, false},
 		{goal(7, "connect", cellOf(loadVisits, peerDaemon1, 121), cellOf(loadVisits, peerEcho1, 100)), true, false},
-		{goal(8, "latency", cellOf(loadAlone, peerDaemon1, 1), cellOf(loadAlone, peerRedis, 1)), false, false}, // there is none in the cells
+		{goal(8, "latency", cellOf(loadAlone, peerDaemon1, 1), cellOf(loadAlone, peerRedis, 1)), false, false}, // redis was not measured
 	}
 	for _, test := range tests {
 		if test.goal.Measured != test.measured || test.goal.Met != test.met {
@@ -144,7 +144,7 @@ func TestCompareTakesTurns(t *testing.T) {
 	}
 }
 
-// A server that runs already is measured beside one that is started, and is left alone at the end.
+// A server that is already running is measured beside one that is started here, and keeps running.
 func TestCompareWithARunningServer(t *testing.T) {
 	s := startPeer(t, "dreadlock:1")
 	running, err := ParsePeer(fmt.Sprintf("dreadlock://%s?pid=%d&loops=1&name=running", s.Address, s.PID))
@@ -170,7 +170,7 @@ func TestParseTarget(t *testing.T) {
 	}
 	for _, bad := range []string{"", "http://host:1", "redis://host", "redis://host:1?pid=0", "redis://host:1?port=2", "echo://:x"} {
 		if _, err := ParseTarget(bad); err == nil {
-			t.Errorf("%q is a target", bad)
+			t.Errorf("%q was accepted", bad)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func TestValidate(t *testing.T) {
 		{Kind: Contended, Connections: 1, Window: 1},
 		{Kind: Contended, Connections: 1, Window: 1, Keys: 1, Zipf: 0.5},
 		{Kind: Pipelined, Connections: 1, Window: 1, Pairs: maxPairs + 1},
-		{Kind: Waiters, Connections: 1, Window: 1, Line: 2},
+		{Kind: Waiters, Connections: 1, Window: 1, Queue: 2},
 		{Kind: Churn, Connections: 1, Window: 1, Rate: 1},
 		{Kind: Timeouts, Connections: 1, Window: 1, Share: 2},
 	} {
@@ -222,7 +222,7 @@ func TestParseVariant(t *testing.T) {
 	}
 }
 
-// A variant runs with what makes it one, stands beside the daemon with as many loops, and is compared with it.
+// A variant gets its variables and options, is listed after the daemon with as many loops, and is compared with it.
 func TestCompareVariants(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "wrapped")

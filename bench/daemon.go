@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// What our daemon tells about itself, besides the protocol.
+// What our daemon reports about itself, outside the protocol.
 
-// questions asks the daemons of this machine, whatever proxy the environment names.
-var questions = &http.Client{Transport: &http.Transport{}}
+// adminClient talks to daemons on this machine. It ignores a proxy that the environment names.
+var adminClient = &http.Client{Transport: &http.Transport{}}
 
-// waitersOf returns a function that asks the admin interface at an address how many connections wait for a key. The
-// key must be held.
+// waitersOf returns a function that asks the admin interface at an address for the number of connections that wait for a
+// key. The key must be held.
 func waitersOf(address string) func(ctx context.Context, key string) (int, error) {
 	return func(ctx context.Context, key string) (int, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/v1/keys/"+key+"?queue=1", http.NoBody)
 		if err != nil {
 			return 0, err
 		}
-		response, err := questions.Do(request)
+		response, err := adminClient.Do(request)
 		if err != nil {
 			return 0, fmt.Errorf("ask for the waiters of a key: %w", err)
 		}
@@ -45,7 +45,8 @@ func waitersOf(address string) func(ctx context.Context, key string) (int, error
 	}
 }
 
-// askAllocated asks our daemon, by a signal, how many objects it has allocated. The answer is a line in its log.
+// askAllocated asks our daemon for the number of objects that it has allocated. The question is a signal, the answer a
+// line in its log.
 func (s *Server) askAllocated(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -69,7 +70,7 @@ func (s *Server) askAllocated(ctx context.Context) (int64, error) {
 	}
 }
 
-// allocatedIn looks for the status in lines of the daemon's log.
+// allocatedIn finds the status in lines of the daemon's log.
 func allocatedIn(lines string) (objects int64, ok bool) {
 	for line := range strings.Lines(lines) {
 		var status struct {
@@ -105,7 +106,7 @@ func (ps *Peers) daemon(ctx context.Context, v *Variant) (string, error) {
 	program := filepath.Join(dir, "dreadlock")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "dreadlock/cmd/dreadlock")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: dreadlock is not beside this program, and cannot be built here: %w\n%s", ErrNotInstalled, err, out)
+		return "", fmt.Errorf("%w: dreadlock is not next to this program and cannot be built here: %w\n%s", ErrNotInstalled, err, out)
 	}
 	ps.Daemon = program
 	return program, nil

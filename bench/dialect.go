@@ -8,30 +8,30 @@ import (
 	"dreadlock/proto"
 )
 
-// Dialect is how a server is asked for a lock and what it answers.
+// Dialect is the protocol of a server: how a lock is requested, and the replies.
 type Dialect struct {
 	Name string
-	// Queues reports whether a request for a key that is held waits for it. Servers that do not can do no workload that
-	// needs it.
+	// Queues reports whether a request for a held key waits until it is free. Other servers cannot run the workloads that
+	// need that.
 	Queues bool
 
 	lock   func(key string, timeout time.Duration) exchange
 	unlock func(key string) exchange
 }
 
-// exchange is a request and the replies it may get, whole and as bytes. It is shared by connections and never changes.
+// exchange is a request and its possible replies, complete and as bytes. It is shared by connections and never changes.
 type exchange struct {
 	request []byte
-	accept  [][]byte // none is the beginning of another
+	accept  [][]byte // none is a prefix of another
 }
 
-// What came of a lock: indexes into exchange.accept.
+// The outcomes of lock: indexes into exchange.accept.
 const (
 	granted = iota
-	refused // it is held, or the time ran out
+	refused // it is held, or the wait timed out
 )
 
-// The outcomes of unlock in Mixed, in exchange.accept behind the first.
+// The failures of unlock: indexes into exchange.accept, after that of success.
 const (
 	notLocked = iota + 1
 	notOwner
@@ -62,7 +62,7 @@ func redisUnlock(key string) exchange {
 	return newExchange(resp("DEL", key), ":1\r\n", ":0\r\n")
 }
 
-// resp returns a command in the protocol that redis clients speak.
+// resp returns a command in RESP, the protocol of redis.
 func resp(words ...string) []byte {
 	b := fmt.Appendf(nil, "*%d\r\n", len(words))
 	for _, w := range words {
@@ -80,7 +80,7 @@ func memcachedUnlock(key string) exchange {
 	return newExchange(fmt.Appendf(nil, "delete %s\r\n", key), "DELETED\r\n", "NOT_FOUND\r\n")
 }
 
-// An echo server is sent what our daemon is sent.
+// An echo server gets the requests that our daemon gets.
 func echoLock(key string, timeout time.Duration) exchange {
 	b := proto.AppendLock(nil, key, timeout)
 	return newExchange(b, string(b))
@@ -99,12 +99,12 @@ func newExchange(request []byte, accept ...string) exchange {
 	return e
 }
 
-// only returns the exchange with one reply accepted.
+// only returns the exchange with one accepted reply.
 func (e exchange) only(outcome int) exchange {
 	return exchange{request: e.request, accept: e.accept[outcome : outcome+1]}
 }
 
-// join returns several exchanges as one, with the first reply of each accepted.
+// join returns several exchanges as one, which accepts the first reply of each.
 func join(parts ...exchange) exchange {
 	var request, reply []byte
 	for _, e := range parts {

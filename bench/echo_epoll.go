@@ -16,9 +16,9 @@ const (
 	epollBuffer = 64 << 10
 )
 
-// ServeEpollEcho runs an echo server on plain system calls until the input ends: as many threads, each with a listening
-// socket and an epoll instance of its own. It does nothing that an echo server could do without. In particular its
-// sockets block, so a client that does not read its echo stops a thread.
+// ServeEpollEcho runs an echo server on plain system calls until the input ends. Each loop is a thread with a listening
+// socket and an epoll instance of its own. It does only what an echo server must. In particular its sockets block, so a
+// client that does not read its echo blocks a thread.
 func ServeEpollEcho(input io.Reader, address string, loops int) error {
 	raiseProcs(loops)
 	failed := make(chan error, loops+1)
@@ -50,7 +50,7 @@ func ServeEpollEcho(input io.Reader, address string, loops int) error {
 	return <-failed
 }
 
-// epollLoop serves one listening socket for ever.
+// epollLoop serves one listening socket forever.
 func epollLoop(listener *os.File) error {
 	listen := int(listener.Fd())
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -90,7 +90,7 @@ func epollLoop(listener *os.File) error {
 	}
 }
 
-// echoOnce sends back what is there to read, or closes.
+// echoOnce sends back what can be read, or closes the connection at its end.
 func echoOnce(fd int, buffer []byte) {
 	n, err := unix.Read(fd, buffer)
 	if n > 0 && err == nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// The daemon's own defaults: see reactor.Run and server.DefaultConfig. What they cost belongs to the limit.
+// The daemon's defaults: see reactor.Run and server.DefaultConfig. The limit includes their cost.
 const (
 	echoKeepAlive = 30 * time.Second
 	echoProbes    = 3
@@ -40,7 +40,7 @@ type gnetEcho struct {
 	stopped context.Context
 }
 
-// OnTick runs on a goroutine of its own, and waits for the end, as the daemon's does.
+// OnTick runs on its own goroutine and waits for the end, as the daemon's does.
 func (e *gnetEcho) OnTick() (time.Duration, gnet.Action) {
 	<-e.stopped.Done()
 	return time.Hour, gnet.Shutdown

@@ -13,11 +13,11 @@ import (
 	"dreadlock/proto"
 )
 
-// fake is a lock server that can lie. It is right if it has no faults.
+// fake is a lock server that can be made faulty. The zero value is correct.
 type fake struct {
 	lifo     bool                               // the last waiter gets the key first
 	generous bool                               // everybody gets every key
-	early    bool                               // waits end at once
+	early    bool                               // waits time out at once
 	answer   func(n int64, reply string) string // changes the reply to the nth command of all
 
 	ended chan struct{}
@@ -74,13 +74,13 @@ func (f *fake) start(t *testing.T) *Target {
 	}
 }
 
-// waiters says how many connections wait for a key.
+// waiters returns the number of connections that wait for a key.
 func (f *fake) waiters(_ context.Context, name string) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := f.keys[name]
 	if key == nil {
-		return 0, errors.New("nobody has asked for the key")
+		return 0, errors.New("nobody has requested the key")
 	}
 	return len(key.waiting), nil
 }

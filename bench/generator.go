@@ -16,20 +16,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialers is the number of connections that are made at a time.
+// dialers is the number of connections that are made at the same time.
 const dialers = 8
 
-// generator has the event loops that make the load of one run.
+// generator has the event loops that generate the load of one run.
 type generator struct {
 	target   *Target
 	patience time.Duration // a reply that takes longer is lost
-	base     time.Time     // now counts from here
+	base     time.Time     // origin of now
 	loops    []*loop
-	conns    []*conn // all of the run, by id
+	conns    []*conn // of the run, by id
 
 	recording atomic.Bool   // latencies go into the histograms
 	ending    atomic.Bool   // connections may close
-	dry       chan struct{} // a loop has stopped, and its last job is finished
+	dry       chan struct{} // receives when a loop has stopped and finished its last job
 
 	failing sync.Once
 	failed  chan struct{} // closed when err is set
@@ -65,7 +65,7 @@ func newGenerator(target *Target, n int, patience time.Duration) (*generator, er
 // now returns the nanoseconds since the generator began.
 func (g *generator) now() int64 { return int64(time.Since(g.base)) }
 
-// add makes connections that are not connected yet, in turn on all loops.
+// add creates n connections, spread over all loops. They are not connected yet.
 func (g *generator) add(n int, s script) []*conn {
 	from := len(g.conns)
 	for range n {
@@ -75,7 +75,7 @@ func (g *generator) add(n int, s script) []*conn {
 	return g.conns[from:]
 }
 
-// connect connects connections, many at a time.
+// connect connects connections, several at the same time.
 func (g *generator) connect(ctx context.Context, conns []*conn) error {
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
@@ -95,27 +95,27 @@ func (g *generator) connect(ctx context.Context, conns []*conn) error {
 	return group.Wait()
 }
 
-// dial connects one connection and gives it to its loop.
+// dial connects one connection and hands it to its loop.
 func (g *generator) dial(ctx context.Context, c *conn) error {
 	var dialer net.Dialer
 	sock, err := dialer.DialContext(ctx, "tcp", g.target.Address)
 	if err != nil {
 		return advise(err)
 	}
-	_, err = c.loop.client.EnrollContext(sock, c) // it closes sock, having made a duplicate
+	_, err = c.loop.client.EnrollContext(sock, c) // it duplicates sock and closes it
 	return err
 }
 
-// advise adds to an error of a dial what to look at.
+// advise adds to an error of dial what to check.
 func advise(err error) error {
 	for _, known := range []struct {
 		is     error
 		advice string
 	}{
-		{unix.ECONNREFUSED, "does it listen there?"},
+		{unix.ECONNREFUSED, "is the server running?"},
 		{unix.EMFILE, "raise the limit of open files: ulimit -n"},
-		{unix.EADDRNOTAVAIL, "no local port is free: wait a minute, or use fewer connections"},
-		{os.ErrDeadlineExceeded, "is there a server behind that address?"},
+		{unix.EADDRNOTAVAIL, "no local port is free: wait a minute or use fewer connections"},
+		{os.ErrDeadlineExceeded, "is there a server at that address?"},
 	} {
 		if errors.Is(err, known.is) {
 			return fmt.Errorf("%w; %s", err, known.advice)
@@ -124,7 +124,7 @@ func advise(err error) error {
 	return err
 }
 
-// start begins the load: an open loop if perSecond, the jobs a second of all connections, is not 0. The function it
+// start begins the load: an open loop if perSecond, the rate of jobs over all connections, is not 0. The function that it
 // returns ends the pacing of an open loop.
 func (g *generator) start(conns []*conn, perSecond float64) (stopPacing func()) {
 	begin := time.Duration(g.now())
@@ -143,7 +143,7 @@ func (g *generator) start(conns []*conn, perSecond float64) (stopPacing func()) 
 	return startPacer(paced)
 }
 
-// once lets each of the connections do one job, and waits for it. Nothing else may be under way.
+// once lets each of the connections do one job and waits for all of them. No other job may be running.
 func (g *generator) once(ctx context.Context, conns []*conn) error {
 	loops := byLoop(conns)
 	for l, own := range loops {
@@ -155,7 +155,7 @@ func (g *generator) once(ctx context.Context, conns []*conn) error {
 	return g.awaitDry(ctx, len(loops))
 }
 
-// runDry stops the load and waits for the last reply of each connection.
+// runDry stops the load and waits for the last reply on each connection.
 func (g *generator) runDry(ctx context.Context) error {
 	waiting := 0
 	for _, l := range g.loops {
@@ -167,7 +167,7 @@ func (g *generator) runDry(ctx context.Context) error {
 	return g.awaitDry(ctx, waiting)
 }
 
-// awaitDry waits until so many loops have finished all jobs.
+// awaitDry waits until the given number of loops have finished all their jobs.
 func (g *generator) awaitDry(ctx context.Context, loops int) error {
 	timeout := time.NewTimer(g.patience)
 	defer timeout.Stop()
@@ -193,23 +193,23 @@ func byLoop(conns []*conn) map[*loop][]*conn {
 	return loops
 }
 
-// lost returns the violation of the first connection that still waits for a reply.
+// lost returns a violation about the first connection that still waits for a reply.
 func (g *generator) lost() error {
 	var first *Violation
 	g.onEach(func(l *loop) {
 		for _, c := range g.conns {
 			if c.loop == l && c.exchange != nil && (first == nil || c.id < first.Connection) {
-				first = c.violation(c.id, "no reply, and none is on its way any more", nil)
+				first = c.violation(c.id, fmt.Sprintf("no reply within %s", g.patience), nil)
 			}
 		}
 	})
 	if first == nil {
-		return fmt.Errorf("bench: the load did not run dry within %s", g.patience)
+		return fmt.Errorf("bench: jobs did not end within %s", g.patience)
 	}
 	return first
 }
 
-// fail ends the run with an error; only the first one counts. It is safe from any goroutine.
+// fail ends the run with an error. Only the first one counts. It is safe from any goroutine.
 func (g *generator) fail(err error) {
 	g.failing.Do(func() {
 		g.err = err
@@ -217,7 +217,7 @@ func (g *generator) fail(err error) {
 	})
 }
 
-// wait lets the load run for a time. It returns early with an error if the run has failed.
+// wait lets the load run for a time and calls each now and then. It returns early with an error if the run has failed.
 func (g *generator) wait(ctx context.Context, d time.Duration, each func()) error {
 	end := time.NewTimer(d)
 	defer end.Stop()
@@ -239,7 +239,7 @@ func (g *generator) wait(ctx context.Context, d time.Duration, each func()) erro
 	}
 }
 
-// operations returns how many operations are done.
+// operations returns the number of completed operations.
 func (g *generator) operations() int64 {
 	var n int64
 	for _, l := range g.loops {
@@ -252,18 +252,18 @@ func (g *generator) operations() int64 {
 func (g *generator) close() {
 	g.ending.Store(true)
 	for _, l := range g.loops {
-		_ = l.client.Stop() // the loops end; what it returns is that they did
+		_ = l.client.Stop() // it returns the reason for which the loop ended
 	}
 }
 
-// merged returns the sum of a histogram over all loops.
+// merged returns the sum of the histograms of all loops.
 func (g *generator) merged(of func(l *loop) *hdrhistogram.Histogram) *hdrhistogram.Histogram {
 	sum := newHistogram()
 	g.onEach(func(l *loop) { sum.Merge(of(l)) })
 	return sum
 }
 
-// quiet drops what gnet logs: the generator sees all errors that matter itself.
+// quiet drops what gnet logs: the generator sees every error that matters itself.
 type quiet struct{}
 
 func (quiet) Debugf(string, ...any) {}

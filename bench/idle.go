@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// settleTime passes between the last connection and the look at the memory.
+// settleTime passes between the last lock and the measurement.
 const settleTime = 200 * time.Millisecond
 
-// idle measures Idle. The server should have been started for it: memory that it had freed before is used again, and
-// does not show.
+// idle measures Idle. The server should be fresh: memory that it freed earlier is used again and does not show.
 func (r *runner) idle(ctx context.Context) error {
 	result := &IdleResult{}
 	var err error

@@ -18,29 +18,29 @@ const (
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(shortest, longest, precision) }
 
-// loop is one event loop of the generator with the connections on it. It is the event handler of a gnet client that has
-// no other loop. All fields belong to the loop, except where they are atomic.
+// loop is one event loop of the generator with its connections. It is the event handler of a gnet client that has no
+// other loop. All fields belong to the loop, except the atomic ones.
 type loop struct {
 	gnet.BuiltinEventEngine
 	gen    *generator
 	client *gnet.Client
-	events gnet.EventLoop // set by the first connection, before connect returns
+	events gnet.EventLoop // set when the first connection is opened, before connect returns
 
 	operations int64
-	published  atomic.Int64 // operations, for everybody
+	published  atomic.Int64 // operations, for other goroutines
 	latency    *hdrhistogram.Histogram
-	lateness   *hdrhistogram.Histogram // of waits that ran out
-	early      int64                   // waits that ended before their time
-	waits      atomic.Int64            // that ended, early or late
+	lateness   *hdrhistogram.Histogram // of waits that timed out
+	early      int64                   // waits that timed out before their time
+	waits      atomic.Int64            // that timed out, early or late
 
-	active   int       // jobs under way
-	stopping bool      // no job begins any more
-	schedule *schedule // of an open loop, else nil
-	free     queue     // connections of an open loop that have no job
+	active   int       // running jobs
+	stopping bool      // no new job begins
+	schedule *schedule // nil for a closed loop
+	free     fifo      // connections of an open loop without a job
 	ticking  atomic.Bool
 }
 
-// do runs f on the loop. It is safe from any goroutine once there is a connection.
+// do runs f on the loop, later. It is safe from any goroutine once there is a connection.
 func (l *loop) do(f func()) {
 	run := gnet.RunnableFunc(func(context.Context) error {
 		f()
@@ -51,7 +51,7 @@ func (l *loop) do(f func()) {
 	}
 }
 
-// onEach runs f on one loop after the other and waits for it.
+// onEach runs f on one loop after another and waits for it.
 func (g *generator) onEach(f func(l *loop)) {
 	done := make(chan struct{})
 	for _, l := range g.loops {
@@ -71,20 +71,20 @@ func (g *generator) onEach(f func(l *loop)) {
 	}
 }
 
-// OnOpen runs when a connection was enrolled.
+// OnOpen runs when a connection has been enrolled.
 func (l *loop) OnOpen(sock gnet.Conn) ([]byte, gnet.Action) {
 	c := sock.Context().(*conn)
 	if l.events == nil {
 		l.events = sock.EventLoop()
 	}
 	c.sock, c.open = sock, true
-	if c.closed != nil { // it is one of many, and does not wait for the others
+	if c.closed != nil { // a connection of Churn begins at once
 		c.script.begin(c, c.since)
 	}
 	return nil, gnet.None
 }
 
-// OnTraffic runs when something was read.
+// OnTraffic runs when bytes have arrived.
 func (l *loop) OnTraffic(sock gnet.Conn) gnet.Action {
 	c := sock.Context().(*conn)
 	data, _ := sock.Next(-1)
@@ -97,7 +97,7 @@ func (l *loop) OnTraffic(sock gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// OnClose runs when a connection has ended, whoever closed it; perhaps inside of a write to it.
+// OnClose runs when a connection has ended, whoever closed it, possibly inside a write to it.
 func (l *loop) OnClose(sock gnet.Conn, err error) gnet.Action {
 	c := sock.Context().(*conn)
 	c.open = false
@@ -117,7 +117,7 @@ func (l *loop) OnClose(sock gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// start begins the load on all connections that are given to the loop.
+// start begins the load on connections of the loop.
 func (l *loop) start(conns []*conn, s *schedule) {
 	l.schedule, l.stopping = s, false
 	if s != nil {
@@ -131,8 +131,8 @@ func (l *loop) start(conns []*conn, s *schedule) {
 	}
 }
 
-// tick begins the jobs of an open loop that are due, as far as there are connections for them. For the others the
-// schedule goes on when a job is finished.
+// tick begins the jobs of an open loop that are due, as long as there are free connections. The others begin when a
+// connection finishes its job.
 func (l *loop) tick() {
 	l.ticking.Store(false)
 	now := l.gen.now()
@@ -147,7 +147,7 @@ func (l *loop) tick() {
 	}
 }
 
-// finished ends the job of a connection and gives it the next one.
+// finished ends the job of a connection and begins its next one.
 func (l *loop) finished(c *conn, now int64) {
 	if !l.stopping {
 		if l.schedule == nil {
@@ -166,7 +166,7 @@ func (l *loop) finished(c *conn, now int64) {
 	}
 }
 
-// stop lets the load run dry.
+// stop lets running jobs end and begins no more.
 func (l *loop) stop() {
 	l.stopping = true
 	if l.active == 0 {
@@ -174,7 +174,7 @@ func (l *loop) stop() {
 	}
 }
 
-// count counts operations whose reply has come, and their latency as one.
+// count counts operations that were answered together, and records their latency once.
 func (l *loop) count(operations, since, now int64) {
 	l.operations += operations
 	l.published.Store(l.operations)
@@ -183,30 +183,30 @@ func (l *loop) count(operations, since, now int64) {
 	}
 }
 
-// observe records nanoseconds.
+// observe records a time in nanoseconds.
 func observe(h *hdrhistogram.Histogram, ns int64) {
 	_ = h.RecordValue(min(max(ns, shortest), longest)) // it fails only out of range
 }
 
-// queue is a line of connections, first in first out, with room for all of a loop.
-type queue struct {
+// fifo is a queue of connections, with room for all of a loop.
+type fifo struct {
 	conns   []*conn
 	head, n int
 }
 
-func (q *queue) fill(conns []*conn) {
-	q.conns = append([]*conn(nil), conns...)
-	q.head, q.n = 0, len(conns)
+func (f *fifo) fill(conns []*conn) {
+	f.conns = append([]*conn(nil), conns...)
+	f.head, f.n = 0, len(conns)
 }
 
-func (q *queue) pop() *conn {
-	c := q.conns[q.head]
-	q.head = (q.head + 1) % len(q.conns)
-	q.n--
+func (f *fifo) pop() *conn {
+	c := f.conns[f.head]
+	f.head = (f.head + 1) % len(f.conns)
+	f.n--
 	return c
 }
 
-func (q *queue) push(c *conn) {
-	q.conns[(q.head+q.n)%len(q.conns)] = c
-	q.n++
+func (f *fifo) push(c *conn) {
+	f.conns[(f.head+f.n)%len(f.conns)] = c
+	f.n++
 }

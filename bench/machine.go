@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is where something was measured.
+// Machine describes the machine on which something was measured.
 type Machine struct {
 	Processor  string `json:"processor"`
 	Processors int    `json:"processors"`   // that this process may use
 	Memory     int64  `json:"memory_bytes"` // of the machine; 0 if unknown
 	Kernel     string `json:"kernel"`
-	Go         string `json:"go"` // version that the generator and the echo servers were built with
+	Go         string `json:"go"` // version of Go that the generator and the echo servers were built with
 }
 
-// ThisMachine describes the machine. What cannot be found out is empty.
+// ThisMachine describes this machine. What is unknown stays empty.
 func ThisMachine() Machine {
 	m := Machine{
 		Processor:  cpuModel(),
@@ -38,7 +38,7 @@ func ThisMachine() Machine {
 	return m
 }
 
-// String is the machine in a line.
+// String describes the machine in one line.
 func (m Machine) String() string {
 	return fmt.Sprintf("%s, %d processors, %s memory, %s, %s",
 		m.Processor, m.Processors, humanize.IBytes(uint64(max(0, m.Memory))), m.Kernel, m.Go)

@@ -36,7 +36,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// servePeer is what the test program does as an echo server.
+// servePeer makes the test program an echo server.
 func servePeer() {
 	flags := flag.NewFlagSet("peer", flag.ExitOnError)
 	loops, port := flags.Int("loops", 1, ""), flags.Int("port", 0, "")

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pace is the tick of open loops. It is short against the latencies of a loaded server, and long enough that the ticks
-// themselves cost little.
+// pace is the tick of open loops. It is short compared with the latencies of a loaded server, and long enough that ticks
+// cost little.
 const pace = 200 * time.Microsecond
 
-// startPacer ticks loops until the function it returns is called. It sleeps in the kernel, on a thread of its own,
-// because the timers of the runtime have a grain of a millisecond.
+// startPacer ticks loops until the function that it returns is called. It sleeps in the kernel, on a thread of its own,
+// because the timers of the runtime have a resolution of a millisecond.
 func startPacer(loops []*loop) (stop func()) {
 	var (
 		stopped atomic.Bool
@@ -26,9 +26,9 @@ func startPacer(loops []*loop) (stop func()) {
 		}
 		for !stopped.Load() {
 			left := unix.NsecToTimespec(int64(pace))
-			_ = unix.Nanosleep(&left, nil) // a signal only makes it shorter
+			_ = unix.Nanosleep(&left, nil) // a signal only shortens it
 			for i, l := range loops {
-				if l.ticking.CompareAndSwap(false, true) { // else it has not come to the last tick yet
+				if l.ticking.CompareAndSwap(false, true) { // otherwise it has not handled the last tick yet
 					l.do(ticks[i])
 				}
 			}

@@ -19,7 +19,7 @@ import (
 // The peers that can be started.
 const (
 	Daemon        = "dreadlock" // ours
-	GnetEcho      = "gnet"      // the limit of the framework: an echo server on gnet with the options of the daemon
+	GnetEcho      = "gnet"      // the limit of the framework: an echo server on gnet with the daemon's options
 	EpollEcho     = "epoll"     // the limit of the machine: an echo server on plain system calls
 	RedisPeer     = "redis"
 	MemcachedPeer = "memcached"
@@ -29,28 +29,28 @@ var peerKinds = []string{Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer}
 
 const (
 	startTime = 30 * time.Second // within which a server has to answer
-	stopTime  = 5 * time.Second  // after which a server that was told to stop is killed
+	stopTime  = 5 * time.Second  // after which a server that was asked to stop is killed
 )
 
-// ErrNotInstalled is wrapped by the error of Start if the peer's program is not there.
+// ErrNotInstalled is wrapped by the error of Start if the peer's program is not installed.
 var ErrNotInstalled = errors.New("bench: not installed")
 
-// Peer says which server to start: "gnet:2" is one with two loops. Or it is a server that runs already.
+// Peer says which server to start: "gnet:2" is one with two loops. Or it is a server that is already running.
 type Peer struct {
 	Kind    string
 	Loops   int      // event loops or threads; 0 is one for each processor
-	Target  *Target  // if it runs; nil if it is to be started
+	Target  *Target  // if it is running; nil if it is to be started
 	Variant *Variant // of the daemon; nil for the ordinary one
 }
 
-// Peers starts servers. A built-in one is the running program itself, with the arguments "peer --loops N --port N
-// KIND": it has to call [ServeGnetEcho] or [ServeEpollEcho].
+// Peers starts servers. An echo server is this program itself, run with the arguments "peer --loops N --port N KIND": it
+// has to call [ServeGnetEcho] or [ServeEpollEcho].
 type Peers struct {
-	// Daemon is the program of our daemon; without one it is looked for beside the running program, then built from the
-	// checkout.
+	// Daemon is the program of our daemon. If it is empty, the one next to this program is used, or else one is built
+	// from the checkout.
 	Daemon string
 
-	built string // directory of a daemon that was built
+	built string // directory of the daemon that was built
 }
 
 // ParsePeer reads the name of a peer with its loops, or the URL of a server: see [ParseTarget].
@@ -79,7 +79,7 @@ func ParsePeer(text string) (Peer, error) {
 	return p, nil
 }
 
-// loops returns how many loops the peer will have.
+// loops returns the number of loops of the peer.
 func (p Peer) loops() int {
 	switch {
 	case p.Target != nil:
@@ -92,7 +92,7 @@ func (p Peer) loops() int {
 	return p.Loops
 }
 
-// Name returns the peer's name in tables, which tells its loops.
+// Name returns the peer's name in tables, which ends with its number of loops.
 func (p Peer) Name() string {
 	if p.Target != nil {
 		return p.Target.Name
@@ -100,7 +100,7 @@ func (p Peer) Name() string {
 	return p.label() + ":" + strconv.Itoa(p.loops())
 }
 
-// label returns what peers that differ in their loops alone have in common.
+// label returns the part of the name that peers have in common if only their loops differ.
 func (p Peer) label() string {
 	if p.Variant != nil {
 		return p.Variant.Name
@@ -108,7 +108,7 @@ func (p Peer) label() string {
 	return p.Kind
 }
 
-// Dialect returns how the peer is spoken to.
+// Dialect returns the protocol of the peer.
 func (p Peer) Dialect() *Dialect {
 	if p.Target != nil {
 		return p.Target.Dialect
@@ -119,22 +119,22 @@ func (p Peer) Dialect() *Dialect {
 	return dialects[p.Kind]
 }
 
-// Server is a server that runs.
+// Server is a running server.
 type Server struct {
 	Target
 	cmd    *exec.Cmd // nil if it was not started here
-	alive  io.Closer // the input of a built-in peer, which ends with it
+	alive  io.Closer // its input; an echo server ends when this is closed
 	ended  chan struct{}
 	stderr tail
 }
 
-// Start starts a peer on a free port of the loopback interface and returns when it can be connected to. A server that
-// runs already is taken as it is.
+// Start starts a peer on a free port of the loopback interface and returns when it accepts connections. A server that is
+// already running is used as it is.
 func (ps *Peers) Start(ctx context.Context, p Peer) (*Server, error) {
 	if p.Target != nil {
 		return &Server{Target: *p.Target}, nil
 	}
-	const attempts = 3 // a port that was free may be taken by the time that the server asks for it
+	const attempts = 3 // a free port may be taken before the server binds it
 	var last error
 	for range attempts {
 		s, err := ps.start(ctx, p)
@@ -177,7 +177,7 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 		},
 		ended: make(chan struct{}),
 	}
-	s.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // Stop ends it, and ends it gently
+	s.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // Stop ends it, gracefully
 	s.cmd.Dir = os.TempDir()
 	if p.Variant != nil {
 		s.cmd.Env = append(os.Environ(), p.Variant.Environment...)
@@ -193,7 +193,7 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 	}
 	s.PID = s.cmd.Process.Pid
 	go func() {
-		_ = s.cmd.Wait() // that it ended is what matters
+		_ = s.cmd.Wait() // it matters only that it ended
 		close(s.ended)
 	}()
 	if err := s.awaitReady(ctx); err != nil {
@@ -221,14 +221,14 @@ func (s *Server) awaitReady(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-s.ended:
-			return fmt.Errorf("it ended: %s%s", s.cmd.ProcessState, s.stderr.said())
+			return fmt.Errorf("it exited: %s%s", s.cmd.ProcessState, s.stderr.said())
 		case <-ctx.Done():
-			return fmt.Errorf("it does not listen on %s: %w%s", s.Address, ctx.Err(), s.stderr.said())
+			return fmt.Errorf("it does not accept connections on %s: %w%s", s.Address, ctx.Err(), s.stderr.said())
 		}
 	}
 }
 
-// Stop ends the server, if it was started here, and waits for that.
+// Stop ends the server if it was started here, and waits until it has ended.
 func (s *Server) Stop() {
 	if s.cmd == nil {
 		return
@@ -243,14 +243,14 @@ func (s *Server) Stop() {
 	}
 }
 
-// Ended returns an error if the server was started here and has ended by itself.
+// Ended returns an error if the server was started here and has exited.
 func (s *Server) Ended() error {
 	if s.cmd == nil {
 		return nil
 	}
 	select {
 	case <-s.ended:
-		return fmt.Errorf("%s ended: %s%s", s.Name, s.cmd.ProcessState, s.stderr.said())
+		return fmt.Errorf("%s exited: %s%s", s.Name, s.cmd.ProcessState, s.stderr.said())
 	default:
 		return nil
 	}
@@ -273,7 +273,7 @@ func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, er
 		program, err := installed("memcached")
 		args := []string{program, "-l", "127.0.0.1", "-p", port, "-U", "0", "-t", loops, "-c", "19000", "-b", "1024"}
 		if os.Geteuid() == 0 {
-			args = append(args, "-u", "root") // it refuses to run as root unless told to
+			args = append(args, "-u", "root") // otherwise it refuses to run as root
 		}
 		return args, err
 	}
@@ -281,8 +281,8 @@ func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, er
 	return []string{self, "peer", "--loops", loops, "--port", port, p.Kind}, err
 }
 
-// Version returns what the program of a peer says about its version, in a line; of the echo server on gnet, that of
-// gnet. It is empty if that is not known.
+// Version returns the version that a peer's program prints, in one line; for the echo server on gnet, that of gnet. It is
+// empty if unknown.
 func (ps *Peers) Version(ctx context.Context, p Peer) string {
 	switch p.Kind {
 	case GnetEcho:
@@ -299,11 +299,11 @@ func (ps *Peers) Version(ctx context.Context, p Peer) string {
 		return ""
 	}
 	line, _, _ := strings.Cut(string(said), "\n")
-	line, _, _ = strings.Cut(line, " sha=") // how redis was built does not matter
+	line, _, _ = strings.Cut(line, " sha=") // details of redis's build follow
 	return line
 }
 
-// gnetVersion returns the version that this program was built with.
+// gnetVersion returns the version of gnet that this program was built with.
 func gnetVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
@@ -315,7 +315,7 @@ func gnetVersion() string {
 	return ""
 }
 
-// Close removes what was built.
+// Close removes the daemon that was built.
 func (ps *Peers) Close() {
 	if ps.built != "" {
 		_ = os.RemoveAll(ps.built)
@@ -335,13 +335,13 @@ func installed(program string) (string, error) {
 	return path, nil
 }
 
-// freePort returns a port that nobody listens on.
+// freePort returns a port that is free.
 func freePort(ctx context.Context) (string, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
-	defer l.Close() //nolint:errcheck // it was only asked for its port
+	defer l.Close() //nolint:errcheck // only its port was needed
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), nil
 }

@@ -2,15 +2,12 @@ package bench
 
 import (
 	"bytes"
-	"cmp"
 	"image/color"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
@@ -18,7 +15,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// Lengths of charts are in points, of which the page and a README show 3 as 4 pixels if there is room.
+// Lengths are in points. The page and a README show 3 points as 4 pixels if there is room.
 const (
 	chartWidth  = 320 * vg.Length(1)
 	chartHeight = 200 * vg.Length(1)
@@ -30,14 +27,13 @@ const (
 	legendColumns = 3
 )
 
-// The colours that are not those of a server. The page finds them by their value and puts those of its theme in their
-// place.
+// The colours that belong to no server. The page finds them by their value and replaces them with those of its theme.
 var (
 	ink   = color.RGBA{0x22, 0x22, 0x22, 0xff} // #222222
 	faint = color.RGBA{0xdd, 0xdd, 0xdd, 0xff} // #dddddd
 )
 
-// look is how a server is drawn, in all charts alike.
+// look says how a server is drawn, the same in all charts.
 type look struct {
 	color  color.RGBA
 	dashes []vg.Length
@@ -45,8 +41,8 @@ type look struct {
 	glyph  draw.GlyphDrawer
 }
 
-// colors are those of Okabe and Ito, which people tell apart however they see colours, on white and on black. The warm
-// ones are the daemon's. One loop has the paler one of a pair.
+// colors are those of Okabe and Ito, which colour-blind people can tell apart as well, on white and on black. The daemon
+// has the warm ones. A server with one loop has the paler of a pair.
 var colors = []struct {
 	kind  string
 	one   bool
@@ -66,11 +62,21 @@ var glyphs = []draw.GlyphDrawer{
 	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{},
 }
 
-// newLooks gives each server of a comparison its look. When there are no more colours, they begin again with other
-// dashes.
+// newLooks gives each server of a comparison its look. When the colours are used up, they begin again, dotted. Variants
+// come last, so that they do not take the colour of another server.
 func newLooks(cells []*Cell) map[string]look {
 	looks := make(map[string]look)
 	taken := make(map[int]bool)
+	cells = slices.Clone(cells)
+	slices.SortStableFunc(cells, func(a, b *Cell) int {
+		switch {
+		case a.variant() == b.variant():
+			return 0
+		case a.variant():
+			return 1
+		}
+		return -1
+	})
 	for _, c := range cells {
 		if _, ok := looks[c.Server]; ok {
 			continue
@@ -96,8 +102,8 @@ func newLooks(cells []*Cell) map[string]look {
 	return looks
 }
 
-// freeColor returns which colour a server gets: the one that is meant for it if that is free, else the last one that
-// is. One of them has to be.
+// freeColor returns the index of a server's colour: the one that is meant for it if that is free, otherwise the last free
+// one. At least one must be free.
 func freeColor(c *Cell, taken map[int]bool) int {
 	best, last := -1, -1
 	for i, meant := range colors {
@@ -122,7 +128,7 @@ type bar struct {
 	value Stat
 }
 
-// barPlot draws bars from the top to the bottom, with their spread.
+// barPlot draws bars from top to bottom, with their spread.
 func barPlot(label string, format func(float64) string, bars []bar) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Label.Text = label
@@ -172,10 +178,10 @@ func barPlot(label string, format func(float64) string, bars []bar) (*plot.Plot,
 	return p, nil
 }
 
-// barHeight is how high a chart with so many bars should be.
+// barHeight is the height of a chart with n bars.
 func barHeight(n int) vg.Length { return vg.Length(n)*barPitch + 42 }
 
-// besideBars is how high a chart of so many lines should be to stand beside two charts with as many bars.
+// besideBars is the height of a chart with n lines that stands next to two charts with n bars each.
 func besideBars(n int) vg.Length {
 	const captions = 60
 	return max(chartHeight, 2*barHeight(n)+captions-legendHeight(n))
@@ -190,16 +196,16 @@ type series struct {
 	name   string
 	look   look
 	points spreads
-	marked bool // each point was measured, and has a glyph and a spread; else only the curve counts
+	marked bool // each point was measured and has a glyph and a spread; otherwise only the curve is drawn
 }
 
-// point is a point whose spread is that of a figure: that of X in a chart with lying bars, that of Y in others.
+// point is a point with the spread of a figure: of X in a chart with horizontal bars, of Y in others.
 type point struct {
 	X, Y float64
 	Stat Stat
 }
 
-// spreads are points as plotters read them.
+// spreads are points in the form that plotters read.
 type spreads []point
 
 // Len returns the number of points.
@@ -208,17 +214,17 @@ func (s spreads) Len() int { return len(s) }
 // XY returns a point.
 func (s spreads) XY(i int) (x, y float64) { return s[i].X, s[i].Y }
 
-// XError returns how far the spread reaches to both sides.
+// XError returns how far the spread extends to the left and to the right.
 func (s spreads) XError(i int) (low, high float64) {
 	return s[i].Stat.Min - s[i].X, s[i].Stat.Max - s[i].X
 }
 
-// YError returns how far the spread reaches down and up.
+// YError returns how far the spread extends down and up.
 func (s spreads) YError(i int) (low, high float64) {
 	return s[i].Stat.Min - s[i].Y, s[i].Stat.Max - s[i].Y
 }
 
-// linePlot draws lines. The scales of the axes are the caller's.
+// linePlot draws lines. The caller sets the scales of the axes.
 func linePlot(xLabel, yLabel string, lines []series) (*plot.Plot, error) {
 	p := newPlot()
 	p.X.Label.Text, p.Y.Label.Text = xLabel, yLabel
@@ -261,14 +267,14 @@ func (s *series) Thumbnail(c *draw.Canvas) {
 	}
 }
 
-// percentiles puts a distribution on an axis that has as much room for the slowest of a thousand as for the slowest of
-// ten: x is one in how many is slower, y is in units of the given length.
+// percentiles converts a distribution for an axis that has as much room for the slowest of a thousand as for the slowest
+// of ten: one in x is slower than y, which is in the given unit.
 func percentiles(l *Latency, unit time.Duration) (points spreads) {
 	for _, q := range l.Distribution {
 		if q.Value <= 0 || q.Percent < 0 || math.IsNaN(q.Percent) {
 			continue
 		}
-		// At 100 % it is one of all that there are.
+		// At 100 %, it is one of all values.
 		x := min(1/(1-min(q.Percent, 100)/100), float64(max(l.Count, 1)))
 		y := float64(q.Value) / float64(unit)
 		if n := len(points); n > 0 && points[n-1].X >= x {
@@ -278,48 +284,6 @@ func percentiles(l *Latency, unit time.Duration) (points spreads) {
 		points = append(points, point{X: x, Y: y})
 	}
 	return points
-}
-
-// percentileAxis prepares an axis for percentiles.
-func percentileAxis(axis *plot.Axis) {
-	axis.Scale = plot.LogScale{}
-	axis.Min, axis.Max = 1, max(axis.Max, 1000)
-	ticks := plot.ConstantTicks{{Value: 2, Label: "50"}}
-	for nines, x := 0, 10.0; x <= axis.Max*1.0001; nines, x = nines+1, x*10 {
-		percent := 100 - 100/x
-		ticks = append(ticks, plot.Tick{Value: x, Label: strconv.FormatFloat(percent, 'f', max(0, nines-1), 64)})
-	}
-	axis.Tick.Marker = ticks
-}
-
-// logAxis gives an axis a logarithmic scale from one round number to another.
-func logAxis(axis *plot.Axis, format func(float64) string) {
-	if !(axis.Min > 0) || !(axis.Max >= axis.Min) || math.IsInf(axis.Max, 0) {
-		axis.Min, axis.Max = 1, 10
-	}
-	axis.Scale = plot.LogScale{}
-	least, most := axis.Min, axis.Max
-	var ticks plot.ConstantTicks
-	from := math.Pow10(int(math.Floor(math.Log10(least))))
-	few := most/least < 200 // else decades are enough
-	for decade := from; ; decade *= 10 {
-		for _, digit := range []float64{1, 2, 5} {
-			v := decade * digit
-			if v <= least*1.0001 {
-				axis.Min = v
-			}
-			label := ""
-			if few || digit == 1 {
-				label = format(v)
-			}
-			ticks = append(ticks, plot.Tick{Value: v, Label: label})
-			if v >= most && v > axis.Min {
-				axis.Max = v
-				axis.Tick.Marker = ticks
-				return
-			}
-		}
-	}
 }
 
 // newPlot returns an empty plot in the style of the page, without a background.
@@ -347,38 +311,6 @@ func newGrid() *plotter.Grid {
 	g := plotter.NewGrid()
 	g.Horizontal.Color, g.Vertical.Color = faint, faint
 	return g
-}
-
-// evenTicks puts a few ticks on a linear axis, at round numbers.
-func evenTicks(format func(float64) string) plot.Ticker {
-	return plot.TickerFunc(func(least, most float64) (ticks []plot.Tick) {
-		const atLeast = 4
-		decade := math.Pow10(int(math.Floor(math.Log10((most - least) / atLeast))))
-		step := decade
-		for _, digit := range []float64{2, 5} {
-			if (most-least)/(digit*decade) >= atLeast {
-				step = digit * decade
-			}
-		}
-		for n := math.Ceil(least / step); n*step <= most; n++ {
-			ticks = append(ticks, plot.Tick{Value: n * step, Label: format(n * step)})
-		}
-		return ticks
-	})
-}
-
-// shortNumber is a number as people say it: 120k.
-func shortNumber(v float64) string {
-	if math.Abs(v) < 1000 {
-		return strconv.FormatFloat(v, 'g', 4, 64)
-	}
-	short, prefix := humanize.ComputeSI(v)
-	return strconv.FormatFloat(math.Round(10*short)/10, 'f', -1, 64) + prefix
-}
-
-// shortMicros is a time in microseconds: 5ms.
-func shortMicros(v float64) string {
-	return time.Duration(math.Round(v * 1000)).String()
 }
 
 // svg draws plots side by side, with a legend of the lines below, as SVG.
@@ -414,18 +346,7 @@ func svg(width, height vg.Length, background color.Color, lines []series, plots 
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return "", err
 	}
-	// Where the font is missing, there is one as wide.
+	// Other fonts are as wide, if this one is missing.
 	const family = "font-family:Liberation Sans"
 	return strings.ReplaceAll(out.String(), family+";", family+",Arial,Helvetica,sans-serif;"), nil
-}
-
-// lengthTicks are ticks where something was measured.
-func lengthTicks(lines []series) (ticks plot.ConstantTicks) {
-	for _, s := range lines {
-		for _, p := range s.points {
-			ticks = append(ticks, plot.Tick{Value: p.X, Label: humanize.Comma(int64(p.X))})
-		}
-	}
-	slices.SortFunc(ticks, func(a, b plot.Tick) int { return cmp.Compare(a.Value, b.Value) })
-	return slices.CompactFunc(ticks, func(a, b plot.Tick) bool { return a.Value == b.Value })
 }

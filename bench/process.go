@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processorTime returns the processor time that a process has used since it began, in user and kernel mode, ended
-// threads included. It reads the process's own clock, which /proc/PID/stat shows in hundredths of a second only.
+// processorTime returns the processor time that a process has used since its start, in user and kernel mode, including
+// that of threads that have ended. It reads the process's own clock: /proc/PID/stat has a resolution of 10 ms only.
 func processorTime(pid int) (time.Duration, error) {
 	// The kernel's number for the clock of a process: see MAKE_PROCESS_CPUCLOCK and CPUCLOCK_SCHED in
 	// include/linux/posix-timers.h, or clock_getcpuclockid(3).
@@ -44,5 +44,5 @@ func residentMemory(pid int) (int64, error) {
 		}
 		return kib << 10, nil
 	}
-	return 0, fmt.Errorf("%s has no VmRSS: the process has ended", file.Name())
+	return 0, fmt.Errorf("%s has no VmRSS: the process has exited", file.Name())
 }

@@ -5,7 +5,7 @@ import (
 	"runtime"
 )
 
-// processors is the number of processors that this process may use: what GOMAXPROCS was before raiseProcs.
+// processors is the number of processors that this process may use: GOMAXPROCS before raiseProcs.
 var processors = runtime.GOMAXPROCS(0)
 
 // raiseProcs raises GOMAXPROCS above the number of threads that sleep in system calls of their own, unless the

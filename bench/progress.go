@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// progressEvery is how often the line of progress changes on a terminal.
+// progressEvery is the time between two updates of the progress line on a terminal.
 const progressEvery = 200 * time.Millisecond
 
-// Progress tells people how runs go on: on a terminal one line that changes, elsewhere a line for each run. A nil
-// Progress tells nobody. It does not count errors, since the first one ends everything; it says which run failed.
+// Progress shows people how runs proceed: on a terminal as one line that is updated, elsewhere as a line for each run. A
+// nil Progress shows nothing. It does not count errors, since the first one ends everything; it shows which run failed.
 type Progress struct {
 	out      io.Writer
 	terminal bool
@@ -24,12 +24,12 @@ type Progress struct {
 	at         time.Time
 }
 
-// NewProgress writes to out. With steps, the number of runs to come, it says how many are left; 0 is unknown.
+// NewProgress writes to out. Steps is the total number of runs; 0 if unknown.
 func NewProgress(out io.Writer, terminal bool, steps int) *Progress {
 	return &Progress{out: out, terminal: terminal, started: time.Now(), steps: steps}
 }
 
-// begin says that a run begins.
+// begin shows that a run begins.
 func (p *Progress) begin(server, workload string) {
 	if p == nil {
 		return
@@ -45,11 +45,11 @@ func (p *Progress) begin(server, workload string) {
 	if p.terminal {
 		p.print("")
 	} else {
-		fmt.Fprintln(p.out, p.step) //nolint:errcheck // nobody is there to be told
+		fmt.Fprintln(p.out, p.step) //nolint:errcheck // a lost progress line does not matter
 	}
 }
 
-// update says how many operations the run has done so far.
+// update takes the number of operations that the run has completed so far.
 func (p *Progress) update(operations int64) {
 	if p == nil || !p.terminal {
 		return
@@ -64,19 +64,19 @@ func (p *Progress) update(operations int64) {
 	p.print(fmt.Sprintf("  %.0f/s", rate))
 }
 
-// end takes the line of the run away; that of a failed run stays, and says so.
+// end removes the line of the run; that of a failed run stays and is marked.
 func (p *Progress) end(failed bool) {
 	switch {
 	case p == nil:
 	case p.terminal && failed:
 		p.print("  FAILED\n")
 	case p.terminal:
-		fmt.Fprint(p.out, "\r\x1b[K") //nolint:errcheck // nobody is there to be told
+		fmt.Fprint(p.out, "\r\x1b[K") //nolint:errcheck // a lost progress line does not matter
 	case failed:
 		fmt.Fprintln(p.out, p.step+"  FAILED") //nolint:errcheck // as above
 	}
 }
 
 func (p *Progress) print(more string) {
-	fmt.Fprint(p.out, "\r\x1b[K", p.step, more) //nolint:errcheck // nobody is there to be told
+	fmt.Fprint(p.out, "\r\x1b[K", p.step, more) //nolint:errcheck // a lost progress line does not matter
 }

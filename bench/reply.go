@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// Violation is an answer that the server must not give, or one that it owes. It says what was sent and what came.
+// Violation is a reply that the server must not send, or one that is missing.
 type Violation struct {
-	Connection int    // number of the connection, from 0; -1 if it is about many
-	What       string // what is wrong
-	Sent       string // the request under way; empty if there was none
-	Came       string // the bytes that came; empty if there were none
-	Want       []string
+	Connection int      // number of the connection, from 0; -1 if it is about many
+	What       string   // what is wrong
+	Sent       string   // the outstanding request; empty if there was none
+	Came       string   // the bytes that arrived; empty if there were none
+	Want       []string // the replies that were allowed
 }
 
-// Error says what was sent and what came, on one line.
+// Error describes the violation in one line.
 func (v *Violation) Error() string {
 	var b strings.Builder
 	b.WriteString("bench: ")
@@ -27,7 +27,7 @@ func (v *Violation) Error() string {
 		fmt.Fprintf(&b, "; sent %s", brief(v.Sent))
 	}
 	if v.Came != "" {
-		fmt.Fprintf(&b, "; came %s", brief(v.Came))
+		fmt.Fprintf(&b, "; received %s", brief(v.Came))
 	}
 	for i, w := range v.Want {
 		word := "want"
@@ -39,7 +39,7 @@ func (v *Violation) Error() string {
 	return b.String()
 }
 
-// brief quotes bytes; of many it quotes the beginning.
+// brief quotes bytes; of a long text it quotes the beginning.
 func brief(s string) string {
 	const most = 100
 	if len(s) > most {
@@ -48,14 +48,14 @@ func brief(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// expectation is how much of the reply to an exchange has come.
+// expectation is the reply to an exchange, as far as it has arrived.
 type expectation struct {
-	exchange *exchange // nil if nothing is under way
-	off      int       // bytes of the reply that have come
-	alive    uint8     // accepted replies, as bits, that begin with these bytes
+	exchange *exchange // nil if no reply is outstanding
+	off      int       // bytes of the reply that have arrived
+	alive    uint8     // the accepted replies that begin with them, as bits
 }
 
-// progress of an expectation.
+// progress of an expectation after it was fed.
 type progress uint8
 
 const (
@@ -70,8 +70,8 @@ func (x *expectation) expect(e *exchange) {
 	x.alive = 1<<len(e.accept) - 1
 }
 
-// feed takes bytes that came. If they complete a reply it returns how many belong to it and which one it is, and
-// nothing is under way any more. If they are wrong the expectation stays as it was before them.
+// feed takes bytes that arrived. If they complete a reply, it returns how many belong to it and which reply it is, and
+// the expectation is over. If they are wrong, the expectation stays as it was.
 func (x *expectation) feed(data []byte) (n, outcome int, p progress) {
 	var left uint8
 	for i, reply := range x.exchange.accept {
@@ -96,7 +96,7 @@ func (x *expectation) feed(data []byte) (n, outcome int, p progress) {
 	return len(data), 0, moreToCome
 }
 
-// came returns the bytes of the reply that have come so far.
+// came returns the bytes of the reply that have arrived so far.
 func (x *expectation) came() string {
 	for i, reply := range x.exchange.accept {
 		if x.alive&(1<<i) != 0 {
@@ -106,7 +106,7 @@ func (x *expectation) came() string {
 	return ""
 }
 
-// violation describes what is wrong with the reply under way, of which data came last.
+// violation describes what is wrong with the outstanding reply, of which data arrived last.
 func (x *expectation) violation(connection int, what string, data []byte) *Violation {
 	v := &Violation{Connection: connection, What: what, Came: string(data)}
 	if x.exchange != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Every accepted reply of every dialect is understood however it is split, and everything else is wrong.
+// Every accepted reply of every dialect is recognized however it is split, and everything else is wrong.
 func TestRepliesOfAllDialects(t *testing.T) {
 	for name, d := range dialects {
 		for _, e := range []exchange{d.lock("key1", time.Second), d.unlock("key1"), join(d.lock("a", 0), d.unlock("a"))} {
@@ -33,7 +33,7 @@ func TestRepliesOfAllDialects(t *testing.T) {
 	}
 }
 
-// checkWrongByte changes one byte of a reply so that it is none of the others either.
+// checkWrongByte changes one byte of a reply so that it matches no other reply either.
 func checkWrongByte(t *testing.T, e *exchange, reply []byte, at int) {
 	t.Helper()
 	bad := slices.Clone(reply)

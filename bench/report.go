@@ -6,15 +6,9 @@ import (
 	_ "embed" // the page
 	"fmt"
 	"html/template"
-	"image/color"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
-
-	"gonum.org/v1/plot"
 )
 
 // The files of a report.
@@ -28,8 +22,8 @@ var pageText string
 
 var pageTemplate = template.Must(template.New(pageFile).Parse(pageText))
 
-// WriteReport writes a page into a directory that exists: everything that was measured, as charts and as tables. It
-// needs no other file and no network. Beside it is one chart for use elsewhere, if there is what it shows.
+// WriteReport writes a page into an existing directory: everything that was measured, as charts and as tables. The page
+// needs no other file and no network. Next to it goes one chart for use elsewhere, if its figures were measured.
 func WriteReport(dir string, c *Comparison) error {
 	r := &reporter{Comparison: c, looks: newLooks(c.Cells)}
 	summary, err := r.summary()
@@ -55,17 +49,17 @@ func WriteReport(dir string, c *Comparison) error {
 	return nil
 }
 
-// page is what the template shows.
+// page has the contents of the template.
 type page struct {
 	*Comparison
 	CommandLine string
 	Date        string
-	Servers     []string // with their versions
+	Servers     []string // and their versions
 	Goals       []goalGroup
 	Sections    []*section
 }
 
-// goalGroup is the goals of one server.
+// goalGroup has the goals of one server.
 type goalGroup struct {
 	Server    string
 	Met, Of   int
@@ -85,13 +79,6 @@ type titledGrid struct {
 	grid
 }
 
-// chart is a picture with what it shows in words.
-type chart struct {
-	Title, Text string
-	SVG         template.HTML // what the chart library made, with all names escaped
-	Tall        bool          // it goes beside two others
-}
-
 // reporter makes a report.
 type reporter struct {
 	*Comparison
@@ -101,12 +88,12 @@ type reporter struct {
 func (r *reporter) page() (*page, error) {
 	p := &page{
 		Comparison:  r.Comparison,
-		CommandLine: strings.Join(r.Command, " "),
+		CommandLine: commandLine(r.Command),
 		Date:        r.Started.Format("2 January 2006, 15:04 MST"),
 		Servers:     r.versions(),
 		Goals:       groupGoals(r.Goals),
 	}
-	others, lines, paced := r.sorted()
+	others, waiters, paced := r.sorted()
 	for _, cells := range others {
 		s, err := r.section(cells)
 		if err != nil {
@@ -118,7 +105,7 @@ func (r *reporter) page() (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	lengths, err := r.lineLengths(lines)
+	lengths, err := r.queueLengths(waiters)
 	if err != nil {
 		return nil, err
 	}
@@ -126,15 +113,15 @@ func (r *reporter) page() (*page, error) {
 	return p, nil
 }
 
-// sorted returns the workloads in the order of the page: those that have a section each, and those that are the points
-// of curves, lines of waiters and open loops.
-func (r *reporter) sorted() (others, lines, paced [][]*Cell) {
+// sorted returns the workloads in the order of the page: those with a section each, and those that are points of curves,
+// which are queues of waiters and open loops.
+func (r *reporter) sorted() (others, waiters, paced [][]*Cell) {
 	for _, cells := range r.workloads() {
 		switch w := cells[0].Results[0].Workload; {
 		case w.Rate > 0:
 			paced = append(paced, cells)
 		case w.Kind == Waiters:
-			lines = append(lines, cells)
+			waiters = append(waiters, cells)
 		default:
 			others = append(others, cells)
 		}
@@ -147,10 +134,10 @@ func (r *reporter) sorted() (others, lines, paced [][]*Cell) {
 	by(others, func(v, w Workload) int {
 		return cmp.Or(cmp.Compare(slices.Index(Kinds, v.Kind), slices.Index(Kinds, w.Kind)), cmp.Compare(v.Connections, w.Connections))
 	})
-	// A curve goes from the least load to the most.
-	by(lines, func(v, w Workload) int { return cmp.Compare(v.line(), w.line()) })
+	// A curve goes from the lowest load to the highest.
+	by(waiters, func(v, w Workload) int { return cmp.Compare(v.queueLength(), w.queueLength()) })
 	by(paced, func(v, w Workload) int { return cmp.Compare(v.Rate, w.Rate) })
-	return others, lines, paced
+	return others, waiters, paced
 }
 
 func groupGoals(goals []Goal) (groups []goalGroup) {
@@ -205,117 +192,7 @@ func (s *section) draw(cells []*Cell, charts ...func([]*Cell) (chart, error)) er
 	return nil
 }
 
-func (r *reporter) throughput(cells []*Cell) (chart, error) {
-	unit := cells[0].Results[0].Workload.Kind.Unit() + "s a second"
-	return r.bars(cells, Throughput, chart{Title: "Throughput", Text: unit + "; more is better"}, unit, shortNumber)
-}
-
-func (r *reporter) serverTime(cells []*Cell) (chart, error) {
-	unit := cells[0].Results[0].Workload.Kind.Unit()
-	return r.bars(cells, ServerCPU, chart{
-		Title: "Server's processor time of a " + unit,
-		Text:  "microseconds, user and kernel mode; less is better",
-	}, "µs", twoDigits)
-}
-
-func (r *reporter) idleMemory(cells []*Cell) (chart, error) {
-	return r.bars(cells, IdleMemory, chart{
-		Title: "Memory of a connection that holds a key",
-		Text:  "bytes of resident memory; less is better",
-	}, "bytes", func(v float64) string { return fmt.Sprintf("%.0f", v) })
-}
-
-// bars draws a bar for each cell that has the figure.
-func (r *reporter) bars(cells []*Cell, m Metric, c chart, label string, format func(float64) string) (chart, error) {
-	bars := r.barsOf(cells, m)
-	if len(bars) == 0 {
-		return chart{}, nil
-	}
-	p, err := barPlot(label, format, bars)
-	if err != nil {
-		return c, err
-	}
-	text, err := svg(chartWidth, barHeight(len(bars)), nil, nil, p)
-	c.SVG = inline(text)
-	return c, err
-}
-
-func (r *reporter) barsOf(cells []*Cell, m Metric) (bars []bar) {
-	for _, cell := range cells {
-		if s, ok := cell.Stats[m]; ok && s.finite() {
-			bars = append(bars, bar{cell.Server, r.looks[cell.Server], s})
-		}
-	}
-	return bars
-}
-
-// latency draws the distributions of the latency.
-func (r *reporter) latency(cells []*Cell) (chart, error) {
-	title := "Latency"
-	if cells[0].Results[0].Workload.Kind == Timeouts {
-		title = "Latency of the side load"
-	}
-	lines := r.distributions(cells, time.Microsecond, func(result *Result) *Latency { return result.Latency })
-	return curves(lines, chart{
-		Title: title,
-		Text:  "of so many percent of the requests it was at most this; both scales are logarithmic",
-	}, "percent of requests", "", func(p *plot.Plot) { logAxis(&p.Y, shortMicros) })
-}
-
-// lateness draws by how much waits ended late.
-func (r *reporter) lateness(cells []*Cell) (chart, error) {
-	lines := r.distributions(cells, time.Millisecond, func(result *Result) *Latency {
-		if result.Timeouts == nil {
-			return nil
-		}
-		return result.Timeouts.Late
-	})
-	return curves(lines, chart{
-		Title: "Lateness of timeouts",
-		Text:  "of so many percent of the waits the timeout came at most this much after its time",
-	}, "percent of waits", "ms", func(p *plot.Plot) {
-		p.Y.Min = 0
-		p.Y.Tick.Marker = evenTicks(shortNumber)
-	})
-}
-
-// distributions returns a curve of each cell: that of the round in the middle, going by the 99th percentile.
-func (r *reporter) distributions(cells []*Cell, unit time.Duration, of func(*Result) *Latency) (lines []series) {
-	for _, cell := range cells {
-		var all []*Latency
-		for _, result := range cell.Results {
-			if l := of(result); l != nil && len(l.Distribution) > 0 {
-				all = append(all, l)
-			}
-		}
-		if len(all) == 0 {
-			continue
-		}
-		slices.SortStableFunc(all, func(a, b *Latency) int { return int(a.P99 - b.P99) })
-		if points := percentiles(all[(len(all)-1)/2], unit); len(points) > 0 {
-			lines = append(lines, series{name: cell.Server, look: r.looks[cell.Server], points: points})
-		}
-	}
-	return lines
-}
-
-// curves draws distributions.
-func curves(lines []series, c chart, xLabel, yLabel string, scale func(*plot.Plot)) (chart, error) {
-	if len(lines) == 0 {
-		return chart{}, nil
-	}
-	p, err := linePlot(xLabel, yLabel, lines)
-	if err != nil {
-		return c, err
-	}
-	percentileAxis(&p.X)
-	scale(p)
-	text, err := svg(chartWidth, besideBars(len(lines)), nil, lines, p)
-	c.SVG = inline(text)
-	return c, err
-}
-
-// staircases shows open loops: one section for workloads that differ in their rate alone.
+// staircases shows open loops: one section for all workloads that differ only in their rate.
 func (r *reporter) staircases(paced [][]*Cell) (all []*section, err error) {
 	for _, steps := range group(paced, func(w *Workload) string {
 		w.Rate = 0
@@ -325,8 +202,8 @@ func (r *reporter) staircases(paced [][]*Cell) (all []*section, err error) {
 		w.Rate = 0
 		s := &section{
 			Title: w.Name() + ", open loop",
-			Text: w.describe() + " The requests are sent by a schedule, whatever the server does, and latency counts from the time " +
-				"of the schedule.",
+			Text: w.describe() + " Requests are sent by schedule, whatever the server does, and latency counts from the " +
+				"scheduled time.",
 		}
 		var cells []*Cell
 		for _, step := range steps {
@@ -334,7 +211,7 @@ func (r *reporter) staircases(paced [][]*Cell) (all []*section, err error) {
 			s.Tables = append(s.Tables, titledGrid{step[0].Workload, cellGrid(step)})
 		}
 		draws := []func([]*Cell) (chart, error){
-			func(cells []*Cell) (chart, error) { return r.staircase(cells, LatencyP50, "Half of the requests") },
+			func(cells []*Cell) (chart, error) { return r.staircase(cells, LatencyP50, "50 % of the requests") },
 			func(cells []*Cell) (chart, error) { return r.staircase(cells, LatencyP99, "99 % of the requests") },
 		}
 		if len(steps) == 1 {
@@ -348,33 +225,14 @@ func (r *reporter) staircases(paced [][]*Cell) (all []*section, err error) {
 	return all, nil
 }
 
-// staircase draws latency over throughput.
-func (r *reporter) staircase(cells []*Cell, m Metric, title string) (chart, error) {
-	lines := r.lines(cells, m, func(cell *Cell) float64 { return cell.Stats[Throughput].Median })
-	if len(lines) == 0 {
-		return chart{}, nil
-	}
-	c := chart{Title: title, Text: "latency at most this, at so many commands a second that were done"}
-	p, err := linePlot("commands a second", "", lines)
-	if err != nil {
-		return c, err
-	}
-	p.X.Min = 0
-	p.X.Tick.Marker = evenTicks(shortNumber)
-	logAxis(&p.Y, shortMicros)
-	text, err := svg(chartWidth, chartHeight, nil, lines, p)
-	c.SVG = inline(text)
-	return c, err
-}
-
-// lineLengths shows what a line costs: one section for workloads that differ in the length of the line alone.
-func (r *reporter) lineLengths(waiters [][]*Cell) (all []*section, err error) {
+// queueLengths shows the cost of a queue: one section for all workloads that differ only in the length of the queue.
+func (r *reporter) queueLengths(waiters [][]*Cell) (all []*section, err error) {
 	for _, lengths := range group(waiters, func(w *Workload) string {
-		w.Line = 0
+		w.Queue = 0
 		return w.Name()
 	}) {
 		w := lengths[0][0].Results[0].Workload
-		w.Line = 0
+		w.Queue = 0
 		s := &section{Title: w.Name(), Text: w.describe()}
 		var cells []*Cell
 		for _, length := range lengths {
@@ -383,13 +241,13 @@ func (r *reporter) lineLengths(waiters [][]*Cell) (all []*section, err error) {
 		}
 		if err := s.draw(cells,
 			func(cells []*Cell) (chart, error) {
-				return r.lineLength(cells, EnqueueCPU, "Server's processor time of an enqueue", "µs")
+				return r.queueLength(cells, EnqueueCPU, "Server's processor time per enqueue", "µs")
 			},
 			func(cells []*Cell) (chart, error) {
-				return r.lineLength(cells, HandOverCPU, "Server's processor time of a hand-over", "µs")
+				return r.queueLength(cells, HandOverCPU, "Server's processor time per hand-over", "µs")
 			},
 			func(cells []*Cell) (chart, error) {
-				return r.lineLength(cells, Throughput, "Hand-overs a second", "")
+				return r.queueLength(cells, Throughput, "Hand-overs per second", "")
 			},
 		); err != nil {
 			return nil, err
@@ -399,46 +257,7 @@ func (r *reporter) lineLengths(waiters [][]*Cell) (all []*section, err error) {
 	return all, nil
 }
 
-// lineLength draws a figure over the length of the line.
-func (r *reporter) lineLength(cells []*Cell, m Metric, title, unit string) (chart, error) {
-	lines := r.lines(cells, m, func(cell *Cell) float64 { return float64(cell.Results[0].Workload.line()) })
-	if len(lines) == 0 {
-		return chart{}, nil
-	}
-	c := chart{Title: title, Text: "over the length of the line, from zero; flat is what it should be"}
-	p, err := linePlot("waiters in the line", unit, lines)
-	if err != nil {
-		return c, err
-	}
-	p.X.Min, p.X.Max = p.X.Min/1.5, p.X.Max*1.5
-	p.X.Scale = plot.LogScale{}
-	p.X.Tick.Marker = lengthTicks(lines)
-	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.15
-	p.Y.Tick.Marker = evenTicks(shortNumber)
-	text, err := svg(chartWidth, chartHeight, nil, lines, p)
-	c.SVG = inline(text)
-	return c, err
-}
-
-// lines returns a line of each server: a figure over something that is above 0.
-func (r *reporter) lines(cells []*Cell, m Metric, over func(*Cell) float64) (lines []series) {
-	for _, cell := range cells {
-		s, ok := cell.Stats[m]
-		x := over(cell)
-		if !ok || !s.finite() || s.Min <= 0 || !(x > 0) || math.IsInf(x, 0) {
-			continue
-		}
-		i := slices.IndexFunc(lines, func(l series) bool { return l.name == cell.Server })
-		if i < 0 {
-			i = len(lines)
-			lines = append(lines, series{name: cell.Server, look: r.looks[cell.Server], marked: true})
-		}
-		lines[i].points = append(lines[i].points, point{X: x, Y: s.Median, Stat: s})
-	}
-	return lines
-}
-
-// group puts workloads together of which the key is the same. The key may change the workload that it is given.
+// group puts workloads with the same key together. The function key may change the workload that it gets.
 func group(workloads [][]*Cell, key func(*Workload) string) (groups [][][]*Cell) {
 	at := make(map[string]int)
 	for _, cells := range workloads {
@@ -455,38 +274,12 @@ func group(workloads [][]*Cell, key func(*Workload) string) (groups [][][]*Cell)
 	return groups
 }
 
-// summary draws throughput and processor time of the first workload that has both, side by side, on white: GitHub shows
-// it on whatever the reader likes. It is empty if there is no such workload.
-func (r *reporter) summary() (string, error) {
-	const width = 600 // 800 pixels
-	for _, cells := range r.workloads() {
-		w := &cells[0].Results[0].Workload
-		throughput, serverTime := r.barsOf(cells, Throughput), r.barsOf(cells, ServerCPU)
-		if len(throughput) == 0 || len(serverTime) == 0 || w.Kind.Unit() != "command" {
-			continue
-		}
-		left, err := barPlot("more is better; median, least and most", shortNumber, throughput)
-		if err != nil {
-			return "", err
-		}
-		right, err := barPlot("less is better; median, least and most", twoDigits, serverTime)
-		if err != nil {
-			return "", err
-		}
-		left.Title.Text = fmt.Sprintf("Commands a second, %d connections", w.Connections)
-		right.Title.Text = "Server's processor time of a command, µs"
-		height := barHeight(max(len(throughput), len(serverTime))) + 18
-		return svg(width, height, color.White, nil, left, right)
-	}
-	return "", nil
-}
-
-// line is how many connections of Waiters wait at a time.
-func (w *Workload) line() int {
-	if w.Line == 0 {
+// queueLength is the number of connections of Waiters that wait at a time.
+func (w *Workload) queueLength() int {
+	if w.Queue == 0 {
 		return w.Connections
 	}
-	return w.Line
+	return w.Queue
 }
 
 // describe says in a sentence what the connections do.
@@ -496,42 +289,23 @@ func (w *Workload) describe() string {
 		if w.Connections == 1 {
 			return "One connection locks and unlocks a key of its own."
 		}
-		return fmt.Sprintf("%d connections, each locks and unlocks a key of its own.", w.Connections)
+		return fmt.Sprintf("%d connections; each locks and unlocks a key of its own.", w.Connections)
 	case Contended:
 		return fmt.Sprintf("%d connections lock and unlock %d keys that they share.", w.Connections, w.Keys)
 	case Pipelined:
-		return fmt.Sprintf("%d connections, each with %d pairs of lock and unlock in one write.", w.Connections, w.Pairs)
+		return fmt.Sprintf("%d connections; each sends %d pairs of lock and unlock in one write.", w.Connections, w.Pairs)
 	case Waiters:
-		return fmt.Sprintf("%d connections, of which as many as the line is long queue for one key, then get it one after another.",
+		return fmt.Sprintf("%d connections take turns in a queue for one key. When it is full, they get the key one after another.",
 			w.Connections)
 	case Timeouts:
-		return fmt.Sprintf("%d connections wait for keys that they will not get, while others make the server work at %.0f %% of "+
-			"what it can.", w.Connections, 100*w.Share)
+		return fmt.Sprintf("%d connections wait for keys that they do not get, while others load the server to %.0f %% of what "+
+			"it can do.", w.Connections, 100*w.Share)
 	case Churn:
 		return fmt.Sprintf("Connect, lock, unlock, close; %d connections at a time.", w.Connections)
 	case Idle:
-		return fmt.Sprintf("%d connections, each holds a key and is silent.", w.Connections)
+		return fmt.Sprintf("%d connections; each holds a key and is silent.", w.Connections)
 	case Mixed:
-		return fmt.Sprintf("%d connections with own keys, %d shared keys, tries and refusals.", w.Connections, w.Keys)
+		return fmt.Sprintf("%d connections with own keys, %d shared keys and refused commands.", w.Connections, w.Keys)
 	}
 	return ""
-}
-
-func (s Stat) finite() bool {
-	for _, v := range []float64{s.Min, s.Median, s.Max} {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return false
-		}
-	}
-	return s.Rounds > 0
-}
-
-func twoDigits(v float64) string { return fmt.Sprintf("%.2f", v) }
-
-// inline makes an SVG file a part of the page: without what goes before its first element.
-func inline(svg string) template.HTML {
-	if i := strings.Index(svg, "<svg"); i > 0 {
-		svg = svg[i:]
-	}
-	return template.HTML(svg)
 }

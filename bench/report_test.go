@@ -16,7 +16,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// madeUp makes a comparison of all kinds, without measuring anything. Each server is a bit slower than the one before.
+// madeUp makes a comparison with invented figures of all kinds. Each server is slower than the one before.
 func madeUp(rounds int, peers ...Peer) *Comparison {
 	c := &Comparison{
 		Machine:  Machine{Processor: "Some <b>processor</b>", Processors: 2, Memory: 1 << 30, Kernel: "Linux 6", Go: "go1.26"},
@@ -25,7 +25,7 @@ func madeUp(rounds int, peers ...Peer) *Comparison {
 		Versions: map[string]string{"redis": "Redis <7>", "epoll": ""},
 		Skipped:  []string{"memcached & co"},
 	}
-	workloads := []Workload{loadFew, loadMany, loadContended, loadPipelined, loadVisits, loadShortLine, loadMidLine, loadLongLine, loadInFlight, loadIdle}
+	workloads := []Workload{loadFew, loadMany, loadContended, loadPipelined, loadVisits, loadShortQueue, loadMidQueue, loadLongQueue, loadInFlight, loadIdle}
 	for rate := 1000.0; rate < 1e6; rate *= 10 {
 		w := Default(Mixed)
 		w.Rate = rate
@@ -73,7 +73,7 @@ func madeUpResult(w Workload, p Peer, slow float64) *Result {
 	return r
 }
 
-// writeReport writes a report, checks what is true of all, and returns the page and the picture, or "" without one.
+// writeReport writes a report, checks what is true of all reports, and returns the page and the picture, "" if there is none.
 func writeReport(t *testing.T, c *Comparison) (page, summary string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -94,7 +94,7 @@ func writeReport(t *testing.T, c *Comparison) (page, summary string) {
 	return string(text), string(picture)
 }
 
-// checkMarkup checks that a page or a picture is well formed, has no figure that is none, and loads nothing.
+// checkMarkup checks that a page or a picture is well formed, has no invalid number, and loads nothing.
 func checkMarkup(t *testing.T, text []byte) {
 	t.Helper()
 	decoder := xml.NewDecoder(bytes.NewReader(text))
@@ -133,7 +133,7 @@ func checkElement(t *testing.T, e xml.StartElement) {
 	}
 	for _, a := range e.Attr {
 		if a.Name.Space == "xmlns" || a.Name.Local == "xmlns" {
-			continue // a name that looks like an address
+			continue // a namespace that looks like an address
 		}
 		if strings.Contains(a.Value, "//") || a.Name.Local == "src" || a.Name.Local == "href" && !strings.HasPrefix(a.Value, "#") {
 			t.Errorf("%s has %s=%q", e.Name.Local, a.Name.Local, a.Value)
@@ -148,21 +148,21 @@ func TestReport(t *testing.T) {
 	page, summary := writeReport(t, madeUp(3, distinct(peersAll)...))
 	for _, want := range []string{
 		"Some &lt;b&gt;processor&lt;/b&gt;, 2 processors, 1.0 GiB", "compare --json a&amp;b", "2 January 2026", "Redis &lt;7&gt;",
-		"memcached &amp; co", "dreadlock:1: ", "server time of a command, 50 connections", "uncontended/50",
-		"pipelined/50x16", "churn/16", "Lateness of timeouts", "Memory of a connection", "Latency of the side load",
-		"processor time of an enqueue", "processor time of a hand-over", ">10,000<", "mixed/500x50, open loop", "mixed/500x50 at 100000/s",
+		"memcached &amp; co", "dreadlock:1: ", "server time per command, 50 connections", "uncontended/50",
+		"pipelined/50x16", "churn/16", "Lateness of timeouts", "Memory per connection", "Latency of the side load",
+		"processor time per enqueue", "processor time per hand-over", ">10,000<", "mixed/500x50, open loop", "mixed/500x50 at 100000/s",
 		"99 % of the requests", ">99.9<", "late p99.9 ms", "bytes/connection",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in the page", want)
 		}
 	}
-	for _, want := range []string{"Commands a second, 50 connections", "fill:#FFFFFF", "#D55E00", "dreadlock:1", "memcached"} {
+	for _, want := range []string{"Commands per second, 50 connections", "fill:#FFFFFF", "#D55E00", "dreadlock:1", "memcached"} {
 		if !strings.Contains(summary, want) {
 			t.Errorf("no %q in the summary", want)
 		}
 	}
-	// The page's theme finds the colours in the charts by their value.
+	// The theme of the page finds the colours of the charts by their value.
 	for _, paint := range []string{"fill:#222222", "stroke:#222222", "stroke:#DDDDDD"} {
 		if !strings.Contains(pageText, `[style*="`+paint+`"]`) || strings.Count(page, paint) < 2 {
 			t.Errorf("%s is not in the style or not in the charts", paint)
@@ -170,10 +170,10 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// Rounds may take cases in any order: curves go by the load, and so do their tables.
+// Whatever the order of the cases is, curves and their tables are in the order of the load.
 func TestReportOrdersCurves(t *testing.T) {
 	var results []*Result
-	for _, w := range []Workload{loadShortLine, loadLongLine, loadMidLine} {
+	for _, w := range []Workload{loadShortQueue, loadLongQueue, loadMidQueue} {
 		results = append(results, madeUpResult(w, peerDaemon1, 1))
 	}
 	for _, rate := range []float64{3000, 1000, 2000} {
@@ -184,11 +184,11 @@ func TestReportOrdersCurves(t *testing.T) {
 	page, _ := writeReport(t, Collect(results))
 	last := 0
 	for _, title := range []string{
-		"line of 100<", "line of 1000<", "<h3>waiters/10000<", "at 1000/s<", "at 2000/s<", "at 3000/s<",
+		"queue of 100<", "queue of 1000<", "<h3>waiters/10000<", "at 1000/s<", "at 2000/s<", "at 3000/s<",
 	} {
 		at := strings.Index(page, title)
 		if at <= last {
-			t.Errorf("%q is not behind the one before", title)
+			t.Errorf("%q does not come after the one before", title)
 		}
 		last = at
 	}
@@ -198,7 +198,7 @@ func TestReportOfLittle(t *testing.T) {
 	for name, c := range map[string]*Comparison{
 		"nothing":       {},
 		"no rounds":     {Cells: []*Cell{{Workload: "uncontended/50", Server: "dreadlock:1"}}},
-		"no figures":    Collect([]*Result{{Workload: loadFew}, {Workload: loadInFlight}, {Workload: loadIdle}, {Workload: loadLongLine}}),
+		"no figures":    Collect([]*Result{{Workload: loadFew}, {Workload: loadInFlight}, {Workload: loadIdle}, {Workload: loadLongQueue}}),
 		"one server":    madeUp(1, peerDaemon1),
 		"only an echo":  madeUp(2, peerEcho1),
 		"no histogram":  Collect([]*Result{{Workload: loadFew, Throughput: 1, Latency: &Latency{}}}),
@@ -207,12 +207,12 @@ func TestReportOfLittle(t *testing.T) {
 		"never late":    Collect([]*Result{{Workload: loadInFlight, Timeouts: &TimeoutsResult{Early: 2}}}),
 		"no cost":       Collect([]*Result{{Workload: loadFew, Throughput: 1, ServerCPU: &CPU{}}}),
 		"no memory":     Collect([]*Result{{Workload: loadIdle, Idle: &IdleResult{}}, {Workload: loadIdle, Idle: &IdleResult{PerConnection: -1}}}),
-		"less than one": Collect([]*Result{{Workload: loadLongLine, Waiters: &WaitersResult{Enqueue: &CPU{PerOperation: -5}}}}),
+		"less than one": Collect([]*Result{{Workload: loadLongQueue, Waiters: &WaitersResult{Enqueue: &CPU{PerOperation: -5}}}}),
 		"not a number":  Collect([]*Result{{Workload: loadIdle, Idle: &IdleResult{PerConnection: math.Inf(1)}}}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "not a number" {
-				// The table says what it is; the chart leaves it out.
+				// The table shows it; the chart omits it.
 				if err := WriteReport(t.TempDir(), c); err != nil {
 					t.Fatal(err)
 				}
@@ -220,13 +220,13 @@ func TestReportOfLittle(t *testing.T) {
 			}
 			_, summary := writeReport(t, c)
 			if len(c.Cells) == 0 && summary != "" {
-				t.Error("a summary of nothing")
+				t.Error("a summary without figures")
 			}
 		})
 	}
 }
 
-// Names come from the command line, and a server can be called anything.
+// Names come from the command line, so a server may have any name.
 func TestReportEscapesNames(t *testing.T) {
 	const name = `"><script>alert(1)</script>&'`
 	page, summary := writeReport(t, Collect([]*Result{
@@ -241,7 +241,7 @@ func TestReportEscapesNames(t *testing.T) {
 	}
 }
 
-// However many servers there are and whatever they are called, those that are compared look different.
+// Servers look different, whatever their number and their names.
 func TestLooksDiffer(t *testing.T) {
 	var cells []*Cell
 	for i := range len(colors) + 2 {
@@ -259,9 +259,21 @@ func TestLooksDiffer(t *testing.T) {
 	for _, p := range distinct(peersAll) {
 		for _, c := range colors {
 			if c.kind == p.Kind && c.one == (p.loops() == 1) && ordinary[p.Name()].color != c.color {
-				t.Errorf("%s has not the colour that is meant for it", p.Name())
+				t.Errorf("%s does not have the colour that is meant for it", p.Name())
 			}
 		}
+	}
+}
+
+// A variant does not take the colour of a server that comes after it.
+func TestVariantsKeepColoursFree(t *testing.T) {
+	cells := []*Cell{
+		{Server: "dreadlock:2", Kind: Daemon, Loops: 2},
+		{Server: "old:2", Kind: Daemon, Loops: 2, RatiosTo: "dreadlock:2"},
+		{Server: "dreadlock:1", Kind: Daemon, Loops: 1, RatiosTo: "gnet:1"},
+	}
+	if with, without := newLooks(cells)["dreadlock:1"], newLooks([]*Cell{cells[0], cells[2]})["dreadlock:1"]; with.color != without.color {
+		t.Errorf("colour %v with a variant, %v without", with.color, without.color)
 	}
 }
 

@@ -6,9 +6,10 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Result is what one run of one workload on one server measured. It exists only if every reply was right.
+// Result has the figures of one run of one workload on one server. It exists only if every reply was right.
 //
-// Parts that do not apply are nil: processor time and memory without a process, and what only one kind of workload has.
+// Parts that do not apply are nil: processor time and memory without a process, and what belongs to another kind of
+// workload.
 type Result struct {
 	Workload Workload  `json:"workload"`
 	Server   string    `json:"server"` // Target.Name
@@ -16,20 +17,21 @@ type Result struct {
 	Loops    int       `json:"loops"`  // Target.Loops
 	Started  time.Time `json:"started"`
 
-	// Elapsed is the length of the window, as it was. For Waiters it is the time of all hand-overs, for Idle the time
-	// of connecting.
+	// Elapsed is the actual length of the window. For Waiters it is the time of all hand-overs, for Idle the time of
+	// connecting and locking.
 	Elapsed time.Duration `json:"elapsed_ns"`
-	// Operations is what was done in the window; Kind.Unit says what one is.
+	// Operations is the number of operations in the window; Kind.Unit says what one is.
 	Operations int64 `json:"operations"`
-	// Throughput is Operations a second.
+	// Throughput is Operations per second.
 	Throughput float64 `json:"operations_per_s"`
-	// Latency is from request to reply; of an open loop, from when the request should have been sent; of Pipelined, of
-	// all commands of a write together; of Churn, from connect to the last reply; of Timeouts, of the side load.
+	// Latency is the time from request to reply; for an open loop, from when the request should have been sent; for
+	// Pipelined, of all commands of a write together; for Churn, from connect to the last reply; for Timeouts, of the
+	// side load.
 	Latency *Latency `json:"latency,omitempty"`
-	// ServerCPU and GeneratorCPU are the processor time for the operations, of the server and of what measures it.
+	// ServerCPU and GeneratorCPU are the processor time that the server and the generator used for the operations.
 	ServerCPU    *CPU `json:"server_cpu,omitempty"`
 	GeneratorCPU *CPU `json:"generator_cpu,omitempty"`
-	// Allocations is how many objects the server allocated on its heap for one operation; nil if it does not tell.
+	// Allocations is the number of heap objects that the server allocated per operation; nil if it does not report it.
 	Allocations *float64 `json:"server_allocations_per_operation,omitempty"`
 	// Memory is the resident memory of the server at the end of the window, in bytes.
 	Memory int64 `json:"memory_bytes,omitempty"`
@@ -59,49 +61,49 @@ type Latency struct {
 	Distribution []Quantile `json:"distribution,omitempty"`
 }
 
-// Quantile is one point of a distribution: so many percent are at most Value.
+// Quantile is one point of a distribution: Percent of the values are at most Value.
 type Quantile struct {
 	Percent float64       `json:"percent"`
 	Value   time.Duration `json:"value_ns"`
 }
 
-// WaitersResult is what Waiters alone measures.
+// WaitersResult has the figures of Waiters alone.
 type WaitersResult struct {
-	Cycles int `json:"cycles"` // how often the line was filled and emptied
+	Cycles int `json:"cycles"` // how often the queue was filled and emptied
 	// OrderChecked says that every grant was in order, as far as the server confirmed the order of the requests: see the
-	// type line. It is false for a server that does not say how many connections wait for a key.
+	// type queueScript. It is false for a server that does not report how many connections wait for a key.
 	OrderChecked bool `json:"order_checked"`
-	// EnqueueRate is requests put into the line a second, waits for the checks of the order included.
+	// EnqueueRate is the number of requests per second that joined the queue, with the probes that pace them.
 	EnqueueRate float64 `json:"enqueues_per_s"`
-	// HandOverRate is how often the key changes hands a second.
+	// HandOverRate is the number of times per second that the key changed hands.
 	HandOverRate float64 `json:"hand_overs_per_s"`
-	// Enqueue and HandOver are the server's processor time for one request that has to wait, without the checks of the
-	// order, and for one grant with the unlock before it. Nil without a process.
+	// Enqueue and HandOver are the server's processor time per request that has to wait, without the probes, and per
+	// grant with the unlock before it. Nil without a process.
 	Enqueue  *CPU `json:"enqueue_cpu,omitempty"`
 	HandOver *CPU `json:"hand_over_cpu,omitempty"`
 }
 
-// TimeoutsResult is what Timeouts alone measures.
+// TimeoutsResult has the figures of Timeouts alone.
 type TimeoutsResult struct {
-	InFlight int `json:"in_flight"` // waits at a time
-	// Early is how many waits ended before their time, counted from before the request was sent.
+	InFlight int `json:"in_flight"` // concurrent waits
+	// Early is the number of waits that timed out before their time, counted from just before the request was sent.
 	Early int64 `json:"early"`
-	// Late is by how much the others ended after it, the way of the request and of the reply included.
+	// Late is how late the others were, including the round trip of request and reply.
 	Late *Latency `json:"late"`
-	// Most is what the server did of the side load alone, and Offered what it was given, in commands a second.
+	// Most is the most that the server did of the side load alone, and Offered the side load, in commands per second.
 	Most    float64 `json:"most_per_s"`
 	Offered float64 `json:"offered_per_s"`
 }
 
-// IdleResult is what Idle alone measures.
+// IdleResult has the figures of Idle alone.
 type IdleResult struct {
 	Before        int64   `json:"before_bytes"`          // resident memory without connections
 	After         int64   `json:"after_bytes"`           // with all of them
 	PerConnection float64 `json:"bytes_per_connection"`  // memory
-	CPUShare      float64 `json:"cpu_share_of_one_core"` // of all connections together, while nothing is said
+	CPUShare      float64 `json:"cpu_share_of_one_core"` // with all connections, while all are silent
 }
 
-// newLatency summarizes a histogram of nanoseconds, or returns nil if nothing is in it.
+// newLatency summarizes a histogram of nanoseconds. It returns nil if the histogram is empty.
 func newLatency(h *hdrhistogram.Histogram) *Latency {
 	if h.TotalCount() == 0 {
 		return nil
@@ -123,7 +125,7 @@ func newLatency(h *hdrhistogram.Histogram) *Latency {
 	return l
 }
 
-// newCPU divides processor time by operations, or returns nil if there was none.
+// newCPU divides processor time by operations. It returns nil if there were none.
 func newCPU(total time.Duration, operations int64) *CPU {
 	if operations < 1 {
 		return nil

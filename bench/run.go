@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options are how to measure, which is the same for all workloads. The zero value is good.
+// Options say how to measure. They are the same for all workloads. The zero value is good.
 type Options struct {
-	// Loops of the generator; 0 is one for every two processors.
+	// Loops is the number of event loops of the generator; 0 is one for every two processors.
 	Loops int
 	// Patience is how long a reply may take before it counts as lost; 0 is 30 s.
 	Patience time.Duration
@@ -54,7 +54,7 @@ func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result,
 	if err := target.Can(&w); err != nil {
 		return nil, err
 	}
-	// What the last run left behind is not collected at the cost of this one.
+	// Garbage of the last run is not collected at the cost of this one.
 	runtime.GC()
 	g, err := newGenerator(target, o.loops(), o.patience())
 	if err != nil {
@@ -82,7 +82,7 @@ func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result,
 	if err := measure(ctx); err != nil {
 		return nil, err
 	}
-	// A violation at the very end must not pass for want of anybody who waits for it.
+	// Nobody waits for a violation at the very end, so look for it.
 	select {
 	case <-g.failed:
 		return nil, g.err
@@ -100,7 +100,7 @@ type runner struct {
 	result   *Result
 }
 
-// commands measures the kinds whose connections all do the same: jobs of commands, one after another.
+// commands measures the kinds whose connections all do the same: jobs of a few commands, one job after another.
 func (r *runner) commands(ctx context.Context) error {
 	w, d := r.workload, r.target.Dialect
 	perJob := 2.0
@@ -112,7 +112,7 @@ func (r *runner) commands(ctx context.Context) error {
 		s = newSharedScript(d, r.prefix, w, holdTimeout)
 	case Mixed:
 		s = newMixedScript(d, r.prefix, w)
-		perJob = 1.9 // one of ten is a single command
+		perJob = 1.9 // one job of ten is a single command
 		if err := r.hold(ctx, d.lock(r.prefix+"held", holdTimeout)); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (r *runner) commands(ctx context.Context) error {
 	return r.runDry(ctx)
 }
 
-// hold takes a key on a connection of its own, for the whole run.
+// hold locks keys on a separate connection, for the whole run.
 func (r *runner) hold(ctx context.Context, lock exchange) error {
 	holder := r.add(1, holdScript{})
 	holder[0].lock = lock.only(granted)
@@ -149,8 +149,8 @@ func (r *runner) hold(ctx context.Context, lock exchange) error {
 	return r.once(ctx, holder)
 }
 
-// window lets the load warm up, and measures. It is as long as the workload wants it, and longer if nothing has happened
-// by then, going by what done counts: a figure of nothing would be none.
+// window lets the load warm up and measures it for Workload.Window, or longer if done, which counts what is measured, has
+// not changed by then.
 func (r *runner) window(ctx context.Context, done func() int64) error {
 	if err := r.wait(ctx, r.workload.Warmup, nil); err != nil {
 		return err
@@ -202,7 +202,7 @@ func (r *runner) window(ctx context.Context, done func() int64) error {
 	return nil
 }
 
-// allocated returns how many objects the server has allocated, 0 if it does not tell.
+// allocated returns the number of objects that the server has allocated, 0 if it does not report it.
 func (r *runner) allocated(ctx context.Context) (int64, error) {
 	if r.target.allocated == nil {
 		return 0, nil
@@ -210,7 +210,7 @@ func (r *runner) allocated(ctx context.Context) (int64, error) {
 	return r.target.allocated(ctx)
 }
 
-// account fills in what operations between two samples cost.
+// account fills in the cost of the operations between two samples.
 func (r *runner) account(from, to sample, operations int64) {
 	r.result.Operations = operations
 	r.result.GeneratorCPU = newCPU(to.generator-from.generator, operations)
@@ -219,15 +219,15 @@ func (r *runner) account(from, to sample, operations int64) {
 	}
 }
 
-// sample is what is read at one end of a window.
+// sample is a reading at one end of a window, or the difference of two.
 type sample struct {
-	at         time.Duration // since the generator began
+	at         time.Duration // since the generator was made
 	operations int64
 	server     time.Duration // processor time; 0 without a process
 	generator  time.Duration // processor time
 }
 
-// add adds what was spent.
+// add adds a difference.
 func (s *sample) add(o sample) {
 	s.at += o.at
 	s.operations += o.operations

@@ -10,7 +10,7 @@ import (
 	"dreadlock/proto"
 )
 
-// short is a workload that is over soon.
+// short is a workload that ends soon.
 func short(kind Kind) Workload {
 	w := Default(kind)
 	w.Connections = min(w.Connections, 60)
@@ -21,7 +21,7 @@ func short(kind Kind) Workload {
 	return w
 }
 
-// endless is a workload that only ends by a fault of the server.
+// endless is a workload that only a fault of the server ends.
 func endless(kind Kind) Workload {
 	w := short(kind)
 	w.Window = time.Hour
@@ -31,7 +31,7 @@ func endless(kind Kind) Workload {
 func TestEveryWorkloadOnEveryServer(t *testing.T) {
 	names := []string{"dreadlock:2", "gnet:2", "redis", "memcached", "dreadlock:1", "gnet:1", "epoll:2"}
 	if testing.Short() {
-		names = names[:3] // what the others can do is the same
+		names = names[:3] // the others add no other kind of server
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
@@ -51,10 +51,10 @@ func TestEveryWorkloadOnEveryServer(t *testing.T) {
 	}
 }
 
-// checkSane checks that what should have been measured was.
+// checkSane checks that all figures of the workload are there.
 func checkSane(t *testing.T, r *Result) {
 	t.Helper()
-	t.Logf("%s on %s: %.0f %ss a second", r.Workload.Name(), r.Server, r.Throughput, r.Workload.Kind.Unit())
+	t.Logf("%s on %s: %.0f %ss per second", r.Workload.Name(), r.Server, r.Throughput, r.Workload.Kind.Unit())
 	if r.Operations < 1 || r.Throughput <= 0 || r.Elapsed <= 0 {
 		t.Errorf("%s: operations %d, throughput %g, elapsed %s", r.Workload.Name(), r.Operations, r.Throughput, r.Elapsed)
 	}
@@ -80,14 +80,14 @@ func checkSane(t *testing.T, r *Result) {
 		if r.ServerCPU == nil || r.ServerCPU.PerOperation <= 0 || r.GeneratorCPU == nil {
 			t.Errorf("%s: server %+v, generator %+v", r.Workload.Name(), r.ServerCPU, r.GeneratorCPU)
 		}
-		if told := r.Allocations != nil && *r.Allocations >= 0; told != (r.Kind == Daemon) {
-			t.Errorf("%s: allocations of %s are told: %v", r.Workload.Name(), r.Server, told)
+		if reported := r.Allocations != nil && *r.Allocations >= 0; reported != (r.Kind == Daemon) {
+			t.Errorf("%s: allocations of %s are reported: %v", r.Workload.Name(), r.Server, reported)
 		}
 	}
 }
 
-// An open loop offers no more than its rate, whatever the server could do. That it offers no less shows in
-// TestScheduleKeepsItsRate, where no machine can be busy.
+// An open loop offers no more than its rate, whatever the server could do. That it offers no less is checked by
+// TestScheduleKeepsItsRate, which does not depend on the machine.
 func TestOpenLoopKeepsItsRate(t *testing.T) {
 	s := startPeer(t, "dreadlock:1")
 	kinds := []Kind{Mixed, Uncontended, Contended, Pipelined}
@@ -102,21 +102,21 @@ func TestOpenLoopKeepsItsRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %.0f commands a second", w.Name(), r.Throughput)
-		// What was wanted before the window may be done in it. The largest job has the commands of one pipelined write; a
-		// job of the two loops that is under way is done in full. Those of Mixed have 1.9 commands on average.
+		t.Logf("%s: %.0f commands per second", w.Name(), r.Throughput)
+		// Commands that were due before the window may be completed in it. Each of the two loops may complete the whole
+		// pipelined write that it has begun. The jobs of Mixed have 1.9 commands only on average.
 		most := w.Rate*time.Since(r.Started).Seconds()*1.2 + 2*2*defaultPairs
 		if float64(r.Operations) > most {
-			t.Errorf("%s: %d commands, where %.0f were offered", w.Name(), r.Operations, most)
+			t.Errorf("%s: %d commands, where at most %.0f were offered", w.Name(), r.Operations, most)
 		}
 	}
 }
 
-// A server that answers slowly makes an open loop late for everybody after that, which a closed loop would not show.
+// A stall of the server delays every later request of an open loop. A closed loop would not show that.
 func TestOpenLoopChargesAStall(t *testing.T) {
 	const stall = 150 * time.Millisecond
 	f := &fake{answer: nth(40, func(reply string) string {
-		<-time.After(stall) // under the lock of the fake: nobody is answered
+		<-time.After(stall) // with the lock of the fake held: it answers nothing
 		return reply
 	})}
 	w := short(Uncontended)
@@ -125,14 +125,14 @@ func TestOpenLoopChargesAStall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Some 75 locks should have been sent in the stall, of at most some 400 commands; in a closed loop 4 would have been. A
-	// machine that is busy only makes more of them late.
+	// Of at most about 400 commands, about 75 locks are due during the stall; in a closed loop 4 would be. A busy machine
+	// only makes more of them late.
 	if r.Latency.P90 < stall/10 {
 		t.Errorf("p90 %s, max %s after a stall of %s", r.Latency.P90, r.Latency.Max, stall)
 	}
 }
 
-// A fake without faults has none, or the tests of its faults would show nothing.
+// The fake is correct unless it is made faulty; otherwise the tests of its faults would show nothing.
 func TestRightServer(t *testing.T) {
 	for _, kind := range Kinds {
 		t.Run(string(kind), func(t *testing.T) {
@@ -156,13 +156,13 @@ func TestLyingServer(t *testing.T) {
 		fake *fake
 		want string
 	}{
-		{"wrong reply", Uncontended, &fake{answer: nth(9, always("t timeout\r\n"))}, `came "t timeout\r\n", want`},
+		{"wrong reply", Uncontended, &fake{answer: nth(9, always("t timeout\r\n"))}, `received "t timeout\r\n", want`},
 		{"another wrong reply", Pipelined, &fake{answer: nth(99, always("e not owner\r\n"))}, "wrong reply"},
-		{"garbage", Mixed, &fake{answer: nth(99, always("?"))}, `came "?"`},
+		{"garbage", Mixed, &fake{answer: nth(99, always("?"))}, `received "?"`},
 		{"twice", Uncontended, &fake{answer: nth(9, twice)}, "more than the reply"},
 		{"closed", Contended, &fake{answer: nth(9, always("close"))}, "the server closed the connection"},
 		{"closed in churn", Churn, &fake{answer: nth(9, always("close"))}, "the server closed the connection"},
-		{"two holders", Contended, &fake{generous: true}, "it was given a key that connection"},
+		{"two holders", Contended, &fake{generous: true}, "it got a key that connection"},
 		{"out of order", Waiters, &fake{lifo: true}, "out of order"},
 		{"grant instead of timeout", Timeouts, &fake{generous: true}, "wrong reply"},
 	}
@@ -170,7 +170,7 @@ func TestLyingServer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := endless(test.kind)
 			if test.kind == Contended {
-				w.Keys = 1 // somebody else asks for the key whenever it is held
+				w.Keys = 1 // other connections request the key whenever it is held
 			}
 			_, err := Run(t.Context(), test.fake.start(t), w, Options{Loops: 2})
 			checkViolation(t, err, test.want)
@@ -178,7 +178,7 @@ func TestLyingServer(t *testing.T) {
 	}
 }
 
-// Where nothing confirms the order of the requests, no order is claimed.
+// If nothing confirms the order of the requests, the order of the grants is not checked.
 func TestOrderIsNotClaimed(t *testing.T) {
 	target := (&fake{lifo: true}).start(t)
 	target.waiters = nil
@@ -208,7 +208,7 @@ func TestLostReply(t *testing.T) {
 		target := (&fake{}).start(t)
 		target.waiters = func(context.Context, string) (int, error) { return 0, nil }
 		_, err := Run(t.Context(), target, short(Waiters), o)
-		checkViolation(t, err, "25 connections have asked for a key, and 0 wait for it")
+		checkViolation(t, err, "25 connections have requested the key, and only 0 wait for it")
 	})
 	t.Run("wait", func(t *testing.T) {
 		ended := false

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// schedule says when an open loop wants its jobs to begin: at a constant rate, in ticks. The jobs of a tick are all
-// wanted at its end, so that the grain of the generator's timer is no latency of the server. It has no clock; times are
-// nanoseconds since the generator's own beginning.
+// schedule says when the jobs of an open loop should begin: at a constant rate, in ticks. The jobs of a tick should all
+// begin at its end, so that the resolution of the generator's timer does not count as latency of the server. A schedule
+// has no clock: times are nanoseconds since the generator was made.
 type schedule struct {
 	start int64
-	every float64 // ns between two jobs
+	every float64 // ns from job to job
 	tick  int64   // ns
 	next  int64   // number of the next job, from 0
 }

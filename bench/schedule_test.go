@@ -28,7 +28,7 @@ func TestScheduleKeepsItsRate(t *testing.T) {
 	}
 }
 
-// A generator that was held up gets all the jobs it missed, with the times at which they were wanted.
+// A generator that was delayed gets all the jobs that it missed, with the times at which they should have begun.
 func TestScheduleRemembersWhatWasMissed(t *testing.T) {
 	s := newSchedule(0, 1000, time.Millisecond)
 	const late = int64(50 * time.Millisecond)
@@ -38,13 +38,13 @@ func TestScheduleRemembersWhatWasMissed(t *testing.T) {
 		}
 	}
 	if _, due := s.take(late); due {
-		t.Error("a job of the future is due")
+		t.Error("a future job is due")
 	}
 }
 
 func TestQueueIsFirstInFirstOut(t *testing.T) {
 	conns := []*conn{{id: 0}, {id: 1}, {id: 2}}
-	var q queue
+	var q fifo
 	q.fill(conns)
 	for want := range 10 {
 		c := q.pop()

@@ -9,33 +9,33 @@ import (
 )
 
 const (
-	// holdTimeout is the timeout of locks that are expected to be granted. It is longer than any run.
+	// holdTimeout is the timeout of locks that must be granted. It is longer than any reply may take.
 	holdTimeout = 60 * time.Second
-	// mixedTimeout is the timeout of locks of shared keys in Mixed, which may run out.
+	// mixedTimeout is the timeout of locks of shared keys in Mixed, which may time out.
 	mixedTimeout = 100 * time.Millisecond
-	// holdEvery is of how many grants of a shared key one is held for two more commands, which is what shows that
-	// nobody else is given it. It is so rarely that it does not shape the load.
+	// holdEvery says how often a shared key is held for two more commands: after one of so many grants. This shows that
+	// nobody else gets the key meanwhile. It is rare enough not to shape the load.
 	holdEvery = 64
-	// choices is the length of a table of random choices. Connections walk through it from different places.
+	// choices is the length of a table of random choices. Connections walk through it from different positions.
 	choices = 1 << 14
 )
 
-// The stages of a job of lock and unlock.
+// The stages of a job.
 const (
 	locking uint8 = iota
 	unlocking
-	holding   // Contended and Mixed: locking the connection's own key while it holds a shared one
+	holding   // Contended, Mixed: locking the connection's own key while it holds a shared one
 	releasing // and unlocking it
-	trying    // Mixed alone: an exchange that is refused
+	trying    // Mixed: an exchange that is refused
 )
 
-// ownKey stands for the number of a shared key where the key is the connection's own.
+// ownKey takes the place of the number of a shared key if the key is the connection's own.
 const ownKey = -1
 
-// keyPrefix returns the beginning of all keys of a run, so that runs do not meet in one server.
+// keyPrefix returns a prefix for all keys of a run, so that runs on one server do not share keys.
 func keyPrefix() string { return "b" + strconv.FormatUint(rand.Uint64(), 36) + "x" }
 
-// ownKeys gives each connection the exchanges of a key of its own.
+// ownKeys gives each connection the exchanges for a key of its own.
 func ownKeys(d *Dialect, prefix string, conns []*conn) {
 	for _, c := range conns {
 		key := prefix + "own" + strconv.Itoa(c.id)
@@ -61,7 +61,7 @@ func (pairScript) replied(c *conn, _ int, now int64) {
 	c.loop.finished(c, now)
 }
 
-// pipelineScript sends many pairs in one write; conn.lock has them all.
+// pipelineScript sends many pairs in one write: conn.lock has all of them.
 type pipelineScript struct{ commands int64 }
 
 func (pipelineScript) begin(c *conn, since int64) { c.send(&c.lock, since) }
@@ -71,16 +71,16 @@ func (s pipelineScript) replied(c *conn, _ int, now int64) {
 	c.loop.finished(c, now)
 }
 
-// sharedScript locks and unlocks keys that all connections share, and checks that nobody else holds one.
+// sharedScript locks and unlocks keys that all connections share, and checks that each has one holder at a time.
 type sharedScript struct {
-	picks []int // keys by number, as random as the workload wants it
+	picks []int // numbers of keys, distributed as the workload says
 	keys  []sharedKey
 }
 
 // sharedKey is one of the keys that all connections share.
 type sharedKey struct {
 	lock, unlock exchange
-	holder       atomic.Int64 // id of the connection that holds it, plus 1
+	holder       atomic.Int64 // id of the connection that holds it, plus 1; 0 if none does
 }
 
 func newSharedScript(d *Dialect, prefix string, w *Workload, timeout time.Duration) *sharedScript {
@@ -144,31 +144,31 @@ func (s *sharedScript) replied(c *conn, outcome int, now int64) {
 
 // giveUp unlocks the key.
 func (k *sharedKey) giveUp(c *conn, now int64) {
-	k.holder.Store(0) // before the request leaves: then the next holder can only come later
+	k.holder.Store(0) // before the request is sent, so that the next holder comes later
 	c.stage = unlocking
 	c.send(&k.unlock, now)
 }
 
-// take notes that the connection holds the key. It fails the run if another one does.
+// take notes that the connection holds the key. It fails the run if another connection does.
 func (k *sharedKey) take(c *conn) bool {
 	if k.holder.CompareAndSwap(0, int64(c.id)+1) {
 		return true
 	}
 	c.loop.gen.fail(&Violation{
 		Connection: c.id,
-		What:       fmt.Sprintf("it was given a key that connection %d holds", k.holder.Load()-1),
+		What:       fmt.Sprintf("it got a key that connection %d holds", k.holder.Load()-1),
 		Sent:       string(k.lock.request),
 		Came:       string(k.lock.accept[granted]),
 	})
 	return false
 }
 
-// mixedScript is a day in the life: of ten jobs, six are about a key of the connection's own, three about shared keys
-// with a timeout that may run out, and one is refused in one of three ways.
+// mixedScript mixes jobs: of ten, six lock and unlock the connection's own key, three a shared key with a timeout that is
+// short enough to expire, and one is refused in one of three ways.
 type mixedScript struct {
 	shared *sharedScript
 	rolls  []int
-	// What is refused: the try of a key that is held, its unlock, and the unlock of a key that nobody holds.
+	// Refused are a lock of a held key with timeout 0, its unlock, and the unlock of a key that nobody holds.
 	refusals [3]exchange
 }
 
@@ -212,7 +212,7 @@ func (s *mixedScript) replied(c *conn, outcome int, now int64) {
 	}
 }
 
-// holdScript sends conn.lock once and is content with the reply.
+// holdScript sends conn.lock and ends its job with the reply.
 type holdScript struct{}
 
 func (holdScript) begin(c *conn, since int64) { c.send(&c.lock, since) }

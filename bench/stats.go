@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Stat is what several rounds measured.
+// Stat summarizes one figure over several rounds.
 type Stat struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
-	Rounds int     `json:"rounds"` // so many of them measured it
+	Rounds int     `json:"rounds"` // that have the figure
 }
 
-// newStat summarizes values. Of an even number the median is in the middle between the two in the middle.
+// newStat summarizes values. The median of an even number of them is the mean of the two in the middle.
 func newStat(values []float64) Stat {
 	if len(values) == 0 {
 		return Stat{}
@@ -28,7 +28,7 @@ func newStat(values []float64) Stat {
 	}
 }
 
-// Metric is a figure of a Result by which servers are compared. The name has the unit.
+// Metric names a figure of a Result. The name includes the unit.
 type Metric string
 
 // The metrics.
@@ -58,7 +58,7 @@ var Metrics = []Metric{
 	Early, LateP50, LateP99, LateP999, LateMax, IdleMemory, IdleCPU,
 }
 
-// Of returns the figure in a result, if it is there.
+// Of returns the figure of a result, if it has it.
 func (m Metric) Of(r *Result) (value float64, ok bool) {
 	switch m {
 	case Throughput:

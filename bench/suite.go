@@ -7,18 +7,18 @@ import (
 
 // The workloads of the goals.
 var (
-	loadFew       = Workload{Kind: Uncontended, Connections: 50}
-	loadMany      = Workload{Kind: Uncontended, Connections: 1000}
-	loadRivals    = Workload{Kind: Uncontended, Connections: 500}
-	loadContended = Workload{Kind: Contended, Connections: 500, Keys: 50}
-	loadPipelined = Workload{Kind: Pipelined, Connections: 50, Pairs: 16}
-	loadShortLine = Workload{Kind: Waiters, Connections: 10_000, Line: 100} // as many sockets: only the line is shorter
-	loadMidLine   = Workload{Kind: Waiters, Connections: 10_000, Line: 1000}
-	loadLongLine  = Workload{Kind: Waiters, Connections: 10_000}
-	loadInFlight  = Workload{Kind: Timeouts, Connections: 10_000, Share: 0.5}
-	loadIdle      = Workload{Kind: Idle, Connections: 15_000}
-	loadVisits    = Workload{Kind: Churn, Connections: 16}
-	loadAlone     = Workload{Kind: Uncontended, Connections: 1}
+	loadFew        = Workload{Kind: Uncontended, Connections: 50}
+	loadMany       = Workload{Kind: Uncontended, Connections: 1000}
+	loadRivals     = Workload{Kind: Uncontended, Connections: 500}
+	loadContended  = Workload{Kind: Contended, Connections: 500, Keys: 50}
+	loadPipelined  = Workload{Kind: Pipelined, Connections: 50, Pairs: 16}
+	loadShortQueue = Workload{Kind: Waiters, Connections: 10_000, Queue: 100} // as many connections: only the queue is shorter
+	loadMidQueue   = Workload{Kind: Waiters, Connections: 10_000, Queue: 1000}
+	loadLongQueue  = Workload{Kind: Waiters, Connections: 10_000}
+	loadInFlight   = Workload{Kind: Timeouts, Connections: 10_000, Share: 0.5}
+	loadIdle       = Workload{Kind: Idle, Connections: 15_000}
+	loadVisits     = Workload{Kind: Churn, Connections: 16}
+	loadAlone      = Workload{Kind: Uncontended, Connections: 1}
 )
 
 // The servers of the goals.
@@ -35,8 +35,8 @@ var (
 	peersEcho     = []Peer{peerDaemon, peerEcho, peerDaemon1, peerEcho1}
 )
 
-// Suite returns the cases that the goals are about. It takes about two minutes on a machine with two processors; scale
-// makes every window that much longer.
+// Suite returns the cases that the goals are about. They take about two minutes on a machine with two processors. Scale
+// multiplies the length of every window.
 func Suite(scale float64) []Case {
 	window := func(w Workload, warmup, window time.Duration) Workload {
 		w.Warmup = warmup
@@ -52,9 +52,9 @@ func Suite(scale float64) []Case {
 		{Workload: window(loadPipelined, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadAlone, 50*ms, 300*ms), Peers: append(slices.Clone(peersDaemon), peerEcho1, peerRedis), Rounds: 5},
 		{Workload: window(loadVisits, 100*ms, 400*ms), Peers: peersEcho, Rounds: 5},
-		{Workload: window(loadShortLine, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 4},
-		{Workload: window(loadMidLine, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 2},
-		{Workload: window(loadLongLine, 0, 400*ms), Peers: peersDaemon, Rounds: 4},
+		{Workload: window(loadShortQueue, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 4},
+		{Workload: window(loadMidQueue, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 2},
+		{Workload: window(loadLongQueue, 0, 400*ms), Peers: peersDaemon, Rounds: 4},
 		{Workload: window(loadInFlight, 300*ms, 1500*ms), Peers: peersDaemon, Rounds: 3},
 		{Workload: window(loadIdle, 0, 200*ms), Peers: peersDaemon, Rounds: 2, Fresh: true},
 	}
@@ -64,7 +64,7 @@ func Suite(scale float64) []Case {
 	return cases
 }
 
-// distinct drops peers that are the same as an earlier one: on one processor, the default is one loop.
+// distinct drops peers that are the same as an earlier one: on one processor, one loop is the default.
 func distinct(peers []Peer) (all []Peer) {
 	var names []string
 	for _, p := range peers {

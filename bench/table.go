@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// column is how a metric looks in a table.
+// column says how a table shows a metric.
 type column struct {
 	metric Metric
 	title  string
@@ -36,7 +36,7 @@ var columns = []column{
 	{IdleCPU, "idle CPU share", "%.4f"},
 }
 
-// WriteResults prints results, a line each, with the columns that any of them has.
+// WriteResults prints results, one per line, with the columns that at least one of them has.
 func WriteResults(out io.Writer, results []*Result) error {
 	var used []column
 	for _, c := range columns {
@@ -63,27 +63,39 @@ func WriteResults(out io.Writer, results []*Result) error {
 	return t.flush()
 }
 
-// WriteComparison prints a table for each workload: medians with the spread, and the ratio to the echo server.
+// WriteComparison prints a table for each workload: medians, spread and ratios.
 func WriteComparison(out io.Writer, c *Comparison) error {
-	fmt.Fprintf(out, "%s\n%s; %s, %.0f s\n%s\n", //nolint:errcheck // the flush at the end tells
-		c.Machine, strings.Join(c.Command, " "), c.Started.Format(time.DateTime), c.Elapsed, strings.Join(c.versions(), "; "))
-	fmt.Fprintln(out, "median (least..most); xN is the ratio to the echo server on gnet with as many loops, "+ //nolint:errcheck // as above
-		"of a variant of the daemon to the daemon")
+	fmt.Fprintf(out, "%s\n%s; %s, %.0f s\n%s\n", //nolint:errcheck // the flush at the end returns the error
+		c.Machine, commandLine(c.Command), c.Started.Format(time.DateTime), c.Elapsed, strings.Join(c.versions(), "; "))
+	fmt.Fprintln(out, "median (lowest..highest); xN is the ratio to the echo server on gnet with as many loops;", //nolint:errcheck // as above
+		"for a variant of the daemon, to the daemon")
 	for _, cells := range c.workloads() {
 		if err := writeCells(out, cells); err != nil {
 			return err
 		}
 	}
 	for _, s := range c.Skipped {
-		fmt.Fprintf(out, "\nleft out: %s\n", s) //nolint:errcheck // as above
+		fmt.Fprintf(out, "\nnot measured: %s\n", s) //nolint:errcheck // as above
 	}
 	return nil
+}
+
+// commandLine joins words so that a shell takes them apart again.
+func commandLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = word
+		if strings.ContainsAny(word, " \t\n") {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
 }
 
 // writeCells prints the cells of one workload.
 func writeCells(out io.Writer, cells []*Cell) error {
 	results := cells[0].Results
-	fmt.Fprintf(out, "\n%s, one operation is a %s, %d rounds of %s\n", //nolint:errcheck // the flush at the end tells
+	fmt.Fprintf(out, "\n%s, one operation is one %s, %d rounds of %s\n", //nolint:errcheck // the flush at the end returns the error
 		cells[0].Workload, results[0].Workload.Kind.Unit(), len(results), results[0].Workload.Window)
 	g := cellGrid(cells)
 	t := newTable(out)
@@ -94,12 +106,12 @@ func writeCells(out io.Writer, cells []*Cell) error {
 	return t.flush()
 }
 
-// WriteGoals prints each goal with its target and whether it is met.
+// WriteGoals prints each goal with the measured value, the target and whether it is met.
 func WriteGoals(out io.Writer, goals []Goal) error {
 	if len(goals) == 0 {
 		return nil
 	}
-	fmt.Fprintln(out, "\ngoals") //nolint:errcheck // the flush at the end tells
+	fmt.Fprintln(out, "\ngoals") //nolint:errcheck // the flush at the end returns the error
 	t := newTable(out)
 	t.row("", "server", "goal", "measured", "target", "")
 	for _, g := range goals {
@@ -108,13 +120,13 @@ func WriteGoals(out io.Writer, goals []Goal) error {
 	return t.flush()
 }
 
-// grid is a table before it is printed.
+// grid has the texts of a table.
 type grid struct {
 	Head []string
 	Rows [][]string
 }
 
-// cellGrid makes the table of cells, with the columns that any of them has. The first one is the server.
+// cellGrid makes a table of cells, with the columns that at least one of them has. The first column is the server.
 func cellGrid(cells []*Cell) grid {
 	var used []column
 	for _, c := range columns {
@@ -140,7 +152,7 @@ func cellGrid(cells []*Cell) grid {
 	return g
 }
 
-// spread prints a median, with least and most if there was more than one round.
+// spread formats a median, with the lowest and the highest value if they differ.
 func spread(s Stat, format string) string {
 	text := fmt.Sprintf(format, s.Median)
 	if s.Rounds > 1 && s.Min != s.Max {
@@ -156,14 +168,14 @@ func titles(columns []column) (all []string) {
 	return all
 }
 
-// table lines up columns.
+// table aligns columns.
 type table struct{ w *tabwriter.Writer }
 
 func newTable(out io.Writer) table { return table{tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)} }
 
 func (t table) row(first, second string, more ...string) {
 	line := append([]string{first, second}, more...)
-	fmt.Fprintln(t.w, strings.Join(line, "\t")) //nolint:errcheck // the flush at the end tells
+	fmt.Fprintln(t.w, strings.Join(line, "\t")) //nolint:errcheck // the flush at the end returns the error
 }
 
 func (t table) flush() error { return t.w.Flush() }

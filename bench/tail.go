@@ -5,17 +5,17 @@ import (
 	"sync"
 )
 
-// maxTail is how much is kept of what a server says, in bytes.
+// maxTail is how much of a server's output is kept, in bytes.
 const maxTail = 2048
 
-// tail keeps the end of what is written to it.
+// tail keeps the last bytes that are written to it.
 type tail struct {
 	mu      sync.Mutex
 	kept    []byte
-	written int64 // bytes, all of them
+	written int64 // bytes in total
 }
 
-// Write keeps the end of what was written. It is safe from any goroutine.
+// Write keeps the last maxTail bytes. It is safe from any goroutine.
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -27,27 +27,27 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// said returns what was kept, for the end of an error.
+// said returns what is kept, to be appended to an error.
 func (t *tail) said() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if text := strings.TrimSpace(string(t.kept)); text != "" {
-		return ": it said: " + text
+		return "; its output: " + text
 	}
 	return ""
 }
 
-// end returns the place behind what was written.
+// end returns the position after the last byte.
 func (t *tail) end() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.written
 }
 
-// since returns what was written behind a place, as far as it is kept.
-func (t *tail) since(place int64) string {
+// since returns what was written after a position, as far as it is kept.
+func (t *tail) since(position int64) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := min(t.written-place, int64(len(t.kept)))
+	n := min(t.written-position, int64(len(t.kept)))
 	return string(t.kept[int64(len(t.kept))-n:])
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The end of what was written is kept, and what came behind a place can be told from what came before.
+// The last bytes are kept, and what was written after a position can be separated from what came before.
 func TestTail(t *testing.T) {
 	var kept tail
 	_, _ = kept.Write([]byte(strings.Repeat("old\n", maxTail)))

@@ -10,32 +10,32 @@ import (
 )
 
 const (
-	// heldKeys is how many keys the waits of Timeouts are for.
+	// heldKeys is the number of keys that the waits of Timeouts are for.
 	heldKeys = 64
-	// sideConnections make the side load.
+	// sideConnections is the number of connections of the side load.
 	sideConnections = 50
-	// longestWait bounds the waits, so that many run out in a window.
+	// longestWait bounds the waits, so that many of them time out in a window.
 	longestWait = 2 * time.Second
-	// mostTime is how long it is measured what the server can do of the side load; warmTime goes before it.
+	// For mostTime, after warmTime, the most that the server can do of the side load is measured.
 	mostTime = 300 * time.Millisecond
 	warmTime = 100 * time.Millisecond
 )
 
-// waitScript waits for keys that never become free, again and again.
+// waitScript waits for keys that never become free, one wait after another.
 type waitScript struct{ waits []wait }
 
-// wait is a request that has to run out.
+// wait is a request that must time out.
 type wait struct {
 	exchange
 	lasts int64 // ns
 }
 
-// newWaitScript makes waits for held keys, which last evenly from a quarter of the longest to the longest.
+// newWaitScript makes waits for held keys. Their lengths are spread evenly from a quarter of the longest to the longest.
 func newWaitScript(d *Dialect, keys []string, longest time.Duration) *waitScript {
 	s := &waitScript{waits: make([]wait, 16*len(keys))}
 	shortest := longest / 4
 	for i := range s.waits {
-		// Neighbours in the table are far apart in time: 389 has no factor with its length.
+		// Neighbours in the table differ much in length: 389 and the length of the table have no common factor.
 		step := time.Duration(i * 389 % len(s.waits))
 		lasts := (shortest + (longest-shortest)*step/time.Duration(len(s.waits))).Truncate(time.Millisecond)
 		lasts = max(lasts, time.Millisecond)
@@ -48,7 +48,7 @@ func (s *waitScript) begin(c *conn, _ int64) {
 	c.cursor = (c.cursor + 1) % len(s.waits)
 	w := &s.waits[c.cursor]
 	c.wait = w.lasts
-	c.send(&w.exchange, c.loop.gen.now()) // to the point: thousands may begin in one turn
+	c.send(&w.exchange, c.loop.gen.now()) // exactly: thousands may begin in one turn
 }
 
 func (s *waitScript) replied(c *conn, _ int, now int64) {
@@ -122,8 +122,8 @@ func (r *runner) timeouts(ctx context.Context) error {
 	return nil
 }
 
-// reportWaits makes the waits the operations of the result. Processor time belongs to them and to the side load, and
-// cannot be told apart.
+// reportWaits makes the waits the operations of the result. Processor time is omitted: what the waits and what the side
+// load used cannot be separated.
 func (r *runner) reportWaits(t *TimeoutsResult) {
 	result := r.result
 	result.Timeouts = t
@@ -135,7 +135,7 @@ func (r *runner) reportWaits(t *TimeoutsResult) {
 	result.Throughput = float64(result.Operations) / result.Elapsed.Seconds()
 }
 
-// most returns the commands a second that the server does in a closed loop.
+// most returns the commands per second that the server does in a closed loop.
 func (r *runner) most(ctx context.Context, side []*conn) (float64, error) {
 	r.start(side, 0)
 	if err := r.wait(ctx, warmTime, nil); err != nil {
@@ -164,8 +164,8 @@ func (r *runner) awaitDue(ctx context.Context, waiting []*conn) error {
 	}
 }
 
-// oldestDue returns by how much the wait is late that should have ended first, 0 if none should have ended by a given
-// time. If it is lost, it is the violation.
+// oldestDue returns how late the oldest wait is of those that should have ended by a given time, and a violation about
+// it. It returns 0 if there is none.
 func (r *runner) oldestDue(waiting []*conn, by int64) (oldest time.Duration, lost *Violation) {
 	r.onEach(func(l *loop) {
 		for _, c := range waiting {

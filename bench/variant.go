@@ -23,15 +23,15 @@ var (
 	environment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 )
 
-// ParseVariant reads NAME=COMMAND. The command may begin with variables and may leave out the program: all of
-// old=/tmp/dreadlock, slow=--tick 50ms and procs=GOMAXPROCS=4 /tmp/dreadlock --loops 3 are variants.
+// ParseVariant parses NAME=COMMAND. The command may begin with variables and may omit the program. These are variants:
+// old=/tmp/dreadlock, slow=--tick 50ms, procs=GOMAXPROCS=4 /tmp/dreadlock --tick 1ms.
 func ParseVariant(text string) (*Variant, error) {
 	bad := func(reason string) error {
 		return fmt.Errorf("%w: variant %s: %s", ErrTarget, text, reason)
 	}
 	name, command, _ := strings.Cut(text, "=")
 	if !variantName.MatchString(name) || slices.Contains(peerKinds, name) {
-		return nil, bad("want NAME=COMMAND, with a name that is no server's")
+		return nil, bad("want NAME=COMMAND, where NAME is not the name of a server")
 	}
 	words := strings.Fields(command)
 	if len(words) == 0 {
@@ -55,7 +55,7 @@ func ParseVariant(text string) (*Variant, error) {
 	return v, nil
 }
 
-// AddVariants returns the cases with all variants of the daemon beside it, with as many loops.
+// AddVariants returns the cases with all variants added after each daemon, with as many loops.
 func AddVariants(cases []Case, variants []*Variant) []Case {
 	cases = slices.Clone(cases)
 	for i := range cases {

@@ -12,46 +12,45 @@ import (
 const (
 	// waveSize is the number of waiters that ask for the key at a time.
 	waveSize = 25
-	// probes is the number of connections that show when a wave has arrived. Each tries to get the key without waiting;
-	// when it is refused, the loop of the server that serves it has most likely read what was sent before. This paces the
-	// waves. It confirms nothing.
+	// probes is the number of connections that pace the waves. Each tries to lock the key without waiting. When it is
+	// refused, its loop of the server has most likely read what was sent before. That confirms nothing.
 	probes = 16
-	// confirmations bounds how often the order is confirmed while a line fills.
+	// confirmations bounds how often the order is confirmed while the queue fills.
 	confirmations = 16
 )
 
-// line is the script of waiters for one key: the line fills, in waves, then every waiter gets the key once.
+// queueScript is the script of waiters for one key: the queue fills, in waves, then every waiter gets the key once.
 //
-// The order in which requests were sent is not the order in which the server got them: they travel on different
-// connections. So the line fills in groups of waves, and after each group the server is asked how many connections wait
-// for the key. Once it counts all that were sent, every later request comes after them, and none of the next group may
-// get the key before one of this. Within a group any order is right. A server that does not tell is not checked.
-type line struct {
+// Requests on different connections need not arrive in the order in which they were sent. So the queue fills in groups of
+// waves, and after each group the server is asked how many connections wait for the key. Once it counts all that were
+// sent, every later request comes after them: no waiter of a later group may get the key before one of this group. Within
+// a group any order is right. If the server does not report its waiters, the order is not checked.
+type queueScript struct {
 	lock, unlock exchange
-	checked      bool         // groups were confirmed
+	checked      bool         // groups are confirmed
 	left         atomic.Int64 // waiters that have not given the key back
 	last         atomic.Int64 // the latest group that was granted
 	passed       chan struct{}
 }
 
-func (s *line) begin(c *conn, since int64) {
+func (s *queueScript) begin(c *conn, since int64) {
 	c.stage = locking
 	c.send(&s.lock, since)
 }
 
-func (s *line) replied(c *conn, _ int, now int64) {
+func (s *queueScript) replied(c *conn, _ int, now int64) {
 	if c.stage == locking {
 		last := s.last.Load()
 		if s.checked && c.group < last {
 			c.loop.gen.fail(&Violation{
 				Connection: c.id,
-				What:       fmt.Sprintf("granted out of order: it waited before any of group %d, one of which got the key before", last),
+				What:       fmt.Sprintf("granted out of order: it was in the queue before all of group %d, one of which got the key first", last),
 				Sent:       string(s.lock.request),
 				Came:       string(s.lock.accept[granted]),
 			})
 			return
 		}
-		s.last.Store(c.group) // it has the key: nobody else does this now
+		s.last.Store(c.group) // only the holder of the key does this
 		c.stage = unlocking
 		c.send(&s.unlock, now)
 		return
@@ -64,8 +63,8 @@ func (s *line) replied(c *conn, _ int, now int64) {
 
 // waiters measures Waiters.
 func (r *runner) waiters(ctx context.Context) error {
-	d, key := r.target.Dialect, r.prefix+"line"
-	s := &line{
+	d, key := r.target.Dialect, r.prefix+"queue"
+	s := &queueScript{
 		lock:    d.lock(key, holdTimeout).only(granted),
 		unlock:  d.unlock(key).only(0),
 		checked: r.target.waiters != nil,
@@ -81,15 +80,15 @@ func (r *runner) waiters(ctx context.Context) error {
 	if err := r.connect(ctx, r.conns); err != nil {
 		return err
 	}
-	l := &lineRun{runner: r, line: s, key: key, holder: holder[0], probing: probing, pool: waiting, turn: len(waiting)}
-	var all lineCosts
+	l := &queueRun{runner: r, script: s, key: key, holder: holder[0], probing: probing, pool: waiting, turn: len(waiting)}
+	var all queueCosts
 	warm := time.Duration(r.now()) + r.workload.Warmup
 	for end := warm + r.workload.Window; ; {
 		cycle, err := l.cycle(ctx)
 		if err != nil {
 			return err
 		}
-		if now := time.Duration(r.now()); now > warm { // of a long line the first cycle counts, too
+		if now := time.Duration(r.now()); now > warm { // the first cycle of a long queue counts as well
 			all.add(cycle)
 			if now > end {
 				break
@@ -101,27 +100,27 @@ func (r *runner) waiters(ctx context.Context) error {
 	return nil
 }
 
-// lineRun is the run of a line.
-type lineRun struct {
+// queueRun is a run of Waiters.
+type queueRun struct {
 	*runner
-	line    *line
+	script  *queueScript
 	key     string
 	holder  *conn
 	probing []*conn
-	pool    []*conn // those that wait in turns, shuffled when all have had theirs
-	turn    int     // the first of the pool that has not had its turn
+	pool    []*conn // take turns in the queue; shuffled when all have had theirs
+	turn    int     // index in pool of the next one
 }
 
-// lineCosts is what cycles cost.
-type lineCosts struct {
+// queueCosts is the cost of cycles.
+type queueCosts struct {
 	cycles   int
-	waiters  int64  // of all cycles
-	probing  sample // the probes alone
-	enqueue  sample // probes included
+	waiters  int64  // in total
+	probing  sample // of the probes alone
+	enqueue  sample // including the probes
 	handOver sample
 }
 
-func (t *lineCosts) add(o lineCosts) {
+func (t *queueCosts) add(o queueCosts) {
 	t.cycles += o.cycles
 	t.waiters += o.waiters
 	t.probing.add(o.probing)
@@ -129,9 +128,9 @@ func (t *lineCosts) add(o lineCosts) {
 	t.handOver.add(o.handOver)
 }
 
-// next returns the connections that wait next, in the order in which they will ask.
-func (l *lineRun) next() []*conn {
-	n := l.workload.Line
+// next returns the connections that wait next, in the order in which they will send their requests.
+func (l *queueRun) next() []*conn {
+	n := l.workload.Queue
 	if n == 0 {
 		n = len(l.pool)
 	}
@@ -148,14 +147,14 @@ func (l *lineRun) next() []*conn {
 }
 
 // groupSize is the number of waiters in a group, a multiple of waveSize.
-func (l *lineRun) groupSize(waiters int) int {
+func (l *queueRun) groupSize(waiters int) int {
 	waves := (waiters + waveSize - 1) / waveSize
 	return waveSize * ((waves + confirmations - 1) / confirmations)
 }
 
-// cycle fills the line and empties it. Before that it probes as often as it does while the line fills, so that the cost
-// of the probes is known and can be subtracted.
-func (l *lineRun) cycle(ctx context.Context) (t lineCosts, err error) {
+// cycle fills the queue and empties it. Before that it sends as many probes as while the queue fills, so that their cost is
+// known and can be subtracted.
+func (l *queueRun) cycle(ctx context.Context) (t queueCosts, err error) {
 	waiting := l.next()
 	t.cycles, t.waiters = 1, int64(len(waiting))
 	if err := l.once(ctx, []*conn{l.holder}); err != nil {
@@ -188,7 +187,7 @@ func (l *lineRun) cycle(ctx context.Context) (t lineCosts, err error) {
 }
 
 // enqueue sends the requests of a group, wave by wave.
-func (l *lineRun) enqueue(ctx context.Context, group []*conn) error {
+func (l *queueRun) enqueue(ctx context.Context, group []*conn) error {
 	for wave := range slices.Chunk(group, waveSize) {
 		l.onEach(func(own *loop) {
 			for _, c := range wave {
@@ -204,10 +203,10 @@ func (l *lineRun) enqueue(ctx context.Context, group []*conn) error {
 	return nil
 }
 
-// confirm returns when the server says that so many connections wait for the key, at once if it does not tell. What
-// that costs is not measured.
-func (l *lineRun) confirm(ctx context.Context, waiters int) error {
-	if !l.line.checked {
+// confirm returns when the server reports that the given number of connections wait for the key; at once if it does not
+// report that. Its cost is not measured.
+func (l *queueRun) confirm(ctx context.Context, waiters int) error {
+	if !l.script.checked {
 		return nil
 	}
 	tick := time.NewTicker(time.Millisecond)
@@ -218,7 +217,7 @@ func (l *lineRun) confirm(ctx context.Context, waiters int) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return &Violation{Connection: -1, What: fmt.Sprintf("%d connections have asked for a key, and %d wait for it", waiters, n)}
+			return &Violation{Connection: -1, What: fmt.Sprintf("%d connections have requested the key, and only %d wait for it", waiters, n)}
 		}
 		select {
 		case <-tick.C:
@@ -230,20 +229,20 @@ func (l *lineRun) confirm(ctx context.Context, waiters int) error {
 	}
 }
 
-// handOver gives the key away and waits until all waiters have had it.
-func (l *lineRun) handOver(ctx context.Context, waiters int) error {
-	l.line.last.Store(0)
-	l.line.left.Store(int64(waiters) + 1) // and the holder
+// handOver releases the key and waits until all waiters have had it.
+func (l *queueRun) handOver(ctx context.Context, waiters int) error {
+	l.script.last.Store(0)
+	l.script.left.Store(int64(waiters) + 1) // plus the holder
 	l.holder.loop.do(func() {
 		c := l.holder
-		c.script = l.line // for one unlock
+		c.script = l.script // for one unlock
 		c.stage = unlocking
-		c.send(&l.line.unlock, l.now())
+		c.send(&l.script.unlock, l.now())
 	})
 	timeout := time.NewTimer(l.patience + time.Duration(waiters)*time.Millisecond)
 	defer timeout.Stop()
 	select {
-	case <-l.line.passed:
+	case <-l.script.passed:
 	case <-l.failed:
 		return l.err
 	case <-ctx.Done():
@@ -256,7 +255,7 @@ func (l *lineRun) handOver(ctx context.Context, waiters int) error {
 }
 
 // report fills in the result.
-func (l *lineRun) report(t *lineCosts) {
+func (l *queueRun) report(t *queueCosts) {
 	result := l.result
 	result.Operations = t.waiters
 	result.Elapsed = t.handOver.at
@@ -264,7 +263,7 @@ func (l *lineRun) report(t *lineCosts) {
 	result.GeneratorCPU = newCPU(t.handOver.generator, t.waiters)
 	result.Waiters = &WaitersResult{
 		Cycles:       t.cycles,
-		OrderChecked: l.line.checked,
+		OrderChecked: l.script.checked,
 		EnqueueRate:  float64(t.waiters) / t.enqueue.at.Seconds(),
 		HandOverRate: result.Throughput,
 	}

@@ -17,12 +17,12 @@ type Kind string
 const (
 	Uncontended Kind = "uncontended" // each connection locks and unlocks a key of its own
 	Contended   Kind = "contended"   // all connections lock and unlock keys that they share
-	Pipelined   Kind = "pipelined"   // many pairs of lock and unlock a write
-	Waiters     Kind = "waiters"     // all connections queue for one key, then get it one after another
-	Timeouts    Kind = "timeouts"    // all connections wait for what they will not get, under a side load
+	Pipelined   Kind = "pipelined"   // many pairs of lock and unlock in one write
+	Waiters     Kind = "waiters"     // connections queue for one key and get it one after another
+	Timeouts    Kind = "timeouts"    // all connections wait for keys that they do not get, under a side load
 	Churn       Kind = "churn"       // connect, lock, unlock, close
 	Idle        Kind = "idle"        // each connection holds a key and is silent
-	Mixed       Kind = "mixed"       // own keys, shared keys, tries and refusals
+	Mixed       Kind = "mixed"       // own keys, shared keys, refused commands
 )
 
 // Kinds lists all kinds.
@@ -33,8 +33,8 @@ func (k Kind) Queues() bool {
 	return k == Contended || k == Waiters || k == Timeouts || k == Mixed
 }
 
-// Unit is what a Result counts as one operation: a command with its reply; a hand-over for Waiters; a wait that ran out
-// for Timeouts; a connection from connect to close for Churn; a connection that holds its key for Idle.
+// Unit names what a Result counts as one operation: a command with its reply; for Waiters a hand-over; for Timeouts a wait
+// that timed out; for Churn a connection from connect to close; for Idle a connection that holds its key.
 func (k Kind) Unit() string {
 	switch k {
 	case Waiters:
@@ -47,36 +47,34 @@ func (k Kind) Unit() string {
 	return "command"
 }
 
-// paced reports whether the kind can run as an open loop.
+// paced reports whether the kind can run in an open loop.
 func (k Kind) paced() bool {
 	return k == Uncontended || k == Contended || k == Pipelined || k == Mixed
 }
 
-// Workload is what to do to a server. The zero value of a field that a kind does not use is right for it; Default fills
-// in the others.
+// Workload is a load to put on a server. Fields that a kind does not use are zero. Default fills in the others.
 type Workload struct {
 	Kind Kind `json:"kind"`
 
-	// Connections is the number of connections that the kind is about: the clients, the waiters, the waits in flight,
-	// the silent ones; for Churn those that are open at a time.
+	// Connections is the number of connections: the clients; for Waiters those that take turns in the queue; for Timeouts
+	// the concurrent waits; for Churn those that are open at a time.
 	Connections int `json:"connections"`
-	// Keys is how many keys the connections share (Contended, Mixed).
+	// Keys is the number of keys that the connections share (Contended, Mixed).
 	Keys int `json:"keys,omitempty"`
 	// Zipf is the exponent of the keys' popularity, above 1; 0 means that all are equally popular.
 	Zipf float64 `json:"zipf,omitempty"`
-	// Pairs is the number of lock and unlock commands, in pairs, that a Pipelined write has.
+	// Pairs is the number of pairs of lock and unlock in one write (Pipelined).
 	Pairs int `json:"pairs,omitempty"`
-	// Line is how many of the connections of Waiters wait at a time; they take turns. 0 is all.
-	Line int `json:"line,omitempty"`
-	// Rate is what an open loop offers, in commands a second over all connections; 0 is a closed loop.
+	// Queue is the length of the queue (Waiters): that many connections wait at a time. 0 is all.
+	Queue int `json:"queue,omitempty"`
+	// Rate is the load of an open loop, in commands per second over all connections; 0 is a closed loop.
 	Rate float64 `json:"rate,omitempty"`
-	// Share is the side load of Timeouts: a share of the most that the server does on that load alone, from 0 to 1.
+	// Share is the side load of Timeouts: a fraction of the most that the server can do of it, from 0 to 1.
 	Share float64 `json:"share,omitempty"`
 
-	// Warmup is how long the load runs before it is measured. Waiters, Idle and Timeouts have preparations of their
-	// own.
+	// Warmup is how long the load runs before it is measured.
 	Warmup time.Duration `json:"warmup_ns"`
-	// Window is how long it is measured.
+	// Window is how long the load is measured.
 	Window time.Duration `json:"window_ns"`
 }
 
@@ -89,7 +87,7 @@ const (
 	defaultWindow      = time.Second
 )
 
-// Default returns a workload of a kind with everything filled in.
+// Default returns a complete workload of a kind.
 func Default(kind Kind) Workload {
 	w := Workload{Kind: kind, Connections: defaultConnections, Warmup: defaultWarmup, Window: defaultWindow}
 	switch kind {
@@ -109,7 +107,7 @@ func Default(kind Kind) Workload {
 	return w
 }
 
-// Name is a short name that tells a workload from others of a comparison: uncontended/50.
+// Name is a short name that is unique in a comparison: uncontended/50.
 func (w *Workload) Name() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s/%d", w.Kind, w.Connections)
@@ -119,8 +117,8 @@ func (w *Workload) Name() string {
 	case w.Pairs > 0:
 		fmt.Fprintf(&b, "x%d", w.Pairs)
 	}
-	if w.Line > 0 {
-		fmt.Fprintf(&b, " line of %d", w.Line)
+	if w.Queue > 0 {
+		fmt.Fprintf(&b, " queue of %d", w.Queue)
 	}
 	if w.Zipf > 0 {
 		fmt.Fprintf(&b, " zipf %g", w.Zipf)
@@ -131,7 +129,7 @@ func (w *Workload) Name() string {
 	return b.String()
 }
 
-// Validate returns an error that wraps ErrWorkload if the workload makes no sense.
+// Validate returns an error that wraps ErrWorkload if the workload is invalid.
 func (w *Workload) Validate() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s: %s", ErrWorkload, w.Kind, fmt.Sprintf(format, args...))
@@ -143,29 +141,28 @@ func (w *Workload) Validate() error {
 	needsKeys := w.Kind == Contended || w.Kind == Mixed
 	switch {
 	case !known:
-		return bad("no such kind")
+		return bad("unknown kind")
 	case w.Connections < 1:
 		return bad("connections must be at least 1")
 	case needsKeys && w.Keys < 1:
 		return bad("keys must be at least 1")
 	case w.Zipf != 0 && w.Zipf <= 1:
-		return bad("the exponent of zipf must be above 1")
+		return bad("the exponent of zipf must be greater than 1")
 	case w.Kind == Pipelined && (w.Pairs < 1 || w.Pairs > maxPairs):
 		return bad("pairs must be from 1 to %d", maxPairs)
-	case w.Line < 0 || w.Line > w.Connections:
-		return bad("the line must not be longer than there are connections")
+	case w.Queue < 0 || w.Queue > w.Connections:
+		return bad("the queue cannot be longer than the number of connections")
 	case w.Rate < 0:
 		return bad("the rate must not be negative")
 	case w.Rate > 0 && !w.Kind.paced():
-		return bad("has no open loop")
+		return bad("it cannot run in an open loop: omit the rate")
 	case w.Share < 0 || w.Share > 1:
 		return bad("the share must be from 0 to 1")
 	case w.Warmup < 0 || w.Window <= 0:
-		return bad("the window must be longer than nothing")
+		return bad("the window must be longer than 0")
 	}
 	return nil
 }
 
-// maxPairs bounds a write of Pipelined to what fits into the socket buffers of a server that does not read while it
-// writes.
+// maxPairs bounds a write of Pipelined to what fits into the socket buffers, since a server may not read while it writes.
 const maxPairs = 256

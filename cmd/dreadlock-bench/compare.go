@@ -4,17 +4,18 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"dreadlock/bench"
 )
 
 // compareCommand measures several servers in turns.
 type compareCommand struct {
-	Workload string   `arg:"" optional:"" default:"" help:"What to do: ${kinds}. Without it, all that the goals are about."`
-	Peers    []string `default:"dreadlock,gnet,dreadlock:1,gnet:1,epoll:1,redis,memcached" placeholder:"SERVER,..." help:"Servers, as for run --on (${default}). Those that cannot do it are left out."`
-	Variant  []string `sep:"none" placeholder:"NAME=COMMAND" help:"Measure a variant of the daemon beside it as well: another program, options, or variables (old=/tmp/old/dreadlock, slow=--tick 50ms, procs=GOMAXPROCS=4). Its ratios are to the daemon. May be given several times."`
-	Rounds   int      `default:"5" placeholder:"N" help:"Rounds (${default}); the goals have their own."`
-	Scale    float64  `default:"1" placeholder:"X" help:"Make the windows of the goals that much longer (${default})."`
+	Workload string   `arg:"" optional:"" default:"" help:"Kind of load: ${kinds}. Without it, all loads that the goals are about."`
+	Peers    []string `default:"dreadlock,gnet,dreadlock:1,gnet:1,epoll:1,redis,memcached" placeholder:"SERVER,..." help:"Servers, as for run --on (${default}). Those that cannot run the workload are left out."`
+	Variant  []string `sep:"none" placeholder:"NAME=COMMAND" help:"Measure a variant of the daemon beside it: another program, more options, environment variables (old=/tmp/old/dreadlock, slow='--tick 50ms', procs=GOMAXPROCS=4). Its ratios are to the daemon. Can be repeated."`
+	Rounds   int      `default:"5" placeholder:"N" help:"Number of rounds (${default}). The goals have their own."`
+	Scale    float64  `default:"1" placeholder:"X" help:"Multiply the length of the windows by this (${default}). For the goals only."`
 	loadOptions
 	outputOptions
 }
@@ -47,7 +48,7 @@ func (c *compareCommand) Run(ctx context.Context, s *streams) error {
 	return c.write(comparison, comparison)
 }
 
-// cases returns what to measure.
+// cases returns the cases to measure.
 func (c *compareCommand) cases() ([]bench.Case, error) {
 	var variants []*bench.Variant
 	for _, text := range c.Variant {
@@ -55,11 +56,14 @@ func (c *compareCommand) cases() ([]bench.Case, error) {
 		if err != nil {
 			return nil, err
 		}
+		if slices.ContainsFunc(variants, func(other *bench.Variant) bool { return other.Name == v.Name }) {
+			return nil, fmt.Errorf("%w: two variants have the name %s", bench.ErrTarget, v.Name)
+		}
 		variants = append(variants, v)
 	}
 	if c.Workload == "" {
 		if !(c.Scale > 0) {
-			return nil, fmt.Errorf("%w: the scale must be above 0", bench.ErrWorkload)
+			return nil, fmt.Errorf("%w: the scale must be greater than 0", bench.ErrWorkload)
 		}
 		return bench.AddVariants(bench.Suite(c.Scale), variants), nil
 	}
@@ -81,7 +85,7 @@ func (c *compareCommand) cases() ([]bench.Case, error) {
 		}
 	}
 	if len(peers) == 0 {
-		return nil, fmt.Errorf("%w: none of the servers can do %s", bench.ErrTarget, c.Workload)
+		return nil, fmt.Errorf("%w: none of the servers can run %s", bench.ErrTarget, c.Workload)
 	}
 	var cases []bench.Case
 	for _, w := range workloads {

@@ -1,4 +1,4 @@
-// Dreadlock-bench measures lock servers: the daemon, redis, memcached, and echo servers as the limit of what can be.
+// Dreadlock-bench measures lock servers: the daemon, redis, memcached, and echo servers, which show what is possible.
 package main
 
 import (
@@ -24,18 +24,18 @@ const (
 
 const description = `Measure lock servers from outside: throughput, latency, processor time per command, memory.
 
-Every reply is checked; a wrong or lost one, or a key that two connections hold, ends the run with exit status 1.`
+Every reply is checked. A wrong or lost reply, or a key that two connections hold, ends the run with exit status 1.`
 
 // commandLine is the whole command line.
 type commandLine struct {
 	Run     runCommand     `cmd:"" help:"Measure one workload on one server."`
-	Compare compareCommand `cmd:"" help:"Measure several servers in turns; without a workload, check the goals of the daemon."`
-	Peer    peerCommand    `cmd:"" hidden:"" help:"Be an echo server until the input ends."`
+	Compare compareCommand `cmd:"" help:"Measure several servers in turns. Without a workload, check the goals of the daemon."`
+	Peer    peerCommand    `cmd:"" hidden:"" help:"Run an echo server until the input ends."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 
-// streams are what a command reads and writes.
+// streams are the standard streams of a command.
 type streams struct {
 	stdin          io.Reader
 	stdout, stderr *os.File
@@ -84,7 +84,7 @@ func version() string {
 	return "dreadlock-bench " + info.Main.Version
 }
 
-// peerCommand is what the built-in echo servers run as.
+// peerCommand is the command that the echo servers are started with.
 type peerCommand struct {
 	Kind  string `arg:"" enum:"gnet,epoll"`
 	Loops int    `default:"1"`

@@ -74,7 +74,7 @@ func run(t *testing.T, args ...string) outcome {
 	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// measure runs the program and expects it to measure.
+// measure runs the program and expects it to succeed.
 func measure(t *testing.T, args ...string) outcome {
 	t.Helper()
 	o := run(t, append(args, "--daemon", daemonProgram, "--window", "100ms", "--warmup", "20ms")...)
@@ -104,7 +104,7 @@ func TestHelp(t *testing.T) {
 		contains(t, o.stdout, flags(t, options)...)
 	}
 	if help := run(t, "--help").stdout; strings.Contains(help, "peer") {
-		t.Errorf("the help has what is for the program alone:\n%s", help)
+		t.Errorf("the help lists an internal command:\n%s", help)
 	}
 }
 
@@ -131,13 +131,13 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// Bad usage is told in one line, before anything is started.
+// Bad usage is reported in one line, before anything is started.
 func TestBadUsage(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"", "expected one of"},
 		{"run", "workload"},
 		{"run nothing", "nothing"},
-		{"compare nothing", "no such kind"},
+		{"compare nothing", "unknown kind"},
 		{"run uncontended --unknown", "--unknown"},
 		{"run uncontended --connections x", "--connections"},
 		{"run uncontended --connections -1", "connections"},
@@ -145,8 +145,8 @@ func TestBadUsage(t *testing.T) {
 		{"run uncontended --window 5", "--window"},
 		{"run contended --zipf 0.5", "zipf"},
 		{"run pipelined --pairs 1000", "pairs"},
-		{"run waiters --connections 10 --line 100", "line"},
-		{"run waiters --rate 5", "no open loop"},
+		{"run waiters --connections 10 --queue 100", "queue"},
+		{"run waiters --rate 5", "open loop"},
 		{"run uncontended --rate=1,-2", "rate"},
 		{"run timeouts --share 2", "share"},
 		{"run uncontended --on nobody", "nobody"},
@@ -161,6 +161,7 @@ func TestBadUsage(t *testing.T) {
 		{"compare --scale 0", "scale"},
 		{"compare --variant gnet=--tick=1ms", "NAME=COMMAND"},
 		{"compare uncontended --variant old=/missing", "/missing"},
+		{"compare --variant a=--tick=1ms --variant a=--tick=2ms", "two variants have the name a"},
 	} {
 		o := run(t, strings.Fields(test.args)...)
 		if o.status != exitUsage || strings.Count(o.stderr, "\n") != 1 || !strings.HasPrefix(o.stderr, "dreadlock-bench: ") || o.stdout != "" {
@@ -177,7 +178,7 @@ func TestUnreachable(t *testing.T) {
 		if o.status != exitFailed {
 			t.Errorf("status %d", o.status)
 		}
-		contains(t, o.stderr, address, "connection refused", "does it listen there?", "FAILED")
+		contains(t, o.stderr, address, "connection refused", "is the server running?", "FAILED")
 	}
 }
 
@@ -225,7 +226,7 @@ func TestLyingServer(t *testing.T) {
 	}
 	contains(t, o.stderr, "lies", "FAILED")
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
-		t.Errorf("a report of nothing: %v, %v", files, err)
+		t.Errorf("a report without results: %v, %v", files, err)
 	}
 }
 
@@ -254,8 +255,8 @@ func TestCompareReport(t *testing.T) {
 func TestRunReport(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "all.json")
-	o := measure(t, "run", "waiters", "--on", "dreadlock:1", "--connections", "200", "--line", "50,200", "--report", dir, "--json", file, "--quiet")
-	contains(t, o.stdout, "waiters/200 line of 50", "waiters/200 line of 200", "enqueue us")
+	o := measure(t, "run", "waiters", "--on", "dreadlock:1", "--connections", "200", "--queue", "50,200", "--report", dir, "--json", file, "--quiet")
+	contains(t, o.stdout, "waiters/200 queue of 50", "waiters/200 queue of 200", "enqueue us")
 	if o.stderr != "" {
 		t.Errorf("not quiet: %s", o.stderr)
 	}
@@ -263,24 +264,24 @@ func TestRunReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	contains(t, string(page), "processor time of an enqueue", "waiters/200 line of 50")
+	contains(t, string(page), "processor time per enqueue", "waiters/200 queue of 50")
 	var r runReport
 	readJSON(t, file, &r)
-	if len(r.Results) != 2 || r.Results[0].Workload.Line != 50 {
+	if len(r.Results) != 2 || r.Results[0].Workload.Queue != 50 {
 		t.Errorf("%d results", len(r.Results))
 	}
 }
 
-// A line that is longer than the default number of connections brings its connections.
-func TestLineBringsConnections(t *testing.T) {
-	o := loadOptions{Line: []int{10, 5000}, Window: 1}
+// A queue that is longer than the default number of connections raises that number.
+func TestQueueRaisesConnections(t *testing.T) {
+	o := loadOptions{Queue: []int{10, 5000}, Window: 1}
 	all, err := o.workloads("waiters")
 	if err != nil || len(all) != 2 || all[0].Connections != 5000 || all[1].Connections != 5000 {
 		t.Errorf("%+v, %v", all, err)
 	}
 }
 
-// What cannot be written is told before it is measured for minutes.
+// A report that cannot be written is refused before anything is measured for minutes.
 func TestReportCannotBeWritten(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -12,25 +12,25 @@ import (
 	"dreadlock/bench"
 )
 
-// loadOptions say what the workload is. Zero is the default of the kind.
+// loadOptions describe the workload. Zero is the default of the kind.
 type loadOptions struct {
-	Connections int           `short:"c" placeholder:"N" help:"Connections; for waiters those in the line, for timeouts the waits in flight."`
-	Keys        int           `short:"k" placeholder:"N" help:"Keys that connections share (contended, mixed)."`
-	Zipf        float64       `placeholder:"S" help:"Exponent of the keys' popularity, above 1; by default all are alike (contended, mixed)."`
+	Connections int           `short:"c" placeholder:"N" help:"Number of connections; for waiters those that take turns in the queue, for timeouts the concurrent waits."`
+	Keys        int           `short:"k" placeholder:"N" help:"Number of keys that the connections share (contended, mixed)."`
+	Zipf        float64       `placeholder:"S" help:"Zipf exponent of the keys' popularity, greater than 1. By default all keys are equally popular (contended, mixed)."`
 	Pairs       int           `placeholder:"N" help:"Pairs of lock and unlock in one write (pipelined)."`
-	Line        []int         `placeholder:"N,..." help:"How many of the connections wait at a time, by default all; several are run one after another (waiters)."`
-	Rate        []float64     `placeholder:"N,..." help:"Commands a second to offer in an open loop; several are run one after another. By default a closed loop does the most it can."`
-	Share       *float64      `placeholder:"PART" help:"Side load as a part of the most that the server can do, 0 to 1 (timeouts)."`
+	Queue       []int         `placeholder:"N,..." help:"Length of the queue, by default all connections. Several are run one after another (waiters)."`
+	Rate        []float64     `placeholder:"N,..." help:"Commands per second in an open loop. Several are run one after another. By default the loop is closed, which finds the most that the server can do."`
+	Share       *float64      `placeholder:"PART" help:"Side load as a fraction of the most that the server can do, 0 to 1 (timeouts)."`
 	Warmup      time.Duration `default:"200ms" placeholder:"TIME" help:"Time before the measurement (${default})."`
 	Window      time.Duration `short:"w" default:"1s" placeholder:"TIME" help:"Length of the measurement (${default})."`
 }
 
-// workloads returns the workloads of a kind, one for each line and rate.
+// workloads returns the workloads of a kind, one for each length of the queue and each rate.
 func (o *loadOptions) workloads(kind string) (all []bench.Workload, err error) {
 	w := bench.Default(bench.Kind(kind))
 	w.Warmup, w.Window, w.Zipf = o.Warmup, o.Window, o.Zipf
 	if w.Kind == bench.Waiters {
-		w.Connections = max(w.Connections, slices.Max(orZero(o.Line)))
+		w.Connections = max(w.Connections, slices.Max(orZero(o.Queue)))
 	}
 	for _, set := range []struct {
 		value int
@@ -43,7 +43,7 @@ func (o *loadOptions) workloads(kind string) (all []bench.Workload, err error) {
 	if o.Share != nil {
 		w.Share = *o.Share
 	}
-	for _, w.Line = range orZero(o.Line) {
+	for _, w.Queue = range orZero(o.Queue) {
 		for _, w.Rate = range orZero(o.Rate) {
 			if err := w.Validate(); err != nil {
 				return nil, err
@@ -54,7 +54,7 @@ func (o *loadOptions) workloads(kind string) (all []bench.Workload, err error) {
 	return all, nil
 }
 
-// orZero is a list of values, or of the value that means the default.
+// orZero returns values, or the zero that means the default if there are none.
 func orZero[T int | float64](values []T) []T {
 	if len(values) == 0 {
 		return []T{0}
@@ -64,14 +64,14 @@ func orZero[T int | float64](values []T) []T {
 
 // outputOptions say how to measure and where the results go.
 type outputOptions struct {
-	Generators int    `placeholder:"N" help:"Event loops of the load generator; by default one for every two processors."`
-	Daemon     string `type:"existingfile" placeholder:"FILE" help:"Program of the daemon; by default the one beside this program, else it is built."`
+	Generators int    `placeholder:"N" help:"Event loops of the load generator. By default one for every two processors."`
+	Daemon     string `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or else one that is built from the sources."`
 	JSON       string `name:"json" type:"path" placeholder:"FILE" help:"Write all results to this file."`
-	Report     string `type:"path" placeholder:"DIR" help:"Write a page with charts and tables into this directory (index.html), and a chart for use elsewhere (summary.svg)."`
-	Quiet      bool   `short:"q" help:"Say nothing while it runs."`
+	Report     string `type:"path" placeholder:"DIR" help:"Write a page with charts and tables (index.html) and a chart for use elsewhere (summary.svg) into this directory."`
+	Quiet      bool   `short:"q" help:"Show no progress."`
 }
 
-// options returns how to measure so many runs; 0 is unknown.
+// options returns the options for a number of runs; 0 if unknown.
 func (o *outputOptions) options(s *streams, runs int) bench.Options {
 	options := bench.Options{Loops: o.Generators}
 	if !o.Quiet {
@@ -80,7 +80,7 @@ func (o *outputOptions) options(s *streams, runs int) bench.Options {
 	return options
 }
 
-// prepare finds out that results cannot be written before they are measured.
+// prepare makes sure that results can be written before they are measured.
 func (o *outputOptions) prepare() error {
 	if o.Report != "" {
 		if err := os.MkdirAll(o.Report, 0o755); err != nil {
@@ -97,7 +97,7 @@ func (o *outputOptions) prepare() error {
 	return file.Close()
 }
 
-// write writes results and the report of them to where they should go.
+// write writes results and their report to where they should go.
 func (o *outputOptions) write(results any, c *bench.Comparison) error {
 	if o.JSON != "" {
 		text, err := json.MarshalIndent(results, "", "  ")

@@ -10,18 +10,18 @@ import (
 
 // runCommand measures one workload on one server.
 type runCommand struct {
-	Workload string `arg:"" enum:"${kinds}" help:"What to do: ${enum}."`
-	On       string `default:"dreadlock" placeholder:"SERVER" help:"Server: a peer to start (dreadlock, gnet, epoll, redis, memcached; with loops: gnet:2), or the URL of one that runs (dreadlock://HOST:PORT?pid=N, redis://, memcached://, echo://)."`
+	Workload string `arg:"" enum:"${kinds}" help:"Kind of load: ${enum}."`
+	On       string `default:"dreadlock" placeholder:"SERVER" help:"Server: one to start (dreadlock, gnet, epoll, redis, memcached; gnet:2 has two loops), or the URL of a running one (dreadlock://HOST:PORT?pid=N&admin=HOST:PORT, redis://, memcached://, echo://)."`
 	loadOptions
 	outputOptions
 }
 
-// runReport is what a run writes as JSON.
+// runReport is the JSON of a run.
 type runReport struct {
 	Machine bench.Machine   `json:"machine"`
 	Command []string        `json:"command"`
 	Started time.Time       `json:"started"`
-	Results []*bench.Result `json:"results"` // one of each line and rate
+	Results []*bench.Result `json:"results"` // one for each length of the queue and each rate
 }
 
 // Run measures.
