@@ -8,9 +8,8 @@ import (
 )
 
 // FuzzParser compares the parser with the grammar. cuts are the sizes of the fragments, over and over; without a cut
-// other than 0 the input comes whole. The files in testdata/fuzz/FuzzParser are run by every go test. To look for more,
-// add
-// -fuzzminimizetime 200x: shrinking the seeds at the length limit takes a minute each otherwise.
+// other than 0 the input comes whole. Every go test runs the files in testdata/fuzz/FuzzParser. When fuzzing, add
+// -fuzzminimizetime 200x: without it, shrinking each seed at the length limit takes a minute.
 func FuzzParser(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input, cuts []byte) {
 		sizes := []int{len(input)}
@@ -47,7 +46,7 @@ func TestEverySubstitution(t *testing.T) {
 	}
 }
 
-// TestAnySplit draws pipelines that are right for the most part, and splits.
+// TestAnySplit draws pipelines, most of them valid, and ways to split them.
 func TestAnySplit(t *testing.T) {
 	spaces := rapid.StringMatching(` {1,3}`)
 	optional := rapid.StringMatching(` {0,2}`)
