@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// ErrReply is what ParseReply returns for a line that no server of this protocol sends. It is wrapped with the line.
+// ErrReply is the error of ParseReply, wrapped with the line: no server of this protocol sends it.
 var ErrReply = errors.New("proto: not a reply")
 
 // Answer is a reply as a client reads it.
 type Answer struct {
-	// Reply is zero if it is an error that this version does not know.
+	// Reply is zero for an error that this version does not know.
 	Reply Reply
 
-	// Text is what an error says, without its "e "; empty if the reply is no error.
+	// Text is the text of an error, without its "e "; empty if the reply is not an error.
 	Text string
 
 	Token   uint64        // of Token
@@ -24,8 +24,8 @@ type Answer struct {
 }
 
 // ParseReply parses one line, CR LF included. It accepts exactly what Reply.Append, AppendToken and AppendNamed write and,
-// as an Answer without a Reply, any other error of printable ASCII, so that a client understands newer servers. It keeps
-// nothing of line, and allocates only for errors. Safe from any goroutine.
+// as an Answer without a Reply, any other error of printable ASCII, so that a client understands newer servers. It does not
+// keep line, and allocates only for errors that it does not know and for lines that it does not accept.
 func ParseReply(line []byte) (Answer, error) {
 	for r := Locked; int(r) < NumReplies; r++ {
 		if whole := replies[r].line; whole != "" && string(line) == whole {
@@ -61,7 +61,7 @@ func parseNumbers(text []byte) (a Answer, ok bool) {
 	return Answer{}, false
 }
 
-// decimal returns a number of decimal digits without leading zeros, if it is one and at most most.
+// decimal parses a decimal number without leading zeros; ok is false if b is not one or if it exceeds most.
 func decimal(b []byte, most uint64) (n uint64, ok bool) {
 	if len(b) == 0 || len(b) > 19 || b[0] == '0' && len(b) > 1 { // 19 digits fit into 64 bits
 		return 0, false
@@ -75,7 +75,7 @@ func decimal(b []byte, most uint64) (n uint64, ok bool) {
 	return n, n <= most
 }
 
-// hexadecimal returns a number of 16 hexadecimal digits, in lower case.
+// hexadecimal parses a number of 16 hexadecimal digits in lower case.
 func hexadecimal(b []byte) (n uint64, ok bool) {
 	if len(b) != 16 {
 		return 0, false
@@ -93,7 +93,7 @@ func hexadecimal(b []byte) (n uint64, ok bool) {
 	return n, true
 }
 
-// errorText returns what an error says, given its line; empty if it is no error.
+// errorText returns the text of an error's line; empty if the line is not an error.
 func errorText(line string) string {
 	if len(line) < len("e \r\n") || line[:2] != "e " {
 		return ""

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// MaxKey is the largest length in bytes of a key for which every command that AppendLock, AppendUnlock and AppendFence
-// write fits into MaxCommand, whatever the timeout. The grammar itself has no such limit: a shorter timeout, or an unlock,
-// leaves room for a few bytes more.
+// MaxKey is the largest length in bytes of a key for which every command of AppendLock, AppendUnlock and AppendFence fits
+// into MaxCommand, whatever the timeout. The grammar itself has no such limit: a shorter timeout, or an unlock, leaves room
+// for a few bytes more.
 const MaxKey = MaxCommand - len("lock  9223372036855\r\n")
 
-// What ValidKey, ValidName and ValidOwner find wrong.
+// The errors of ValidKey, ValidName and ValidOwner.
 var (
 	ErrEmptyKey     = errors.New("proto: empty key")
 	ErrKeyTooLong   = errors.New("proto: key too long") // longer than MaxKey
@@ -26,7 +26,7 @@ var (
 )
 
 // AppendLock appends the command that locks key to dst and returns the extended slice. The timeout is rounded up to a
-// millisecond; a negative one is 0. The key must satisfy ValidKey, else what is appended is no command.
+// millisecond; a negative one is 0. The key must satisfy ValidKey, otherwise what is appended is not a command.
 func AppendLock(dst []byte, key string, timeout time.Duration) []byte {
 	ms := int64(max(timeout, 0) / time.Millisecond)
 	if timeout > 0 && timeout%time.Millisecond != 0 {
@@ -48,7 +48,7 @@ func AppendFence(dst []byte, key string) []byte { return appendCommand(dst, "fen
 // AppendName appends the command that names the connection. The name must satisfy ValidName.
 func AppendName(dst []byte, name string) []byte { return appendCommand(dst, "name ", name) }
 
-// AppendOwner appends the command that says whose the connection is. The owner must satisfy ValidOwner.
+// AppendOwner appends the command that gives the connection an owner, which must satisfy ValidOwner.
 func AppendOwner(dst []byte, owner string) []byte { return appendCommand(dst, "owner ", owner) }
 
 func appendCommand(dst []byte, keyword, arg string) []byte {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// BenchmarkNext measures what a server sees; ns/op is per input, and every input is one command unless its name says
+// BenchmarkNext measures Next as a server calls it. ns/op is per input; an input is one command unless its name says
 // otherwise.
 func BenchmarkNext(b *testing.B) {
 	pipeline := strings.Repeat("lock key123 1000\r\nunlock key123\r\n", 16)
@@ -60,8 +60,8 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
-// BenchmarkStraightforward parses what the first cases of BenchmarkNext parse, with the standard library and whole
-// lines only. It is what Next's ratio is taken from.
+// BenchmarkStraightforward parses some of the inputs of BenchmarkNext with the standard library, and whole lines only, for
+// comparison.
 func BenchmarkStraightforward(b *testing.B) {
 	for _, bm := range []struct{ name, input string }{
 		{"lock", "lock key123 1000\r\n"},

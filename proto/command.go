@@ -50,8 +50,8 @@ type Command struct {
 	Timeout time.Duration
 }
 
-// commands is the grammar: for each kind its keyword, its arguments, and the replies that it can have. The parser's
-// states follow from it; see states.go.
+// commands is the grammar: for each kind its keyword, its arguments and the replies that it can have. states.go makes the
+// parser's states from it.
 var commands = [NumKinds]struct {
 	keyword   string // lower case letters
 	arguments []argument
@@ -64,23 +64,23 @@ var commands = [NumKinds]struct {
 	Owner:  {"owner", []argument{id}, []Reply{Owned}},
 }
 
-// argument is a word of a command. A command has one that becomes Command.Arg, and perhaps a number after it.
+// argument is a word of a command. Every command has one that becomes Command.Arg, and may have a number after it.
 type argument struct {
 	bytes set // that it consists of
-	max   int // its length in bytes; of a number, only that of the command limits it
+	max   int // length in bytes; not used for numbers
 	role  role
 
-	first Reason // for a byte that cannot be its first
-	more  Reason // for one that cannot follow inside it, if another argument comes after it
-	last  Reason // the same, if none does
+	first Reason // a byte cannot begin the argument
+	more  Reason // a byte cannot continue it, and another argument follows
+	last  Reason // a byte cannot continue it, and none follows
 }
 
-// role is what becomes of an argument.
+// role says where an argument is stored.
 type role uint8
 
 const (
-	toArg     role = iota + 1 // it is Command.Arg
-	toTimeout                 // its number is Command.Timeout, in milliseconds
+	toArg     role = iota + 1 // in Command.Arg
+	toTimeout                 // in Command.Timeout: a number of milliseconds
 )
 
 var (
@@ -99,7 +99,7 @@ const (
 	marks                   // the rest of %x21-7E
 )
 
-// setOf has the set that each byte belongs to, 0 for none.
+// setOf maps each byte to the set that it belongs to, 0 for none.
 var setOf = makeSets()
 
 func makeSets() (sets [256]set) {
@@ -127,6 +127,5 @@ func (k Kind) String() string {
 // HasKey reports whether the argument of the kind is a key.
 func (k Kind) HasKey() bool { return k != 0 && commands[k].arguments[0].first == WantKey }
 
-// Replies returns the replies that a command of the kind can have, always in the same order. The caller must not change
-// them.
+// Replies returns the replies that a command of the kind can have, always in the same order. Do not modify the slice.
 func (k Kind) Replies() []Reply { return commands[k].replies }

@@ -45,7 +45,7 @@ func TestAppend(t *testing.T) {
 	}
 }
 
-// appends has what writes a command of each kind without a timeout.
+// appends has the function that writes a command, for each kind without a timeout.
 var appends = map[Kind]func([]byte, string) []byte{Unlock: AppendUnlock, Fence: AppendFence, Name: AppendName, Owner: AppendOwner}
 
 func TestFormatThenParse(t *testing.T) {

@@ -24,8 +24,8 @@
 //	t timeout                    the time ran out first
 //	u unlocked                   released; the next waiter has it
 //	f <token>                    this connection holds the key under this fencing token, 1 to 2^63-1
-//	n named <silence> <space>    the connection has that name from now on; silence: milliseconds without a sign of life
-//	                             after which a client loses its keys; space: 16 hexadecimal digits that name the lock table
+//	n named <silence> <space>    the connection has that name from now on. silence: milliseconds after which a client
+//	                             whose host has vanished loses its keys; space: 16 hexadecimal digits, the lock table
 //	o owned                      the connection belongs to that owner from now on
 //	e already locked             lock of a key that this connection holds; at once, whatever the timeout
 //	e not locked                 unlock or fence of a key that nobody holds
@@ -40,8 +40,8 @@
 //   - the same commands and the same error for every fragmentation of the same bytes;
 //   - it reads no byte after the command that it returns, so that a caller can stop between two commands of a pipeline
 //     and go on later;
-//   - it reads each byte once, but for two: a keyword that is compared as one word and then letter by letter, and an
-//     argument that is too long, after which the connection ends;
+//   - it reads each byte once, with two exceptions: a keyword may be compared first as a word and then letter by letter,
+//     and an argument that is too long is read twice, after which the connection ends;
 //   - no allocation for a command that lies whole in the input, and none for a split one once the parser's storage has
 //     grown to the connection's arguments (never beyond MaxCommand bytes);
 //   - input of any kind never makes it panic.
@@ -49,13 +49,17 @@
 // A Parser belongs to one connection and is not safe for concurrent use; a server calls it on the loop that owns the
 // connection. All functions are safe from any goroutine.
 //
-// # Another command
+// # Adding a command
 //
-// Its keyword, its arguments and its replies are one entry of the table in command.go, beside its Kind and the sentence
-// about it above; a new reply is one entry of the table in reply.go; the parser's states, the counters, the metrics and the
-// page follow from the tables. What the command does is written in two places of the server: session.go for one that is
-// about the connection, shard.go for one that is about a key. Then come an Append function in append.go and its use in
-// client, the grammar of the tests in grammar_test.go, and README.md.
+// The files that a new command touches:
+//
+//  1. proto/command.go: its Kind, and its entry in the table: keyword, arguments, replies. For a new reply also reply.go:
+//     one constant and one entry. The parser's states, the reasons of syntax errors, the counters and the metrics follow
+//     from the tables.
+//  2. proto/doc.go and proto/README.md: its grammar and its replies.
+//  3. proto/append.go: the function that writes it, for clients; proto/client where the client sends it.
+//  4. server/shard.go for what it does to a key, server/session.go for what it does to its connection.
+//  5. The tests: the grammar in proto/grammar_test.go, and what it does in those of server.
 //
 // Start reading at the table in command.go, then Parser.Next.
 package proto

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The grammar once more, as regular expressions over the whole input: slow, and plain enough to be right by reading. It
-// takes nothing from the table of commands.
+// The grammar once more, as regular expressions over the whole input: slow, but simple enough to be checked by reading. It
+// does not use the table of commands.
 const (
 	keyRE     = `[A-Za-z0-9]+`
 	timeoutRE = `[0-9]+`
@@ -29,7 +29,7 @@ var (
 		Owner:  regexp.MustCompile(`^` + ownerRE + ` +([A-Za-z0-9]{1,64})() *\r\n`),
 	}
 
-	// prefixes are the beginnings of commands, and why a byte that continues none of them is an error after them.
+	// prefixes are the beginnings of commands, and the reason why a byte that continues none of them is an error there.
 	prefixes = []struct {
 		re     *regexp.Regexp
 		reason Reason
@@ -64,7 +64,7 @@ func anyCase(keyword string) string {
 	return expr.String()
 }
 
-// beginnings returns an expression for each part of a keyword that it can begin with.
+// beginnings returns an expression for every proper beginning of a keyword.
 func beginnings(keyword string) string {
 	var all []string
 	for n := 1; n < len(keyword); n++ {
@@ -79,7 +79,7 @@ func longest(expr string) *regexp.Regexp {
 	return re
 }
 
-// grammar returns what any parser of the protocol has to make of the input.
+// grammar returns the transcript that every correct parser has for the input.
 func grammar(input []byte) transcript {
 	var tr transcript
 commands:

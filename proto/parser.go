@@ -19,12 +19,12 @@ const (
 // Parser turns the bytes of one connection, in fragments of any size, into commands. The zero value is ready. It is not
 // safe for concurrent use.
 type Parser struct {
-	// kept holds the argument of the latest command, or as much of it as has come, if it could not be left in the input;
-	// else it is empty. The memory is reused by later commands.
+	// kept holds the argument of the latest command, or the part of it that has arrived, if it could not be left in the
+	// input; otherwise it is empty. Later commands reuse the memory.
 	kept []byte
 
-	// What Next stopped with. Between two commands only state means anything, and length, which is 0.
-	millis uint64 // timeout so far
+	// Where Next stopped. Between two commands millis and length are 0.
+	millis uint64 // the timeout so far
 	length uint16 // bytes of the command before the input; of an invalid one, before the offending byte
 	state  state
 
@@ -34,13 +34,14 @@ type Parser struct {
 }
 
 const (
-	// minKept is the least storage for arguments, in bytes, and holds all but unusual ones; growth doubles it.
+	// minKept is the smallest storage for arguments, in bytes. It is enough for most; growth doubles it.
 	minKept = 64
 
 	// maxMillis is MaxTimeout in the unit of the wire. There is room for one more digit in a uint64.
 	maxMillis = uint64(MaxTimeout / time.Millisecond)
 
-	// lowerCase makes an ASCII letter lower case. No byte but the two cases of a letter becomes that letter.
+	// lowerCase is the bit that makes an ASCII letter lower case. With it, no byte but the two cases of a letter becomes
+	// that letter.
 	lowerCase = 0x20
 )
 
@@ -48,9 +49,8 @@ const (
 // Complete it has filled in cmd, and the rest of data is for the next Next; with More, that is all of data; with
 // Invalid, the bytes before the offending one. After Invalid, Next consumes nothing and stays Invalid.
 //
-// A command of the usual form, whole in data and with one space between its words, is read here from end to end, several
-// times as fast as state by state. Where a command leaves that form step goes on; what a client sends then is rare, or not
-// sent in a hurry.
+// A command of the usual form, whole in data and with one space between its words, is parsed here from end to end, which
+// is more than twice as fast as state by state. Where a command departs from that form, step continues.
 func (p *Parser) Next(data []byte, cmd *Command) (n int, status Status) {
 	if p.state != begin {
 		if p.state == invalid {
@@ -72,7 +72,7 @@ func (p *Parser) Next(data []byte, cmd *Command) (n int, status Status) {
 	}
 	usual := &shortcuts[kind]
 
-	// Indexes are unsigned so that the loop conditions alone prove them in bounds.
+	// Indexes are unsigned so that the loop conditions alone prove them to be in bounds.
 	line := data[:min(len(data), MaxCommand)]
 	from := uint(usual.size)
 	to := from
@@ -101,7 +101,7 @@ func (p *Parser) Next(data []byte, cmd *Command) (n int, status Status) {
 	}
 	if i+1 < uint(len(line)) && line[i] == '\r' && line[i+1] == '\n' {
 		cmd.Kind = kind
-		cmd.Arg = line[from:to:to] // its capacity ends with it, as the rest of data is not the argument's to append to
+		cmd.Arg = line[from:to:to] // without spare capacity, so that an append cannot overwrite the rest of data
 		cmd.Timeout = time.Duration(millis) * time.Millisecond
 		return int(i + 2), Complete
 	}
@@ -112,8 +112,8 @@ func (p *Parser) Next(data []byte, cmd *Command) (n int, status Status) {
 	return p.step(data, cmd, usual.inArg, i, from, 0)
 }
 
-// step is the rest of Next: it reads on from byte i in state s, from one state to the next. data[from:to] is the argument
-// if it is not in kept; inside it, data[from:i] is what has come of it.
+// step is the rest of Next: it continues at byte i in state s, one state at a time. data[from:to] is the argument unless
+// it is in kept; inside the argument, data[from:i] is the part that has arrived with this input.
 func (p *Parser) step(data []byte, cmd *Command, s state, i, from, to uint) (int, Status) {
 	within := data[:min(uint(len(data)), MaxCommand-uint(p.length))]
 	millis := p.millis
@@ -121,7 +121,7 @@ func (p *Parser) step(data []byte, cmd *Command, s state, i, from, to uint) (int
 		here := &nodes[s]
 		reason := here.reason
 		if here.role == toArg {
-			end := from + uint(here.max) - uint(len(p.kept)) // of the longest
+			end := from + uint(here.max) - uint(len(p.kept)) // of the longest argument that is allowed
 			i = span(within[:min(uint(len(within)), end)], i, here.bytes)
 			if i == uint(len(within)) {
 				break
@@ -133,7 +133,7 @@ func (p *Parser) step(data []byte, cmd *Command, s state, i, from, to uint) (int
 		c := within[i]
 		next := here.next[columnOf[c]&(columns-1)]
 		switch {
-		case next == invalid || next == s && here.role == toArg: // the latter, were the argument not too long
+		case next == invalid || next == s && here.role == toArg: // the latter means that the argument is too long
 			return p.fail(data, i, reason)
 		case next == done:
 			arg := p.kept
@@ -174,7 +174,7 @@ func (p *Parser) step(data []byte, cmd *Command, s state, i, from, to uint) (int
 
 //
 
-// span returns where the bytes of the set that begin at byte i of b end.
+// span returns the index of the first byte of b, from i on, that is not in the set; len(b) if there is none.
 func span(b []byte, i uint, s set) uint {
 	for i < uint(len(b)) && setOf[b[i]]&s != 0 {
 		i++
@@ -192,7 +192,7 @@ func (p *Parser) fail(data []byte, i uint, reason Reason) (int, Status) {
 }
 
 // Retain makes cmd.Arg outlive the input: it copies the argument into the parser's storage unless it is there already.
-// cmd must be what the latest Next completed. The argument is then valid until the next Next.
+// cmd must be the command that the latest Next completed. The argument is then valid until the next Next.
 func (p *Parser) Retain(cmd *Command) {
 	if p.state != begin {
 		panic(fmt.Sprintf("proto: Retain of %q in the middle of a command, state %d", cmd.Arg, p.state))
@@ -211,7 +211,7 @@ func (p *Parser) Err() *SyntaxError {
 	return &SyntaxError{Reason: p.reason, Column: int(p.length) + 1, Byte: p.bad}
 }
 
-// keep appends to what the parser keeps of the argument. The grammar bounds that to MaxCommand.
+// keep appends b to the stored part of the argument, which the grammar limits to MaxCommand bytes.
 func (p *Parser) keep(b []byte) {
 	if need := len(p.kept) + len(b); need > cap(p.kept) {
 		grown := make([]byte, len(p.kept), min(max(need, 2*cap(p.kept), minKept), MaxCommand))

@@ -10,18 +10,18 @@ import (
 
 const ms = time.Millisecond
 
-// parsed is a Command with a key of its own.
+// parsed is a Command with its own copy of the argument.
 type parsed struct {
 	Kind    Kind
-	Key     string
+	Arg     string
 	Timeout time.Duration
 }
 
-// transcript is all that can be seen of the parsing of a connection's bytes.
+// transcript is everything that a caller sees of the parsing of a connection's bytes.
 type transcript struct {
 	commands []parsed
 	consumed int  // bytes in all
-	idle     bool // nothing of a further command has come
+	idle     bool // no byte of a further command has arrived
 	err      SyntaxError
 }
 
@@ -74,21 +74,21 @@ func parse(t tester, fragments ...string) transcript {
 				if !idle(&p) {
 					t.Errorf("not idle after a command")
 				}
-				key := string(cmd.Arg)
+				arg := string(cmd.Arg)
 				p.Retain(&cmd)
 				overwrite(data[:n])
 				p.Retain(&cmd)
-				if got := string(cmd.Arg); got != key {
-					t.Fatalf("key %q turned into %q after Retain", key, got)
+				if got := string(cmd.Arg); got != arg {
+					t.Fatalf("argument %q turned into %q after Retain", arg, got)
 				}
-				tr.commands = append(tr.commands, parsed{cmd.Kind, key, cmd.Timeout})
+				tr.commands = append(tr.commands, parsed{cmd.Kind, arg, cmd.Timeout})
 			case Invalid:
 				if idle(&p) {
 					t.Errorf("idle after a syntax error")
 				}
 				tr.err = *p.Err()
 				if tr.err.Byte != data[n] {
-					t.Errorf("error %v, but the byte behind the consumed ones is %q", &tr.err, data[n])
+					t.Errorf("error %v, but the byte after the consumed ones is %q", &tr.err, data[n])
 				}
 				if n, status := p.Next([]byte("lock a 1\r\n"), &cmd); n != 0 || status != Invalid || *p.Err() != tr.err {
 					t.Errorf("Next after Invalid = %d, %d, Err() = %v; before it was %v", n, status, p.Err(), &tr.err)
@@ -274,7 +274,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"key without end", "lock " + long, MaxCommand + 1, TooLong},
 		{"timeout without end", "lock a " + strings.Repeat("0", MaxCommand), MaxCommand + 1, TooLong},
 		{"spaces without end", "unlock" + strings.Repeat(" ", MaxCommand), MaxCommand + 1, TooLong},
-		{"spaces without end behind the key", "lock a" + strings.Repeat(" ", MaxCommand), MaxCommand + 1, TooLong},
+		{"spaces without end after the key", "lock a" + strings.Repeat(" ", MaxCommand), MaxCommand + 1, TooLong},
 		{"spaces without end at the end", "unlock a" + strings.Repeat(" ", MaxCommand), MaxCommand + 1, TooLong},
 		{"LF too late", "unlock " + long[:MaxCommand-8] + "\r\n", MaxCommand + 1, TooLong},
 		{"too long and wrong too", "unlock " + long[:MaxCommand-7] + "\x00", MaxCommand + 1, TooLong},
@@ -343,8 +343,8 @@ func TestUnfinishedAtTheLimit(t *testing.T) {
 	}
 }
 
-// TestNextStopsBehindTheCommand makes sure that what follows a command is not judged before its time.
-func TestNextStopsBehindTheCommand(t *testing.T) {
+// TestNextStopsAfterTheCommand makes sure that Next does not judge what follows a command.
+func TestNextStopsAfterTheCommand(t *testing.T) {
 	var p Parser
 	var cmd Command
 	n, status := p.Next([]byte("lock a 1\r\n\x00"), &cmd)
@@ -353,8 +353,8 @@ func TestNextStopsBehindTheCommand(t *testing.T) {
 	}
 }
 
-// TestKeyLeftInInput pins down that a key that lies whole in the input is not copied before Retain.
-func TestKeyLeftInInput(t *testing.T) {
+// TestArgLeftInInput: an argument that lies whole in the input is not copied before Retain.
+func TestArgLeftInInput(t *testing.T) {
 	var p Parser
 	var cmd Command
 	p.Next([]byte("loc"), &cmd)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Reply is what a server says to a command, without the numbers that it may carry. The zero Reply is none. doc.go says
-// when each is given.
+// Reply is the answer of a server, without the numbers that it may carry. The zero Reply is none. doc.go says when each
+// is sent.
 type Reply uint8
 
 // The replies.
@@ -21,14 +21,14 @@ const (
 	NotLocked
 	NotOwner
 	Deadlock
-	TooManyConnections // to no command: the connection is closed after it
+	TooManyConnections // answers no command: it is sent unasked, then the connection is closed
 
 	// NumReplies is the length of an array indexed by Reply, the zero Reply included.
 	NumReplies = iota + 1
 )
 
-// replies has the line of each reply, none if it carries numbers, and the word for it as the outcome of a command. A line
-// that begins with "e" is an error.
+// replies has for each reply its line, unless it carries numbers, and its name as the outcome of a command. A line that
+// begins with "e" is an error.
 var replies = [NumReplies]struct{ line, outcome string }{
 	Locked:             {"l locked\r\n", "locked"},
 	TimedOut:           {"t timeout\r\n", "timeout"},
@@ -43,7 +43,7 @@ var replies = [NumReplies]struct{ line, outcome string }{
 	TooManyConnections: {"e too many connections\r\n", "too_many_connections"},
 }
 
-// What the replies with numbers begin with.
+// The beginnings of the replies with numbers.
 const (
 	beforeToken = "f "
 	beforeNamed = "n named "
@@ -52,7 +52,7 @@ const (
 // MaxReply is the largest length in bytes of a reply, CR LF included.
 const MaxReply = len("n named 9223372036854 0123456789abcdef\r\n")
 
-// Outcome returns the word by which counters, metrics and the API know the reply.
+// Outcome returns the name of the reply in counters, metrics and the API.
 func (r Reply) Outcome() string {
 	if r == 0 || int(r) >= NumReplies {
 		return "Reply(" + strconv.Itoa(int(r)) + ")"
@@ -64,7 +64,7 @@ func (r Reply) Outcome() string {
 func (r Reply) Line() string {
 	line := replies[r].line
 	if line == "" {
-		panic("proto: there is no one line for " + r.Outcome())
+		panic("proto: no fixed line for " + r.Outcome())
 	}
 	return line
 }
@@ -72,15 +72,15 @@ func (r Reply) Line() string {
 // Append appends the whole line of a reply without numbers to dst and returns the extended slice.
 func (r Reply) Append(dst []byte) []byte { return append(dst, r.Line()...) }
 
-// AppendToken appends the reply that tells a token, 1 to 2^63-1, to dst and returns the extended slice.
+// AppendToken appends the reply that carries a token, 1 to 2^63-1, to dst and returns the extended slice.
 func AppendToken(dst []byte, token uint64) []byte {
 	dst = append(dst, beforeToken...)
 	dst = strconv.AppendUint(dst, token, 10)
 	return append(dst, "\r\n"...)
 }
 
-// AppendNamed appends the reply to a name to dst and returns the extended slice: the silence after which a client whose
-// host has vanished loses its keys, rounded down to a millisecond, and the number of the lock table.
+// AppendNamed appends the reply to a name to dst and returns the extended slice. silence is the time after which a client
+// whose host has vanished loses its keys, rounded down to a millisecond; space identifies the lock table.
 func AppendNamed(dst []byte, silence time.Duration, space uint64) []byte {
 	dst = append(dst, beforeNamed...)
 	dst = strconv.AppendInt(dst, int64(max(silence, 0)/time.Millisecond), 10)

@@ -65,7 +65,8 @@ func appendAnswer(dst []byte, a Answer) []byte {
 func TestNoReplies(t *testing.T) {
 	for _, line := range []string{
 		"", "\n", "\r\n", "l\r\n", "l locked", "l locked\n", "l locked\r", "l locked \r\n", " l locked\r\n", "L locked\r\n", "l locked\r\n\r\n",
-		"f\r\n", "f \r\n", "f 0\r\n", "f 01\r\n", "f +1\r\n", "f -1\r\n", "f 1 \r\n", "f 1x\r\n", "f 9223372036854775808\r\n", "f 18446744073709551617\r\n",
+		"f\r\n", "f \r\n", "f 0\r\n", "f 01\r\n", "f +1\r\n", "f -1\r\n", "f 1 \r\n", "f 1x\r\n",
+		"f 9223372036854775808\r\n", "f 18446744073709551617\r\n",
 		"f 99999999999999999999999999\r\n", "F 1\r\n", "f  1\r\n",
 		"n named\r\n", "n named 1\r\n", "n named 1 \r\n", "n named 1 af\r\n", "n named 1 00000000000000AF\r\n", "n named 1 00000000000000ag\r\n",
 		"n named 1 000000000000000af\r\n", "n named 01 00000000000000af\r\n", "n named  00000000000000af\r\n",

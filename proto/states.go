@@ -2,7 +2,7 @@ package proto
 
 import "strings"
 
-// state is where in a command the input ran out. All but these three are made from the table of commands:
+// state is the place in a command where the input ran out. All but the three below are made from the table of commands:
 //
 //	begin ─► keyword, letter by letter ─SP─► before an argument ─► in it ─┬─SP─► before the next
 //	  ▲                                                                   └─SP─► tail ─┐
@@ -12,13 +12,13 @@ type state uint8
 const (
 	begin   state = iota // between two commands
 	invalid              // after a syntax error
-	done                 // only what LF leads to: the command is complete, and the state is begin
+	done                 // the target of the last LF; the parser is then in begin
 )
 
-// The columns of the transition table. A byte's column is all that a state needs to know of it.
+// The columns of the transition table. A state distinguishes bytes by their columns alone.
 const (
-	columnLetter = iota      // the first of 26: the two cases of a letter share one
-	columnDigit  = iota + 25 // and so on
+	columnLetter = iota // the first of 26: the two cases of a letter share one
+	columnDigit  = iota + 25
 	columnMark
 	columnSpace
 	columnCR
@@ -27,33 +27,33 @@ const (
 	columns
 )
 
-// node is a state and what leads out of it.
+// node is a state and its transitions.
 type node struct {
-	next   [columns]state // invalid where a byte of the column cannot follow
-	reason Reason         // why it cannot
+	next   [columns]state // invalid where a byte of that column is a syntax error
+	reason Reason         // for that error
 	kind   Kind           // of the command, once the keyword is known
 
-	// In an argument.
+	// Only inside an argument.
 	role  role
 	bytes set
 	max   uint16
 }
 
-// shortcut is what it takes to read a whole command of the usual form without going from state to state, and the states
-// in which reading goes on where the command leaves that form.
+// shortcut is what Next needs to parse a whole command of the usual form without going from state to state, and the states
+// in which step continues where the command departs from that form.
 type shortcut struct {
-	word, fold, mask uint64 // the keyword and a space in a little-endian word; what makes it lower case; its bits
-	size             uint8  // of both in bytes
-	bytes            set    // of the argument
-	longest          uint16 // such argument in bytes
-	timed            bool   // a number follows
+	word, fold, mask uint64 // keyword and space as a little-endian word; the bits that make it lower case; all its bits
+	size             uint8  // of keyword and space, in bytes
+	bytes            set    // that the argument consists of
+	longest          uint16 // argument, in bytes
+	timed            bool   // a timeout follows
 
 	beforeArg, inArg, beforeNumber, inNumber state
 }
 
 var (
 	columnOf  = makeColumns()
-	nodes     [256]node // by state, which needs no check as an index
+	nodes     [256]node // by state: an index of one byte needs no bounds check
 	shortcuts [NumKinds]shortcut
 )
 
@@ -71,7 +71,7 @@ func init() {
 	}
 }
 
-// addCommand adds the states of a kind, the last ones first.
+// addCommand adds the states of a kind from the end of the command to its beginning.
 func addCommand(kind Kind, add func(Kind, Reason) state) {
 	usual := newShortcut(commands[kind].keyword)
 	beforeLF, tail := add(kind, WantLF), add(kind, WantEnd)
@@ -107,7 +107,7 @@ func addCommand(kind Kind, add func(Kind, Reason) state) {
 	addKeyword(commands[kind].keyword, following, add)
 }
 
-// addKeyword adds the states of a keyword, which it shares with others as far as they begin alike.
+// addKeyword adds the states of a keyword. Keywords that begin alike share states.
 func addKeyword(keyword string, following state, add func(Kind, Reason) state) {
 	at := begin
 	for _, letter := range []byte(keyword) {
@@ -121,8 +121,7 @@ func addKeyword(keyword string, following state, add func(Kind, Reason) state) {
 	nodes[at].reason = WantSpace
 }
 
-// newShortcut returns the shortcut of a keyword. One that does not fit into a word with its space has none: it matches
-// nothing.
+// newShortcut returns the shortcut of a keyword. If keyword and space do not fit into a word, it matches nothing.
 func newShortcut(keyword string) shortcut {
 	word := keyword + " "
 	if len(word) > 8 {
@@ -138,7 +137,7 @@ func newShortcut(keyword string) shortcut {
 	return s
 }
 
-// nowhere returns transitions none of which is possible.
+// nowhere returns transitions that are all syntax errors.
 func nowhere() (next [columns]state) {
 	for column := range next {
 		next[column] = invalid

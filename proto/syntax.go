@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Reason says what the grammar wanted where a syntax error lies.
+// Reason says what the grammar allows at the place of a syntax error.
 type Reason uint8
 
 // The reasons, in the order in which a command reaches them.

@@ -11,8 +11,7 @@ import (
 	"dreadlock/proto"
 )
 
-// BenchmarkTryLock takes a free key and gives it back: two round trips. BenchmarkRoundTrips has the same without the
-// client.
+// BenchmarkTryLock locks a free key and unlocks it: two round trips. BenchmarkRoundTrips does the same without the client.
 func BenchmarkTryLock(b *testing.B) {
 	address, _ := startServer(b, nil)
 	c := newClient(b, address, Options{})
@@ -46,7 +45,7 @@ func BenchmarkTryLockWithFence(b *testing.B) {
 	}
 }
 
-// BenchmarkTryLockWithCancel is what it costs if the context can end.
+// BenchmarkTryLockWithCancel is the same with a context that can end.
 func BenchmarkTryLockWithCancel(b *testing.B) {
 	address, _ := startServer(b, nil)
 	c := newClient(b, address, Options{})
@@ -64,7 +63,7 @@ func BenchmarkTryLockWithCancel(b *testing.B) {
 	}
 }
 
-// BenchmarkTryLockParallel has goroutines of one client each take a key of its own.
+// BenchmarkTryLockParallel has many goroutines with one client, each with a key of its own.
 func BenchmarkTryLockParallel(b *testing.B) {
 	address, _ := startServer(b, nil)
 	c := newClient(b, address, Options{})

@@ -16,7 +16,7 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// A context that ends takes its waiter out of the queue at once, and whoever stands behind moves up.
+// A context that ends takes its waiter out of the queue at once, and the next waiter moves up.
 func TestCancelLeavesQueue(t *testing.T) {
 	address, _ := startServer(t, nil)
 	r := startRelay(t, address)
@@ -27,7 +27,7 @@ func TestCancelLeavesQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	waiting := lockLater(ctx, c, "a", -1)
-	r.awaitCommand(holder, "lock a 9223372036854")
+	r.awaitCommand("lock a 9223372036854")
 	next.Send("lock a 30000")
 	cancel()
 	wantErr(t, (<-waiting).err, context.Canceled)
@@ -50,8 +50,8 @@ func TestDeadlineWhileWaiting(t *testing.T) {
 	mustUnlock(t, l)
 }
 
-// The grant and the end of the context cross each other: either there is a lock, or the key is free. The time between the
-// two adapts, so that each comes first about as often.
+// The grant and the end of the context meet: either there is a lock, or the key is free. The time between the two adapts,
+// so that each comes first about as often.
 func TestCancelRacesGrant(t *testing.T) {
 	address, _ := startServer(t, nil)
 	r := startRelay(t, address)
@@ -66,7 +66,7 @@ func TestCancelRacesGrant(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		waiting := lockLater(ctx, c, "a", -1)
 		r.await("the request", func() bool { return len(r.commands) == n+granted+1 })
-		holder.Do("unlock nobodys", "e not locked") // behind it
+		holder.Do("unlock nobodys", "e not locked")
 		unlocked := time.Now()
 		holder.Send("unlock a")
 		for time.Since(unlocked) < head {
@@ -128,7 +128,7 @@ func TestUnlockWithoutTime(t *testing.T) {
 	mustUnlock(t, mustLock(t, c, "a"))
 }
 
-// The same while the answer is outstanding.
+// The same while the answer to the unlock is outstanding.
 func TestUnlockRunsOutOfTime(t *testing.T) {
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		takeLine(conn)
@@ -142,7 +142,7 @@ func TestUnlockRunsOutOfTime(t *testing.T) {
 	wantErr(t, l.Unlock(ctx), context.DeadlineExceeded)
 }
 
-// A server that takes nothing and says nothing holds nobody up beyond his context: the kernel accepts the connection and
+// A server that reads nothing and writes nothing delays no call beyond its context: the kernel accepts the connection and
 // even the longest commands.
 func TestServerThatHangs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

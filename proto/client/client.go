@@ -22,12 +22,12 @@ type Client struct {
 	dialer  net.Dialer
 
 	mu     sync.Mutex
-	idle   []*conn // at most Options.MaxIdle; the last one was used last
-	plain  *conn   // the latest one whose server did not know how to name it
+	idle   []*conn // at most Options.MaxIdle; the most recently used one comes last
+	plain  *conn   // the latest one that was made without a name because its server does not know names
 	closed bool
 }
 
-// New returns a client of the server at addr, host:port. It does not connect: Lock and TryLock do.
+// New returns a client of the server at addr, which is host:port. It does not connect: Lock and TryLock do.
 func New(addr string, o Options) *Client {
 	o = o.withDefaults()
 	probes, silence := probing(o.KeepAlive)
@@ -42,15 +42,15 @@ func New(addr string, o Options) *Client {
 	}
 }
 
-// Lock asks for a key and stands in the queue until it is granted, but not longer than wait, counted from the call and
-// rounded up to a millisecond. A negative wait has no end, 0 is that of TryLock. Connecting counts as well, but the key
-// is asked for at least once.
+// Lock asks for a key and waits in its queue until the key is granted, at most for wait, counted from the call and rounded
+// up to a millisecond. A negative wait has no limit; with 0, Lock is TryLock. The time to connect counts as well, but the
+// key is asked for at least once.
 //
-// The errors are ErrTimeout, ErrConnectionLost, ErrUnreachable, ErrProtocol, ErrClosed, a *ServerError, that of a key
-// which proto.ValidKey refuses, or that of ctx. When ctx ends, Lock returns at once, and the server knows that it no
-// longer waits. With any error nothing is held.
+// The errors are ErrTimeout, ErrConnectionLost, ErrUnreachable, ErrProtocol, ErrClosed, a *ServerError, those of
+// proto.ValidKey, ValidName and ValidOwner, or that of ctx. When ctx ends, Lock returns at once, and the server takes it
+// out of the queue. After an error nothing is held.
 //
-// The context of the lock is derived from ctx: bound the waiting by wait, and the work too by a deadline of ctx.
+// The context of the lock is derived from ctx: limit the waiting by wait, and the work as well by a deadline of ctx.
 func (c *Client) Lock(ctx context.Context, key string, wait time.Duration) (*Lock, error) {
 	l, err := c.lock(ctx, key, wait)
 	if err != nil {
@@ -59,12 +59,12 @@ func (c *Client) Lock(ctx context.Context, key string, wait time.Duration) (*Loc
 	return l, nil
 }
 
-// TryLock asks for a key and does not stand in the queue: the error is ErrTimeout if somebody else holds it. The other
-// errors are those of Lock.
+// TryLock asks for a key and does not wait: the error is ErrTimeout if somebody else holds it. The other errors are those
+// of Lock.
 func (c *Client) TryLock(ctx context.Context, key string) (*Lock, error) { return c.Lock(ctx, key, 0) }
 
-// Close closes the idle connections; from now on Lock and TryLock fail with ErrClosed. Locks that are held stay held, and
-// their connections are closed by Unlock. Calls that wait go on waiting: their contexts end them. The error is nil.
+// Close closes the idle connections; from then on Lock and TryLock fail with ErrClosed. Locks that are held stay held, and
+// Unlock closes their connections. Calls that wait continue to wait: their contexts end them. The error is always nil.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	idle := c.idle
@@ -92,7 +92,7 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 		if err == nil || errors.Is(err, ErrTimeout) || ctx.Err() != nil {
 			return l, err
 		}
-		// The connection was worn out, whatever the error says: ask again on a new one, and do not tell.
+		// Whatever the error says, it may only mean that the connection was old: ask again on a new one.
 	}
 	for failed := 0; ; {
 		l, err := c.lockNew(ctx, key, remaining(wait, began))
@@ -118,7 +118,8 @@ func (c *Client) lockNew(ctx context.Context, key string, wait time.Duration) (*
 	return c.lockOn(ctx, cn, key, wait)
 }
 
-// lockOn asks on the connection, which then belongs to the lock. Without a lock it is idle again or closed.
+// lockOn asks on the connection, which then belongs to the lock. If there is no lock, the connection is idle again or
+// closed.
 func (c *Client) lockOn(ctx context.Context, cn *conn, key string, wait time.Duration) (*Lock, error) {
 	if wait < 0 {
 		wait = proto.MaxTimeout
@@ -131,14 +132,14 @@ func (c *Client) lockOn(ctx context.Context, cn *conn, key string, wait time.Dur
 		return nil, err
 	}
 	l := newLock(ctx, c, cn, key, token)
-	if err := cn.hold(l); err != nil { // granted, and lost before anybody knew
+	if err := cn.hold(l); err != nil { // granted, and lost before anybody knew of it
 		l.cancel(err)
 		return nil, err
 	}
 	return l, nil
 }
 
-// takeIdle returns the idle connection that was used last, nil if there is none.
+// takeIdle returns the most recently used idle connection, nil if there is none.
 func (c *Client) takeIdle() *conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,7 +154,7 @@ func (c *Client) takeIdle() *conn {
 	return nil
 }
 
-// keep takes a connection that holds nothing and waits for nothing, for the next lock, or closes it.
+// keep makes a connection idle, for the next lock, or closes it. It must hold nothing and wait for nothing.
 func (c *Client) keep(cn *conn) {
 	c.mu.Lock()
 	if len(c.idle) >= c.options.MaxIdle {
@@ -169,8 +170,8 @@ func (c *Client) keep(cn *conn) {
 	}
 }
 
-// dial makes a connection and introduces it, if there is something to say. The error is ErrClosed, ErrUnreachable, one of
-// conn.introduce or that of the context.
+// dial makes a connection and gives it its name and its owner, if there are any. The error is ErrClosed, ErrUnreachable,
+// one of conn.introduce or that of the context.
 func (c *Client) dial(ctx context.Context) (*conn, error) {
 	cn, err := c.connect(ctx)
 	if err != nil || c.options.Name == "" && c.options.Owner == "" || c.isOlder() {
@@ -184,7 +185,7 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	if answered || !errors.Is(err, ErrConnectionLost) {
 		return nil, err
 	}
-	// An older server: to it, the words are syntax errors.
+	// This is an older server: to it, the words are syntax errors.
 	if cn, err = c.connect(ctx); err == nil {
 		c.mu.Lock()
 		c.plain = cn
@@ -193,8 +194,8 @@ func (c *Client) dial(ctx context.Context) (*conn, error) {
 	return cn, err
 }
 
-// isOlder reports whether the server is known not to know the words for names and owners. That lasts as long as the
-// connection that was made without them, since a server is not replaced without ending it.
+// isOlder reports whether the server is known to be one that has no names and owners. The client believes that as long as
+// the connection that was made without them lives: a newer server can only come after its end.
 func (c *Client) isOlder() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -222,8 +223,9 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 	return newConn(sock), nil
 }
 
-// prepare sets a socket up: the kernel ends the connection if what was sent is not acknowledged within the silence, which
-// its keepalive does not see to; and the commands of one write fit into the buffer, so that writing them never blocks.
+// prepare sets the options of a socket. If data that was sent stays without acknowledgement for that long, the kernel ends
+// the connection; keepalive alone does not cover that. And the commands of one write fit into the buffer, so that writing
+// them never blocks.
 func prepare(sock syscall.RawConn, silence time.Duration) error {
 	return errors.Join(
 		setOption(sock, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds())),
@@ -237,7 +239,7 @@ func setOption(sock syscall.RawConn, level, option, value int) error {
 	return errors.Join(failed, err)
 }
 
-// endOf returns the error of a context, nil if it has not ended. A dial may notice the deadline before the context does.
+// endOf returns the error of a context, nil if it has not ended. A dial may notice a deadline before its context does.
 func endOf(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= 0 {
 		return context.DeadlineExceeded
@@ -245,7 +247,7 @@ func endOf(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// remaining returns what is left of a wait; at the end that is 0, not less.
+// remaining returns what is left of a wait, 0 after its end. A wait without a limit stays as it is.
 func remaining(wait time.Duration, began time.Time) time.Duration {
 	if wait <= 0 {
 		return wait

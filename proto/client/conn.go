@@ -32,21 +32,21 @@ const (
 //	        locked ▼ │ Unlock                       │
 //	              held ───────────────────────────► ended ◄── from every state
 //
-// It belongs to one goroutine at a time, the one that runs Lock or Unlock with it, to the Client while it is idle, and
-// to nobody while it is held. Its reader lives as long as the socket does, and sees the end of the connection in every
-// state. The commands of one write are under way at a time.
+// It belongs to one goroutine at a time: the one that runs Lock or Unlock on it. While it is idle it belongs to the Client,
+// and while it is held to nobody. Its reader lives as long as the socket does, and sees the end of the connection in every
+// state. At most the commands of one write are outstanding.
 type conn struct {
 	sock net.Conn
-	out  []byte // the commands; the owner's, and kept for its memory
+	out  []byte // the commands to write; reused
 
-	owed    atomic.Int32      // answers: set by the owner, lowered by the reader with each
-	answers chan proto.Answer // has room for those that are owed
-	ended   chan struct{}     // closed by the reader when no answer will come any more
-	err     error             // why; constant once ended is closed
+	owed    atomic.Int32      // answers that are outstanding: set with a write, lowered by the reader
+	answers chan proto.Answer // has room for all that are outstanding
+	ended   chan struct{}     // closed by the reader after the last answer
+	err     error             // why the connection ended; constant once ended is closed
 
 	mu     sync.Mutex
 	over   bool  // ended is closed or about to be
-	holder *Lock // the lock to tell when the connection ends, if it is held
+	holder *Lock // notified when the connection ends; nil unless the connection is held
 }
 
 func newConn(sock net.Conn) *conn {
@@ -55,9 +55,9 @@ func newConn(sock net.Conn) *conn {
 	return c
 }
 
-// introduce says what the connection is called and whose it is, if that is known. It returns what the server answered to
-// the name, and whether it answered at all: one that did not, but ended the connection, does not know these words. After
-// an error, one of those of lock, the connection is closed.
+// introduce gives the connection its name and its owner, if there are any. It returns the answer to the name, and whether
+// the server answered at all: a server that ends the connection without an answer does not know these words. After an
+// error, one of those of lock, the connection is closed.
 func (c *conn) introduce(ctx context.Context, name, owner string) (named proto.Answer, answered bool, err error) {
 	c.out = c.out[:0]
 	var want []proto.Reply
@@ -85,8 +85,8 @@ func (c *conn) introduce(ctx context.Context, name, owner string) (named proto.A
 	return named, true, nil
 }
 
-// lock asks for a key and returns nil if the connection holds it now; with fence, also the token of the grant. The error
-// is ErrTimeout, a *ServerError, an ErrProtocol, that of the context or an ErrConnectionLost. After all but the first the
+// lock asks for a key, and with fence for the token of the grant. Without an error the connection holds the key. The error
+// is ErrTimeout, ErrConnectionLost, ErrProtocol, a *ServerError or that of the context; after all but the first the
 // connection is closed.
 func (c *conn) lock(ctx context.Context, key string, wait time.Duration, fence bool) (token uint64, err error) {
 	c.out = proto.AppendLock(c.out[:0], key, wait)
@@ -128,7 +128,7 @@ func fits(locked, fenced proto.Reply) bool {
 	return fenced == proto.NotOwner || fenced == proto.NotLocked
 }
 
-// unlock gives a key up. After an error, one of those of lock, the connection is closed, which does the same.
+// unlock releases a key. After an error, one of those of lock, the connection is closed, which releases it as well.
 func (c *conn) unlock(ctx context.Context, key string) error {
 	c.out = proto.AppendUnlock(c.out[:0], key)
 	answer, err := c.ask(ctx, 1)
@@ -148,8 +148,8 @@ func (c *conn) ask(ctx context.Context, n int) (proto.Answer, error) {
 		return proto.Answer{}, err
 	}
 	c.owed.Store(int32(n))
-	// It does not block: the commands before were answered, so the buffer of the socket is empty, and these fit. If it
-	// fails, then the reader sees why, and first what the server may have said before.
+	// Write does not block: all earlier commands were answered, so the buffer of the socket is empty, and these fit. If it
+	// fails, the reader finds out why, and before that reads what the server may have sent.
 	_, _ = c.sock.Write(c.out)
 	return c.next(ctx)
 }
@@ -165,7 +165,7 @@ func (c *conn) next(ctx context.Context) (proto.Answer, error) {
 		return proto.Answer{}, ctx.Err()
 	}
 	select {
-	case answer := <-c.answers: // right before the end
+	case answer := <-c.answers: // it came right before the end
 		return answer, nil
 	default:
 	}
@@ -176,14 +176,14 @@ func (c *conn) next(ctx context.Context) (proto.Answer, error) {
 	return proto.Answer{}, lost(c.err)
 }
 
-// reject closes the connection for an answer that does not grant what was asked, and returns it as an error. What the
-// server believes of this connection may not be what we believe: closed it holds nothing, for certain.
+// reject closes the connection after an unexpected answer, which it returns as an error. Server and client may disagree
+// about what this connection holds; once it is closed it holds nothing, for certain.
 func (c *conn) reject(answer proto.Answer) error {
 	c.close()
 	return refusalOf(answer, "does not answer the command")
 }
 
-// hold makes l the holder, which is told when the connection ends. It fails if that has happened already.
+// hold makes l the holder, which is notified when the connection ends. It fails if the connection has ended already.
 func (c *conn) hold(l *Lock) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,7 +205,7 @@ func (c *conn) letGo(l *Lock) bool {
 	return true
 }
 
-// shortenPatience sets the KeepAlive of the connection, unless it is 0. Where that fails, the one that was set stays.
+// shortenPatience changes the keepalive of the connection, unless it is 0. If that fails, the old one stays in force.
 func (c *conn) shortenPatience(keepAlive time.Duration) {
 	sock, ok := c.sock.(*net.TCPConn)
 	if keepAlive == 0 || !ok {
@@ -231,7 +231,7 @@ func (c *conn) alive() bool {
 // close closes the socket; the reader ends by that.
 func (c *conn) close() { _ = c.sock.Close() }
 
-// read is the reader: it passes on the answers that are owed, and ends with the connection.
+// read is the reader: it passes on the answers that are outstanding, and ends with the connection.
 func (c *conn) read() {
 	err := c.pass()
 	c.close()
@@ -246,7 +246,7 @@ func (c *conn) read() {
 	}
 }
 
-// pass passes answers on until the connection ends or something comes that was not asked for.
+// pass passes answers on until the connection ends or an answer comes that was not asked for.
 func (c *conn) pass() error {
 	in := bufio.NewReaderSize(c.sock, maxAnswer)
 	for {
@@ -264,10 +264,10 @@ func (c *conn) pass() error {
 			return fmt.Errorf("%w: %.60q", ErrProtocol, line)
 		}
 		owed := c.owed.Load()
-		if more := in.Buffered(); more > 0 && owed <= 1 { // a later request would take it for its own answer
+		if more := in.Buffered(); more > 0 && owed <= 1 { // a later command would take it for its own answer
 			return fmt.Errorf("%w: %d bytes after %.60q", ErrProtocol, more, line)
 		}
-		if owed == 0 { // too many connections: the server does not wait for a command
+		if owed == 0 { // such as too many connections, which answers no command
 			return refusalOf(answer, "was not asked for")
 		}
 		c.owed.Store(owed - 1)
@@ -275,7 +275,7 @@ func (c *conn) pass() error {
 	}
 }
 
-// refusalOf returns an error of the server as a *ServerError, and any other answer as one that should not have come.
+// refusalOf returns the error of a server as a *ServerError, and any other answer as an ErrProtocol.
 func refusalOf(answer proto.Answer, wrong string) error {
 	if answer.Text != "" {
 		return &ServerError{Text: answer.Text}
@@ -283,5 +283,5 @@ func refusalOf(answer proto.Answer, wrong string) error {
 	return fmt.Errorf("%w: %q %s", ErrProtocol, answer.Reply.Outcome(), wrong)
 }
 
-// lost wraps the reason for which a connection ended.
+// lost wraps the reason why a connection ended.
 func lost(reason error) error { return fmt.Errorf("%w: %w", ErrConnectionLost, reason) }

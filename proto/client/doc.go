@@ -1,4 +1,4 @@
-// Package client locks keys at a lock daemon, and tells a holder when it has lost its lock.
+// Package client takes locks at a lock daemon, and tells a holder when it has lost its lock.
 //
 //	             ┌─ Client ─────────────────────────────┐
 //	Lock ───────►│ idle connections ── none ──► dial    │
@@ -10,39 +10,45 @@
 //
 // # A lock owns its connection
 //
-// From the moment it is asked for until it is unlocked, a lock has a connection for itself. The protocol would let one
-// connection hold many keys, but
+// A lock has a connection of its own from the moment it is asked for until it is unlocked. The protocol would allow one
+// connection to hold many keys, but
 //
-//   - a connection that waits can do nothing else: an unlock would stand behind the wait of somebody else;
+//   - a connection that waits can do nothing else: an unlock would have to wait for somebody else's lock;
 //   - the only way to leave a queue is to close the connection, and that would free the other keys too;
-//   - to the server a connection is one holder, so two goroutines that share one would get "already locked" from it
-//     where they should wait for each other.
+//   - to the server a connection is one holder, so two goroutines that share one would be told "already locked" where
+//     they should wait for each other.
 //
-// A connection costs the server about 1.3 KiB, and the process a goroutine and a few KiB. A few are kept when they are
-// idle, so that TryLock and Unlock are two round trips. Nothing bounds the number in use: a goroutine that holds one
-// lock and asks for the next would wait for those that wait for it. Whoever starts goroutines without bound bounds them.
+// A connection costs the server about 1.3 KiB, and the process a goroutine and a few KiB. Some are kept when they are idle,
+// so that TryLock and Unlock take one round trip each. The number in use has no limit: with one, a goroutine that holds a
+// lock and asks for another could wait for goroutines that wait for it. A program that starts goroutines without a limit
+// should limit those.
 //
 // # What is guaranteed
 //
 //   - A call whose context ends returns at once and holds nothing: it closes its connection, which takes it out of the
 //     queue, and frees the key if the grant had crossed it.
-//   - After Unlock has returned, whatever it returned, the process holds nothing: the server has said so, or the
+//   - After Unlock has returned, whatever it returned, the process does not hold the key: the server has said so, or the
 //     connection is closed, and the server frees the key when it sees that.
-//   - A request whose connection ended before the answer is made again on a new one, with what is left of the wait and
-//     at the end of the queue. That is safe, since the end of the connection frees what it may have been granted.
-//   - A held lock is never made up again: another may have had the key meanwhile.
-//   - Lock.Lost is closed as soon as the connection of a held lock ends, and Lock.Context is done. Where the server's
-//     host vanished without a word, that takes Options.KeepAlive twice. By default that is half of the time after which
-//     the server takes a silent client for dead: a holder that is cut off learns it before the key goes to another.
+//   - If a connection ends before the answer to a lock, the client asks again on a new one, with what is left of the wait
+//     and at the end of the queue. That is safe, since the end of the connection frees what it may have been granted.
+//   - A lock that was lost is never taken again by itself: somebody else may have had the key in the meantime.
+//   - Lock.Lost is closed as soon as the connection of a held lock ends, and Lock.Context is done. If the server's host
+//     vanished without a word, that takes twice Options.KeepAlive. By default this is half of the time after which the
+//     server takes a silent client for dead: a holder that is cut off learns it before the key goes to another.
 //
 // # How to hold a lock
 //
-// Do the work under Lock.Context, in calls that end when it is done; see the example there. A lock is a lease on the
-// word of the server, and the holder learns of its end a moment later: the process may have been stopped or suspended
-// meanwhile, and a write that is on its way cannot be called back. Where two writers at once would destroy something,
-// let the resource itself refuse the older one (a fencing token, a version that must match); a lock alone cannot.
+// Do the work under Lock.Context, in calls that end when it is done; see the example there. The holder learns of the end of
+// its lock a moment after the server: the process may have been stopped or suspended in the meantime, and a write that is
+// on its way cannot be called back. Where two writers at a time would destroy something, the resource itself must refuse
+// the older one. Options.Fence and Lock.Token give it a number to compare; a lock alone cannot do it.
 //
-// A server that is there and does not answer is waited for until the context ends.
+// If the server is reachable but does not answer, calls wait until their contexts end.
+//
+// # Older servers
+//
+// A server that ends the connection right after its first name or owner does not know these words. The client connects
+// again without them. It tries them again once that connection has ended, as the server may have been replaced.
 //
 // All methods are safe from any goroutine. Start reading at Client.Lock, then conn.go.
 package client

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"dreadlock/proto/prototest"
 )
 
 // Each lock comes with a greater token than the one before, in the write that asks for the lock.
@@ -37,7 +35,7 @@ func TestTokenOfWaiter(t *testing.T) {
 	c := newClient(t, r.address, Options{Fence: true})
 	first := mustLock(t, c, "a")
 	waiting := lockLater(patient(t), c, "a", -1)
-	r.awaitCommand(prototest.Dial(t, address), "lock a 9223372036854")
+	r.awaitCommand("lock a 9223372036854")
 	mustUnlock(t, first)
 	got := <-waiting
 	if got.err != nil {

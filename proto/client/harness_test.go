@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,8 +28,8 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"))
 }
 
-// startServer runs the real server on a free port of the loopback, with one loop unless change says otherwise. It
-// returns the address and what stops it, at the latest at the end of the test.
+// startServer runs the real server on a free port of the loopback, with one loop unless change says otherwise. It returns
+// the address and a function that stops the server, which otherwise ends with the test.
 func startServer(tb testing.TB, change func(*server.Config)) (address string, stop func()) {
 	tb.Helper()
 	ready := make(chan string, 1)
@@ -62,12 +63,12 @@ func startServer(tb testing.TB, change func(*server.Config)) (address string, st
 	return address, stop
 }
 
-// at has a server listen at an address, such as that of one that was stopped.
+// at makes a server listen at an address, such as that of one that was stopped.
 func at(address string) func(*server.Config) {
 	return func(cfg *server.Config) { cfg.Listen = address }
 }
 
-// newClient returns a client that is closed at the end of the test. It does not wait long between attempts.
+// newClient returns a client with short pauses between attempts. It is closed at the end of the test.
 func newClient(tb testing.TB, address string, o Options) *Client {
 	if o.Backoff == 0 {
 		o.Backoff = time.Millisecond
@@ -77,7 +78,7 @@ func newClient(tb testing.TB, address string, o Options) *Client {
 	return c
 }
 
-// patient returns a context for what must not take long.
+// patient returns a context for calls that end long before it.
 func patient(tb testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), prototest.Patience)
 	tb.Cleanup(cancel)
@@ -106,7 +107,7 @@ func mustEnd(tb testing.TB, what string, ch <-chan struct{}) {
 	select {
 	case <-ch:
 	case <-time.After(prototest.Patience):
-		tb.Fatalf("%s does not come", what)
+		tb.Fatalf("no %s within %s", strings.TrimPrefix(what, "the "), prototest.Patience)
 	}
 }
 
@@ -119,7 +120,7 @@ func isClosed(ch <-chan struct{}) bool {
 	}
 }
 
-// result is what Lock returned.
+// result is the result of Lock.
 type result struct {
 	lock *Lock
 	err  error
@@ -196,10 +197,11 @@ func takeLines(conn net.Conn, n int) bool {
 
 func reply(conn net.Conn, text string) { _, _ = io.WriteString(conn, text) }
 
-// relay stands between clients and a server. It knows what was said, and can cut the connections.
+// relay passes commands and answers between clients and a server. It records the commands, and can cut connections.
 type relay struct {
 	tb      testing.TB
 	address string
+	target  string // the server's address
 
 	mu       sync.Mutex
 	change   *sync.Cond
@@ -209,7 +211,7 @@ type relay struct {
 }
 
 func startRelay(tb testing.TB, target string) *relay {
-	r := &relay{tb: tb, open: make(map[*net.TCPConn]struct{})}
+	r := &relay{tb: tb, target: target, open: make(map[*net.TCPConn]struct{})}
 	r.change = sync.NewCond(&r.mu)
 	r.address = listen(tb, func(near *net.TCPConn) {
 		r.update(func() {
@@ -250,7 +252,7 @@ func (r *relay) update(change func()) {
 	r.change.Broadcast()
 }
 
-// await waits for a state of the relay.
+// await waits until the relay has reached a state.
 func (r *relay) await(what string, reached func() bool) {
 	r.tb.Helper()
 	late := false
@@ -272,12 +274,13 @@ func (r *relay) awaitOpen(n int) {
 	r.await("open connections", func() bool { return len(r.open) == n })
 }
 
-// awaitCommand waits until a command has been passed on, and has been executed if the server has one loop: it serves
-// what is ready in the order in which it became so.
-func (r *relay) awaitCommand(server *prototest.Client, command string) {
+// awaitCommand waits until a command has been passed on and executed, which needs a server with one loop: it serves
+// connections in the order in which their input arrived. That of a new connection cannot come before the command; that of an
+// old one could, if the loop had not yet slept since it was served last.
+func (r *relay) awaitCommand(command string) {
 	r.tb.Helper()
 	r.await(command, func() bool { return slices.Contains(r.commands, command) })
-	server.Do("unlock nobodys", "e not locked")
+	prototest.Dial(r.tb, r.target).Do("unlock nobodys", "e not locked")
 }
 
 // count returns the number of connections that have been made.
@@ -287,7 +290,7 @@ func (r *relay) count() int {
 	return r.accepted
 }
 
-// said returns the commands that have been passed on.
+// said returns the commands that were passed on.
 func (r *relay) said() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -303,7 +306,7 @@ func (r *relay) cut() {
 	}
 }
 
-// wantErr compares an error with what it has to be.
+// wantErr expects an error that is all of want.
 func wantErr(tb testing.TB, got error, want ...error) {
 	tb.Helper()
 	for _, err := range want {
@@ -318,6 +321,6 @@ func wantText(tb testing.TB, got error, text string) {
 	tb.Helper()
 	var refusal *ServerError
 	if !errors.As(got, &refusal) || refusal.Text != text {
-		tb.Errorf("got %v, want what the server says: %s", got, text)
+		tb.Errorf("got %v, want %q from the server", got, text)
 	}
 }

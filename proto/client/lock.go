@@ -8,7 +8,7 @@ import (
 // Lock is a key that this process holds, or held until it was lost or unlocked.
 type Lock struct {
 	client *Client
-	conn   *conn // its own while conn.holder is this lock
+	conn   *conn // belongs to the lock while conn.holder is this lock
 	key    string
 	token  uint64
 
@@ -30,24 +30,24 @@ func (l *Lock) Key() string { return l.key }
 
 // Token returns the fencing token of the lock, 1 to 2^63-1; 0 if Options.Fence is not set. Of two locks of one key the
 // later one has the greater token. A resource that remembers the greatest token it has seen and refuses smaller ones
-// cannot be written to by somebody who has lost the lock and does not know it yet.
+// cannot be written to by a holder that has lost the lock and does not know it yet.
 func (l *Lock) Token() uint64 { return l.token }
 
-// Lost returns a channel that is closed when the connection ends while the lock is held: from then on somebody else may
+// Lost returns a channel that is closed when the connection ends while the lock is held; from then on somebody else may
 // hold the key. Unlock does not close it.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
-// Context returns a context for the work that needs the lock. It is derived from the one that was given to Lock, and is
-// done when the lock is lost, when Unlock is called, and when the one it is derived from is; context.Cause is an
-// ErrConnectionLost, ErrUnlocked or the cause of that one. The end of the context alone does not unlock.
+// Context returns a context for the work that needs the lock. It is derived from the context that was given to Lock. It is
+// done when the lock is lost, when Unlock is called, or when its parent is done; context.Cause is then ErrConnectionLost,
+// ErrUnlocked or the cause of the parent. The end of the context does not unlock the key.
 func (l *Lock) Context() context.Context { return l.ctx }
 
-// Unlock ends Context and then gives the key up. With nil the server has confirmed it. After any error the lock is
-// gone as well, with its connection, and the server frees the key when it sees that: the error is an ErrConnectionLost
-// if the lock was lost before or on the way, that of ctx if it ended first, a *ServerError if the server does not think
-// that the key was held, or ErrUnlocked if Unlock was called before.
+// Unlock ends Context and then releases the key. If it returns nil, the server has confirmed that. After an error the key
+// is released as well, because the connection is closed: the server frees the key when it sees that. The error is
+// ErrConnectionLost if the lock was lost before or during the call, that of ctx if it ended first, a *ServerError if to the
+// server the key was not held, or ErrUnlocked if Unlock was called before.
 //
-// To unlock in a defer give it a context that has not ended by then, but does before long: see the example of Context.
+// In a defer, give Unlock a context that has not ended by then, but ends before long: see the example of Context.
 func (l *Lock) Unlock(ctx context.Context) error {
 	if err := l.unlock(ctx); err != nil {
 		return fmt.Errorf("unlock %.60s: %w", l.key, err)
@@ -72,7 +72,7 @@ func (l *Lock) unlock(ctx context.Context) error {
 	return nil
 }
 
-// lose tells the holder that the connection has ended. The reader of the connection calls it, once.
+// lose notifies the holder that the connection has ended. The reader of the connection calls it, once.
 func (l *Lock) lose(err error) {
 	l.err = err
 	close(l.lost)

@@ -23,7 +23,7 @@ func TestLockAndUnlock(t *testing.T) {
 	}
 	_, err := c.TryLock(patient(t), "a")
 	wantErr(t, err, ErrTimeout)
-	if got, want := err.Error(), `lock "a": client: the wait ran out`; got != want {
+	if got, want := err.Error(), `lock "a": client: timed out waiting for the key`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	other, err := c.TryLock(patient(t), "A")
@@ -53,7 +53,7 @@ func TestWaitRunsOut(t *testing.T) {
 	mustUnlock(t, l)
 }
 
-// What is sent for a wait, on a new connection and on an idle one.
+// The timeout that is sent for a wait, on a new connection and on an idle one.
 func TestWait(t *testing.T) {
 	for _, tc := range []struct {
 		wait time.Duration
@@ -130,7 +130,7 @@ func TestUnlock(t *testing.T) {
 	}
 }
 
-// One of many Unlocks at a time unlocks.
+// Of several concurrent Unlocks one succeeds.
 func TestUnlockTogether(t *testing.T) {
 	address, _ := startServer(t, nil)
 	c := newClient(t, address, Options{})
@@ -180,7 +180,7 @@ func TestContextOfLock(t *testing.T) {
 	wantErr(t, context.Cause(l.Context()), reason)
 }
 
-// The race detector sees two holders at once.
+// The race detector would see two holders at a time.
 func TestContention(t *testing.T) {
 	address, _ := startServer(t, nil)
 	c := newClient(t, address, Options{MaxIdle: 3})

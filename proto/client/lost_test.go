@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// wantLost expects that a holder learns in every way that he is none.
+// wantLost expects that a holder is told of its loss in every way.
 func wantLost(t *testing.T, l *Lock, reasons ...error) {
 	t.Helper()
 	mustEnd(t, "the loss", l.Lost())
@@ -30,7 +30,7 @@ func TestServerEndsWhileHeld(t *testing.T) {
 	mustUnlock(t, mustLock(t, c, "a"))
 }
 
-// The loss of a lock does not wait for the holder to ask, and touches no other.
+// A holder is told of its loss without asking, and no other lock is affected.
 func TestConnectionEndsWhileHeld(t *testing.T) {
 	address, _ := startServer(t, nil)
 	r := startRelay(t, address)
@@ -46,8 +46,8 @@ func TestConnectionEndsWhileHeld(t *testing.T) {
 	mustUnlock(t, kept)
 }
 
-// What a server says to a holder who asked for nothing can only mean that the lock is gone.
-func TestWordToHolder(t *testing.T) {
+// An answer to a holder that asked for nothing can only mean that the lock is gone.
+func TestUnaskedAnswerToHolder(t *testing.T) {
 	say := make(chan string, 1)
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		takeLine(conn)
@@ -71,7 +71,7 @@ func TestWordToHolder(t *testing.T) {
 	}
 }
 
-// The grant and the end of the connection in one go: either way nobody believes in a lock for long.
+// The grant and the end of the connection arrive together: the caller gets an error, or a lock that is lost at once.
 func TestGrantAndEnd(t *testing.T) {
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		takeLine(conn)
@@ -87,7 +87,7 @@ func TestGrantAndEnd(t *testing.T) {
 	}
 }
 
-// A connection that ends during an unlock frees the key as well. It is no loss: the holder has ended his work.
+// A connection that ends during an unlock frees the key as well. That is not a loss: the holder has finished its work.
 func TestConnectionEndsWhileUnlocking(t *testing.T) {
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		takeLine(conn)

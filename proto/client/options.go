@@ -8,47 +8,47 @@ import (
 	"dreadlock/proto"
 )
 
-// Options says how a client connects. The zero value is ready to use; a number that is zero, or makes no sense, means
-// the default.
+// Options configures a client. The zero value is ready to use: a number that is zero or out of range means the default.
 type Options struct {
-	// MaxIdle is the number of connections that are kept for the next lock; 16 by default. Negative: none. Programs
-	// with more locks at a time than that raise it to save dials; where many processes share a small server, lower it.
+	// MaxIdle is the largest number of idle connections that are kept for later locks; 16 by default. Negative: none.
+	// Raise it in programs that hold more locks at a time, to connect less often; lower it where many processes share a
+	// small server.
 	MaxIdle int
 
-	// DialTimeout bounds one attempt to connect; 5 s by default.
+	// DialTimeout limits one attempt to connect; 5 s by default.
 	DialTimeout time.Duration
 
-	// Attempts is how many connections one call tries to make until it has an answer; 8 by default. With the default
-	// Backoff they take about 4 s where the server refuses, which is enough for it to be restarted.
+	// Attempts is the largest number of connections that one call tries until it has an answer; 8 by default. If the
+	// server refuses connections, they take about 4 s with the default Backoff, long enough for a restart of the server.
 	Attempts int
 
-	// Backoff is the pause before the second attempt; 50 ms by default. It doubles with each further one, up to 32
-	// times, and is shortened by a random part, up to half, so that the clients of a server that comes back do not all
-	// come at once.
+	// Backoff is the pause before the second attempt; 50 ms by default. It doubles with each further attempt, up to a
+	// factor of 32, and is shortened at random by up to half, so that the clients of a restarted server do not all
+	// connect at once.
 	Backoff time.Duration
 
-	// KeepAlive is the silence of the server's host after which it is probed; after twice that, but not less than 3 s
-	// more, it is taken for lost, and so are the locks. Whole seconds; 15 s by default, half of the server's own
-	// default. Keep it below the server's, so that a holder that is cut off learns it first, and below what middleboxes
-	// on the way forget.
+	// KeepAlive is the time without traffic after which the server's host is probed. If it stays silent for the same
+	// time again, at least 3 s, the connection and its lock are lost. In whole seconds; 15 s by default, half of the
+	// server's default. Keep it below that of the server, so that a holder that is cut off learns it before the key goes
+	// to another, and below the time after which middleboxes on the way forget a connection.
 	KeepAlive time.Duration
 
-	// Name is what every connection is called at the server, on its pages, in its log and in the output of dreadlockctl:
-	// one word of printable ASCII, such as user@host:program; see proto.ValidName. Empty: none. It costs a round trip for
-	// each new connection. A client with a name learns besides when the server takes a silent host for dead, and shortens
-	// KeepAlive where it would learn later than the server does that it has lost its locks.
+	// Name is the name of every connection, by which the status page, the API, the log and dreadlockctl show it: one word
+	// of printable ASCII, such as user@host:program; see proto.ValidName. Empty: none. It costs one round trip for each
+	// new connection. The answer says after what time the server takes a silent host for dead; where that is less than
+	// KeepAlive allows for, the client shortens KeepAlive.
 	Name string
 
-	// Owner says to the server that all connections of this client, and those of every other client with the same owner,
-	// belong together: letters and digits, see proto.ValidOwner. Empty: none. It lets the server see deadlocks in which
-	// one of them waits while another one holds. Set it only where that is true: if what waits for a lock gives back none
-	// of the locks that the owner holds until its wait is over. That is so of one goroutine that takes lock after lock,
-	// and of a command that runs under a lock and takes another; it is not of independent goroutines that share a client,
-	// who would cause false alarms. It costs a round trip for each new connection, or nothing beside Name.
+	// Owner tells the server that the connections of all clients with this owner belong together: letters and digits,
+	// see proto.ValidOwner. Empty: none. The server can then see deadlocks in which one of these connections waits and
+	// another one holds. Set it only if whoever waits on one of them releases nothing that the others hold until the wait
+	// is over. That is true of one goroutine that takes several locks, and of a command that runs under one lock and takes
+	// another. It is not true of independent goroutines that share a client: they would cause false alarms. It costs one
+	// round trip for each new connection, the same one as Name.
 	Owner string
 
-	// Fence has every lock come with its fencing token: see Lock.Token. The token is asked for in the same write as the
-	// lock. A server that knows no tokens drops the connection, and the error is ErrConnectionLost.
+	// Fence asks for a fencing token with every lock, in the same write: see Lock.Token. A server that is too old to have
+	// tokens ends the connection, and the error is ErrConnectionLost.
 	Fence bool
 }
 
@@ -60,9 +60,9 @@ const (
 	defaultKeepAlive   = 15 * time.Second
 
 	maxDoublings    = 5                   // of Backoff
-	maxBackoff      = time.Hour           // for Backoff itself: more is no pause but the end
-	maxKeepAlive    = 32767 * time.Second // what the kernel takes
-	keepAliveProbes = 3                   // that go unanswered
+	maxBackoff      = time.Hour           // for Backoff itself
+	maxKeepAlive    = 32767 * time.Second // the kernel's limit
+	keepAliveProbes = 3                   // that remain without an answer
 )
 
 // withDefaults returns the options with every zero replaced.
@@ -103,13 +103,13 @@ func (o *Options) invalid() error {
 	return nil
 }
 
-// pause returns how long to wait after a number of failed attempts.
+// pause returns the pause after a number of failed attempts.
 func (o *Options) pause(failed int) time.Duration {
 	d := o.Backoff << min(failed-1, maxDoublings)
 	return d - rand.N(d/2+1)
 }
 
-// probing returns how a silent host is probed, and the time after which it is taken for lost.
+// probing returns how a silent host is probed, and the time after which the connection is lost.
 func probing(keepAlive time.Duration) (cfg net.KeepAliveConfig, silence time.Duration) {
 	cfg = net.KeepAliveConfig{
 		Enable:   true,
@@ -120,8 +120,8 @@ func probing(keepAlive time.Duration) (cfg net.KeepAliveConfig, silence time.Dur
 	return cfg, keepAlive + max(keepAlive, keepAliveProbes*time.Second)
 }
 
-// shorter returns the KeepAlive by which a client learns well before its server that a host is silent; 0 if keepAlive is
-// short enough.
+// shorter returns a KeepAlive with which the client gives a silent connection up well before the server does, which takes
+// the time server; 0 if keepAlive is short enough.
 func shorter(keepAlive, server time.Duration) time.Duration {
 	if _, silence := probing(keepAlive); server == 0 || silence < server {
 		return 0

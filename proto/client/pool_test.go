@@ -43,7 +43,7 @@ func TestMaxIdle(t *testing.T) {
 	}
 }
 
-// Idle connections that have ended take nobody's place.
+// Idle connections that have ended do not count against MaxIdle.
 func TestEndedIdleConnections(t *testing.T) {
 	address, _ := startServer(t, nil)
 	r := startRelay(t, address)
@@ -75,7 +75,7 @@ func TestClose(t *testing.T) {
 	held, waitedFor := mustLock(t, c, "a"), mustLock(t, c, "b")
 	mustUnlock(t, mustLock(t, c, "c"))
 	waiting := lockLater(patient(t), c, "b", -1)
-	r.awaitCommand(prototest.Dial(t, address), "lock b 9223372036854") // on the connection that was idle
+	r.awaitCommand("lock b 9223372036854") // on the connection that was idle
 	mustUnlock(t, mustLock(t, c, "c"))
 	r.awaitOpen(4)
 
@@ -101,7 +101,7 @@ func TestClose(t *testing.T) {
 	r.awaitOpen(0)
 }
 
-// What the server says to a connection too many comes unasked, before or after the request. It always arrives.
+// The refusal of a connection beyond the limit comes before or after the request. It always arrives.
 func TestConnectionLimit(t *testing.T) {
 	address, _ := startServer(t, func(cfg *server.Config) { cfg.MaxConnections = 1 })
 	one := prototest.Dial(t, address)
@@ -116,7 +116,7 @@ func TestConnectionLimit(t *testing.T) {
 	mustUnlock(t, mustLock(t, c, "a"))
 }
 
-// The same from a server that does not wait for the request, nor for it to be read.
+// The same from a server that neither waits for the request nor for the client to read.
 func TestRefusedUnasked(t *testing.T) {
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		reply(conn, "e too many connections\r\n")

@@ -20,7 +20,7 @@ func TestNobodyListens(t *testing.T) {
 	wantErr(t, err, ErrUnreachable, syscall.ECONNREFUSED)
 }
 
-// A server that was restarted is noticed by nobody who does not hold a lock.
+// Only holders notice that the server was restarted.
 func TestRestartWhileIdle(t *testing.T) {
 	address, stop := startServer(t, nil)
 	c := newClient(t, address, Options{})
@@ -34,18 +34,18 @@ func TestRestartWhileIdle(t *testing.T) {
 	}
 }
 
-// Who waits when the server ends asks the next one.
+// A call that waits when the server ends asks the next one.
 func TestRestartWhileWaiting(t *testing.T) {
 	address, stop := startServer(t, nil)
 	r := startRelay(t, address)
-	// A relay without a server behind it ends each connection at once; that must not use up the attempts.
+	// A relay without its server ends each connection at once; that must not use up the attempts.
 	c := newClient(t, r.address, Options{Attempts: 1 << 20})
 	l := mustLock(t, c, "a")
 	waiting := lockLater(patient(t), c, "a", -1)
-	r.awaitCommand(prototest.Dial(t, address), "lock a 9223372036854")
+	r.awaitCommand("lock a 9223372036854")
 	stop()
 	wantLost(t, l)
-	r.await("an attempt in vain", func() bool { return r.accepted > 2 })
+	r.await("a failed attempt", func() bool { return r.accepted > 2 })
 	startServer(t, at(address))
 	got := <-waiting
 	if got.err != nil {
@@ -61,7 +61,7 @@ func TestServerEndsWhileWaiting(t *testing.T) {
 	through := newClient(t, r.address, Options{Attempts: 2})
 	mustLock(t, c, "a")
 	waiting := lockLater(patient(t), through, "a", -1)
-	r.awaitCommand(prototest.Dial(t, address), "lock a 9223372036854")
+	r.awaitCommand("lock a 9223372036854")
 	stop()
 	wantErr(t, (<-waiting).err, ErrConnectionLost)
 	_, err := c.TryLock(patient(t), "a")
@@ -79,9 +79,9 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// An idle connection may end in the moment in which it is used. Whatever becomes of the request there, it is made again
-// on a new connection, once, without a pause, and nobody hears of it.
-func TestIdleConnectionWornOut(t *testing.T) {
+// An idle connection may end at the moment at which it is used. Whatever happens to the request there, the client asks
+// again on a new connection, once, without a pause, and the caller does not notice.
+func TestIdleConnectionEnds(t *testing.T) {
 	for _, last := range []string{"", "l loc", "x\r\n", "e too many connections\r\n"} {
 		t.Run(fmt.Sprintf("%q", last), func(t *testing.T) {
 			c := newClient(t, listen(t, func(conn *net.TCPConn) {
@@ -99,7 +99,7 @@ func TestIdleConnectionWornOut(t *testing.T) {
 	}
 }
 
-// Who asks again has what is left of his wait.
+// A call that asks again has what is left of its wait.
 func TestWaitIsNotExtended(t *testing.T) {
 	address, _ := startServer(t, nil)
 	r := startRelay(t, address)

@@ -12,8 +12,8 @@ import (
 	"dreadlock/server"
 )
 
-// A server whose host vanishes says nothing, ever. The holder learns that he is none all the same, and so does
-// one who unlocks: his command is on its way for ever, and the keepalive does not look after that.
+// A server whose host has vanished never sends anything again. The holder learns of its loss all the same. So does one that
+// unlocks: its command is never acknowledged, which keepalive alone does not notice.
 func TestServerHostVanishes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds until a host is given up")
@@ -33,7 +33,7 @@ func TestServerHostVanishes(t *testing.T) {
 	t.Logf("the loss was known after %s", time.Since(began).Round(time.Millisecond))
 }
 
-// What the kernel has been told about a silent host, and about the room for a command.
+// The options of the sockets for silent hosts, and the room for commands.
 func TestSocketOptions(t *testing.T) {
 	for _, tc := range []struct {
 		keepAlive            time.Duration
@@ -47,7 +47,7 @@ func TestSocketOptions(t *testing.T) {
 		address, _ := startServer(t, nil)
 		l := mustLock(t, newClient(t, address, Options{KeepAlive: tc.keepAlive}), "a")
 		sock := l.conn.sock.(*net.TCPConn)
-		// The kernel doubles what it was told, for its own needs.
+		// The kernel doubles the number, for its own needs.
 		if got := optionOf(t, sock, unix.SOL_SOCKET, unix.SO_SNDBUF); got != 2*sendBuffer {
 			t.Errorf("the buffer has %d bytes", got)
 		}

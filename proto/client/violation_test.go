@@ -11,7 +11,7 @@ import (
 	"dreadlock/proto"
 )
 
-// Something else than a lock daemon is told apart at the first answer, and not asked again.
+// A server that is not a lock daemon is recognized at its first answer, and not asked again.
 func TestNoAnswerToLock(t *testing.T) {
 	for _, answer := range []string{
 		"\n",
@@ -52,7 +52,7 @@ func TestNoAnswerToLock(t *testing.T) {
 	}
 }
 
-// A server that speaks first, such as that of SSH.
+// A server that speaks first, such as one of SSH.
 func TestGreeting(t *testing.T) {
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		reply(conn, "SSH-2.0-x\r\n")
@@ -76,7 +76,7 @@ func TestHalfAnAnswer(t *testing.T) {
 	}
 }
 
-// An answer that comes in pieces is one.
+// An answer may arrive in pieces.
 func TestAnswerInPieces(t *testing.T) {
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		for _, answer := range []string{"l locked\r\n", "u unlocked\r\n"} {
@@ -90,7 +90,7 @@ func TestAnswerInPieces(t *testing.T) {
 	mustUnlock(t, mustLock(t, c, "a"))
 }
 
-// An error may have any text, such as one of a newer server. The connection that got one is not used again.
+// An error may have any text, such as one of a newer server. Its connection is not used again.
 func TestServerErrors(t *testing.T) {
 	for _, text := range []string{"already locked", "deadlock", "kicked", "e e"} {
 		ended := make(chan struct{})
@@ -106,7 +106,7 @@ func TestServerErrors(t *testing.T) {
 	}
 }
 
-// Whatever a server answers to an unlock, the key is given up: by the end of the connection.
+// Whatever a server answers to an unlock, the key is released: at the latest by the end of the connection.
 func TestAnswersToUnlock(t *testing.T) {
 	for _, tc := range []struct {
 		answer, text string
@@ -136,7 +136,7 @@ func TestAnswersToUnlock(t *testing.T) {
 	}
 }
 
-// Two answers to one command are none, so that no request gets that of another.
+// A second answer to one command is an error: otherwise the next command would take it for its own.
 func TestAnswerTooMany(t *testing.T) {
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		takeLine(conn)
@@ -149,7 +149,7 @@ func TestAnswerTooMany(t *testing.T) {
 	}
 }
 
-// An answer that came right before the end of the connection counts, also if both are there when somebody looks.
+// An answer right before the end of the connection counts, also if both are there when the caller looks.
 func TestAnswerAndEnd(t *testing.T) {
 	sock, other := net.Pipe()
 	_, _ = sock.Close(), other.Close()

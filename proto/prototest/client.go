@@ -1,6 +1,6 @@
 // Package prototest is a client for tests: it speaks the protocol line by line over a plain TCP connection, and fails
-// the test where the daemon does not do what is expected. Nothing in it waits for a time to pass: an answer that does
-// not come fails after a patience that no machine needs.
+// the test if the daemon does something else than expected. It never sleeps: it waits for answers, and fails the test if
+// one has not come after a time that no machine needs.
 package prototest
 
 import (
@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Patience is how long a client waits for what must come.
+// Patience is the time after which a test fails because something has not happened. Only a fault makes it take that long.
 const Patience = 30 * time.Second
 
-// Client is one connection. Its methods fail the test; after a failure the client is of no more use.
+// Client is one connection. Its methods fail the test; after a failure the client cannot be used.
 type Client struct {
 	tb   testing.TB
 	conn *net.TCPConn
@@ -35,7 +35,7 @@ func Dial(tb testing.TB, address string) *Client {
 	return c
 }
 
-// Conn returns the connection, for what a well-behaved client does not do.
+// Conn returns the connection, for tests that do what a well-behaved client does not.
 func (c *Client) Conn() *net.TCPConn { return c.conn }
 
 // Send sends commands, each without its CR LF, in one write.
@@ -56,7 +56,7 @@ func (c *Client) Write(p []byte) {
 	}
 }
 
-// Expect reads one answer for each reply, which is given without its CR LF, and compares them.
+// Expect reads one answer for each of the replies, given without CR LF, and compares them.
 func (c *Client) Expect(replies ...string) {
 	c.tb.Helper()
 	for i, want := range replies {
@@ -77,8 +77,8 @@ func (c *Client) Do(command, reply string) {
 	c.Expect(reply)
 }
 
-// ReadReply returns the next answer without its CR LF. At the end of the stream it returns io.EOF; a broken line is an
-// error.
+// ReadReply returns the next answer without its CR LF. At the end of the stream it returns io.EOF; an incomplete line is
+// another error.
 func (c *Client) ReadReply() (string, error) {
 	if err := c.conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
 		return "", err
@@ -109,7 +109,7 @@ func (c *Client) ExpectEnd() {
 	}
 }
 
-// CloseWrite ends the input of the daemon, as nc -N does.
+// CloseWrite closes the sending side, as nc -N does at the end of its input.
 func (c *Client) CloseWrite() {
 	c.tb.Helper()
 	if err := c.conn.CloseWrite(); err != nil {

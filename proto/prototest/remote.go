@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remote is another host, which can vanish without a word: a network namespace with a link to this one. A process has one
-// at a time.
+// Remote is another host, which can vanish without a word: a network namespace that is linked to this one. A process can
+// have one at a time.
 type Remote struct {
 	// Address is the address of this host, as seen from there.
 	Address string
@@ -20,13 +20,13 @@ type Remote struct {
 	name string // of the namespace and of the link at its end
 }
 
-// NewRemote makes a remote host, or skips the test where that is not possible. It is gone at the end of the test.
+// NewRemote makes a remote host, or skips the test if that is not possible. The host is removed at the end of the test.
 func NewRemote(tb testing.TB) *Remote {
 	tb.Helper()
 	if os.Geteuid() != 0 {
 		tb.Skip("only root can make a network namespace")
 	}
-	// Addresses and names are those of the process: tests of several packages run at a time.
+	// Addresses and names are made from the process id, as the tests of several packages run at a time.
 	pid := os.Getpid()
 	subnet := fmt.Sprintf("198.%d.%d.", 18+pid>>14&1, pid>>6&255)
 	r := &Remote{tb: tb, name: fmt.Sprintf("dlr%d", pid), Address: fmt.Sprint(subnet, pid<<2&255|1)}
@@ -51,15 +51,15 @@ func NewRemote(tb testing.TB) *Remote {
 	return r
 }
 
-// Do calls f on the remote host: the sockets that it makes on its goroutine are there.
+// Do calls f on the remote host: sockets that f opens on its own goroutine are sockets of that host.
 func (r *Remote) Do(f func()) {
 	r.tb.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // until it is back here
+		runtime.LockOSThread() // until the thread is back on this host
 		err := r.visit(f)
 		if err == nil {
-			runtime.UnlockOSThread() // else it ends with the goroutine
+			runtime.UnlockOSThread() // otherwise the thread ends with the goroutine
 		}
 		done <- err
 	}()
@@ -68,7 +68,7 @@ func (r *Remote) Do(f func()) {
 	}
 }
 
-// visit takes the thread to the remote host and back.
+// visit moves the thread to the remote host, calls f and moves it back.
 func (r *Remote) visit(f func()) error {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -87,7 +87,7 @@ func (r *Remote) visit(f func()) error {
 	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
 }
 
-// Vanish pulls the plug of the remote host.
+// Vanish takes the link of the remote host down: from then on it sends and receives nothing.
 func (r *Remote) Vanish() {
 	r.tb.Helper()
 	if output, err := exec.Command("ip", "-n", r.name, "link", "set", r.name, "down").CombinedOutput(); err != nil {
