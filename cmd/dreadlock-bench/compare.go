@@ -12,7 +12,7 @@ import (
 // compareCommand measures several servers in turns.
 type compareCommand struct {
 	Workload string   `arg:"" optional:"" default:"" help:"Kind of load: ${kinds}. Without it, all loads that the goals are about."`
-	Peers    []string `default:"dreadlock,gnet,dreadlock:1,gnet:1,epoll:1,redis,memcached" placeholder:"SERVER,..." help:"Servers, as for run --on (${default}). Those that cannot run the workload are left out."`
+	Peers    []string `default:"dreadlock,gnet,dreadlock:1,gnet:1,epoll:1,redis,memcached" placeholder:"SERVER" help:"Servers, as for run --on (${default}). Those that cannot run the workload are left out."`
 	Variant  []string `sep:"none" placeholder:"NAME=COMMAND" help:"Measure a variant of the daemon beside it: another program, more options, environment variables (old=/tmp/old/dreadlock, slow='--tick 50ms', procs=GOMAXPROCS=4). Its ratios are to the daemon. Can be repeated."`
 	Rounds   int      `default:"5" placeholder:"N" help:"Number of rounds (${default}). The goals have their own."`
 	Scale    float64  `default:"1" placeholder:"X" help:"Multiply the length of the windows by this (${default}). For the goals only."`
