@@ -41,6 +41,30 @@ func TestIntroduction(t *testing.T) {
 	}
 }
 
+// Two owners with two connections each wait for each other: only with their owners can the server see it.
+func TestOwnersDeadlock(t *testing.T) {
+	address, _ := startServer(t, func(cfg *server.Config) { cfg.BreakDeadlocks = true })
+	ann, bob := newClient(t, address, Options{Owner: "ann"}), newClient(t, address, Options{Owner: "bob"})
+	a, b := mustLock(t, ann, "a"), mustLock(t, bob, "b")
+	waits := []<-chan result{lockLater(patient(t), ann, "b", -1), lockLater(patient(t), bob, "a", -1)}
+	var broken result
+	var other <-chan result
+	select {
+	case broken = <-waits[0]:
+		mustUnlock(t, a)
+		other = waits[1]
+	case broken = <-waits[1]:
+		mustUnlock(t, b)
+		other = waits[0]
+	}
+	wantText(t, broken.err, "deadlock")
+	got := <-other
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	mustUnlock(t, got.lock)
+}
+
 // older is a server that knows lock and unlock alone, grants everything, and drops who says another word.
 type older struct {
 	address string
