@@ -17,8 +17,10 @@ const (
 	checkBytes = 1 << 10
 	// bulkBytes is how much may be unacknowledged right after it was written, because the peer may be late to say so.
 	bulkBytes = 4 << 10
-	// unansweredPackets is the number of packets without an answer after which silence means something.
-	unansweredPackets = 2
+	// unansweredPackets is the number of packets without an answer after which silence means something. A kernel leaves out
+	// an answer to a probe of its window that comes within half a second of the last, and the latest packet may be too
+	// young for one.
+	unansweredPackets = 3
 )
 
 // lag is what is known about a peer that does not take what it is sent.
