@@ -13,7 +13,7 @@ const (
 	holdTimeout = 60 * time.Second
 	// mixedTimeout is the timeout of locks of shared keys in Mixed, which may time out.
 	mixedTimeout = 100 * time.Millisecond
-	// holdEvery says how often a shared key is held for two more commands: after one of so many grants. This shows that
+	// holdEvery says how often a shared key is held for two more commands: after one in this number of grants. This shows that
 	// nobody else gets the key meanwhile. It is rare enough not to shape the load.
 	holdEvery = 64
 	// choices is the length of a table of random choices. Connections walk through it from different positions.

@@ -13,7 +13,7 @@
 // These are the rules of the whole daemon; nothing else states them.
 //
 //   - A loop is one goroutine. Everything belongs to exactly one loop, and only that loop touches it; what other goroutines
-//     reach is atomic, or stands behind a mutex that guards nothing else, and says so. The one mutex on the way of a
+//     reach is atomic, or guarded by a mutex that guards nothing else, and says so. The one mutex on the way of a
 //     client is taken when its connection is accepted.
 //   - A connection belongs to the loop that accepted it, until it moves to another and all of it with it.
 //   - A loop never blocks: it waits for no channel, no mutex that is held for long, no other loop and no log.
@@ -21,9 +21,9 @@
 //   - Messages from one loop to another arrive in the order in which they were posted.
 //   - A turn is what a loop does for one event. Messages that are posted in a turn leave at its end, together. A loop
 //     is woken only if its mailbox was empty, so one wake-up serves a batch.
-//   - A turn is bounded: at most so many messages, timers, ends of connections. What is left follows after the sockets.
-//   - No method of Conn calls its client. A connection that is closed, or breaks in a Write, is told of that by Closed at the
-//     end of the turn, after EndTurn, which is called again.
+//   - A turn is bounded: a bounded number of messages, timers and ends of connections. What is left follows after the sockets.
+//   - No method of Conn calls its client. The client of a connection that is closed, or breaks in a Write, hears of it by Closed
+//     at the end of the turn, after EndTurn, which is called again.
 //
 // In builds with the race detector, [Loop.AssertOn] panics where something is touched on a loop that does not own it.
 //

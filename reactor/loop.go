@@ -262,7 +262,7 @@ func (l *Loop) deliver(b *batch) (woken bool) {
 func (l *Loop) wake() {
 	for {
 		_, err := unix.Write(l.waker, wakeByte)
-		// A full socket wakes the loop as well; a closed one has no loop behind it any more.
+		// A full socket wakes the loop as well; a closed one has no loop any more.
 		if !errors.Is(err, unix.EINTR) {
 			return
 		}

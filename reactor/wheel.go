@@ -74,7 +74,7 @@ func (w *Wheel) Stop(t *Timer) bool {
 	return true
 }
 
-// Advance moves the wheel to now; Pop then gives what is due. A tick that lies behind changes nothing.
+// Advance moves the wheel to now; Pop then gives what is due. An earlier tick changes nothing.
 func (w *Wheel) Advance(now Tick) {
 	stalled := now-w.now > wheelSlots
 	if stalled {
@@ -147,7 +147,7 @@ func (w *Wheel) nextUsed() Tick {
 	if rest := w.used[word] >> (first & 63); rest != 0 {
 		slot = first + bits.TrailingZeros64(rest)
 	} else {
-		// The words behind this one in the order of the turn: this one comes last.
+		// The words after this one, round to this one itself.
 		rest := bits.RotateLeft64(w.words, -(word + 1))
 		word = (word + 1 + bits.TrailingZeros64(rest)) & 63
 		slot = word<<6 + bits.TrailingZeros64(w.used[word])

@@ -8,7 +8,7 @@ import (
 )
 
 // A session ends by the end of its input, a broken connection, a syntax error or a limit. In that very turn it gives up
-// all it holds and leaves its queue. Answers that the client has not read yet may stay behind for a while.
+// all it holds and leaves its queue. Answers that the client has not read yet may remain for a while.
 //
 //	serving ──────── end of input, answers owed ───────► draining
 //	   │                                                    │

@@ -42,7 +42,7 @@ type Config struct {
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration
 
-	// BreakDeadlocks has the youngest wait of a deadlock answered with an error. Without it a deadlock is only told of.
+	// BreakDeadlocks has the youngest wait of a deadlock answered with an error. Without it a deadlock is only reported.
 	BreakDeadlocks bool
 
 	// Version is named in the log when the server starts.

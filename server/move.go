@@ -65,7 +65,7 @@ func (s *session) move() {
 	}
 }
 
-// crowded reports whether a loop has so many sessions that no others should move there.
+// crowded reports whether a loop has too many sessions for others to move there.
 func (srv *Server) crowded(ro *roster) bool {
 	mean := srv.connections.Load() / int64(len(srv.shards))
 	return ro.population.Load() >= mean+mean/crowdingShare+crowdingFew
