@@ -167,14 +167,26 @@ func newHistorian(tb testing.TB, loops int) *historian {
 	}
 	for len(h.probes) < loops {
 		c := h.dial()
-		h.probes[h.home(c)] = &probe{Client: c}
+		c.Do("unlock "+h.quiet[0], "e not locked")
+		h.probes[h.watching(c)] = &probe{Client: c}
 	}
 	return h
 }
 
-// home returns a name for the loop that serves a client: the epoll instance that watches the other end.
-func (h *historian) home(c *prototest.Client) string {
-	c.Do("unlock "+h.quiet[0], "e not locked")
+// probeOf returns the probe of the loop that serves a client. While the session moves, which is between two commands, no
+// loop watches its connection, or Go's own poller does.
+func (h *historian) probeOf(c *prototest.Client) (p *probe) {
+	eventually(h.tb, func() error {
+		if p = h.probes[h.watching(c)]; p == nil {
+			return fmt.Errorf("no loop watches the peer of %v", c.Conn().LocalAddr())
+		}
+		return nil
+	})
+	return p
+}
+
+// watching returns the descriptor of the epoll instance that watches the other end of a connection, "" if none does.
+func (h *historian) watching(c *prototest.Client) string {
 	port := c.Conn().LocalAddr().(*net.TCPAddr).Port
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -195,7 +207,6 @@ func (h *historian) home(c *prototest.Client) string {
 			}
 		}
 	}
-	h.tb.Fatalf("no epoll instance watches the peer of %v", c.Conn().LocalAddr())
 	return ""
 }
 
@@ -211,14 +222,12 @@ type actor struct {
 	*historian
 	rng     *rand.Rand
 	client  *prototest.Client
-	loop    string
 	session int
 	holds   []bool // by key
 }
 
 func (w *actor) connect() {
 	w.client = w.dial()
-	w.loop = w.home(w.client)
 	w.session = int(w.sessions.Add(1))
 	w.holds = make([]bool, len(w.keys))
 }
@@ -266,9 +275,10 @@ func (w *actor) step() {
 
 func (w *actor) mayWait(k int) bool { return !slices.Contains(w.holds[k:], true) }
 
-// barrier returns when a command for key k that the actor's loop has read has reached the loop of the key.
+// barrier returns when a command for key k that the actor's loop has read has reached the loop of the key. As long as the
+// command is not answered the session stays on its loop, whichever it has come to.
 func (w *actor) barrier(k int) {
-	p := w.probes[w.loop]
+	p := w.probeOf(w.client)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Do("unlock "+w.quiet[k], "e not locked")
