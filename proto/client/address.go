@@ -2,8 +2,10 @@ package client
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 )
 
@@ -24,31 +26,43 @@ type Address struct {
 //	tls://localhost:6002    TLS
 //	unix:///run/lock.sock   a Unix socket, by its absolute path
 //
-// The error wraps ErrAddress.
+// Those with a scheme are URLs: a blank in a path is %20. The error wraps ErrAddress.
 func ParseAddress(text string) (Address, error) {
-	scheme, rest, found := strings.Cut(text, "://")
-	if !found {
-		scheme, rest = "tcp", text
-	}
-	if before, _, found := strings.Cut(rest, "?"); found {
-		return Address{}, badAddress(text, "what comes after ? is for the daemon: leave it out, as in "+scheme+"://"+before)
-	}
-	switch scheme {
-	case "tcp", "tls":
-		if _, port, err := net.SplitHostPort(rest); err != nil || port == "" {
-			return Address{}, badAddress(text, "want host:port, such as localhost:6001 or [::1]:6001")
+	if !strings.Contains(text, "://") {
+		if !isHostPort(text) {
+			return Address{}, badAddress(text, "want host:port, tls://host:port or unix:///path")
 		}
-		return Address{Network: "tcp", Address: rest, TLS: scheme == "tls"}, nil
-	case "unix":
-		if !strings.HasPrefix(rest, "/") {
-			return Address{}, badAddress(text, "want an absolute path, as in unix:///run/lock.sock")
-		}
-		if len(rest) > maxSocketPath {
-			return Address{}, badAddress(text, fmt.Sprintf("the path of a Unix socket has at most %d bytes", maxSocketPath))
-		}
-		return Address{Network: "unix", Address: rest}, nil
+		return Address{Network: "tcp", Address: text}, nil
 	}
-	return Address{}, badAddress(text, "want host:port, tls://host:port or unix:///path")
+	u, err := url.Parse(text)
+	if err != nil {
+		var parse *url.Error
+		if errors.As(err, &parse) {
+			err = parse.Err // without the address
+		}
+		return Address{}, badAddress(text, err.Error())
+	}
+	switch {
+	case u.Scheme != "tcp" && u.Scheme != "tls" && u.Scheme != "unix":
+		return Address{}, badAddress(text, "want host:port, tls://host:port or unix:///path")
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return Address{}, badAddress(text, "want "+u.Scheme+"://"+u.Host+u.EscapedPath()+" alone: what comes after ? is for the daemon")
+	case u.Scheme != "unix":
+		if u.Path != "" || !isHostPort(u.Host) {
+			return Address{}, badAddress(text, "want "+u.Scheme+"://host:port, such as "+u.Scheme+"://localhost:6001")
+		}
+		return Address{Network: "tcp", Address: u.Host, TLS: u.Scheme == "tls"}, nil
+	case u.Host != "" || len(u.Path) < 2:
+		return Address{}, badAddress(text, "want unix:///path, with three slashes")
+	case len(u.Path) > maxSocketPath:
+		return Address{}, badAddress(text, fmt.Sprintf("the path of a Unix socket has at most %d bytes", maxSocketPath))
+	}
+	return Address{Network: "unix", Address: u.Path}, nil
+}
+
+func isHostPort(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	return err == nil && port != "" && !strings.Contains(text, "/")
 }
 
 // secure returns the configuration for TLS, nil for an address without it. The host of the address is the server's name
