@@ -73,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 // Run serves until ctx is done, and returns nil then. Otherwise the error wraps what is wrong with the address
 // (syscall.EADDRINUSE and the like), or [reactor.ErrEnded] if the loops could not go on. It is to be called once.
 func (srv *Server) Run(ctx context.Context) error {
-	listener, err := reactor.Listen(srv.cfg.Listen)
+	listener, err := reactor.Listen(ctx, srv.cfg.Listen, srv.cfg.KeepAlive)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	defer detector.Wait()
 	defer stop()
 	return reactor.Run(ctx, reactor.Config{
-		Listener:  listener,
+		Listeners: []*reactor.Listener{{Listener: listener}},
 		Loops:     srv.cfg.Loops,
 		Tick:      srv.cfg.Tick,
 		KeepAlive: srv.cfg.KeepAlive,
@@ -94,7 +94,7 @@ func (srv *Server) Run(ctx context.Context) error {
 			srv.shards = append(srv.shards, w.shard)
 			return w
 		},
-		Ready:    func() { srv.ready(listener.Address()) },
+		Ready:    func() { srv.ready(listener.Addr().String()) },
 		Stopping: srv.stop,
 		Ending:   srv.ending,
 	})

@@ -57,7 +57,7 @@ func newWorker(srv *Server, l loop) *worker {
 }
 
 // Accept makes the client for a new connection.
-func (w *worker) Accept() reactor.Client {
+func (w *worker) Accept(any) reactor.Client {
 	if w.closed {
 		return &refusal{worker: w}
 	}
