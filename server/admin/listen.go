@@ -99,6 +99,7 @@ func (s *Server) Close() error {
 // Serve answers requests until ctx is done, then stops within half a second. If it can no longer accept at an address, it
 // logs that and goes on with the others.
 func (s *Server) Serve(ctx context.Context) {
+	sampler := &zerolog.BurstSampler{Burst: 10, Period: time.Second} // other machines may cause failed handshakes
 	server := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: headerTime,
@@ -106,7 +107,7 @@ func (s *Server) Serve(ctx context.Context) {
 		WriteTimeout:      writeTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          stdlog.New(warnings{s.cfg.Log}, "", 0),
+		ErrorLog:          stdlog.New(warnings{s.cfg.Log.Sample(sampler)}, "", 0),
 	}
 	var serving sync.WaitGroup
 	serve := func(l *listener) {

@@ -50,6 +50,12 @@ func serveUntil(t *testing.T, cfg Config) (url string, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server.Addresses()[0], run(t, server)
+}
+
+// run serves until the test ends or the returned function is called, which may be called more than once.
+func run(t *testing.T, server *Server) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -61,5 +67,5 @@ func serveUntil(t *testing.T, cfg Config) (url string, stop func()) {
 		<-done
 	}
 	t.Cleanup(stop)
-	return server.Addresses()[0], stop
+	return stop
 }
