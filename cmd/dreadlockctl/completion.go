@@ -111,7 +111,7 @@ func complete(w io.Writer, node *kong.Node, words []string, live func(command, p
 	}
 	name, _, whole := strings.Cut(last, "=")
 	switch {
-	case flag != nil && strings.HasSuffix(flag.Name, "-file"):
+	case flag != nil && flag.PlaceHolder == "FILE":
 		return directive(w, ":files")
 	case flag != nil:
 		all = values(flag, "")

@@ -70,7 +70,17 @@ func TestBadUsage(t *testing.T) {
 		{"lock a --grace=-1s -- true", "--grace -1s"},
 		{"lock a --on-lost=nothing -- true", "--on-lost"},
 		{"lock a -q -v -- true", "--quiet"},
-		{"lock a --server localhost -- true", "--server localhost: want HOST:PORT"},
+		{"lock a --server localhost -- true", "--server: invalid address \"localhost\": want host:port, tls://host:port or unix:///path"},
+		{"lock a --server http://localhost:6001 -- true", "--server: invalid address"},
+		{"lock a --server unix:///run/a.sock?mode=0660 -- true", "want unix:///run/a.sock alone"},
+		{"lock a --server localhost:6001 --tls-ca ca.pem -- true", "--server localhost:6001: a connection there is not encrypted: give tls://localhost:6001"},
+		{"lock a --server tls://localhost:6002 --tls-ca /missing -- true", "--tls-ca: open /missing: no such file"},
+		{"lock a --server tls://localhost:6002 --tls-ca " + empty + " -- true", "want a file with certificates in PEM"},
+		{"lock a --server tls://localhost:6002 --tls-cert c.pem -- true", "give the private key of the certificate with --tls-key"},
+		{"lock a --server tls://localhost:6002 --tls-key k.pem -- true", "give the certificate of the key with --tls-cert"},
+		{"lock a --server tls://localhost:6002 --tls-cert /missing --tls-key k.pem -- true", "--tls-cert: open /missing"},
+		{"lock a --server tls://localhost:6002 --tls-cert " + empty + " --tls-key /missing -- true", "--tls-key: open /missing"},
+		{"lock a --server tls://localhost:6002 --tls-cert " + empty + " --tls-key " + empty + " -- true", "want a certificate and its private key in PEM"},
 		{"locks --sort size", "--sort"},
 		{"locks --limit 0", "--limit 0"},
 		{"locks --limit 5 --all", "--all"},
@@ -99,7 +109,8 @@ func TestBadUsage(t *testing.T) {
 // The help of each command has examples.
 func TestHelp(t *testing.T) {
 	got := runs(t, "--help")
-	contains(t, got.stdout, "--server=ADDR", "$DREADLOCK_SERVER", "--admin=URL", "$DREADLOCK_ADMIN", "$DREADLOCK_ADMIN_TOKEN_FILE")
+	contains(t, got.stdout, "--server=ADDR", "$DREADLOCK_SERVER", "--admin=URL", "$DREADLOCK_ADMIN", "$DREADLOCK_ADMIN_TOKEN_FILE",
+		"tls://HOST:PORT", "unix:///PATH", "$DREADLOCK_TLS_CA", "$DREADLOCK_TLS_CERT", "$DREADLOCK_TLS_KEY")
 	if strings.Contains(got.stdout, "__complete") {
 		t.Error("it lists the hidden command")
 	}

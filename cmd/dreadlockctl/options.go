@@ -43,9 +43,10 @@ type commandLine struct {
 
 // globals are the options of all commands.
 type globals struct {
-	Server         string `default:"localhost:6001" placeholder:"ADDR" help:"The daemon, HOST:PORT (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
-	Admin          string `default:"http://localhost:6002" placeholder:"URL" help:"The daemon's admin interface (${default})." env:"DREADLOCK_ADMIN" group:"daemon"`
-	AdminTokenFile string `placeholder:"FILE" help:"File with the token for the admin interface." env:"DREADLOCK_ADMIN_TOKEN_FILE" group:"daemon"`
+	Server         string     `default:"localhost:6001" placeholder:"ADDR" help:"The daemon: HOST:PORT, tls://HOST:PORT or unix:///PATH (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
+	Admin          string     `default:"http://localhost:6002" placeholder:"URL" help:"The daemon's admin interface (${default})." env:"DREADLOCK_ADMIN" group:"daemon"`
+	AdminTokenFile string     `placeholder:"FILE" help:"File with the token for the admin interface." env:"DREADLOCK_ADMIN_TOKEN_FILE" group:"daemon"`
+	TLS            tlsOptions `embed:""`
 }
 
 // jsonOption is the option of all commands that show something.
