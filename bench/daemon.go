@@ -139,7 +139,7 @@ func (ps *Peers) listen(ctx context.Context, way string, t *Target) (options []s
 		t.Network, t.Address = "unix", filepath.Join(dir, port+".sock")
 		listen = "unix://" + t.Address
 	}
-	return append(options, "--listen", listen, "--admin", admin), admin, nil
+	return append(options, "--listen", listen, "--admin=", "--admin", admin), admin, nil // and no admin socket in /run
 }
 
 // certify makes a certificate for all daemons that need one.

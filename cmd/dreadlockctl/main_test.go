@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,8 +10,8 @@ import (
 	"testing"
 )
 
-// The real programs, built with the race detector.
-var program, daemonProgram string
+// The real programs, built with the race detector. Daemons open their admin sockets in runtimeDir.
+var program, daemonProgram, runtimeDir string
 
 func TestMain(m *testing.M) {
 	if isChild() {
@@ -24,7 +25,12 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		program, daemonProgram = filepath.Join(dir, "dreadlockctl"), filepath.Join(dir, "dreadlock")
+		program, daemonProgram, runtimeDir = filepath.Join(dir, "dreadlockctl"), filepath.Join(dir, "dreadlock"), filepath.Join(dir, "run")
+		// Every user may come there: one test runs it as nobody.
+		if err := errors.Join(os.Mkdir(runtimeDir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		// A cached test result is used until a file changes that the test itself has read. What goes into the binaries
 		// counts only if it is read here.
 		for _, sources := range []string{
@@ -84,8 +90,12 @@ func TestBadUsage(t *testing.T) {
 		{"locks --sort size", "--sort"},
 		{"locks --limit 0", "--limit 0"},
 		{"locks --limit 5 --all", "--all"},
-		{"locks --admin ftp://localhost", "--admin ftp://localhost: want a URL"},
-		{"locks --admin http://", "--admin http://: want a URL"},
+		{"locks --admin ftp://localhost", "--admin ftp://localhost: want http://HOST:PORT, https://HOST:PORT or unix:///PATH"},
+		{"locks --admin http://", "--admin http://: want http://HOST:PORT"},
+		{"locks --admin unix://run/a.sock", "--admin: invalid address \"unix://run/a.sock\": want unix:///path, with three slashes"},
+		{"locks --admin unix:///run/a.sock?mode=0600", "want unix:///run/a.sock alone"},
+		{"locks --admin https://localhost --tls-ca /missing", "--tls-ca: open /missing"},
+		{"locks --server localhost", "--server: invalid address \"localhost\""},
 		{"locks --admin-token-file /missing", "/missing"},
 		{"locks --admin-token-file " + empty, "one line, the token"},
 		{"waiters", "<key>"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 
@@ -27,7 +28,7 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 	case errors.As(err, &server):
 		return failed(exitUnreachable, "the daemon at %s refuses: %s", g.Server, server.Text)
 	case errors.Is(err, client.ErrHandshake):
-		return handshakeRefusal(g, err)
+		return handshakeRefusal(g.Server, "--server", &g.TLS, err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return failed(exitUnreachable, "nothing listens at %s: start dreadlock there, or give its address with --server ADDR or "+
 			"DREADLOCK_SERVER (%s)", g.Server, describe(err))
@@ -50,8 +51,8 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
 }
 
-// handshakeRefusal explains why TLS failed, with advice.
-func handshakeRefusal(g *globals, err error) error {
+// handshakeRefusal explains why TLS failed, with advice. The flag is that of the address.
+func handshakeRefusal(where, flag string, o *tlsOptions, err error) error {
 	var (
 		unknown x509.UnknownAuthorityError
 		name    x509.HostnameError
@@ -60,27 +61,27 @@ func handshakeRefusal(g *globals, err error) error {
 		alert   *net.OpError // from the daemon
 	)
 	switch {
-	case errors.As(err, &unknown) && g.TLS.CA == "":
+	case errors.As(err, &unknown) && o.CA == "":
 		return failed(exitUnreachable, "the certificate of the daemon at %s is not from an authority that this system trusts: give "+
-			"the authority's certificate with --tls-ca FILE or DREADLOCK_TLS_CA (%w)", g.Server, unknown)
+			"the authority's certificate with --tls-ca FILE or DREADLOCK_TLS_CA (%w)", where, unknown)
 	case errors.As(err, &unknown):
 		return failed(exitUnreachable, "the certificate of the daemon at %s is not from the authority in %s: is --tls-ca right? (%w)",
-			g.Server, g.TLS.CA, unknown)
+			where, o.CA, unknown)
 	case errors.As(err, &name):
 		return failed(exitUnreachable, "the certificate of the daemon at %s is for another name: give a name that it is for with "+
-			"--server (%w)", g.Server, name)
+			"%s (%w)", where, flag, name)
 	case errors.As(err, &invalid):
-		return failed(exitUnreachable, "the certificate of the daemon at %s cannot be used: renew it (%w)", g.Server, invalid)
-	case errors.As(err, &record):
-		return failed(exitUnreachable, "what listens at %s does not speak TLS: is --server right? (%w)", g.Server, record)
-	case errors.As(err, &alert) && g.TLS.Cert == "":
+		return failed(exitUnreachable, "the certificate of the daemon at %s cannot be used: renew it (%w)", where, invalid)
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return failed(exitUnreachable, "what listens at %s does not speak TLS: is %s right? (%s)", where, flag, describe(err))
+	case errors.As(err, &alert) && o.Cert == "":
 		return failed(exitUnreachable, "the daemon at %s refuses the handshake: if it requires a client certificate, give one with "+
-			"--tls-cert FILE and --tls-key FILE (%w)", g.Server, alert)
+			"--tls-cert FILE and --tls-key FILE (%w)", where, alert)
 	case errors.As(err, &alert):
 		return failed(exitUnreachable, "the daemon at %s refuses the handshake: is the certificate in %s valid, and from the "+
-			"authority that the daemon trusts? (%w)", g.Server, g.TLS.Cert, alert)
+			"authority that the daemon trusts? (%w)", where, o.Cert, alert)
 	}
-	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
+	return failed(exitUnreachable, "the daemon at %s: %s", where, describe(err))
 }
 
 // describe returns the text of an error of the client without the operation and the name of the package, which are for
