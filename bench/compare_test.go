@@ -312,7 +312,7 @@ func TestCompareVariants(t *testing.T) {
 		t.Errorf("ratio %+v", r)
 	}
 	said, err := os.ReadFile(filepath.Join(dir, "said"))
-	if line := string(said); err != nil || !strings.HasPrefix(line, "here --listen") || !strings.Contains(line, "--tick 10ms") {
+	if line := string(said); err != nil || !strings.HasPrefix(line, "here --loops 1 ") || !strings.Contains(line, "--tick 10ms") {
 		t.Errorf("the variant was started as %q, %v", line, err)
 	}
 }
