@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -33,8 +34,8 @@ type options struct {
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
-	Admin          string           `placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}. Off by default." env:"DREADLOCK_ADMIN"`
-	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface must carry; required unless it listens on a loopback address." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
+	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which an empty ADDR turns off." env:"DREADLOCK_ADMIN_LISTEN"`
+	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
 	Pprof          bool             `help:"Serve profiles of the process on the admin interface." env:"DREADLOCK_PPROF"`
 	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Minimum log level: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
 	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines; auto is console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
@@ -66,7 +67,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		kong.Vars{
 			"version":      version(),
 			"port":         strconv.Itoa(server.DefaultPort),
-			"listen":       defaults.Listen,
+			"listen":       defaults.Listen[0],
 			"admin_port":   strconv.Itoa(server.DefaultPort + 1),
 			"loops":        strconv.Itoa(defaults.Loops),
 			"max_pipeline": humanize.IBytes(uint64(defaults.MaxPipeline)),
@@ -83,7 +84,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	}
 	if opts.Port == nil {
 		if opts.Listen == "" {
-			opts.Listen = defaults.Listen
+			opts.Listen = defaults.Listen[0]
 		}
 		return &opts, nil
 	}
@@ -99,7 +100,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 // config returns the options for the server.
 func (o *options) config(log zerolog.Logger) server.Config {
 	return server.Config{
-		Listen:         o.Listen,
+		Listen:         strings.Fields(o.Listen),
 		Loops:          o.Loops,
 		MaxConnections: o.MaxConnections,
 		MaxPipeline:    int(o.MaxPipeline),
