@@ -16,6 +16,8 @@ import (
 
 	"dreadlock/server"
 	"dreadlock/server/admin"
+	"dreadlock/server/certs"
+	"dreadlock/server/unixsock"
 )
 
 // The exit statuses other than 0.
@@ -31,7 +33,7 @@ func main() {
 	}
 	switch {
 	case err == nil:
-	case opts == nil || errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption):
+	case opts == nil || isOption(err):
 		fmt.Fprintf(os.Stderr, "dreadlock: %s (dreadlock --help lists the options)\n", plain(err))
 		os.Exit(exitUsage)
 	default:
@@ -55,23 +57,49 @@ func serve(opts *options) error {
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
 	reporting, stop := context.WithCancel(ctx)
-	requests := statusRequests()
-	var status sync.WaitGroup
-	status.Go(func() { reportStatus(reporting, log, requests) })
-	defer status.Wait() // before the log is closed
+	var reports sync.WaitGroup
+	defer reports.Wait() // before the log is closed
 	defer stop()
-	cfg := opts.config(log)
+	requests, reloads := statusRequests(), reloadRequests()
+	reports.Go(func() { reportStatus(reporting, log, requests) })
+	notify, err := newNotifier(log)
+	if err != nil {
+		return err
+	}
+	certificates, err := opts.certificates(log)
+	if err != nil {
+		return err
+	}
+	sockets := inheritSockets()
+	cfg := opts.config(sockets, certificates, log)
+	port := make(chan int, 1)
+	cfg.Ready = func(address string) {
+		notify.serving(address)
+		sockets.closeRest(log)
+		port <- portOf(address)
+	}
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
 	}
+	var again []reloadable
+	if certificates != nil {
+		again = append(again, reloadable{"TLS certificates", certificates.Reload})
+		reports.Go(func() { certificates.Watch(reporting) })
+	}
+	reports.Go(func() { notify.run(reporting, srv, reloads, func() { reload(log, again) }) })
 	runtime.GOMAXPROCS(cfg.Procs())
-	stopAdmin, err := opts.serveAdmin(ctx, srv, log)
+	stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
 	return srv.Run(ctx)
+}
+
+// isOption reports whether an error is about the options.
+func isOption(err error) bool {
+	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption)
 }
 
 // stopSignals returns a context that is done at the first signal to stop. A second signal ends the process at once. The
@@ -80,38 +108,6 @@ func stopSignals() (context.Context, context.CancelFunc) {
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, restore)
 	return ctx, restore
-}
-
-// serveAdmin serves the admin interface, if there is to be one, until stop is called or ctx is done. An error while it
-// serves does not stop the daemon.
-func (o *options) serveAdmin(ctx context.Context, srv *server.Server, log zerolog.Logger) (stop func(), err error) {
-	if o.Admin == "" {
-		if o.AdminTokenFile != "" || o.Pprof {
-			return nil, fmt.Errorf("%w: --admin-token-file and --pprof have no effect without --admin", admin.ErrOption)
-		}
-		return func() {}, nil
-	}
-	view, err := admin.Listen(ctx, admin.Config{
-		Listen:    strings.TrimSuffix(strings.TrimPrefix(o.Admin, "http://"), "/"), // dreadlockctl takes a URL from the same variable
-		TokenFile: o.AdminTokenFile,
-		PProf:     o.Pprof,
-		Source:    srv,
-		Log:       log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := view.Serve(ctx); err != nil {
-			log.Error().Err(err).Msg("the admin interface has failed: restart the daemon to restore it")
-		}
-	})
-	return func() {
-		cancel()
-		serving.Wait()
-	}, nil
 }
 
 // plain returns the text of an error without what is for developers: the name of a package, and that of a sentinel that the
@@ -126,7 +122,9 @@ func plain(err error) string {
 
 // advice says what to do about an error; it is empty for unknown ones.
 func advice(err error) string {
+	var socket *unixsock.Error
 	switch {
+	case errors.As(err, &socket): // says it itself
 	case errors.Is(err, syscall.EADDRINUSE):
 		return ": stop what listens there (ss -ltnp shows it), or choose another port"
 	case errors.Is(err, syscall.EACCES):
