@@ -122,7 +122,7 @@ func (c *Config) check() error {
 // the reserve is generous.
 const (
 	reservePerLoop = 8  // epoll, wake-up, listener, pair of the boot connection, one accepted beyond the limit, one half-closed
-	reserveOthers  = 24 // the log, the listener of the admin interface, what the Go runtime and the kernel's files take
+	reserveOthers  = 24 // the log, the listeners of the admin interface (at most ten), what the Go runtime and the kernel's files take
 )
 
 // AdminConnections is the number of connections of the admin interface that the reserve has room for.
