@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net"
 	"time"
 
 	"dreadlock/reactor"
@@ -36,7 +35,6 @@ type loop interface {
 // connection is what a session needs of its [reactor.Conn].
 type connection interface {
 	IsOpen() bool
-	RemoteAddr() net.Addr
 	Write(p []byte)
 	Unsent() int
 	CanHold() bool
@@ -56,17 +54,14 @@ func newWorker(srv *Server, l loop) *worker {
 	return w
 }
 
-// Accept makes the client for a new connection.
-func (w *worker) Accept() reactor.Client {
-	if w.closed {
-		return &refusal{worker: w}
-	}
-	if !w.server.admit() {
-		w.counters.refused++
-		return &refusal{worker: w}
+// Accept makes the client for a new connection, an arrival.
+func (w *worker) Accept(info any) reactor.Client {
+	a := info.(*arrival)
+	if w.closed || a.counted == asRefusal {
+		return &refusal{worker: w, arrival: a}
 	}
 	w.roster.population.Add(1)
-	return newSession(w.roster)
+	return newSession(w.roster, a)
 }
 
 // Receive handles a message from another loop, or from the server itself. A request and a cancellation come here twice:
@@ -99,6 +94,8 @@ func (w *worker) Expire(t *reactor.Timer) {
 		w.shard.expire(tag)
 	case *refusal:
 		tag.conn.Close()
+	case *newcomers:
+		tag.expire(w.roster)
 	}
 }
 

@@ -56,18 +56,26 @@ func serve(opts *options) error {
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
 	reporting, stop := context.WithCancel(ctx)
-	requests := statusRequests()
-	var status sync.WaitGroup
-	status.Go(func() { reportStatus(reporting, log, requests) })
-	defer status.Wait() // before the log is closed
+	var reports sync.WaitGroup
+	defer reports.Wait() // before the log is closed
 	defer stop()
+	requests, reloads := statusRequests(), reloadRequests()
+	reports.Go(func() { reportStatus(reporting, log, requests) })
+	notify, err := newNotifier(log)
+	if err != nil {
+		return err
+	}
 	cfg := opts.config(log)
 	port := make(chan int, 1)
-	cfg.Ready = func(address string) { port <- portOf(address) }
+	cfg.Ready = func(address string) {
+		notify.serving(address)
+		port <- portOf(address)
+	}
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
 	}
+	reports.Go(func() { notify.run(reporting, srv, reloads, func() { reload(log, nil) }) })
 	runtime.GOMAXPROCS(cfg.Procs())
 	stopAdmin, err := opts.serveAdmin(ctx, srv, port, log)
 	if err != nil {

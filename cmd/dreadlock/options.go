@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -66,7 +67,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		kong.Vars{
 			"version":      version(),
 			"port":         strconv.Itoa(server.DefaultPort),
-			"listen":       defaults.Listen,
+			"listen":       defaults.Listen[0],
 			"admin_port":   strconv.Itoa(server.DefaultPort + 1),
 			"loops":        strconv.Itoa(defaults.Loops),
 			"max_pipeline": humanize.IBytes(uint64(defaults.MaxPipeline)),
@@ -83,7 +84,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	}
 	if opts.Port == nil {
 		if opts.Listen == "" {
-			opts.Listen = defaults.Listen
+			opts.Listen = defaults.Listen[0]
 		}
 		return &opts, nil
 	}
@@ -99,7 +100,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 // config returns the options for the server.
 func (o *options) config(log zerolog.Logger) server.Config {
 	return server.Config{
-		Listen:         o.Listen,
+		Listen:         strings.Fields(o.Listen),
 		Loops:          o.Loops,
 		MaxConnections: o.MaxConnections,
 		MaxPipeline:    int(o.MaxPipeline),
