@@ -151,4 +151,3 @@ func TestWatchdogVariables(t *testing.T) {
 		t.Errorf("nonsense: %v, want an error that names the variable", err)
 	}
 }
-
