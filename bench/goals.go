@@ -59,7 +59,7 @@ const (
 	maxChurnOthers  = 1.3    // times memcached
 	maxAloneLatency = 1.0    // times redis
 	maxTLSCPU       = 1.3    // times plain TCP
-	maxUnixVisit    = 0.7    // times plain TCP
+	maxUnixVisit    = 0.75   // times plain TCP
 )
 
 // CheckGoals returns the goals of the daemon with its default number of loops and with one loop.
