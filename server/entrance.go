@@ -9,7 +9,6 @@ import (
 	"net/url"
 
 	"dreadlock/reactor"
-	"dreadlock/server/unixsock"
 )
 
 // entrance is an open socket of a way, where clients come in.
@@ -68,7 +67,7 @@ func (srv *Server) listen(ctx context.Context, w *way) ([]net.Listener, error) {
 	case "fd":
 		return srv.passed(w.name)
 	case "unix":
-		l, err = unixsock.Listen(w.path, w.mode, w.group)
+		l, err = w.socket.Listen()
 	default:
 		l, err = reactor.Listen(ctx, w.address, srv.cfg.KeepAlive)
 	}

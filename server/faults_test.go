@@ -26,7 +26,8 @@ import (
 // What the tests of faults have in common: connections and keys of a chosen loop, barriers, a loop that stands still,
 // peers that do not read, and the question whether everything is free again.
 
-// dialOn connects a client that the loop serves: the kernel spreads connections, so it takes some tries.
+// dialOn connects a client that the loop serves. A connection goes to the loop with the fewest, so those that go elsewhere stay
+// until then.
 func (d *daemon) dialOn(loop int) *prototest.Client {
 	d.tb.Helper()
 	for range 200 {
@@ -34,7 +35,7 @@ func (d *daemon) dialOn(loop int) *prototest.Client {
 		if d.loopOf(c) == loop {
 			return c
 		}
-		c.Close()
+		defer c.Close()
 	}
 	d.tb.Fatalf("no connection lands on loop %d", loop)
 	return nil
@@ -268,7 +269,7 @@ func (d *daemon) dialNarrowOn(loop int) *net.TCPConn {
 		if d.loopOfPort(conn.LocalAddr().(*net.TCPAddr).Port) == loop {
 			return conn
 		}
-		_ = conn.Close()
+		defer conn.Close()
 	}
 	d.tb.Fatalf("no connection lands on loop %d", loop)
 	return nil

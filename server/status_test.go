@@ -115,7 +115,7 @@ func TestCounters(t *testing.T) {
 					api.RefusedProxyHeader: 0, api.RefusedTLSHandshake: 0, api.RefusedLost: 0,
 				},
 				AcceptErrors: map[string]uint64{},
-				LimitHits: map[string]uint64{api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0},
+				LimitHits:    map[string]uint64{api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0},
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("counters:\n got %+v\nwant %+v", got, want)

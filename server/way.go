@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -25,11 +24,9 @@ type way struct {
 	scheme string // tcp, unix or fd
 	tls    bool
 
-	address string      // of tcp: host:port
-	path    string      // of unix
-	mode    fs.FileMode // of unix
-	group   string      // of unix; empty for that of the process
-	name    string      // of fd; empty for all sockets that were passed
+	address string           // of tcp: host:port
+	socket  unixsock.Address // of unix
+	name    string           // of fd; empty for all sockets that were passed
 
 	proxies prefixes // who has to begin with a PROXY header, and nobody else comes in; empty if there is to be none
 	allowed prefixes // the clients that come in; empty for all
@@ -71,7 +68,7 @@ func (w *way) clashes(o *way) bool {
 	}
 	switch w.scheme {
 	case "unix":
-		return w.path == o.path
+		return filepath.Clean(w.socket.Path) == filepath.Clean(o.socket.Path)
 	case "fd":
 		return w.name == o.name || w.name == "" || o.name == ""
 	}
@@ -79,7 +76,7 @@ func (w *way) clashes(o *way) bool {
 }
 
 func parseWay(text string) (*way, error) {
-	w := &way{text: text, scheme: "tcp", mode: defaultMode}
+	w := &way{text: text, scheme: "tcp"}
 	rest, query, _ := strings.Cut(text, "?")
 	if scheme, after, found := strings.Cut(rest, "://"); found {
 		w.scheme, rest = scheme, after
@@ -92,7 +89,7 @@ func parseWay(text string) (*way, error) {
 	case "tcp":
 		w.address, err = parseAddress(rest)
 	case "unix":
-		w.path, err = parsePath(rest)
+		w.socket, err = parseSocket(text)
 	case "fd":
 		w.name, err = url.PathUnescape(rest)
 	default:
@@ -115,18 +112,12 @@ func parseAddress(text string) (string, error) {
 	return text, nil
 }
 
-func parsePath(text string) (string, error) {
-	path, err := url.PathUnescape(text)
+func parseSocket(text string) (unixsock.Address, error) {
+	u, err := url.Parse(text)
 	if err != nil {
-		return "", err
+		return unixsock.Address{}, err
 	}
-	if !filepath.IsAbs(path) || strings.HasSuffix(path, "/") {
-		return "", errors.New("want an absolute path, like unix:///run/dreadlock/lock.sock")
-	}
-	if path = filepath.Clean(path); len(path) > unixsock.MaxPath {
-		return "", fmt.Errorf("the path has %d bytes, at most %d are possible", len(path), unixsock.MaxPath)
-	}
-	return path, nil
+	return unixsock.ParseURL(u, defaultMode)
 }
 
 // parseParameters parses what follows the question mark.
@@ -150,22 +141,13 @@ func (w *way) parseParameters(query string) error {
 	return nil
 }
 
+// setParameter sets a parameter, except those of a Unix socket, which parseSocket has set.
 func (w *way) setParameter(name, value string) (err error) {
 	switch name {
 	case "proxy":
 		w.proxies, err = parsePrefixes(value)
 	case "allow":
 		w.allowed, err = parsePrefixes(value)
-	case "mode":
-		mode, invalid := strconv.ParseUint(value, 8, 32)
-		if invalid != nil || mode > uint64(fs.ModePerm) {
-			return errors.New("want an octal number, like 0660")
-		}
-		w.mode = fs.FileMode(mode)
-	case "group":
-		if w.group = value; value == "" {
-			return errors.New("want the name of a group, or its number")
-		}
 	case "tls":
 		if w.tls = value == "1"; !w.tls {
 			return errors.New("want tls=1, or leave it out")

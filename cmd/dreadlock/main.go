@@ -16,6 +16,7 @@ import (
 
 	"dreadlock/server"
 	"dreadlock/server/admin"
+	"dreadlock/server/certs"
 	"dreadlock/server/unixsock"
 )
 
@@ -32,7 +33,7 @@ func main() {
 	}
 	switch {
 	case err == nil:
-	case opts == nil || errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption):
+	case opts == nil || isOption(err):
 		fmt.Fprintf(os.Stderr, "dreadlock: %s (dreadlock --help lists the options)\n", plain(err))
 		os.Exit(exitUsage)
 	default:
@@ -65,24 +66,40 @@ func serve(opts *options) error {
 	if err != nil {
 		return err
 	}
-	cfg := opts.config(log)
+	certificates, err := opts.certificates(log)
+	if err != nil {
+		return err
+	}
+	sockets := inheritSockets()
+	cfg := opts.config(sockets, certificates, log)
 	port := make(chan int, 1)
 	cfg.Ready = func(address string) {
 		notify.serving(address)
+		sockets.closeRest(log)
 		port <- portOf(address)
 	}
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
 	}
-	reports.Go(func() { notify.run(reporting, srv, reloads, func() { reload(log, nil) }) })
+	var again []reloadable
+	if certificates != nil {
+		again = append(again, reloadable{"TLS certificates", certificates.Reload})
+		reports.Go(func() { certificates.Watch(reporting) })
+	}
+	reports.Go(func() { notify.run(reporting, srv, reloads, func() { reload(log, again) }) })
 	runtime.GOMAXPROCS(cfg.Procs())
-	stopAdmin, err := opts.serveAdmin(ctx, srv, port, log)
+	stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
 	return srv.Run(ctx)
+}
+
+// isOption reports whether an error is about the options.
+func isOption(err error) bool {
+	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption)
 }
 
 // stopSignals returns a context that is done at the first signal to stop. A second signal ends the process at once. The
