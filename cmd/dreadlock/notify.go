@@ -67,7 +67,7 @@ func sendTo(socket, message string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := conn.SetWriteDeadline(time.Now().Add(tellTime)); err != nil {
 		return err
 	}
