@@ -42,6 +42,10 @@ type Config struct {
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration
 
+	// Drain is the time of a drain for which no other is given, at most 24 h; zero, the default, means 30 s. See
+	// [Server.Drain].
+	Drain time.Duration
+
 	// BreakDeadlocks has the youngest wait of a deadlock answered with an error. Without it a deadlock is only reported.
 	BreakDeadlocks bool
 
@@ -106,6 +110,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
 	case c.Tick < time.Millisecond || c.Tick > maxTick:
 		return fmt.Errorf("--tick %s: want 1ms to %s", c.Tick, maxTick)
+	case c.Drain < 0 || c.Drain > maxDrain:
+		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}
 	room := connectionRoom(c.Loops)
 	switch {

@@ -16,6 +16,7 @@ const (
 	syntaxError
 	tooMuch // sent or left unread, by a client that cannot be held back
 	kicked
+	drained     // it held nothing when the server was about to end
 	reasons int = iota
 )
 
@@ -82,6 +83,7 @@ var reasonWords = [reasons]string{
 	syntaxError:  api.SyntaxError,
 	tooMuch:      api.TooMuch,
 	kicked:       api.Kicked,
+	drained:      api.Drained,
 }
 
 // words returns the counters as the API names them.

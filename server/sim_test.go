@@ -41,6 +41,7 @@ func newSim(loops, moveAfter int) *sim {
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
 	srv := &Server{cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, warnings: zerolog.Nop()}
 	srv.detector = newDetector(srv)
+	srv.drain = newDrain()
 	s := &sim{server: srv}
 	for i := range loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}

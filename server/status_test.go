@@ -108,7 +108,7 @@ func TestCounters(t *testing.T) {
 				Grants:   n,
 				Timeouts: n,
 				Disconnects: map[string]uint64{
-					api.ClientClosed: 1, api.Broken: 1, api.SyntaxError: 1, api.Kicked: 1, api.TooMuch: 0,
+					api.ClientClosed: 1, api.Broken: 1, api.SyntaxError: 1, api.Kicked: 1, api.TooMuch: 0, api.Drained: 0,
 				},
 				LimitHits: map[string]uint64{api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0},
 			}

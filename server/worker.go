@@ -14,6 +14,7 @@ type worker struct {
 	loop     loop
 	index    int
 	closed   bool // the server stops: nothing is granted and nothing answered any more
+	drains   bool // the server drains: a session that holds nothing and waits for nothing ends, and none is new
 	counters counters
 
 	shard  *shard
@@ -58,7 +59,7 @@ func newWorker(srv *Server, l loop) *worker {
 
 // Accept makes the client for a new connection.
 func (w *worker) Accept() reactor.Client {
-	if w.closed {
+	if w.closed || w.drains {
 		return &refusal{worker: w}
 	}
 	if !w.server.admit() {

@@ -40,12 +40,13 @@ func main() {
 	}
 }
 
-// serve runs the daemon until a signal stops it.
+// serve runs the daemon until a signal stops it, or a drain is over.
 func serve(opts *options) error {
 	// The daemon must survive the reader of its log.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, restore := stopSignals()
-	defer restore()
+	caught := catchStops()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 
 	queue := newQueueWriter(logFormat(opts.LogFormat, os.Stderr))
 	defer queue.close()
@@ -54,17 +55,22 @@ func serve(opts *options) error {
 		return err
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
-	reporting, stop := context.WithCancel(ctx)
+	reporting, stopReporting := context.WithCancel(ctx)
 	requests := statusRequests()
 	var status sync.WaitGroup
 	status.Go(func() { reportStatus(reporting, log, requests) })
 	defer status.Wait() // before the log is closed
-	defer stop()
+	defer stopReporting()
 	cfg := opts.config(log)
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
 	}
+	var drain func() error
+	if opts.Drain > 0 {
+		drain = func() error { return srv.BeginDrain(&opts.Drain) }
+	}
+	go handleStops(caught, drain, stop)
 	runtime.GOMAXPROCS(cfg.Procs())
 	stopAdmin, err := opts.serveAdmin(ctx, srv, log)
 	if err != nil {
@@ -74,12 +80,22 @@ func serve(opts *options) error {
 	return srv.Run(ctx)
 }
 
-// stopSignals returns a context that is done at the first signal to stop. A second signal ends the process at once. The
-// returned function undoes this.
-func stopSignals() (context.Context, context.CancelFunc) {
-	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, restore)
-	return ctx, restore
+// catchStops returns a channel that receives the signals to stop.
+func catchStops() chan os.Signal {
+	caught := make(chan os.Signal, 2)
+	signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
+	return caught
+}
+
+// handleStops takes the signals to stop. The first one begins a drain, if there is to be one: drain is nil otherwise, and
+// fails if no clients are served yet. The next one stops the daemon. One more ends the process at once.
+func handleStops(caught chan os.Signal, drain func() error, stop func()) {
+	<-caught
+	if drain != nil && drain() == nil {
+		<-caught
+	}
+	signal.Stop(caught)
+	stop()
 }
 
 // serveAdmin serves the admin interface, if there is to be one, until stop is called or ctx is done. An error while it

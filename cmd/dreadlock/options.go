@@ -32,6 +32,7 @@ type options struct {
 	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Output kept for a client that does not read; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
+	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
 	Admin          string           `placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}. Off by default." env:"DREADLOCK_ADMIN"`
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface must carry; required unless it listens on a loopback address." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
@@ -106,6 +107,7 @@ func (o *options) config(log zerolog.Logger) server.Config {
 		MaxOutput:      int(o.MaxOutput),
 		KeepAlive:      o.Keepalive,
 		Tick:           o.Tick,
+		Drain:          o.Drain,
 		BreakDeadlocks: o.BreakDeadlocks,
 		Version:        shortVersion(),
 		Log:            log,

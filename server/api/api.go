@@ -50,7 +50,23 @@ type Status struct {
 	HeldKeys       int       `json:"held_keys"`
 	Waiters        int       `json:"waiters"`
 	Deadlocks      int       `json:"deadlocks"` // now
-	Counters       Counters  `json:"counters"`
+	// Drain is the drain that is under way, nil if there is none.
+	Drain    *Drain   `json:"drain,omitempty"`
+	Counters Counters `json:"counters"`
+}
+
+// Drain is a drain: the server takes no new connections, lets those who hold a key or wait for one finish, and ends.
+type Drain struct {
+	Since time.Time `json:"since"`
+	// Until is when the server ends at the latest, and drops what is held then.
+	Until       time.Time `json:"until"`
+	SecondsLeft float64   `json:"seconds_left"` // until then
+	// HeldKeys are the keys that are held, and lost once the drain is over. Both numbers are as old as the server's latest
+	// look, usually a fraction of a second.
+	HeldKeys int `json:"held_keys"`
+	Waiters  int `json:"waiters"`
+	// Over says that the server ends now.
+	Over bool `json:"over"`
 }
 
 // Counters have counted since the server started. They only grow.
@@ -104,10 +120,11 @@ const (
 	SyntaxError  = "syntax_error" // the client broke the protocol
 	TooMuch      = "too_much"     // the client sent, or left unread, too much and could not be held back
 	Kicked       = "kicked"       // an operator closed it
+	Drained      = "drained"      // it held nothing and waited for nothing while the server drained
 )
 
 // DisconnectReasons are all keys of Counters.Disconnects.
-var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked}
+var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, Drained}
 
 // The limits that a client can run into. Each has the name of its flag.
 const (
