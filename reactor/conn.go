@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 
@@ -45,15 +46,19 @@ type Client interface {
 type Conn struct {
 	client   Client
 	loop     *Loop
+	tls      *TLS      // nil if nothing encrypts the connection
 	sock     gnet.Conn // nil once gnet has closed its descriptor
 	fd       int       // gnet's descriptor, or our own after a half-close; -1 when closed
 	state    connState
 	watching interest
 	err      error // why it is ending
 
-	paused    bool
-	wasPaused bool // at any time: when the peer ends its side, some of its input may still be in the socket
-	last      bool // CloseAfterOutput was called
+	tcp        bool // else it is a Unix socket
+	decrypting bool // the TLS has input
+	paused     bool
+	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
+	wantsRest  bool // it is one of the loop's readers
+	last       bool // CloseAfterOutput was called
 
 	unchecked int     // bytes written since the kernel was asked whether the peer takes them
 	output    *output // what is unsent; nil until the peer lags for the first time
@@ -108,12 +113,16 @@ func (c *Conn) ReadRest() bool {
 	if c.state != halfClosed || !c.wasPaused {
 		return false
 	}
-	c.loop.readers = append(c.loop.readers, c)
+	if !c.wantsRest {
+		c.wantsRest = true
+		c.loop.readers = append(c.loop.readers, c)
+	}
 	return true
 }
 
 // CloseWrite sends the end of output after what has been written. What is unsent is lost, and the connection with it.
 func (c *Conn) CloseWrite() {
+	c.sayGoodbye()
 	if c.IsOpen() {
 		_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails if the peer is gone: the next read says so
 	}
@@ -144,6 +153,7 @@ func (c *Conn) end(err error) {
 func (c *Conn) open(sock gnet.Conn, l *Loop) {
 	c.loop, c.sock, c.fd = l, sock, sock.Fd()
 	c.watching, c.state = watchInput, connected
+	_, c.tcp = sock.RemoteAddr().(*net.TCPAddr)
 	sock.SetContext(c)
 }
 
@@ -156,20 +166,72 @@ func (c *Conn) data() {
 	p, _ := c.sock.Next(n) // that many are there
 	l := c.loop            // c may be on another one afterwards
 	l.enter()
-	c.client.Data(p)
+	c.input(p)
 	l.leave()
+}
+
+// input hands what came from the peer to the client, decrypted, and reports whether that was anything.
+func (c *Conn) input(p []byte) (delivered bool) {
+	if c.tls == nil {
+		if len(p) > 0 {
+			c.client.Data(p)
+		}
+		return len(p) > 0
+	}
+	c.decrypting = true
+	err := c.tls.open(p, &c.loop.plain, func(plain []byte) (more bool) {
+		delivered = true
+		c.client.Data(plain)
+		return c.IsOpen()
+	})
+	c.decrypting = false
+	if !c.IsOpen() {
+		return delivered
+	}
+	c.put(c.loop.seal(c.tls, nil)) // what TLS has to say itself
+	switch {
+	case err == nil:
+	case !errors.Is(err, io.EOF):
+		c.end(fmt.Errorf("TLS: %w", err))
+	case c.state == connected:
+		c.inputEnded()
+	}
+	return delivered
+}
+
+// inputEnded is called when the peer has said by TLS that it sends no more. Its socket is still open.
+func (c *Conn) inputEnded() {
+	sock := c.sock
+	if c.client.Lingers(c.wasPaused) && c.halfClose() {
+		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
+	} else {
+		c.end(io.EOF)
+	}
+}
+
+// sayGoodbye tells the peer by TLS that no more output comes, if all of it has left.
+func (c *Conn) sayGoodbye() {
+	if c.tls != nil && c.fd >= 0 && c.Unsent() == 0 {
+		c.loop.sealed = c.tls.closeNotify(c.loop.sealed[:0])
+		_, _ = c.send(c.loop.sealed) // who does not take it learns it from the end of the stream
+	}
 }
 
 // readRest hands a piece of what is left in the socket to the client.
 func (c *Conn) readRest(buf []byte) {
+	c.wantsRest = false
 	if c.state != halfClosed {
 		return
 	}
 	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.fd, buf) })
 	if n <= 0 || err != nil {
-		n, c.wasPaused = 0, false
+		c.wasPaused = false
+		c.client.Data(nil)
+		return
 	}
-	c.client.Data(buf[:n])
+	if !c.input(buf[:n]) {
+		c.ReadRest() // a part of a record
+	}
 }
 
 // lost is called when gnet has ended the connection: gnet closes its descriptor afterwards.
@@ -210,6 +272,9 @@ func (c *Conn) halfClose() bool {
 // the end may count on what Closed has done.
 func (c *Conn) close() {
 	sock, fd := c.sock, c.fd
+	if c.err == nil || errors.Is(c.err, io.EOF) {
+		c.sayGoodbye()
+	}
 	c.gone(c.err)
 	if sock != nil {
 		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
@@ -254,6 +319,9 @@ func (c *Conn) updateInterest() {
 
 // broken reports whether the connection has ended in both directions.
 func (c *Conn) broken() bool {
+	if !c.tcp {
+		return false
+	}
 	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err != nil || info.State == tcpClose
 }

@@ -1,6 +1,7 @@
 // Package reactor runs the event loops: gnet loops, each with a mailbox and a timing wheel. It knows nothing of locks.
 //
 //	             ┌─ loop ────────────────────────────────┐
+//	acceptors ──►│ Handler.Accept                        │
 //	sockets ────►│ Client.Opened, Data, Closed ...       │
 //	other loops ►│ mailbox ──► Handler.Receive           │──► Post: mailboxes of other loops
 //	ticker ─────►│ wheel ────► Handler.Expire            │
@@ -13,9 +14,10 @@
 // These are the rules of the whole daemon; nothing else states them.
 //
 //   - A loop is one goroutine. Everything belongs to exactly one loop, and only that loop touches it; what other goroutines
-//     reach is atomic, or guarded by a mutex that guards nothing else, and says so. The one mutex on the way of a
-//     client is taken when its connection is accepted.
-//   - A connection belongs to the loop that accepted it, until it moves to another and all of it with it.
+//     reach is atomic, or guarded by a mutex that guards nothing else, and says so. The mutexes on the way of a
+//     client are taken when its connection is accepted.
+//   - A connection belongs to its acceptor, then to the loop that it was enrolled on, until it moves to another and all of it
+//     with it.
 //   - A loop never blocks: it waits for no channel, no mutex that is held for long, no other loop and no log.
 //   - Loops talk by messages. A message hands over what it carries: from Post on, it is the receiver's.
 //   - Messages from one loop to another arrive in the order in which they were posted.
@@ -42,10 +44,14 @@
 //
 // # What is not left to gnet
 //
-// Listen keeps a second process from sharing the port. Run turns the end of the loops into an error. Conn keeps writes
+// Accepting is ours: gnet ends its loops when an accept fails, and shares the port with every process that wants it. Here a
+// goroutine for each listener accepts, waits out a shortage of descriptors or memory, and enrolls the connection on the loop
+// with the fewest (accept.go, enroll.go). Run turns the end of a loop into an error. Conn keeps writes
 // away from descriptors that are somebody else's by now, keeps what a peer does not take at once (output.go), holds back a
 // peer that sends or does not read more than is good (poll.go), and keeps the socket of a peer that has ended its side
 // while answers are owed.
+//
+// TLS works over memory on the loop once its handshake is done (tls.go), so that an encrypted connection costs no goroutine.
 //
 // Start reading at loop.go, then conn.go, mailbox.go and wheel.go; move.go has how a connection changes its loop.
 package reactor

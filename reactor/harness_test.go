@@ -61,6 +61,10 @@ type setup struct {
 	log       io.Writer
 	handler   func(h *handler) // fills in what the handler does
 	stopping  func(srv *server)
+	listeners []*Listener // beside that of the address
+	admit     func(conn net.Conn) (info any, ok bool)
+	abandoned func(info any, err error)
+	failed    func(reason string)
 }
 
 // server is a reactor that runs in the test's own process.
@@ -86,17 +90,18 @@ func (s setup) start(tb testing.TB) (*server, error) {
 	if s.address == "" {
 		s.address = "127.0.0.1:0"
 	}
-	listener, err := Listen(s.address)
+	s.keepAlive = max(s.keepAlive, time.Second)
+	listener, err := Listen(tb.Context(), s.address, s.keepAlive)
 	if err != nil {
 		return nil, err
 	}
-	srv := &server{tb: tb, address: listener.Address(), accepted: make(chan *session, 4096)}
+	srv := &server{tb: tb, address: listener.Addr().String(), accepted: make(chan *session, 4096)}
 	ready := make(chan struct{})
 	cfg := Config{
-		Listener:  listener,
+		Listeners: append([]*Listener{{Listener: listener, Admit: s.admit}}, s.listeners...),
 		Loops:     max(s.loops, 1),
 		Tick:      max(s.tick, time.Millisecond),
-		KeepAlive: max(s.keepAlive, time.Second),
+		KeepAlive: s.keepAlive,
 		Linger:    s.linger,
 		Log:       zerolog.New(s.log),
 		NewHandler: func(l *Loop) Handler {
@@ -107,8 +112,10 @@ func (s setup) start(tb testing.TB) (*server, error) {
 			srv.handlers = append(srv.handlers, h)
 			return h
 		},
-		Ready:  func() { close(ready) },
-		Ending: func() {},
+		Ready:        func() { close(ready) },
+		Abandoned:    s.abandoned,
+		AcceptFailed: s.failed,
+		Ending:       func() {},
 		Stopping: func() {
 			if s.stopping != nil {
 				s.stopping(srv)
@@ -160,8 +167,8 @@ type handler struct {
 	turns    atomic.Int64
 }
 
-func (h *handler) Accept() Client {
-	return &session{handler: h, ended: make(chan error, 1)}
+func (h *handler) Accept(info any) Client {
+	return &session{handler: h, info: info, ended: make(chan error, 1)}
 }
 
 func (h *handler) Receive(m *Message) {
@@ -222,6 +229,7 @@ func (h *handler) settleSockets(tb testing.TB) {
 type session struct {
 	conn    Conn
 	handler *handler
+	info    any        // from Admit
 	input   []byte     // what came, unless data takes it
 	ended   chan error // gets what Closed was told
 	lingers bool

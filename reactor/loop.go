@@ -23,8 +23,8 @@ const (
 
 // Handler is the server's part of one loop; all its methods run on that loop.
 type Handler interface {
-	// Accept returns the client for a new connection.
-	Accept() Client
+	// Accept returns the client for a new connection, of which [Listener.Admit] has said info.
+	Accept(info any) Client
 	// Receive takes a message that was posted to this loop.
 	Receive(m *Message)
 	// Expire takes a timer that ran out.
@@ -55,6 +55,9 @@ type Loop struct {
 	readers    []*Conn            // half-closed ones that want the rest of their input
 	halfClosed map[*Conn]struct{} // those that gnet does not know any more
 	buf        []byte             // for the input of half-closed connections; nil until it is needed
+
+	plain  tlsScratch
+	sealed []byte // what TLS has made of the latest output
 
 	traffic Traffic
 
@@ -118,17 +121,10 @@ func (l *Loop) StartTimer(t *Timer, d time.Duration) {
 // StopTimer stops t and reports whether it was running; Expire does not get it any more.
 func (l *Loop) StopTimer(t *Timer) bool { return l.wheel.Stop(t) }
 
-// accept makes a client of a new connection.
-func (l *Loop) accept(sock gnet.Conn) *Conn {
-	l.enter()
-	client := l.handler.Accept()
-	c := client.Conn()
-	*c = Conn{client: client}
-	c.open(sock, l)
-	c.limitUnacknowledged(l.reactor.silence)
-	client.Opened()
-	l.leave()
-	return c
+// seal encrypts p. The records are valid until the next call.
+func (l *Loop) seal(t *TLS, p []byte) []byte {
+	l.sealed = t.seal(l.sealed[:0], p)
+	return l.sealed
 }
 
 // turn handles what came by mailbox and what is due. It runs when the loop was woken.

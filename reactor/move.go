@@ -2,11 +2,9 @@ package reactor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"time"
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
@@ -22,11 +20,9 @@ import (
 // maxMoves bounds the connections that are on their way at a time: each takes a second descriptor, and a goroutine.
 const maxMoves = 16
 
-// MoveDescriptors is the number of descriptors that moves may take, beside that of each connection.
-const MoveDescriptors = maxMoves
-
-// drainTime bounds how long the end of the loops waits for connections on their way. They need less than a millisecond.
-const drainTime = 300 * time.Millisecond
+// TransitDescriptors is the number of descriptors that connections on their way to a loop may take, beside one for each
+// connection that is served.
+const TransitDescriptors = maxMoves + 2*maxEnrolling
 
 // transfer is a connection on its way. It belongs to the goroutine that enrolls it, then to the loop it goes to.
 type transfer struct {
@@ -45,16 +41,21 @@ func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
 	c.restore()
-	if c.state != connected || c.paused || c.output != nil && c.output.lag != nil || hasZone(c.sock.RemoteAddr()) {
+	if c.state != connected || c.paused || c.decrypting || c.output != nil && (c.output.lag != nil || c.Unsent() > 0) {
 		return false
 	}
-	if r.moving.Add(1) > maxMoves || !r.movable.Load() { // in this order: see drainTransfers
-		r.transferDone()
+	if r.moving.Add(1) > maxMoves {
+		r.moving.Add(-1)
 		return false
 	}
 	fd, err := c.sock.Dup()
 	if err != nil {
-		r.transferDone()
+		r.moving.Add(-1)
+		return false
+	}
+	if !r.transit.begin() {
+		_ = unix.Close(fd)
+		r.moving.Add(-1)
 		return false
 	}
 	if c.output != nil {
@@ -66,22 +67,15 @@ func (c *Conn) TryMove(loop int) bool {
 	_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
 	t := &transfer{conn: c, to: to, fd: fd}
 	t.message.Body = t
-	r.transfers.Go(t.enroll)
+	go t.enroll()
 	return true
-}
-
-// hasZone reports whether an address has a zone, as link-local ones of IPv6 have. gnet writes into the memory of the
-// zone when the connection ends, which is good for zones that it has made itself and not for those of an enrolled
-// connection, which are package net's.
-func hasZone(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	return !ok || tcp.Zone != ""
 }
 
 // enroll brings the connection to its loop. It runs on a goroutine of its own.
 func (t *transfer) enroll() {
 	r := t.to.reactor
-	defer r.transferDone()
+	defer r.transit.done()
+	defer r.moving.Add(-1)
 	result, err := t.register()
 	if err == nil {
 		select {
@@ -95,37 +89,10 @@ func (t *transfer) enroll() {
 		return
 	}
 	if err == nil {
-		err = errors.New("epoll does not take it")
+		err = errNotWatched
 	}
 	t.err = fmt.Errorf("move a connection to loop %d: %w", t.to.index, err)
 	t.to.Send(&t.message)
-}
-
-// transferDone says that a connection is not on its way any more.
-func (r *Reactor) transferDone() {
-	r.moving.Add(-1)
-	select {
-	case r.transferred <- struct{}{}:
-	default:
-	}
-}
-
-// drainTransfers lets no more connections move, and waits for those on their way: if the loops ended first, gnet would never
-// close them. No move is missed: it is counted before TryMove looks whether it may, and drainTransfers forbids it before it
-// looks at the count.
-func (r *Reactor) drainTransfers() {
-	r.movable.Store(false)
-	timeout := time.NewTimer(drainTime)
-	defer timeout.Stop()
-	for r.moving.Load() > 0 {
-		select {
-		case <-r.transferred:
-		case <-r.ended:
-			return
-		case <-timeout.C:
-			return
-		}
-	}
 }
 
 func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
@@ -139,6 +106,7 @@ func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
 		_ = conn.Close()
 		return nil, unix.ECONNRESET
 	}
+	clearZones(conn)
 	result, err := t.to.events.Enroll(gnet.NewContext(context.Background(), t), conn)
 	if err != nil {
 		_ = conn.Close()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -143,7 +142,8 @@ func TestMoveFails(t *testing.T) {
 		moving := &transfer{conn: &s.conn, to: to, fd: fd}
 		moving.message.Body = moving
 		r.moving.Add(1)
-		r.transfers.Go(moving.enroll)
+		r.transit.begin()
+		go moving.enroll()
 	})
 	if err := receive(t, s.ended, "the end was not told"); !errors.Is(err, unix.ENOTSOCK) {
 		t.Errorf("it ended with %v, want what went wrong", err)
@@ -170,9 +170,11 @@ func TestMoveRefused(t *testing.T) {
 		r.moving.Add(maxMoves)
 		refused("too many others do")
 		r.moving.Add(-maxMoves)
-		r.movable.Store(false)
+		r.transit.mu.Lock()
+		r.transit.open = false
+		r.transit.mu.Unlock()
 		refused("the loops are about to end")
-		r.movable.Store(true)
+		r.transit.start()
 		if n := r.moving.Load(); n != 0 {
 			t.Errorf("%d connections are said to move, want none", n)
 		}
@@ -184,15 +186,6 @@ func TestMoveRefused(t *testing.T) {
 	_ = conn.Close()
 	receive(t, s.ended, "the end was not told")
 	s.do(t, func() { refused("it is closed") })
-
-	for address, want := range map[net.Addr]bool{
-		&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}:               false,
-		&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"}: true,
-	} {
-		if hasZone(address) != want {
-			t.Errorf("%v: zone %t", address, !want)
-		}
-	}
 }
 
 // Connections that are on their way when the loops end keep nobody from ending.

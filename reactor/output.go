@@ -37,8 +37,19 @@ type output struct {
 // Write sends p, or keeps a copy of what the peer cannot take yet. If the connection breaks, it is closed at the end of
 // this turn. On a closed connection it does nothing.
 func (c *Conn) Write(p []byte) {
+	if !c.IsOpen() {
+		return
+	}
+	if c.tls != nil {
+		p = c.loop.seal(c.tls, p)
+	}
+	c.put(p)
+}
+
+// put sends p as it is.
+func (c *Conn) put(p []byte) {
 	switch {
-	case !c.IsOpen():
+	case len(p) == 0:
 		return
 	case c.Unsent() > 0:
 		c.output.unsent = append(c.output.unsent, p...)

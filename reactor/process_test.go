@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -141,11 +142,11 @@ func runStarts() int {
 func startOnce(address string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	listener, err := Listen(address)
+	listener, err := Listen(ctx, address, time.Minute)
 	if err != nil {
 		ended <- err
 	} else {
-		go func() { ended <- Run(ctx, childConfig(listener, io.Discard, func() { close(ready) })) }()
+		go func() { ended <- Run(ctx, childConfig(listener, func() { close(ready) })) }()
 	}
 	select {
 	case <-ready:
@@ -166,13 +167,13 @@ func startOnce(address string) (stop func()) {
 	}
 }
 
-func childConfig(listener *Listener, log io.Writer, ready func()) Config {
+func childConfig(listener net.Listener, ready func()) Config {
 	return Config{
-		Listener:  listener,
+		Listeners: []*Listener{{Listener: listener}},
 		Loops:     2,
 		Tick:      time.Millisecond,
 		KeepAlive: time.Minute,
-		Log:       zerolog.New(log),
+		Log:       zerolog.Nop(),
 		NewHandler: func(l *Loop) Handler {
 			return &handler{loop: l, accepted: make(chan *session, 4096), opened: echo}
 		},
@@ -182,61 +183,90 @@ func childConfig(listener *Listener, log io.Writer, ready func()) Config {
 	}
 }
 
-// TestAcceptFails takes the descriptors away from a server that is connected to: Run says that it could not go on, and
-// why.
-func TestAcceptFails(t *testing.T) {
+// TestStarving takes the descriptors away from a server that is connected to. Who is connected is served, the others wait until
+// there are descriptors again; each error is counted, and the log says once a second what to do.
+func TestStarving(t *testing.T) {
 	c := startChild(t, childStarves)
 	address, found := strings.CutPrefix(c.answer(), "serving ")
 	if !found {
 		t.Fatalf("the child does not serve but says %q", address)
 	}
-	expectEcho(t, address)
+	connected := dial(t, address)
+	send(t, connected, "before")
+	expect(t, connected, "before")
 	c.tell("starve")
 	if got := c.answer(); got != "starving: "+unix.EMFILE.Error() {
 		t.Fatalf("the child says %q", got)
 	}
+	var waiting []net.Conn
 	for range 20 {
-		// Those that come after the end are refused.
-		if conn, err := net.DialTimeout("tcp", address, patience); err == nil {
-			defer conn.Close()
+		conn := dial(t, address)
+		send(t, conn, "hello")
+		waiting = append(waiting, conn)
+	}
+	if got := c.answer(); got != "failed: EMFILE" {
+		t.Fatalf("the child says %q", got)
+	}
+	send(t, connected, "meanwhile")
+	expect(t, connected, "meanwhile")
+	c.tell("feed")
+	lost := 0
+	for i, conn := range waiting {
+		got := make([]byte, 5)
+		_, err := io.ReadFull(conn, got)
+		if err == nil {
+			continue
+		}
+		if lost++; lost > 1 { // one may be accepted with the last descriptor
+			t.Errorf("client %d is not served afterwards: %v", i, err)
 		}
 	}
-	answer := c.answer()
-	if !strings.HasPrefix(answer, "ended: "+ErrEnded.Error()) || !strings.HasSuffix(answer, " true") {
-		t.Errorf("%q, want the end of Run with %q", answer, ErrEnded)
-	}
-	if !strings.Contains(answer, unix.EMFILE.Error()) {
-		t.Errorf("%q does not say %q", answer, unix.EMFILE)
+	send(t, connected, "after")
+	expect(t, connected, "after")
+	c.tell("stop")
+	if got := c.answer(); got != "ended: <nil>" {
+		t.Errorf("the child says %q", got)
 	}
 }
 
-// runStarving serves, leaves its process without descriptors when it is told so, and says what Run returned.
+// runStarving serves, leaves its process without descriptors and gives them back when it is told so, and says what Run
+// returned.
 func runStarving() int {
-	listener, err := Listen("127.0.0.1:0")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	listener, err := Listen(ctx, "127.0.0.1:0", time.Minute)
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	go func() {
+		defer cancel()
 		lines := bufio.NewScanner(os.Stdin)
-		if !lines.Scan() {
-			return
-		}
-		// All that remain are taken, but for two connections.
+		lines.Scan()
+		// All that remain are taken, but for two.
 		limit := unix.Rlimit{Cur: 256, Max: 256}
 		err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-		last := -1
+		var taken []int
 		for err == nil {
 			var fd int
 			if fd, err = unix.Dup(1); err == nil {
-				last = fd
+				taken = append(taken, fd)
 			}
 		}
-		_ = unix.Close(last)
-		_ = unix.Close(last - 1)
+		for range 2 {
+			_ = unix.Close(taken[len(taken)-1])
+			taken = taken[:len(taken)-1]
+		}
 		fmt.Println("starving:", err)
+		lines.Scan()
+		for _, fd := range taken {
+			_ = unix.Close(fd)
+		}
+		lines.Scan()
 	}()
-	err = Run(context.Background(), childConfig(listener, io.Discard, func() { fmt.Println("serving", listener.Address()) }))
-	fmt.Println("ended:", err, errors.Is(err, ErrEnded))
+	cfg := childConfig(listener, func() { fmt.Println("serving", listener.Addr()) })
+	var once sync.Once
+	cfg.AcceptFailed = func(reason string) { once.Do(func() { fmt.Println("failed:", reason) }) }
+	fmt.Println("ended:", Run(ctx, cfg))
 	return 0
 }

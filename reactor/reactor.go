@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrEnded is returned by [Run] when the loops ended without being asked to. gnet does that when a connection cannot be
-// accepted for want of descriptors or memory.
-var ErrEnded = errors.New("reactor: the event loops ended unexpectedly")
+// ErrEnded is returned by [Run] when a loop has ended without being asked to.
+var ErrEnded = errors.New("reactor: an event loop ended unexpectedly")
 
 // MaxLoops is the largest number of loops that gnet can run.
 const MaxLoops = 256
@@ -26,13 +24,14 @@ const MaxLoops = 256
 // keepAliveProbes is the number of unanswered probes after which a silent peer is taken for lost.
 const keepAliveProbes = 3
 
-// startTimeout bounds the time until every loop has answered.
-const startTimeout = 10 * time.Second
+// drainTime bounds how long the end waits for connections on their way to a loop, which take as long as the turn of that loop,
+// or as their [Listener.Prepare] needs to give up.
+const drainTime = 5 * time.Second
 
 // Config says what to run.
 type Config struct {
-	// Listener is the address to serve, already guarded: see [Listen].
-	Listener *Listener
+	// Listeners are the ways in. One that is closed is not accepted from any more; the loops go on. Run closes them.
+	Listeners []*Listener
 	// Loops is the number of event loops, from 1 to [MaxLoops].
 	Loops int
 	// Tick is the unit of the timing wheels: a timer is up to one tick late.
@@ -43,7 +42,7 @@ type Config struct {
 	// Linger is how long a peer that has ended its side, or whose connection is about to be closed, may take to read the
 	// next of its output. One that is served may take for ever, as long as its host answers.
 	Linger time.Duration
-	// Log gets what gnet has to say.
+	// Log gets what gnet has to say, and that connections cannot be accepted: once a second for a listener.
 	Log zerolog.Logger
 
 	// NewHandler makes the handler of a loop. It is called for every loop before the first client is served, not on the
@@ -51,6 +50,11 @@ type Config struct {
 	NewHandler func(l *Loop) Handler
 	// Ready is called when all loops serve.
 	Ready func()
+	// Abandoned, if set, is told of every connection that was admitted and does not get to a loop, from any goroutine.
+	Abandoned func(info any, err error)
+	// AcceptFailed, if set, is told of every connection that could not be accepted, by the name of the errno such as
+	// EMFILE, from any goroutine.
+	AcceptFailed func(reason string)
 	// Stopping is called when the context of Run is done, while the loops still serve. They end when it returns.
 	Stopping func()
 	// Ending is called when the loops are about to end, for whatever reason. When it has returned, nobody may send them
@@ -60,42 +64,37 @@ type Config struct {
 
 // Reactor runs the loops. It lives as long as [Run] does.
 type Reactor struct {
-	cfg      Config
-	start    time.Time     // tick 0
-	interval time.Duration // between the probes of a silent peer
-	silence  time.Duration // after which a peer that does not answer is lost
-	log      gnetLog
-	ticker   ticker
-	loops    []*Loop
-	engine   gnet.Engine // set by OnBoot
-	outputs  *outputWatcher
-	ended    chan struct{} // closed when the loops begin to end
+	cfg     Config
+	start   time.Time // tick 0
+	silence silence
+	log     gnetLog
+	ticker  ticker
+	loops   []*Loop
+	client  *gnet.Client
+	outputs *outputWatcher
+	broken  chan struct{} // closed when a loop ends by itself
+	ended   chan struct{} // closed when the loops are about to end
 
-	movable     atomic.Bool    // all loops run, so that connections can go from one to another
-	moving      atomic.Int32   // connections on their way
-	transfers   sync.WaitGroup // the goroutines that bring them
-	transferred chan struct{}  // one token: a connection is not on its way any more
+	transit   transit
+	enrolling chan struct{} // a token for each new connection on its way to a loop
+	moving    atomic.Int32  // connections on their way from loop to loop
 
-	mu     sync.Mutex
-	byGnet map[gnet.EventLoop]*Loop // filled while the loops start
-	early  []gnet.Conn              // accepted by loops that had not started; their input stays in gnet
+	breaking sync.Once
 }
 
-// Run serves until ctx is done, or until the loops cannot go on. It closes the listener.
+// Run serves until ctx is done, or until the loops cannot go on.
 func Run(ctx context.Context, cfg Config) error {
-	defer cfg.Listener.Close()
-	interval := max(cfg.KeepAlive/keepAliveProbes, time.Second).Truncate(time.Second)
 	r := &Reactor{
-		cfg:         cfg,
-		start:       time.Now(),
-		interval:    interval,
-		silence:     cfg.KeepAlive + keepAliveProbes*interval,
-		log:         gnetLog{log: cfg.Log},
-		ticker:      ticker{early: make(chan struct{}, 1)},
-		ended:       make(chan struct{}),
-		transferred: make(chan struct{}, 1),
-		byGnet:      make(map[gnet.EventLoop]*Loop),
+		cfg:       cfg,
+		start:     time.Now(),
+		silence:   silenceOf(cfg.KeepAlive),
+		log:       gnetLog{log: cfg.Log},
+		ticker:    ticker{early: make(chan struct{}, 1)},
+		broken:    make(chan struct{}),
+		ended:     make(chan struct{}),
+		enrolling: make(chan struct{}, maxEnrolling),
 	}
+	defer r.closeListeners()
 	wakeUps, err := r.makeLoops()
 	if err != nil {
 		return fmt.Errorf("start the event loops: %w", err)
@@ -107,29 +106,67 @@ func Run(ctx context.Context, cfg Config) error {
 	var watcher sync.WaitGroup
 	watcher.Go(r.outputs.run)
 	defer r.closeHalfClosed()
-	defer watcher.Wait() // it wakes loops, as the transfers do
+	defer watcher.Wait() // it wakes loops
 	defer r.outputs.close()
-	defer r.transfers.Wait()
-	err = gnet.Run(&events{Reactor: r, ctx: ctx, wakeUps: wakeUps}, "tcp://"+cfg.Listener.address,
-		gnet.WithNumEventLoop(cfg.Loops),
-		// Each loop accepts one connection at a time and opens it at once, so that a limit holds. In gnet's other mode
-		// the acceptor runs ahead of the loops until descriptors run out, which ends the engine.
-		gnet.WithReusePort(true),
-		gnet.WithReuseAddr(true),
-		gnet.WithLoadBalancing(gnet.RoundRobin), // enroll relies on it
-		gnet.WithTicker(true),
-		gnet.WithTCPKeepAlive(cfg.KeepAlive),
-		gnet.WithTCPKeepInterval(interval),
-		gnet.WithTCPKeepCount(keepAliveProbes),
-		gnet.WithLogger(&r.log),
-	)
-	switch {
-	case err != nil:
-		return fmt.Errorf("listen %s: %w", cfg.Listener.address, err)
-	case ctx.Err() == nil:
-		return fmt.Errorf("%w: %s", ErrEnded, r.log.firstError())
+	if err := r.startLoops(wakeUps); err != nil {
+		return fmt.Errorf("start the event loops: %w", err)
+	}
+	return r.serve(ctx)
+}
+
+// startLoops starts gnet, without listeners, and gives every loop its wake-up connection. gnet has no list of its loops, but gives
+// a connection to the loop with the fewest.
+func (r *Reactor) startLoops(wakeUps []net.Conn) (err error) {
+	r.client, err = gnet.NewClient(&events{Reactor: r},
+		gnet.WithNumEventLoop(r.cfg.Loops),
+		gnet.WithTCPNoDelay(gnet.TCPDelay), // set already: see Listen
+		gnet.WithLogger(&r.log))
+	if err != nil {
+		return err
+	}
+	if err := r.client.Start(); err != nil {
+		return err
+	}
+	for i, wakeUp := range wakeUps {
+		if _, err = r.client.EnrollContext(wakeUp, r.loops[i]); err == nil && r.loops[i].events == nil {
+			err = errNotWatched
+		}
+		if err != nil {
+			_ = r.client.Stop()
+			return err
+		}
 	}
 	return nil
+}
+
+// serve accepts connections until ctx is done or a loop has ended, and ends the loops.
+func (r *Reactor) serve(ctx context.Context) error {
+	accepting, stopAccepting := context.WithCancel(ctx)
+	defer stopAccepting()
+	r.transit.start()
+	r.startAccepting(accepting)
+	r.cfg.Ready()
+	r.ticker.run(r, ctx.Done())
+
+	stopAccepting()
+	r.closeListeners()
+	r.transit.end(drainTime)
+	if ctx.Err() != nil {
+		r.cfg.Stopping()
+	}
+	r.cfg.Ending()
+	close(r.ended)
+	err := r.client.Stop()
+	if ctx.Err() == nil {
+		return fmt.Errorf("%w: %s", ErrEnded, r.log.firstError())
+	}
+	return err
+}
+
+func (r *Reactor) closeListeners() {
+	for _, l := range r.cfg.Listeners {
+		_ = l.Close() // may be closed already
+	}
 }
 
 // makeLoops makes the loops with their handlers, and for each a pair of connected sockets: a byte written into the one
@@ -194,33 +231,7 @@ func socketPair() (waker int, wakeUp net.Conn, err error) {
 	return fds[0], wakeUp, nil
 }
 
-// enroll gives every loop its wake-up connection, which makes it known. Only then can its connections be served: gnet has no list of
-// its loops, but hands out connections to them in turn.
-func (r *Reactor) enroll(wakeUps []net.Conn) error {
-	timeout := time.NewTimer(startTimeout)
-	defer timeout.Stop()
-	for i, wakeUp := range wakeUps {
-		ctx := gnet.NewContext(gnet.NewNetConnContext(context.Background(), wakeUp), r.loops[i])
-		result, err := r.engine.Register(ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case res := <-result:
-			if res.Err != nil {
-				return res.Err
-			}
-		case <-r.ended:
-			return ErrEnded
-		case <-timeout.C:
-			return fmt.Errorf("loop %d of %d has not started within %s", i+1, len(wakeUps), startTimeout)
-		}
-	}
-	return nil
-}
-
-// started makes l the loop that c, its wake-up connection, was opened on, and serves the connections that came before. It runs on that
-// loop.
+// started makes l the loop that c, its wake-up connection, was opened on. It runs on that loop.
 func (r *Reactor) started(l *Loop, c gnet.Conn) {
 	l.events = c.EventLoop()
 	epoll, err := findEpoll(c.Fd())
@@ -228,41 +239,4 @@ func (r *Reactor) started(l *Loop, c gnet.Conn) {
 		r.cfg.Log.Warn().Err(err).Msg("clients cannot be held back by TCP: those that send or leave unread too much are dropped")
 	}
 	l.epoll = epoll
-
-	r.mu.Lock()
-	r.byGnet[l.events] = l
-	var early, others []gnet.Conn
-	for _, c := range r.early {
-		if c.EventLoop() == l.events {
-			early = append(early, c)
-		} else {
-			others = append(others, c)
-		}
-	}
-	r.early = others
-	r.mu.Unlock()
-
-	for _, sock := range early {
-		if c := l.accept(sock); c.IsOpen() {
-			c.data()
-		}
-	}
-}
-
-// loopOf returns the loop of a connection, or keeps the connection for later if its loop has not started.
-func (r *Reactor) loopOf(c gnet.Conn) *Loop {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.byGnet[c.EventLoop()]
-	if l == nil {
-		r.early = append(r.early, c)
-	}
-	return l
-}
-
-// forget drops a connection that ended before its loop started.
-func (r *Reactor) forget(c gnet.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.early = slices.DeleteFunc(r.early, func(e gnet.Conn) bool { return e == c })
 }

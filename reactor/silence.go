@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A peer that acknowledges nothing is gone, or alive and does not read. The kernel can be told to end a connection when
+// A TCP peer that acknowledges nothing is gone, or alive and does not read. The kernel can be told to end a connection when
 // something is unacknowledged for too long (TCP_USER_TIMEOUT); it then ends both kinds. That is good enough for the few
 // bytes of an answer, which find room in the buffers of any peer that is alive. When more is under way, the limit is
 // lifted, and peerLost tells the kinds apart: a peer that is alive answers when it is asked whether it has room.
@@ -45,12 +45,15 @@ func (c *Conn) peerLost() bool {
 	}
 	silent := time.Duration(info.Last_ack_recv) * time.Millisecond
 	unanswered := info.Total_retrans - lag.resent + uint32(info.Probes)
-	return unanswered >= unansweredPackets && silent >= c.loop.reactor.silence
+	return unanswered >= unansweredPackets && silent >= c.loop.reactor.silence.limit
 }
 
 // check looks whether the peer takes what it is sent, after the latest bytes were written.
 func (c *Conn) check(latest int) {
 	c.unchecked = 0
+	if !c.tcp {
+		return
+	}
 	if n := c.unacknowledged(); n > latest || n >= bulkBytes {
 		c.lift()
 	}
@@ -69,31 +72,36 @@ func (c *Conn) unacknowledged() int {
 // enough to find out in time; before Linux 6.15 it may come to ask only every two minutes.
 func (c *Conn) lift() {
 	o := c.needOutput()
-	if o.lag != nil {
+	c.watchPeer()
+	if o.lag != nil || !c.tcp {
 		return
 	}
 	o.lag = &lag{}
 	c.limitUnacknowledged(0)
-	often := max(c.loop.reactor.silence/4, time.Second)
+	often := max(c.loop.reactor.silence.limit/4, time.Second)
 	_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(often.Milliseconds()))
-	c.watchPeer()
 }
 
 // restore brings the limit back when everything has been acknowledged.
 func (c *Conn) restore() {
 	if o := c.output; o != nil && o.lag != nil && c.IsOpen() && len(o.unsent) == 0 && c.unacknowledged() == 0 {
 		o.lag = nil
-		c.limitUnacknowledged(c.loop.reactor.silence)
+		c.limitUnacknowledged(c.loop.reactor.silence.limit)
 	}
 }
 
 // keepAlive has the kernel probe a silent peer as it was told to: net.FileConn tells it something else.
 func (c *Conn) keepAlive() {
-	r, fd := c.loop.reactor, c.fd
-	// They fail only on a socket that has ended, which the loop is about to hear.
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(r.cfg.KeepAlive.Seconds()))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(r.interval.Seconds()))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes)
+	if !c.tcp {
+		return
+	}
+	s := c.loop.reactor.silence
+	// Fails only on a socket that has ended, which the loop is about to hear.
+	_ = setOptions(c.fd, []option{
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(s.idle.Seconds())},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(s.interval.Seconds())},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes},
+	})
 }
 
 // limitUnacknowledged sets how long data may be unacknowledged, 0 for ever.

@@ -89,7 +89,7 @@ func goSilent(tb testing.TB, fd int) {
 func TestSilentPeer(t *testing.T) {
 	srv := start(t, setup{})
 	h := srv.handlers[0]
-	h.do(t, func() { h.loop.reactor.silence = 300 * time.Millisecond })
+	h.do(t, func() { h.loop.reactor.silence.limit = 300 * time.Millisecond })
 	client, s := srv.dial()
 	control(t, client, func(fd int) { goSilent(t, fd) })
 	s.do(t, func() { s.conn.Write([]byte("answer")) })
@@ -106,7 +106,7 @@ func TestPeerLost(t *testing.T) {
 	s.do(t, func() {
 		s.conn.lift() // as with output unsent: else the kernel ends the connection
 		s.conn.loop.StopTimer(&s.conn.output.timer)
-		s.conn.loop.reactor.silence = 0
+		s.conn.loop.reactor.silence.limit = 0
 		if s.conn.peerLost() {
 			t.Error("lost before anything was sent")
 		}
@@ -118,7 +118,7 @@ func TestPeerLost(t *testing.T) {
 		return lost
 	})
 	s.do(t, func() {
-		s.conn.loop.reactor.silence = time.Hour
+		s.conn.loop.reactor.silence.limit = time.Hour
 		if s.conn.peerLost() {
 			t.Error("lost within the time that a silent peer is kept")
 		}
@@ -132,8 +132,8 @@ func TestPeerAlive(t *testing.T) {
 	_, s := srv.dial()
 	s.do(t, func() {
 		fill(t, &s.conn)
-		s.conn.loop.StopTimer(&s.conn.output.timer) // the looks are ours
-		s.conn.loop.reactor.silence = time.Second   // so that it is up to the unanswered packets, if those are counted wrongly
+		s.conn.loop.StopTimer(&s.conn.output.timer)     // the looks are ours
+		s.conn.loop.reactor.silence.limit = time.Second // so that it is up to the unanswered packets, if those are counted wrongly
 	})
 	answers, last := 0, uint32(0)
 	eventually(t, "the kernel does not probe the window", func() bool {

@@ -24,7 +24,7 @@ func (t *ticker) notify(at Tick) {
 	}
 }
 
-// run serves the alarms of the loops until done is closed or they end.
+// run serves the alarms of the loops until done is closed or one of them has ended.
 func (t *ticker) run(r *Reactor, done <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -49,7 +49,7 @@ func (t *ticker) run(r *Reactor, done <-chan struct{}) {
 		case <-t.early:
 		case <-done:
 			return
-		case <-r.ended:
+		case <-r.broken:
 			return
 		}
 	}

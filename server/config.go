@@ -124,10 +124,10 @@ func (c *Config) check() error {
 	return nil
 }
 
-// Descriptors that are not for connections. A connection that is accepted while none is free ends the event loops, so
-// the reserve is generous.
+// Descriptors that are not for connections. While there are too few of them no connection can be accepted, and half-closed
+// ones are lost, so the reserve is generous.
 const (
-	reservePerLoop = 8  // epoll, wake-up, listener, pair of the boot connection, one accepted beyond the limit, one half-closed
+	reservePerLoop = 6  // epoll, its wake-up, both ends of the wake-up connection, two half-closed
 	reserveOthers  = 24 // the log, the listener of the admin interface, what the Go runtime and the kernel's files take
 )
 
@@ -142,5 +142,5 @@ func connectionRoom(loops int) int {
 		panic(fmt.Sprintf("server: getrlimit: %v", err)) // fails only for a wrong pointer or number
 	}
 	const most = 1 << 24 // if it is unlimited: more than the kernel gives a process
-	return int(min(limit.Cur, most)) - reservePerLoop*loops - reactor.MoveDescriptors - AdminConnections - reserveOthers - maxRefusals
+	return int(min(limit.Cur, most)) - reservePerLoop*loops - reactor.TransitDescriptors - AdminConnections - reserveOthers - maxRefusals
 }

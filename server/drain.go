@@ -201,8 +201,13 @@ func (srv *Server) runDrain(ctx context.Context) {
 	}
 }
 
-// closeListeners ends the accepting of connections. Each loop refuses those that come, as soon as it knows of the drain.
-func (srv *Server) closeListeners() {}
+// closeListeners ends the accepting of connections. Those that are accepted already, and on their way to a loop, are refused
+// there.
+func (srv *Server) closeListeners() {
+	for _, l := range srv.listeners {
+		_ = l.Close() // fails only if it is closed
+	}
+}
 
 // holders is what a look in a drain has found, on one loop or on all.
 type holders struct {

@@ -26,7 +26,8 @@ import (
 // What the tests of faults have in common: connections and keys of a chosen loop, barriers, a loop that stands still,
 // peers that do not read, and the question whether everything is free again.
 
-// dialOn connects a client that the loop serves: the kernel spreads connections, so it takes some tries.
+// dialOn connects a client that the loop serves. A connection goes to the loop with the fewest, so those that go elsewhere stay
+// until then.
 func (d *daemon) dialOn(loop int) *prototest.Client {
 	d.tb.Helper()
 	for range 200 {
@@ -34,7 +35,7 @@ func (d *daemon) dialOn(loop int) *prototest.Client {
 		if d.loopOf(c) == loop {
 			return c
 		}
-		c.Close()
+		defer c.Close()
 	}
 	d.tb.Fatalf("no connection lands on loop %d", loop)
 	return nil
@@ -50,39 +51,50 @@ func (d *daemon) loopOf(c *prototest.Client) int {
 
 func (d *daemon) loopOfPort(port int) int {
 	d.tb.Helper()
-	target := fmt.Sprintf("%d", d.descriptorOf(port))
-	for i, sh := range d.server.shards {
-		epoll := reflect.ValueOf(sh.loop).Elem().FieldByName("epoll").Int() // constant since the loop is seated
-		info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.FormatInt(epoll, 10))
-		if err != nil {
-			d.tb.Fatal(err)
-		}
-		for line := range bytes.Lines(info) {
-			if f := bytes.Fields(line); len(f) > 1 && string(f[0]) == "tfd:" && string(f[1]) == target {
-				return i
-			}
-		}
-	}
-	d.tb.Fatalf("no loop watches the connection from port %d", port)
-	return -1
+	loop, _ := d.watched(port)
+	return loop
 }
 
 // descriptorOf returns the server's descriptor of the connection from a port of the loopback.
 func (d *daemon) descriptorOf(port int) int {
 	d.tb.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
+	_, fd := d.watched(port)
+	return fd
+}
+
+// watched returns the loop that watches the connection from a port of the loopback, and its descriptor. For a moment after it
+// was accepted, and while it moves, a connection has another descriptor as well, and perhaps no loop.
+func (d *daemon) watched(port int) (loop, fd int) {
+	d.tb.Helper()
+	eventually(d.tb, func() error {
+		for loop = range d.server.shards {
+			if fd = d.watchedBy(loop, port); fd >= 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("no loop watches the connection from port %d", port)
+	})
+	return loop, fd
+}
+
+// watchedBy returns the descriptor of the connection from a port of the loopback if the loop watches it, else -1.
+func (d *daemon) watchedBy(loop, port int) int {
+	epoll := reflect.ValueOf(d.server.shards[loop].loop).Elem().FieldByName("epoll").Int() // constant since the loop is seated
+	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.FormatInt(epoll, 10))
 	if err != nil {
 		d.tb.Fatal(err)
 	}
-	for _, e := range entries {
-		fd, _ := strconv.Atoi(e.Name())
-		if sa, err := unix.Getpeername(fd); err == nil {
-			if in, ok := sa.(*unix.SockaddrInet4); ok && in.Port == port {
-				return fd
-			}
+	for line := range bytes.Lines(info) {
+		f := bytes.Fields(line)
+		if len(f) < 2 || string(f[0]) != "tfd:" {
+			continue
+		}
+		fd, _ := strconv.Atoi(string(f[1]))
+		peer, _ := unix.Getpeername(fd)
+		if in, ok := peer.(*unix.SockaddrInet4); ok && in.Port == port {
+			return fd
 		}
 	}
-	d.tb.Fatalf("the server has no connection from port %d", port)
 	return -1
 }
 
@@ -257,7 +269,7 @@ func (d *daemon) dialNarrowOn(loop int) *net.TCPConn {
 		if d.loopOfPort(conn.LocalAddr().(*net.TCPAddr).Port) == loop {
 			return conn
 		}
-		_ = conn.Close()
+		defer conn.Close()
 	}
 	d.tb.Fatalf("no connection lands on loop %d", loop)
 	return nil

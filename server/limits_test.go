@@ -231,7 +231,7 @@ func TestRefusedClientIsGone(t *testing.T) {
 	d, g := startGated(t, func(cfg *Config) { cfg.MaxConnections = 3 })
 	thaw := d.freeze(g, 0)
 	var served []*prototest.Client
-	for len(served) < 2 { // the kernel hands half of them to the loop that stands still
+	for len(served) < 2 { // half of them go to the loop that stands still
 		conn, err := net.Dial("tcp", d.address)
 		if err != nil {
 			t.Fatal(err)
@@ -248,6 +248,12 @@ func TestRefusedClientIsGone(t *testing.T) {
 		reset(conn.(*net.TCPConn))
 	}
 	thaw()
+	last := d.dial() // behind all others
+	last.Send("unlock a")
+	if _, err := last.ReadReply(); err != nil { // whether it is refused or not
+		t.Error(err)
+	}
+	last.Close()
 	d.wantNoRefusals()
 	for _, c := range served {
 		c.Close()

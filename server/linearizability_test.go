@@ -8,8 +8,6 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-	"golang.org/x/sys/unix"
 
 	"dreadlock/proto/prototest"
 )
@@ -145,9 +142,9 @@ type historian struct {
 	*daemon
 	clock    atomic.Int64
 	sessions atomic.Int64
-	keys     []string // one on each loop
-	quiet    []string // another on each loop: never locked
-	probes   map[string]*probe
+	keys     []string       // one on each loop
+	quiet    []string       // another on each loop: never locked
+	probes   map[int]*probe // by loop
 
 	mu  sync.Mutex
 	ops []operation
@@ -160,7 +157,7 @@ type probe struct {
 }
 
 func newHistorian(tb testing.TB, loops int) *historian {
-	h := &historian{daemon: startDaemon(tb, func(c *Config) { c.Loops, c.Tick = loops, time.Millisecond }), probes: map[string]*probe{}}
+	h := &historian{daemon: startDaemon(tb, func(c *Config) { c.Loops, c.Tick = loops, time.Millisecond }), probes: map[int]*probe{}}
 	for loop := range loops {
 		keys := h.keysOf(loop, 2)
 		h.keys, h.quiet = append(h.keys, keys[0]), append(h.quiet, keys[1])
@@ -168,46 +165,14 @@ func newHistorian(tb testing.TB, loops int) *historian {
 	for len(h.probes) < loops {
 		c := h.dial()
 		c.Do("unlock "+h.quiet[0], "e not locked")
-		h.probes[h.watching(c)] = &probe{Client: c}
+		h.probes[h.loopOfPort(portOf(c.Conn()))] = &probe{Client: c}
 	}
 	return h
 }
 
-// probeOf returns the probe of the loop that serves a client. While the session moves, which is between two commands, no
-// loop watches its connection, or Go's own poller does.
-func (h *historian) probeOf(c *prototest.Client) (p *probe) {
-	eventually(h.tb, func() error {
-		if p = h.probes[h.watching(c)]; p == nil {
-			return fmt.Errorf("no loop watches the peer of %v", c.Conn().LocalAddr())
-		}
-		return nil
-	})
-	return p
-}
-
-// watching returns the descriptor of the epoll instance that watches the other end of a connection, "" if none does.
-func (h *historian) watching(c *prototest.Client) string {
-	port := c.Conn().LocalAddr().(*net.TCPAddr).Port
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		h.tb.Fatal(err)
-	}
-	for _, fd := range fds {
-		if kind, _ := os.Readlink("/proc/self/fd/" + fd.Name()); kind != "anon_inode:[eventpoll]" {
-			continue
-		}
-		text, _ := os.ReadFile("/proc/self/fdinfo/" + fd.Name())
-		for line := range strings.Lines(string(text)) {
-			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "tfd:" {
-				target, _ := strconv.Atoi(fields[1])
-				peer, _ := unix.Getpeername(target)
-				if in4, ok := peer.(*unix.SockaddrInet4); ok && in4.Port == port {
-					return fd.Name()
-				}
-			}
-		}
-	}
-	return ""
+// probeOf returns the probe of the loop that serves a client.
+func (h *historian) probeOf(c *prototest.Client) *probe {
+	return h.probes[h.loopOfPort(portOf(c.Conn()))]
 }
 
 func (h *historian) record(ops ...operation) {

@@ -18,13 +18,14 @@ const linger = 10 * time.Second
 
 // Server is the daemon without its process. What it shares with its loops is constant once they run, or atomic.
 type Server struct {
-	cfg      Config
-	seed     lockmgr.Seed
-	space    uint64   // names the lock table: another one after every start
-	shards   []*shard // by loop
-	warnings zerolog.Logger
-	detector *detector
-	drain    *drain
+	cfg       Config
+	seed      lockmgr.Seed
+	space     uint64   // names the lock table: another one after every start
+	shards    []*shard // by loop
+	warnings  zerolog.Logger
+	detector  *detector
+	listeners []*reactor.Listener // the ways in
+	drain     *drain
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 
@@ -69,13 +70,14 @@ func New(cfg Config) (*Server, error) {
 	return srv, nil
 }
 
-// Run serves until ctx is done or a drain is over, and returns nil then. Otherwise the error wraps what is wrong with the address
-// (syscall.EADDRINUSE and the like), or [reactor.ErrEnded] if the loops could not go on. It is to be called once.
+// Run serves until ctx is done or a drain is over, and returns nil then. Otherwise the error wraps what is wrong with the
+// address (syscall.EADDRINUSE and the like), or [reactor.ErrEnded] if the loops could not go on. It is to be called once.
 func (srv *Server) Run(ctx context.Context) error {
-	listener, err := reactor.Listen(srv.cfg.Listen)
+	listener, err := reactor.Listen(ctx, srv.cfg.Listen, srv.cfg.KeepAlive)
 	if err != nil {
 		return err
 	}
+	srv.listeners = []*reactor.Listener{{Listener: listener}}
 	serving, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { srv.detector.run(serving) })
@@ -86,7 +88,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	defer helpers.Wait()
 	defer stop()
 	return reactor.Run(serving, reactor.Config{
-		Listener:  listener,
+		Listeners: srv.listeners,
 		Loops:     srv.cfg.Loops,
 		Tick:      srv.cfg.Tick,
 		KeepAlive: srv.cfg.KeepAlive,
@@ -97,7 +99,7 @@ func (srv *Server) Run(ctx context.Context) error {
 			srv.shards = append(srv.shards, w.shard)
 			return w
 		},
-		Ready:    func() { srv.ready(listener.Address()) },
+		Ready:    func() { srv.ready(listener.Addr().String()) },
 		Stopping: srv.stop,
 		Ending:   srv.ending,
 	})

@@ -255,7 +255,7 @@ func (s *sim) connect(name string, loop int) *simClient {
 	c := &simClient{name: name, sim: s, loop: s.loops[loop]}
 	c.moving.Body = c
 	c.loop.turn(func() {
-		accepted, ok := c.loop.worker.Accept().(*session)
+		accepted, ok := c.loop.worker.Accept(nil).(*session)
 		if !ok {
 			c = nil
 			return

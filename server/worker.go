@@ -58,7 +58,7 @@ func newWorker(srv *Server, l loop) *worker {
 }
 
 // Accept makes the client for a new connection.
-func (w *worker) Accept() reactor.Client {
+func (w *worker) Accept(any) reactor.Client {
 	if w.closed || w.drains {
 		return &refusal{worker: w}
 	}

@@ -45,8 +45,6 @@ func serve(opts *options) error {
 	// The daemon must survive the reader of its log.
 	signal.Ignore(syscall.SIGPIPE)
 	caught := catchStops()
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
 
 	queue := newQueueWriter(logFormat(opts.LogFormat, os.Stderr))
 	defer queue.close()
@@ -55,12 +53,12 @@ func serve(opts *options) error {
 		return err
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
-	reporting, stopReporting := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(context.Background())
 	requests := statusRequests()
-	var status sync.WaitGroup
-	status.Go(func() { reportStatus(reporting, log, requests) })
-	defer status.Wait() // before the log is closed
-	defer stopReporting()
+	var helpers sync.WaitGroup
+	helpers.Go(func() { reportStatus(ctx, log, requests) })
+	defer helpers.Wait() // before the log is closed
+	defer stop()
 	cfg := opts.config(log)
 	srv, err := server.New(cfg)
 	if err != nil {
@@ -70,7 +68,7 @@ func serve(opts *options) error {
 	if opts.Drain > 0 {
 		drain = func() error { return srv.BeginDrain(&opts.Drain) }
 	}
-	go handleStops(caught, drain, stop)
+	helpers.Go(func() { handleStops(ctx, caught, drain, stop) })
 	runtime.GOMAXPROCS(cfg.Procs())
 	stopAdmin, err := opts.serveAdmin(ctx, srv, log)
 	if err != nil {
@@ -87,15 +85,21 @@ func catchStops() chan os.Signal {
 	return caught
 }
 
-// handleStops takes the signals to stop. The first one begins a drain, if there is to be one: drain is nil otherwise, and
-// fails if no clients are served yet. The next one stops the daemon. One more ends the process at once.
-func handleStops(caught chan os.Signal, drain func() error, stop func()) {
-	<-caught
-	if drain != nil && drain() == nil {
-		<-caught
+// handleStops takes the signals to stop, until ctx is done. The first one begins a drain, if there is to be one: drain is nil
+// otherwise, and fails if no clients are served yet. The next one stops the daemon. One more ends the process at once.
+func handleStops(ctx context.Context, caught chan os.Signal, drain func() error, stop func()) {
+	for signals := 1; ; signals++ {
+		select {
+		case <-caught:
+		case <-ctx.Done():
+			return
+		}
+		if signals > 1 || drain == nil || drain() != nil {
+			signal.Stop(caught)
+			stop()
+			return
+		}
 	}
-	signal.Stop(caught)
-	stop()
 }
 
 // serveAdmin serves the admin interface, if there is to be one, until stop is called or ctx is done. An error while it

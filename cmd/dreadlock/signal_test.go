@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -95,7 +96,7 @@ func awaitStop(drains string) {
 	}
 	caught := catchStops()
 	fmt.Println("ready")
-	handleStops(caught, drain, func() { fmt.Println("stopping") })
+	handleStops(context.Background(), caught, drain, func() { fmt.Println("stopping") })
 	for {
 		_ = syscall.Pause()
 	}

@@ -1,10 +1,12 @@
-// Package prototest is a client for tests: it speaks the protocol line by line over a plain TCP connection, and fails
+// Package prototest is a client for tests: it speaks the protocol line by line over TCP, TLS or a Unix socket, and fails
 // the test if the daemon does something else than expected. It never sleeps: it waits for answers, and fails the test if
-// one has not come after a time that no machine needs.
+// one has not come after a time that no machine needs. CA makes the certificates that tests of TLS need.
 package prototest
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,24 +21,75 @@ const Patience = 30 * time.Second
 // Client is one connection. Its methods fail the test; after a failure the client cannot be used.
 type Client struct {
 	tb   testing.TB
-	conn *net.TCPConn
+	sock net.Conn // the connection itself
+	conn net.Conn // what the protocol is spoken on: sock, or TLS over it
 	in   *bufio.Reader
 }
 
-// Dial connects to the daemon. The connection is closed at the end of the test.
+// Dial connects to the daemon over TCP, to host:port. The connection is closed at the end of the test.
 func Dial(tb testing.TB, address string) *Client {
 	tb.Helper()
-	conn, err := net.DialTimeout("tcp", address, Patience)
+	sock := dial(tb, "tcp", address)
+	return newClient(tb, sock, sock)
+}
+
+// DialTLS connects to the daemon over TLS, to host:port, and does the handshake. Without a ServerName in the configuration,
+// the certificate must be for the host. The connection is closed at the end of the test.
+func DialTLS(tb testing.TB, address string, cfg *tls.Config) *Client {
+	tb.Helper()
+	if cfg.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			tb.Fatalf("dial: %v", err)
+		}
+		cfg = cfg.Clone()
+		cfg.ServerName = host
+	}
+	sock := dial(tb, "tcp", address)
+	conn := tls.Client(sock, cfg)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = sock.Close()
+		tb.Fatalf("handshake: %v", err)
+	}
+	return newClient(tb, sock, conn)
+}
+
+// DialUnix connects to the daemon over the Unix socket at a path. The connection is closed at the end of the test.
+func DialUnix(tb testing.TB, path string) *Client {
+	tb.Helper()
+	sock := dial(tb, "unix", path)
+	return newClient(tb, sock, sock)
+}
+
+func dial(tb testing.TB, network, address string) net.Conn {
+	tb.Helper()
+	sock, err := net.DialTimeout(network, address, Patience)
 	if err != nil {
 		tb.Fatalf("dial: %v", err)
 	}
-	c := &Client{tb: tb, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
-	tb.Cleanup(func() { _ = c.conn.Close() })
+	return sock
+}
+
+func newClient(tb testing.TB, sock, conn net.Conn) *Client {
+	c := &Client{tb: tb, sock: sock, conn: conn, in: bufio.NewReader(conn)}
+	tb.Cleanup(func() { _ = sock.Close() })
 	return c
 }
 
-// Conn returns the connection, for tests that do what a well-behaved client does not.
-func (c *Client) Conn() *net.TCPConn { return c.conn }
+// Conn returns the TCP connection, for tests that do what a well-behaved client does not. With TLS it is the one below.
+func (c *Client) Conn() *net.TCPConn {
+	c.tb.Helper()
+	sock, ok := c.sock.(*net.TCPConn)
+	if !ok {
+		c.tb.Fatalf("the connection to %v is no TCP connection", c.sock.RemoteAddr())
+	}
+	return sock
+}
+
+// Stream returns what the protocol is spoken on: a *net.TCPConn, a *tls.Conn or a *net.UnixConn.
+func (c *Client) Stream() net.Conn { return c.conn }
 
 // Send sends commands, each without its CR LF, in one write.
 func (c *Client) Send(commands ...string) {
@@ -109,10 +162,14 @@ func (c *Client) ExpectEnd() {
 	}
 }
 
-// CloseWrite closes the sending side, as nc -N does at the end of its input.
+// CloseWrite closes the sending side, as nc -N does at the end of its input. With TLS, that is its closing alert.
 func (c *Client) CloseWrite() {
 	c.tb.Helper()
-	if err := c.conn.CloseWrite(); err != nil {
+	half, ok := c.conn.(interface{ CloseWrite() error })
+	if !ok {
+		c.tb.Fatalf("a %T has no writing side to close", c.conn)
+	}
+	if err := half.CloseWrite(); err != nil {
 		c.tb.Fatalf("close the writing side: %v", err)
 	}
 }
@@ -120,8 +177,10 @@ func (c *Client) CloseWrite() {
 // Close closes the connection.
 func (c *Client) Close() { _ = c.conn.Close() }
 
-// Reset closes the connection with an RST.
+// Reset closes the connection with an RST, and with TLS without its closing alert. A Unix socket has no RST: it is closed.
 func (c *Client) Reset() {
-	_ = c.conn.SetLinger(0)
-	_ = c.conn.Close()
+	if sock, ok := c.sock.(*net.TCPConn); ok {
+		_ = sock.SetLinger(0)
+	}
+	_ = c.sock.Close()
 }

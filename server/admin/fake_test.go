@@ -25,7 +25,7 @@ type fake struct {
 	cycles  []api.Cycle
 	kicks   []api.ConnectionID
 	over    chan struct{} // closed when the drain is over
-	err     error // of all methods, if set
+	err     error         // of all methods, if set
 	stopped bool
 }
 

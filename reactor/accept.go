@@ -1,0 +1,258 @@
+package reactor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Accepting is a goroutine for each listener, and one for each connection until that is on its loop:
+//
+//	acceptor: accept, Admit ──► goroutine: Prepare, Enroll ──► loop: Handler.Accept, Client.Opened, then Data
+//
+// No error ends a listener. After one that is about a connection the next is accepted; in a shortage the acceptor pauses, and the
+// connections wait in the kernel's queue.
+
+const (
+	// MaxPreparing is the number of connections of one listener whose [Listener.Prepare] runs at a time. The next ones wait in the
+	// kernel's queue.
+	MaxPreparing = 128
+	// maxEnrolling is the number of connections that are on their way to a loop at a time. Each takes two descriptors.
+	maxEnrolling = 16
+
+	firstPause = 5 * time.Millisecond
+	longPause  = time.Second
+	// warnEvery is the time between two warnings about the errors of one listener.
+	warnEvery = time.Second
+	// scarceTime is how long descriptors are counted before each connection, after there were too few.
+	scarceTime = 10 * time.Second
+	// patientErrors is the number of connections in a row that may fail, each by itself, before it is taken for a shortage.
+	patientErrors = 16
+)
+
+// Listener is one way in.
+type Listener struct {
+	net.Listener
+	// Admit is asked on the acceptor's goroutine for every connection. What it returns goes to [Handler.Accept]; without ok
+	// the connection is closed at once. It must not block. Nil admits everything.
+	Admit func(conn net.Conn) (info any, ok bool)
+	// Prepare, if set, does what must be done before a loop gets the connection: read a header, shake hands. It runs on a
+	// goroutine of its own, and must return soon when ctx is done. After an error the connection is closed.
+	Prepare func(ctx context.Context, conn net.Conn, info any) (Prepared, error)
+}
+
+// Prepared is a connection's part of what [Listener.Prepare] has done.
+type Prepared struct {
+	// Input was read from the connection already, and is the client's first.
+	Input []byte
+	// TLS encrypts the connection, nil if nothing does.
+	TLS *TLS
+}
+
+// acceptor takes the connections of one listener.
+type acceptor struct {
+	*Listener
+	reactor *Reactor
+	slots   chan struct{} // a token for each connection that may be accepted: it is being prepared, or enrolled
+	failed  int           // errors of accept in a row
+	pause   time.Duration // after the next of them
+
+	mu     sync.Mutex // the rest is reached from the goroutines of connections as well
+	untold int        // errors since the last warning
+	warned time.Time  // when that was
+	lacked time.Time  // when there were too few descriptors, last
+}
+
+// startAccepting serves all listeners until they are closed.
+func (r *Reactor) startAccepting(ctx context.Context) {
+	for _, l := range r.cfg.Listeners {
+		a := &acceptor{Listener: l, reactor: r, slots: r.enrolling}
+		if l.Prepare != nil {
+			a.slots = make(chan struct{}, MaxPreparing)
+		}
+		r.transit.run(func() { a.run(ctx) })
+	}
+}
+
+// run accepts until the listener is closed.
+func (a *acceptor) run(ctx context.Context) {
+	for {
+		select {
+		case a.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		scarce := a.scarce()
+		var conn net.Conn
+		var err error
+		if scarce {
+			err = spareDescriptors()
+		}
+		if err == nil {
+			conn, err = a.Accept()
+		}
+		switch {
+		case err == nil:
+			a.failed, a.pause = 0, 0
+			a.take(ctx, conn, scarce)
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+		<-a.slots
+		a.wait(ctx, err)
+	}
+}
+
+// scarce reports whether there have been too few descriptors lately.
+func (a *acceptor) scarce() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.lacked.IsZero() && time.Since(a.lacked) < scarceTime
+}
+
+// spareDescriptors fails if there are not two free descriptors, which a connection takes on its way to a loop: accepted
+// with the last one it would be lost.
+func spareDescriptors() error {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return os.NewSyscallError("pipe2", err)
+	}
+	_ = unix.Close(fds[0])
+	_ = unix.Close(fds[1])
+	return nil
+}
+
+// take admits a connection, for which there is a slot, and sends it on its way. Alone says that it must be there before the next
+// one is accepted, if it need not be prepared.
+func (a *acceptor) take(ctx context.Context, conn net.Conn, alone bool) {
+	e := &enrollment{}
+	ok := true
+	if a.Admit != nil {
+		e.info, ok = a.Admit(conn)
+	}
+	if !ok {
+		_ = conn.Close()
+		<-a.slots
+		return
+	}
+	bring := func() {
+		defer func() { <-a.slots }()
+		a.bring(ctx, conn, e)
+	}
+	switch {
+	case alone && a.Prepare == nil:
+		bring()
+	case !a.reactor.transit.run(bring):
+		_ = conn.Close()
+		a.reactor.abandon(e.info, net.ErrClosed)
+		<-a.slots
+	}
+}
+
+// bring prepares a connection and enrolls it.
+func (a *acceptor) bring(ctx context.Context, conn net.Conn, e *enrollment) {
+	if a.Prepare != nil {
+		var err error
+		if e.prepared, err = a.Prepare(ctx, conn, e.info); err != nil {
+			_ = conn.Close()
+			a.reactor.abandon(e.info, err)
+			return
+		}
+		a.reactor.enrolling <- struct{}{}
+		defer func() { <-a.reactor.enrolling }()
+	}
+	if err := a.reactor.enroll(conn, e); err != nil {
+		a.report(err)
+		a.reactor.abandon(e.info, err)
+	}
+}
+
+// abandon tells that an admitted connection does not get to a loop.
+func (r *Reactor) abandon(info any, err error) {
+	if r.cfg.Abandoned != nil {
+		r.cfg.Abandoned(info, err)
+	}
+}
+
+// wait reports an error of accept and, if it is a shortage, waits.
+func (a *acceptor) wait(ctx context.Context, err error) {
+	a.report(err)
+	a.failed++
+	if a.failed <= patientErrors && ofOneConnection(err) {
+		return
+	}
+	a.pause = min(max(2*a.pause, firstPause), longPause)
+	timer := time.NewTimer(a.pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// report counts an error, and warns of it unless it has just warned of others.
+func (a *acceptor) report(err error) {
+	if a.reactor.cfg.AcceptFailed != nil {
+		a.reactor.cfg.AcceptFailed(errorName(err))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.untold++
+	now := time.Now()
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		a.lacked = now
+	}
+	if now.Sub(a.warned) < warnEvery {
+		return
+	}
+	a.reactor.cfg.Log.Warn().Err(err).Stringer("address", a.Addr()).Int("errors", a.untold).
+		Msg("connections cannot be accepted: " + cure(err))
+	a.warned, a.untold = now, 0
+}
+
+// ofOneConnection reports whether an error of accept is about the connection that it would have been: see accept(2).
+func ofOneConnection(err error) bool {
+	return slices.ContainsFunc(errorsOfOne, func(one unix.Errno) bool { return errors.Is(err, one) })
+}
+
+var errorsOfOne = []unix.Errno{
+	unix.ECONNABORTED, unix.ECONNRESET, unix.EINTR, unix.EPERM, unix.EPROTO, unix.ETIMEDOUT,
+	unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.EOPNOTSUPP, unix.ENETUNREACH,
+}
+
+// cure says what to do about an error of accept.
+func cure(err error) string {
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return "raise the limit on open files of this process (LimitNOFILE=, ulimit -n, prlimit)"
+	case errors.Is(err, unix.ENFILE):
+		return "raise the limit on open files of the machine (sysctl fs.file-max)"
+	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOBUFS):
+		return "the machine needs more memory"
+	case errors.Is(err, unix.EPERM):
+		return "look for firewall rules that forbid them"
+	case ofOneConnection(err):
+		return "they were lost on the way; if there are many, look at the network of this machine"
+	}
+	return "the listening socket is broken; restart the daemon if that goes on"
+}
+
+// errorName returns the name of an errno, such as EMFILE, and "other" for an error that is none.
+func errorName(err error) string {
+	if number, ok := errors.AsType[unix.Errno](err); ok {
+		switch name := unix.ErrnoName(number); {
+		case number == unix.EOPNOTSUPP: // the same number as ENOTSUP
+			return "EOPNOTSUPP"
+		case name != "":
+			return name
+		}
+	}
+	return "other"
+}

@@ -1,0 +1,118 @@
+package reactor
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// errNotWatched is why a connection does not get to a loop whose epoll instance has refused it.
+var errNotWatched = errors.New("epoll does not take it: raise fs.epoll.max_user_watches, or the memory of the machine")
+
+// enrollment is a new connection on its way to a loop. It belongs to the goroutine that brings it, then to the loop.
+type enrollment struct {
+	info     any // from Admit
+	prepared Prepared
+	arrived  bool
+}
+
+// enroll gives a connection to the loop with the fewest. It closes conn in any case: gnet has a descriptor of its own.
+func (r *Reactor) enroll(conn net.Conn, e *enrollment) error {
+	clearZones(conn)
+	_, err := r.client.EnrollContext(conn, e) // returns when the loop has it
+	if err == nil && !e.arrived {
+		err = errNotWatched
+	}
+	return err
+}
+
+// clearZones takes away the zones of addresses, which link-local ones of IPv6 have. gnet recycles the memory of a zone when
+// a connection ends, which is good for those that it has made itself, and not for those of package net.
+func clearZones(conn net.Conn) {
+	for _, addr := range []net.Addr{conn.LocalAddr(), conn.RemoteAddr()} {
+		if tcp, ok := addr.(*net.TCPAddr); ok {
+			tcp.Zone = ""
+		}
+	}
+}
+
+// accept makes a client of a new connection.
+func (l *Loop) accept(sock gnet.Conn, e *enrollment) {
+	e.arrived = true
+	l.enter()
+	client := l.handler.Accept(e.info)
+	c := client.Conn()
+	*c = Conn{client: client, tls: e.prepared.TLS}
+	c.open(sock, l)
+	client.Opened()
+	if c.state == connected {
+		c.input(e.prepared.Input)
+	}
+	l.leave()
+}
+
+// transit keeps count of the goroutines that bring connections to loops, and lets none begin when the loops are about to
+// end: gnet would never close what they bring.
+type transit struct {
+	mu     sync.Mutex
+	open   bool
+	count  int
+	waiter chan struct{} // closed by the last one, if somebody waits
+}
+
+func (t *transit) start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open = true
+}
+
+// run runs f on a goroutine, unless no more may begin.
+func (t *transit) run(f func()) (began bool) {
+	if !t.begin() {
+		return false
+	}
+	go func() {
+		defer t.done()
+		f()
+	}()
+	return true
+}
+
+// begin counts a goroutine in, unless no more may begin.
+func (t *transit) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open {
+		t.count++
+	}
+	return t.open
+}
+
+func (t *transit) done() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count--
+	if t.count == 0 && t.waiter != nil {
+		close(t.waiter)
+	}
+}
+
+// end lets no more goroutines begin and waits for those that have, for some time.
+func (t *transit) end(patience time.Duration) {
+	t.mu.Lock()
+	t.open = false
+	t.waiter = make(chan struct{})
+	if t.count == 0 {
+		close(t.waiter)
+	}
+	t.mu.Unlock()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case <-t.waiter:
+	case <-timeout.C:
+	}
+}
