@@ -165,7 +165,7 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 			return nil, err
 		}
 		admin = net.JoinHostPort("127.0.0.1", adminPort)
-		args = append(args, "--admin", admin)
+		args = append(args, "--admin=", "--admin", admin) // and no socket in /run
 	}
 	s := &Server{
 		Target: Target{

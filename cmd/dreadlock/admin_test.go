@@ -32,11 +32,20 @@ type view struct {
 func startAdmin(t *testing.T, args ...string) *view {
 	t.Helper()
 	d := start(t, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
+	return &view{d: d, url: d.adminAddresses()[0]}
+}
+
+// adminAddresses waits for the admin interface and returns the URLs of its addresses.
+func (d *daemon) adminAddresses() (urls []string) {
+	d.tb.Helper()
 	line, ok := d.log.await("admin is ready")
 	if !ok {
-		t.Fatalf("there is no admin interface; log:\n%s", d.log)
+		d.tb.Fatalf("there is no admin interface; log:\n%s", d.log)
 	}
-	return &view{d: d, url: "http://" + line.text("address")}
+	for _, url := range line["addresses"].([]any) {
+		urls = append(urls, url.(string))
+	}
+	return urls
 }
 
 // request returns the status and the body of an answer. It asks again where the daemon cannot answer: its loops may get
@@ -213,17 +222,6 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
-// The variable means the same to the daemon and to dreadlockctl, which takes an address or a URL.
-func TestAdminVariable(t *testing.T) {
-	for _, value := range []string{"127.0.0.1:0", "http://127.0.0.1:0", "http://127.0.0.1:0/"} {
-		d := startWith(t, launch{env: []string{"DREADLOCK_ADMIN=" + value}}, "--listen", "127.0.0.1:0")
-		if _, ok := d.log.await("admin is ready"); !ok {
-			t.Errorf("%s: there is no admin interface; log:\n%s", value, d.log)
-		}
-		d.stop()
-	}
-}
-
 // If the admin interface cannot be served, the daemon does not start. It says why in one line, with advice.
 func TestAdminRefused(t *testing.T) {
 	v := startAdmin(t)
@@ -235,13 +233,14 @@ func TestAdminRefused(t *testing.T) {
 		{[]string{"--admin", "0.0.0.0:0"}, 2, "needs --admin-token-file"},
 		{[]string{"--admin", ":0"}, 2, "needs --admin-token-file"},
 		{[]string{"--admin", "localhost"}, 2, "--admin localhost: want host:port"},
+		{[]string{"--admin", "127.0.0.1:0", "--admin", "unix://x"}, 2, "--admin unix://x: want unix:///PATH"},
 		{[]string{"--admin", "127.0.0.1:0", "--admin-token-file", "/nonexistent"}, 2, "--admin-token-file"},
-		{[]string{"--pprof"}, 2, "have no effect without --admin"},
-		{[]string{"--admin-token-file", "/nonexistent"}, 2, "have no effect without --admin"},
-		{[]string{"--admin", strings.TrimPrefix(v.url, "http://")}, 1, "address already in use"},
+		{[]string{"--pprof", "--admin", ""}, 2, "--pprof has no effect with --admin ''"},
+		{[]string{"--admin", strings.TrimPrefix(v.url, "http://")}, 1, "address already in use: stop what listens there"},
+		{[]string{"--admin", "unix:///proc/s"}, 1, "--admin unix:///proc/s: unix socket /proc/s: "},
 	} {
 		got := run(t, launch{}, append([]string{"--listen", "127.0.0.1:0"}, c.args...)...)
-		if got.status != c.status || !strings.Contains(got.stderr, c.says) {
+		if got.status != c.status || !oneLine(got.stderr, c.says) {
 			t.Errorf("%q: %+v, want %d and %q", c.args, got, c.status, c.says)
 		}
 	}

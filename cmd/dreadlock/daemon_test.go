@@ -17,8 +17,8 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// binary is the real daemon, built with the race detector.
-var binary string
+// binary is the real daemon, built with the race detector. Daemons open their admin sockets in runtimeDir.
+var binary, runtimeDir string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == stopArgument {
@@ -32,7 +32,11 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "dreadlock")
+		binary, runtimeDir = filepath.Join(dir, "dreadlock"), filepath.Join(dir, "run")
+		if err := os.Mkdir(runtimeDir, 0o755); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		// Every user may run it: one test runs it as nobody.
 		if err := os.Chmod(dir, 0o755); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -91,6 +95,7 @@ type daemon struct {
 type launch struct {
 	env    []string
 	limit  int      // on open files; 0 for that of the test
+	nobody bool     // as nobody if the test runs as root
 	stderr *os.File // where the log goes; nil to read it. Otherwise the address must be known
 }
 
@@ -152,12 +157,16 @@ func command(l launch, args ...string) *exec.Cmd {
 	if l.limit > 0 {
 		cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, l.limit), binary}, args...)...)
 	}
+	if l.nobody && os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "DREADLOCK_") {
 			cmd.Env = append(cmd.Env, variable)
 		}
 	}
 	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0") // it would end a second later
+	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY="+runtimeDir)
 	cmd.Env = append(cmd.Env, l.env...)
 	return cmd
 }

@@ -93,11 +93,7 @@ func TestMaxConnections(t *testing.T) {
 func TestFewDescriptorsWithAdmin(t *testing.T) {
 	const descriptors, fit = 200, 28
 	d := startWith(t, launch{limit: descriptors}, "--listen", "127.0.0.1:0", "--loops", "2", "--admin", "127.0.0.1:0")
-	line, ok := d.log.await("admin is ready")
-	if !ok {
-		t.Fatalf("there is no admin interface; log:\n%s", d.log)
-	}
-	v := &view{d: d, url: "http://" + line.text("address")}
+	v := &view{d: d, url: d.adminAddresses()[0]}
 	var served []*prototest.Client
 	for i := range fit {
 		c := d.dial()
@@ -106,7 +102,7 @@ func TestFewDescriptorsWithAdmin(t *testing.T) {
 	}
 	var idle []net.Conn // more than it accepts
 	for range 3 * server.AdminConnections {
-		conn, err := net.Dial("tcp", line.text("address"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(v.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"dreadlock/server"
 	"dreadlock/server/admin"
+	"dreadlock/server/unixsock"
 )
 
 // The exit statuses other than 0.
@@ -60,6 +61,8 @@ func serve(opts *options) error {
 	defer helpers.Wait() // before the log is closed
 	defer stop()
 	cfg := opts.config(log)
+	port := make(chan int, 1)
+	cfg.Ready = func(address string) { port <- portOf(address) }
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
@@ -70,7 +73,7 @@ func serve(opts *options) error {
 	}
 	helpers.Go(func() { handleStops(ctx, caught, drain, stop) })
 	runtime.GOMAXPROCS(cfg.Procs())
-	stopAdmin, err := opts.serveAdmin(ctx, srv, log)
+	stopAdmin, err := opts.serveAdmin(ctx, srv, port, log)
 	if err != nil {
 		return err
 	}
@@ -102,38 +105,6 @@ func handleStops(ctx context.Context, caught chan os.Signal, drain func() error,
 	}
 }
 
-// serveAdmin serves the admin interface, if there is to be one, until stop is called or ctx is done. An error while it
-// serves does not stop the daemon.
-func (o *options) serveAdmin(ctx context.Context, srv *server.Server, log zerolog.Logger) (stop func(), err error) {
-	if o.Admin == "" {
-		if o.AdminTokenFile != "" || o.Pprof {
-			return nil, fmt.Errorf("%w: --admin-token-file and --pprof have no effect without --admin", admin.ErrOption)
-		}
-		return func() {}, nil
-	}
-	view, err := admin.Listen(ctx, admin.Config{
-		Listen:    strings.TrimSuffix(strings.TrimPrefix(o.Admin, "http://"), "/"), // dreadlockctl takes a URL from the same variable
-		TokenFile: o.AdminTokenFile,
-		PProf:     o.Pprof,
-		Source:    srv,
-		Log:       log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := view.Serve(ctx); err != nil {
-			log.Error().Err(err).Msg("the admin interface has failed: restart the daemon to restore it")
-		}
-	})
-	return func() {
-		cancel()
-		serving.Wait()
-	}, nil
-}
-
 // plain returns the text of an error without what is for developers: the name of a package, and that of a sentinel that the
 // exit status already tells.
 func plain(err error) string {
@@ -146,7 +117,9 @@ func plain(err error) string {
 
 // advice says what to do about an error; it is empty for unknown ones.
 func advice(err error) string {
+	var socket *unixsock.Error
 	switch {
+	case errors.As(err, &socket): // says it itself
 	case errors.Is(err, syscall.EADDRINUSE):
 		return ": stop what listens there (ss -ltnp shows it), or choose another port"
 	case errors.Is(err, syscall.EACCES):

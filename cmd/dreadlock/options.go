@@ -34,8 +34,8 @@ type options struct {
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
 	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
-	Admin          string           `placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address, like localhost:${admin_port}. Off by default." env:"DREADLOCK_ADMIN"`
-	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface must carry; required unless it listens on a loopback address." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
+	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which an empty ADDR turns off." env:"DREADLOCK_ADMIN_LISTEN"`
+	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
 	Pprof          bool             `help:"Serve profiles of the process on the admin interface." env:"DREADLOCK_PPROF"`
 	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Minimum log level: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
 	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines; auto is console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`

@@ -210,6 +210,10 @@ func TestHelp(t *testing.T) {
 		env := "$" + field.Tag.Get("env")
 		if field.Name == "Version" {
 			env = ""
+		} else if field.Name == "Admin" { // $DREADLOCK_ADMIN is for dreadlockctl
+			if env != "$DREADLOCK_ADMIN_LISTEN" {
+				t.Errorf("the variable of %s is %s", flag, env)
+			}
 		} else if want := "$DREADLOCK_" + strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_")); env != want {
 			t.Errorf("the variable of %s is %s, want %s", flag, env, want)
 		}

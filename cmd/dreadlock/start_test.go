@@ -5,10 +5,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"dreadlock/proto/prototest"
@@ -62,8 +60,7 @@ func TestNoPermission(t *testing.T) {
 	if start, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err != nil || strings.TrimSpace(string(start)) != "1024" {
 		t.Skipf("ports below 1024 are for everybody here: %s %v", start, err)
 	}
-	cmd := exec.Command(binary, "--listen", "127.0.0.1:1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd := command(launch{nobody: true}, "--listen", "127.0.0.1:1")
 	output, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
 		t.Skipf("cannot run it as nobody: %v", err)
@@ -131,7 +128,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// One log line when it is ready and one when it stops, in JSON.
+// One log line when it is ready, one for the admin interface and one when it stops, in JSON.
 func TestLogLines(t *testing.T) {
 	d := start(t, "--loops", "3", "--max-connections", "20")
 	for field, want := range map[string]string{
@@ -147,8 +144,9 @@ func TestLogLines(t *testing.T) {
 			t.Errorf("the line has no %s: %v", field, d.ready)
 		}
 	}
+	d.adminAddresses()
 	d.stop()
-	if lines := strings.Count(d.log.String(), "\n"); lines != 2 {
-		t.Errorf("%d lines, want 2:\n%s", lines, d.log)
+	if lines := strings.Count(d.log.String(), "\n"); lines != 3 {
+		t.Errorf("%d lines, want 3:\n%s", lines, d.log)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dreadlock/proto/client"
 )
 
 const (
@@ -25,32 +28,77 @@ const (
 // admin is a client of the admin interface. Safe from any goroutine.
 type admin struct {
 	base   *url.URL
+	where  string // the address for people: the base, or a Unix socket
 	token  string // empty for none
+	tls    tlsOptions
 	client *http.Client
 }
 
-// newAdmin returns a client for the address in the options. It does not connect.
-func newAdmin(g *globals) (*admin, error) {
-	text := g.Admin
-	if !strings.Contains(text, "://") {
-		text = "http://" + text
+// newAdmin returns a client for the address in the options, or for the socket of the daemon on this machine. It does not
+// connect.
+func newAdmin(ctx context.Context, g *globals) (*admin, error) {
+	token, err := g.readToken()
+	if err != nil {
+		return nil, err
 	}
-	base, err := url.Parse(text)
-	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, badOption("--admin %s: want a URL like http://localhost:6002", g.Admin)
-	}
-	a := &admin{base: base, client: &http.Client{Timeout: adminTimeout}}
-	if g.AdminTokenFile != "" {
-		text, err := os.ReadFile(g.AdminTokenFile)
+	where := g.Admin
+	if where == "" {
+		path, err := findAdmin(ctx, g)
 		if err != nil {
-			return nil, badOption("--admin-token-file: %w", err)
+			return nil, err
 		}
-		a.token = strings.TrimSpace(string(text))
-		if a.token == "" || strings.ContainsAny(a.token, "\r\n") {
-			return nil, badOption("--admin-token-file %s: want a file with one line, the token", g.AdminTokenFile)
+		where = socketURL(path)
+	}
+	if !strings.Contains(where, "://") {
+		where = "http://" + where
+	}
+	a := &admin{where: where, token: token, tls: g.TLS, client: &http.Client{Timeout: adminTimeout}}
+	if a.base, err = url.Parse(where); err != nil {
+		return nil, badAdmin(g)
+	}
+	switch {
+	case a.base.Scheme == "unix":
+		socket, err := client.ParseAddress(where)
+		if err != nil {
+			return nil, badOption("--admin: %s", describe(err))
 		}
+		a.base = &url.URL{Scheme: "http", Host: "localhost"}
+		a.client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, socket.Network, socket.Address)
+		}}
+	case a.base.Host == "":
+		return nil, badAdmin(g)
+	case a.base.Scheme == "https":
+		cfg, err := g.TLS.config()
+		if err != nil {
+			return nil, err
+		}
+		a.client.Transport = &http.Transport{TLSClientConfig: cfg, Proxy: http.ProxyFromEnvironment}
+	case a.base.Scheme != "http":
+		return nil, badAdmin(g)
 	}
 	return a, nil
+}
+
+// readToken returns the token in the file of the options, empty if there is no file.
+func (g *globals) readToken() (string, error) {
+	if g.AdminTokenFile == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(g.AdminTokenFile)
+	if err != nil {
+		return "", badOption("--admin-token-file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" || strings.ContainsAny(token, "\r\n") {
+		return "", badOption("--admin-token-file %s: want a file with one line, the token", g.AdminTokenFile)
+	}
+	return token, nil
+}
+
+func badAdmin(g *globals) error {
+	return badOption("--admin %s: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", g.Admin)
 }
 
 // get requests a resource and decodes it. The path is given in parts, without /api/v1.
@@ -60,7 +108,7 @@ func (a *admin) get(ctx context.Context, into any, query url.Values, path ...str
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (%w)", a.base, err)
+		return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (%w)", a.where, err)
 	}
 	return nil
 }
@@ -105,19 +153,25 @@ func (a *admin) unreachable(err error) error {
 	}
 	var unknown *net.DNSError
 	var timeout net.Error
+	var step *net.OpError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return failed(exitUnreachable, "nothing listens at %s: start the daemon with --admin ADDR, and give its address here with "+
-			"--admin URL or DREADLOCK_ADMIN (%w)", a.base, err)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return failed(exitUnreachable, "nothing listens at %s: start the daemon with that address as --admin, or give another one here "+
+			"with --admin URL or DREADLOCK_ADMIN (%w)", a.where, err)
+	case errors.Is(err, fs.ErrPermission):
+		return failed(exitUnreachable, "you may not use the socket at %s: run dreadlockctl as root or as the user of the daemon (%w)",
+			a.where, err)
 	case errors.As(err, &unknown):
 		return failed(exitUnreachable, "there is no host %s: give the address of the daemon with --admin URL or DREADLOCK_ADMIN (%w)",
 			a.base.Hostname(), err)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return failed(exitUnreachable, "%s does not answer: is it the admin interface of a daemon, and reachable from here? (%w)", a.base, err)
+		return failed(exitUnreachable, "%s does not answer: is it the admin interface of a daemon, and reachable from here? (%w)", a.where, err)
+	case a.base.Scheme == "https" && !(errors.As(err, &step) && step.Op == "dial"):
+		return handshakeRefusal(a.where, "--admin", &a.tls, err)
 	}
-	return failed(exitUnreachable, "%s: %w", a.base, err)
+	return failed(exitUnreachable, "%s: %w", a.where, err)
 }
 
 // errNotFound is wrapped by errors about keys and connections that do not exist.
@@ -130,18 +184,18 @@ func (a *admin) refusal(response *http.Response, body []byte) error {
 	}
 	if json.Unmarshal(body, &says) != nil || says.Error == "" {
 		return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (it answers %q)",
-			a.base, response.Status)
+			a.where, response.Status)
 	}
 	switch response.StatusCode {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", errNotFound, says.Error)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if a.token == "" {
-			return failed(exitFailed, "%s requires a token: give the daemon's token file with --admin-token-file FILE (%s)", a.base, says.Error)
+			return failed(exitFailed, "%s requires a token: give the daemon's token file with --admin-token-file FILE (%s)", a.where, says.Error)
 		}
-		return failed(exitFailed, "%s rejects the token: is --admin-token-file that of the daemon? (%s)", a.base, says.Error)
+		return failed(exitFailed, "%s rejects the token: is --admin-token-file that of the daemon? (%s)", a.where, says.Error)
 	case http.StatusServiceUnavailable:
-		return failed(exitUnreachable, "the daemon at %s is too busy or stopping: try again (%s)", a.base, says.Error)
+		return failed(exitUnreachable, "the daemon at %s is too busy or stopping: try again (%s)", a.where, says.Error)
 	}
-	return failed(exitFailed, "%s refuses: %s", a.base, says.Error)
+	return failed(exitFailed, "%s refuses: %s", a.where, says.Error)
 }

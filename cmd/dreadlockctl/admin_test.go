@@ -179,7 +179,7 @@ func TestAdminErrors(t *testing.T) {
 		status       int
 		says         string
 	}{
-		{"http://" + deaf(t), "", exitUnreachable, "start the daemon with --admin ADDR"},
+		{"http://" + deaf(t), "", exitUnreachable, "start the daemon with that address as --admin"},
 		{"http://" + noHost + ":6002", "", exitUnreachable, "there is no host " + noHost},
 		{down.url, "", exitUnreachable, "too busy or stopping: try again"},
 		{page.URL, "", exitFailed, "is --admin right?"},

@@ -111,7 +111,7 @@ func complete(w io.Writer, node *kong.Node, words []string, live func(command, p
 	}
 	name, _, whole := strings.Cut(last, "=")
 	switch {
-	case flag != nil && strings.HasSuffix(flag.Name, "-file"):
+	case flag != nil && flag.PlaceHolder == "FILE":
 		return directive(w, ":files")
 	case flag != nil:
 		all = values(flag, "")
@@ -201,7 +201,7 @@ const tabTimeout = 500 * time.Millisecond
 
 // liveCandidates asks the daemon for keys or connections. It returns none on an error, which would garble the command line.
 func liveCandidates(ctx context.Context, g *globals, command, prefix string) (all []candidate) {
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return nil
 	}

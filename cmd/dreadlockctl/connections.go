@@ -40,7 +40,7 @@ func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) er
 	if err != nil {
 		return err
 	}
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,19 @@ type viewed struct {
 func startViewed(tb testing.TB, args ...string) *viewed {
 	tb.Helper()
 	d := startDaemon(tb, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
-	url := address(tb, d.log.awaitLine(tb, "admin is ready"))
-	return &viewed{daemon: d, tb: tb, url: "http://" + url}
+	return &viewed{daemon: d, tb: tb, url: adminURL(tb, d)}
+}
+
+// adminURL returns the first address of the daemon's admin interface.
+func adminURL(tb testing.TB, d *daemon) string {
+	tb.Helper()
+	line := d.log.awaitLine(tb, "admin is ready")
+	_, rest, _ := strings.Cut(line, `addresses=["`)
+	url, _, found := strings.Cut(rest, `"`)
+	if !found {
+		tb.Fatalf("no addresses in %q", line)
+	}
+	return url
 }
 
 // address returns the address in a line of the log.

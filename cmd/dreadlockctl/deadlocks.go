@@ -29,7 +29,7 @@ Exit status: 0 if there are none, 3 if there are deadlocks, with --json too.`
 
 // Run lists deadlocks.
 func (c *deadlocksCommand) Run(ctx context.Context, s *streams, g *globals) error {
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return err
 	}

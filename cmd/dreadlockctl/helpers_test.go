@@ -142,12 +142,18 @@ type daemon struct {
 // startDaemon starts a daemon. It is killed at the end of the test.
 func startDaemon(tb testing.TB, args ...string) *daemon {
 	tb.Helper()
+	return startDaemonIn(tb, runtimeDir, args...)
+}
+
+// startDaemonIn starts a daemon that opens its admin socket in a directory.
+func startDaemonIn(tb testing.TB, dir string, args ...string) *daemon {
+	tb.Helper()
 	d := &daemon{cmd: exec.Command(daemonProgram, append([]string{"--listen", "127.0.0.1:0", "--log-format", "console"}, args...)...)}
 	var write *os.File
 	d.log, write = newText(tb)
 	defer write.Close()
 	d.cmd.Stderr = write
-	d.cmd.Env = environment()
+	d.cmd.Env = environment("RUNTIME_DIRECTORY=" + dir)
 	if err := d.cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -164,11 +170,12 @@ func (d *daemon) kill() {
 
 func (d *daemon) dial(tb testing.TB) *prototest.Client { return prototest.Dial(tb, d.address) }
 
-// environment returns that of the test, without options.
+// environment returns that of the test, without options and without directories for admin sockets.
 func environment(more ...string) []string {
 	all := []string{"GORACE=atexit_sleep_ms=0"} // it would end a second later
 	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "DREADLOCK_") {
+		name, _, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, "DREADLOCK_") && name != "RUNTIME_DIRECTORY" && name != "XDG_RUNTIME_DIR" {
 			all = append(all, variable)
 		}
 	}

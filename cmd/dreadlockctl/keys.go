@@ -36,7 +36,7 @@ func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (c *waitersCommand) Run(ctx context.Context, s *streams, g *globals) error 
 	if c.Limit < 1 || c.Limit > api.MaxLimit {
 		return badOption("--limit %d: want 1 to %d", c.Limit, api.MaxLimit)
 	}
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return err
 	}

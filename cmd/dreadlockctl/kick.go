@@ -44,7 +44,7 @@ func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if !c.Yes && !isatty.IsTerminal(s.stdin.Fd()) {
 		return badOption("kick asks before it disconnects a client, but the input is not a terminal: give --yes")
 	}
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"math"
-	"net"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -38,9 +35,12 @@ func (*lockCommand) Help() string {
   dreadlockctl lock nightly --try -E 0 -q -- ./job.sh   in cron: no error if another host runs it
   dreadlockctl lock deploy -- sh -c 'a && b'            more than one command
   dreadlockctl lock maintenance                         keep everybody out until Ctrl-C
+  dreadlockctl lock nightly --server tls://locks:6002 --tls-ca ca.pem -- ./backup.sh
+  dreadlockctl lock nightly --server unix:///run/dreadlock/lock.sock -- ./backup.sh
 
-The command inherits the terminal and all streams. DREADLOCK_KEY and DREADLOCK_SERVER are set in its environment. The key
-is released when the command has ended, without waiting for processes that it left in the background.
+The command inherits the terminal and all streams. DREADLOCK_KEY and DREADLOCK_SERVER are set in its environment, and
+what TLS needs, so that it can run dreadlockctl itself. The key is released when the command has ended, without waiting for
+processes that it left in the background.
 
 SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are passed on to the command, unless the terminal has sent
 them to it already. Signals that were ignored at the start stay ignored. If dreadlockctl is killed with SIGKILL, the command
@@ -64,7 +64,11 @@ const (
 
 // Run locks the key, runs the command and unlocks the key.
 func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
-	if err := c.check(g); err != nil {
+	if err := c.check(); err != nil {
+		return err
+	}
+	options, err := g.clientOptions()
+	if err != nil {
 		return err
 	}
 	var path string
@@ -77,7 +81,7 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	signals, stop := passedSignals()
 	defer stop()
 	began := time.Now()
-	lock, err := c.acquire(ctx, s, g, signals)
+	lock, err := c.acquire(ctx, s, g, options, signals)
 	if err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 }
 
 // check returns an error for invalid options that the parser accepts.
-func (c *lockCommand) check(g *globals) error {
+func (c *lockCommand) check() error {
 	if err := checkKey(c.Key); err != nil {
 		return err
 	}
@@ -101,9 +105,6 @@ func (c *lockCommand) check(g *globals) error {
 		if c.Command = c.Command[1:]; len(c.Command) == 0 {
 			return badOption("there is no command after --: leave out -- to hold the key until Ctrl-C")
 		}
-	}
-	if _, _, err := net.SplitHostPort(g.Server); err != nil {
-		return badOption("--server %s: want HOST:PORT, like localhost:6001", g.Server)
 	}
 	switch {
 	case c.Wait != nil && *c.Wait < 0:
@@ -116,9 +117,27 @@ func (c *lockCommand) check(g *globals) error {
 	return nil
 }
 
+// clientOptions returns the options of the Go client that reach the daemon.
+func (g *globals) clientOptions() (client.Options, error) {
+	o := client.Options{MaxIdle: -1}
+	address, err := client.ParseAddress(g.Server)
+	switch {
+	case err != nil:
+		return o, badOption("--server: %s", describe(err))
+	case address.TLS:
+		o.TLS, err = g.TLS.config()
+		return o, err
+	case address.Network == "tcp" && g.TLS.given():
+		return o, badOption("--server %s: a connection there is not encrypted: give tls://%s, or leave --tls-ca, --tls-cert and --tls-key "+
+			"and their variables DREADLOCK_TLS_* out", g.Server, address.Address)
+	}
+	return o, nil
+}
+
 // acquire waits for the key. A signal ends the wait at once.
-func (c *lockCommand) acquire(ctx context.Context, s *streams, g *globals, signals <-chan os.Signal) (*client.Lock, error) {
-	options := client.Options{MaxIdle: -1}
+func (c *lockCommand) acquire(
+	ctx context.Context, s *streams, g *globals, options client.Options, signals <-chan os.Signal,
+) (*client.Lock, error) {
 	wait := time.Duration(-1)
 	switch {
 	case c.Try:
@@ -162,49 +181,10 @@ func (c *lockCommand) acquire(ctx context.Context, s *streams, g *globals, signa
 	}
 }
 
-// refusal explains why there is no lock, with advice.
-func (c *lockCommand) refusal(g *globals, err error) error {
-	var server *client.ServerError
-	var unknown *net.DNSError
-	switch {
-	case errors.Is(err, client.ErrTimeout):
-		if c.Quiet {
-			return &exit{c.ConflictExitCode, nil}
-		}
-		return failed(c.ConflictExitCode, "somebody else holds %s; dreadlockctl waiters %s shows who", c.shortKey(), c.shortKey())
-	case errors.As(err, &server):
-		return failed(exitUnreachable, "the daemon at %s refuses: %s", g.Server, server.Text)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return failed(exitUnreachable, "nothing listens at %s: start dreadlock there, or give its address with --server ADDR or "+
-			"DREADLOCK_SERVER (%s)", g.Server, describe(err))
-	case errors.As(err, &unknown):
-		return failed(exitUnreachable, "there is no such host: give the address of the daemon with --server ADDR or "+
-			"DREADLOCK_SERVER (%s)", describe(err))
-	case errors.Is(err, client.ErrProtocol):
-		return failed(exitUnreachable, "%s is not a lock daemon: is --server right? (%s)", g.Server, describe(err))
-	case errors.Is(err, context.DeadlineExceeded):
-		return failed(exitUnreachable, "the daemon at %s does not answer: it may be stopped, or a firewall may be in between (%s)",
-			g.Server, describe(err))
-	}
-	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
-}
-
-// describe returns the text of an error of the client without the operation and the name of the package, which are for
-// developers.
-func describe(err error) string {
-	text := err.Error()
-	if _, after, found := strings.Cut(text, "client: "); found {
-		return after
-	}
-	return text
-}
-
 // run runs the command while the key is held.
 func (c *lockCommand) run(s *streams, g *globals, lock *client.Lock, path string, signals <-chan os.Signal) error {
-	for name, value := range map[string]string{"DREADLOCK_KEY": c.Key, "DREADLOCK_SERVER": g.Server} {
-		if err := os.Setenv(name, value); err != nil {
-			return err
-		}
+	if err := c.setEnvironment(g); err != nil {
+		return err
 	}
 	p, err := startProcess(path, c.Command, s)
 	if err != nil {
@@ -237,6 +217,26 @@ func (c *lockCommand) run(s *streams, g *globals, lock *client.Lock, path string
 		p.end(s, c.Grace, signals)
 		return &exit{exitLost, nil}
 	}
+}
+
+// setEnvironment tells the command which key is held and how to reach the daemon, so that it can lock another key.
+func (c *lockCommand) setEnvironment(g *globals) error {
+	variables, err := g.TLS.environment()
+	if err != nil {
+		return err
+	}
+	variables["DREADLOCK_KEY"], variables["DREADLOCK_SERVER"] = c.Key, g.Server
+	for name, value := range variables {
+		if value == "" {
+			err = os.Unsetenv(name)
+		} else {
+			err = os.Setenv(name, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // exitOf returns the exit status of a command, as a shell does.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,8 +10,8 @@ import (
 	"testing"
 )
 
-// The real programs, built with the race detector.
-var program, daemonProgram string
+// The real programs, built with the race detector. Daemons open their admin sockets in runtimeDir.
+var program, daemonProgram, runtimeDir string
 
 func TestMain(m *testing.M) {
 	if isChild() {
@@ -24,7 +25,12 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		program, daemonProgram = filepath.Join(dir, "dreadlockctl"), filepath.Join(dir, "dreadlock")
+		program, daemonProgram, runtimeDir = filepath.Join(dir, "dreadlockctl"), filepath.Join(dir, "dreadlock"), filepath.Join(dir, "run")
+		// Every user may come there: one test runs it as nobody.
+		if err := errors.Join(os.Mkdir(runtimeDir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		// A cached test result is used until a file changes that the test itself has read. What goes into the binaries
 		// counts only if it is read here.
 		for _, sources := range []string{
@@ -70,12 +76,26 @@ func TestBadUsage(t *testing.T) {
 		{"lock a --grace=-1s -- true", "--grace -1s"},
 		{"lock a --on-lost=nothing -- true", "--on-lost"},
 		{"lock a -q -v -- true", "--quiet"},
-		{"lock a --server localhost -- true", "--server localhost: want HOST:PORT"},
+		{"lock a --server localhost -- true", "--server: invalid address \"localhost\": want host:port, tls://host:port or unix:///path"},
+		{"lock a --server http://localhost:6001 -- true", "--server: invalid address"},
+		{"lock a --server unix:///run/a.sock?mode=0660 -- true", "want unix:///run/a.sock alone"},
+		{"lock a --server localhost:6001 --tls-ca ca.pem -- true", "--server localhost:6001: a connection there is not encrypted: give tls://localhost:6001"},
+		{"lock a --server tls://localhost:6002 --tls-ca /missing -- true", "--tls-ca: open /missing: no such file"},
+		{"lock a --server tls://localhost:6002 --tls-ca " + empty + " -- true", "want a file with certificates in PEM"},
+		{"lock a --server tls://localhost:6002 --tls-cert c.pem -- true", "give the private key of the certificate with --tls-key"},
+		{"lock a --server tls://localhost:6002 --tls-key k.pem -- true", "give the certificate of the key with --tls-cert"},
+		{"lock a --server tls://localhost:6002 --tls-cert /missing --tls-key k.pem -- true", "--tls-cert: open /missing"},
+		{"lock a --server tls://localhost:6002 --tls-cert " + empty + " --tls-key /missing -- true", "--tls-key: open /missing"},
+		{"lock a --server tls://localhost:6002 --tls-cert " + empty + " --tls-key " + empty + " -- true", "want a certificate and its private key in PEM"},
 		{"locks --sort size", "--sort"},
 		{"locks --limit 0", "--limit 0"},
 		{"locks --limit 5 --all", "--all"},
-		{"locks --admin ftp://localhost", "--admin ftp://localhost: want a URL"},
-		{"locks --admin http://", "--admin http://: want a URL"},
+		{"locks --admin ftp://localhost", "--admin ftp://localhost: want http://HOST:PORT, https://HOST:PORT or unix:///PATH"},
+		{"locks --admin http://", "--admin http://: want http://HOST:PORT"},
+		{"locks --admin unix://run/a.sock", "--admin: invalid address \"unix://run/a.sock\": want unix:///path, with three slashes"},
+		{"locks --admin unix:///run/a.sock?mode=0600", "want unix:///run/a.sock alone"},
+		{"locks --admin https://localhost --tls-ca /missing", "--tls-ca: open /missing"},
+		{"locks --server localhost", "--server: invalid address \"localhost\""},
 		{"locks --admin-token-file /missing", "/missing"},
 		{"locks --admin-token-file " + empty, "one line, the token"},
 		{"waiters", "<key>"},
@@ -99,7 +119,8 @@ func TestBadUsage(t *testing.T) {
 // The help of each command has examples.
 func TestHelp(t *testing.T) {
 	got := runs(t, "--help")
-	contains(t, got.stdout, "--server=ADDR", "$DREADLOCK_SERVER", "--admin=URL", "$DREADLOCK_ADMIN", "$DREADLOCK_ADMIN_TOKEN_FILE")
+	contains(t, got.stdout, "--server=ADDR", "$DREADLOCK_SERVER", "--admin=URL", "$DREADLOCK_ADMIN", "$DREADLOCK_ADMIN_TOKEN_FILE",
+		"tls://HOST:PORT", "unix:///PATH", "$DREADLOCK_TLS_CA", "$DREADLOCK_TLS_CERT", "$DREADLOCK_TLS_KEY")
 	if strings.Contains(got.stdout, "__complete") {
 		t.Error("it lists the hidden command")
 	}

@@ -18,8 +18,8 @@ const description = `Run commands under locks of a dreadlock daemon, and look at
   dreadlockctl locks --sort wait                  held keys, those with the longest waits first
   dreadlockctl waiters nightly                    who holds the key, and who waits for it
 
-The lock command connects to the daemon's port (--server). The others use its admin interface (--admin), which the daemon
-serves only if it was started with --admin.
+The lock command connects to the daemon's port (--server). The others use its admin interface (--admin). On the machine of
+the daemon they find that by themselves, as root or as the user of the daemon.
 
 Exit status: 0 on success, 1 on failure, 2 for invalid options, 69 if the daemon cannot be reached. The lock command has
 the status of its COMMAND, and more: see dreadlockctl lock --help.`
@@ -43,9 +43,10 @@ type commandLine struct {
 
 // globals are the options of all commands.
 type globals struct {
-	Server         string `default:"localhost:6001" placeholder:"ADDR" help:"The daemon, HOST:PORT (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
-	Admin          string `default:"http://localhost:6002" placeholder:"URL" help:"The daemon's admin interface (${default})." env:"DREADLOCK_ADMIN" group:"daemon"`
-	AdminTokenFile string `placeholder:"FILE" help:"File with the token for the admin interface." env:"DREADLOCK_ADMIN_TOKEN_FILE" group:"daemon"`
+	Server         string     `default:"localhost:6001" placeholder:"ADDR" help:"The daemon: HOST:PORT, tls://HOST:PORT or unix:///PATH (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
+	Admin          string     `placeholder:"URL" help:"The daemon's admin interface: http://HOST:PORT, https://HOST:PORT or unix:///PATH. By default the socket of a daemon on this machine; of several, the one with the port of --server." env:"DREADLOCK_ADMIN" group:"daemon"`
+	AdminTokenFile string     `placeholder:"FILE" help:"File with the token for the admin interface." env:"DREADLOCK_ADMIN_TOKEN_FILE" group:"daemon"`
+	TLS            tlsOptions `embed:""`
 }
 
 // jsonOption is the option of all commands that show something.

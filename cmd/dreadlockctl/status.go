@@ -28,7 +28,7 @@ Counters start at zero when the daemon starts. A wait is counted when it ends, b
 
 // Run shows the status.
 func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (c *topCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	case !c.JSON && !term.IsTerminal(int(s.stdout.Fd())):
 		return badOption("top draws a screen, but the output is not a terminal: use --json, or dreadlockctl status")
 	}
-	a, err := newAdmin(g)
+	a, err := newAdmin(ctx, g)
 	if err != nil {
 		return err
 	}

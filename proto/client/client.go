@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,8 +18,10 @@ import (
 
 // Client asks one server for locks. Its methods are safe from any goroutine.
 type Client struct {
-	addr    string
-	options Options // without zeros
+	address Address
+	tls     *tls.Config // nil unless the address has TLS
+	wrong   error       // with the address; nil if it can be used
+	options Options     // without zeros
 	dialer  net.Dialer
 
 	mu     sync.Mutex
@@ -27,28 +30,32 @@ type Client struct {
 	closed bool
 }
 
-// New returns a client of the server at addr, which is host:port. It does not connect: Lock and TryLock do.
+// New returns a client of the server at addr, which is host:port, tls://host:port or unix:///path: see ParseAddress. It
+// neither connects nor fails: Lock and TryLock do.
 func New(addr string, o Options) *Client {
 	o = o.withDefaults()
 	probes, silence := probing(o.KeepAlive)
-	return &Client{
-		addr:    addr,
+	c := &Client{
 		options: o,
 		dialer: net.Dialer{
 			Timeout:         o.DialTimeout,
 			KeepAliveConfig: probes,
-			Control:         func(_, _ string, sock syscall.RawConn) error { return prepare(sock, silence) },
+			Control:         func(network, _ string, sock syscall.RawConn) error { return prepare(network, sock, silence) },
 		},
 	}
+	if c.address, c.wrong = ParseAddress(addr); c.wrong == nil {
+		c.tls, c.wrong = c.address.secure(o.TLS)
+	}
+	return c
 }
 
 // Lock asks for a key and waits in its queue until the key is granted, at most for wait, counted from the call and rounded
 // up to a millisecond. A negative wait has no limit; with 0, Lock is TryLock. The time to connect counts as well, but the
 // key is asked for at least once.
 //
-// The errors are ErrTimeout, ErrConnectionLost, ErrUnreachable, ErrProtocol, ErrClosed, a *ServerError, those of
-// proto.ValidKey, ValidName and ValidOwner, or that of ctx. When ctx ends, Lock returns at once, and the server takes it
-// out of the queue. After an error nothing is held.
+// The errors are ErrTimeout, ErrConnectionLost, ErrUnreachable, ErrHandshake, ErrProtocol, ErrClosed, ErrAddress, a
+// *ServerError, those of proto.ValidKey, ValidName and ValidOwner, or that of ctx. When ctx ends, Lock returns at once, and
+// the server takes it out of the queue. After an error nothing is held.
 //
 // The context of the lock is derived from ctx: limit the waiting by wait, and the work as well by a deadline of ctx.
 func (c *Client) Lock(ctx context.Context, key string, wait time.Duration) (*Lock, error) {
@@ -82,6 +89,9 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 	}
 	if err := c.options.invalid(); err != nil {
 		return nil, err
+	}
+	if c.wrong != nil {
+		return nil, c.wrong
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -171,7 +181,7 @@ func (c *Client) keep(cn *conn) {
 }
 
 // dial makes a connection and gives it its name and its owner, if there are any. The error is ErrClosed, ErrUnreachable,
-// one of conn.introduce or that of the context.
+// ErrHandshake, one of conn.introduce or that of the context.
 func (c *Client) dial(ctx context.Context) (*conn, error) {
 	cn, err := c.connect(ctx)
 	if err != nil || c.options.Name == "" && c.options.Owner == "" || c.isOlder() {
@@ -205,7 +215,7 @@ func (c *Client) isOlder() bool {
 	return c.plain != nil
 }
 
-// connect makes a connection. The error is ErrClosed, ErrUnreachable or that of the context.
+// connect makes a connection. The error is ErrClosed, ErrUnreachable, ErrHandshake or that of the context.
 func (c *Client) connect(ctx context.Context) (*conn, error) {
 	c.mu.Lock()
 	closed := c.closed
@@ -213,24 +223,34 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 	if closed {
 		return nil, ErrClosed
 	}
-	sock, err := c.dialer.DialContext(ctx, "tcp", c.addr)
+	dial := c.dialer.DialContext
+	if c.tls != nil {
+		dial = (&tls.Dialer{NetDialer: &c.dialer, Config: c.tls}).DialContext // its timeout includes the handshake
+	}
+	sock, err := dial(ctx, c.address.Network, c.address.Address)
 	if err != nil {
 		if ended := endOf(ctx); ended != nil {
 			return nil, ended
+		}
+		if c.tls != nil {
+			if refusal := refused(err); refusal != nil {
+				return nil, refusal
+			}
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	return newConn(sock), nil
 }
 
-// prepare sets the options of a socket. If data that was sent stays without acknowledgement for that long, the kernel ends
-// the connection; keepalive alone does not cover that. And the commands of one write fit into the buffer, so that writing
-// them never blocks.
-func prepare(sock syscall.RawConn, silence time.Duration) error {
-	return errors.Join(
-		setOption(sock, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds())),
-		setOption(sock, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer),
-	)
+// prepare sets the options of a socket. The commands of one write fit into its buffer, so that writing them never blocks.
+// And if data that was sent stays without acknowledgement for the time silence, the kernel ends the connection; keepalive
+// alone does not cover that. A Unix socket has neither: its server's host cannot vanish.
+func prepare(network string, sock syscall.RawConn, silence time.Duration) error {
+	err := setOption(sock, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+	if network == "unix" {
+		return err
+	}
+	return errors.Join(err, setOption(sock, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds())))
 }
 
 func setOption(sock syscall.RawConn, level, option, value int) error {

@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,8 +37,8 @@ const (
 // and while it is held to nobody. Its reader lives as long as the socket does, and sees the end of the connection in every
 // state. At most the commands of one write are outstanding.
 type conn struct {
-	sock net.Conn
-	out  []byte // the commands to write; reused
+	sock net.Conn // a *net.TCPConn, *tls.Conn or *net.UnixConn
+	out  []byte   // the commands to write; reused
 
 	owed    atomic.Int32      // answers that are outstanding: set with a write, lowered by the reader
 	answers chan proto.Answer // has room for all that are outstanding
@@ -86,8 +87,8 @@ func (c *conn) introduce(ctx context.Context, name, owner string) (named proto.A
 }
 
 // lock asks for a key, and with fence for the token of the grant. Without an error the connection holds the key. The error
-// is ErrTimeout, ErrConnectionLost, ErrProtocol, a *ServerError or that of the context; after all but the first the
-// connection is closed.
+// is ErrTimeout, ErrConnectionLost, ErrHandshake, ErrProtocol, a *ServerError or that of the context; after all but the
+// first the connection is closed.
 func (c *conn) lock(ctx context.Context, key string, wait time.Duration, fence bool) (token uint64, err error) {
 	c.out = proto.AppendLock(c.out[:0], key, wait)
 	asked := 1
@@ -170,7 +171,7 @@ func (c *conn) next(ctx context.Context) (proto.Answer, error) {
 	default:
 	}
 	var refusal *ServerError
-	if errors.Is(c.err, ErrProtocol) || errors.As(c.err, &refusal) {
+	if errors.Is(c.err, ErrProtocol) || errors.Is(c.err, ErrHandshake) || errors.As(c.err, &refusal) {
 		return proto.Answer{}, c.err
 	}
 	return proto.Answer{}, lost(c.err)
@@ -207,8 +208,8 @@ func (c *conn) letGo(l *Lock) bool {
 
 // shortenPatience changes the keepalive of the connection, unless it is 0. If that fails, the old one stays in force.
 func (c *conn) shortenPatience(keepAlive time.Duration) {
-	sock, ok := c.sock.(*net.TCPConn)
-	if keepAlive == 0 || !ok {
+	sock := tcpOf(c.sock)
+	if keepAlive == 0 || sock == nil {
 		return
 	}
 	probes, silence := probing(keepAlive)
@@ -216,6 +217,15 @@ func (c *conn) shortenPatience(keepAlive time.Duration) {
 	if raw, err := sock.SyscallConn(); err == nil {
 		_ = setOption(raw, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
 	}
+}
+
+// tcpOf returns the TCP connection itself or below TLS, nil if there is none.
+func tcpOf(sock net.Conn) *net.TCPConn {
+	if secured, ok := sock.(*tls.Conn); ok {
+		sock = secured.NetConn()
+	}
+	tcp, _ := sock.(*net.TCPConn)
+	return tcp
 }
 
 // alive reports whether the connection has not ended, as far as the reader knows.
@@ -249,9 +259,11 @@ func (c *conn) read() {
 // pass passes answers on until the connection ends or an answer comes that was not asked for.
 func (c *conn) pass() error {
 	in := bufio.NewReaderSize(c.sock, maxAnswer)
-	for {
+	for first := true; ; first = false {
 		line, err := in.ReadSlice('\n')
 		switch {
+		case first && isAlert(err):
+			return refused(err)
 		case errors.Is(err, bufio.ErrBufferFull):
 			return fmt.Errorf("%w: %.60q and more", ErrProtocol, line)
 		case errors.Is(err, io.EOF) && len(line) > 0:

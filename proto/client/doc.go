@@ -45,6 +45,13 @@
 //
 // If the server is reachable but does not answer, calls wait until their contexts end.
 //
+// # Ways to the server
+//
+// The address says how to connect: host:port is plain TCP, tls://host:port is TLS, and unix:///path is a Unix socket. All
+// of the above is true of each. With TLS the server's certificate is checked, and must be for the host of the address;
+// Options.TLS has the authorities, and the certificate of the client if the server wants one. A handshake that fails
+// because one side does not accept the other is ErrHandshake, which is not tried again; one that is interrupted is.
+//
 // # Older servers
 //
 // A server that ends the connection right after its first name or owner does not know these words. The client connects

@@ -12,6 +12,12 @@ var (
 	ErrConnectionLost = errors.New("client: connection lost")
 	// ErrUnreachable: no attempt to connect succeeded. The error of the last one is wrapped as well.
 	ErrUnreachable = errors.New("client: the server cannot be reached")
+	// ErrHandshake: with TLS, server and client do not accept each other: the certificate of one of them is missing, has
+	// expired, or is from an authority that the other one does not know; that of the server is for another name; or what
+	// listens there does not speak TLS. The text says which, and the cause is wrapped as well. There is no second attempt.
+	ErrHandshake = errors.New("client: TLS handshake failed")
+	// ErrAddress: the address cannot be read; see ParseAddress. Or Options.TLS is set and the address has no tls://.
+	ErrAddress = errors.New("client: invalid address")
 	// ErrProtocol: the server sent something that is not the answer to the command. It is probably not a lock daemon.
 	ErrProtocol = errors.New("client: not an answer of a lock daemon")
 	// ErrUnlocked: the lock was unlocked before. It is also the cause of the context of a lock that was unlocked.

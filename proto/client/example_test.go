@@ -2,8 +2,11 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"dreadlock/proto/client"
@@ -109,4 +112,27 @@ func ExampleLock_Context() {
 	// Output:
 	// stopped since the lock was lost: true
 	// unlocked after it was lost: true
+}
+
+// A daemon that speaks TLS and wants a certificate of its clients.
+func ExampleNew_tls() {
+	authority, err := os.ReadFile("/etc/dreadlock/ca.pem")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	trusted := x509.NewCertPool()
+	if !trusted.AppendCertsFromPEM(authority) {
+		fmt.Println("no certificate in ca.pem")
+		return
+	}
+	me, err := tls.LoadX509KeyPair("/etc/dreadlock/client.pem", "/etc/dreadlock/client.key")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	locks := client.New("tls://locks.example:6002", client.Options{
+		TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{me}},
+	})
+	defer locks.Close()
 }

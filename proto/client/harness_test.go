@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -136,14 +137,26 @@ func lockLater(ctx context.Context, c *Client, key string, wait time.Duration) <
 	return results
 }
 
-// listen serves the connections of a listener, each on a goroutine of its own, until the end of the test. They are
-// closed when serve returns.
+// listen serves connections over plain TCP: see serveAll.
 func listen(tb testing.TB, serve func(*net.TCPConn)) (address string) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l := listenOn(tb, "tcp", "127.0.0.1:0")
+	serveAll(tb, l, func(conn net.Conn) { serve(conn.(*net.TCPConn)) })
+	return l.Addr().String()
+}
+
+func listenOn(tb testing.TB, network, address string) net.Listener {
+	tb.Helper()
+	l, err := net.Listen(network, address)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return l
+}
+
+// serveAll serves the connections of a listener, each on a goroutine of its own, until the end of the test. They are
+// closed when serve returns.
+func serveAll(tb testing.TB, l net.Listener, serve func(net.Conn)) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var conns []net.Conn
@@ -158,7 +171,7 @@ func listen(tb testing.TB, serve func(*net.TCPConn)) (address string) {
 			mu.Unlock()
 			all.Go(func() {
 				defer conn.Close()
-				serve(conn.(*net.TCPConn))
+				serve(conn)
 			})
 		}
 	})
@@ -171,7 +184,6 @@ func listen(tb testing.TB, serve func(*net.TCPConn)) (address string) {
 		mu.Unlock()
 		all.Wait()
 	})
-	return l.Addr().String()
 }
 
 // takeLine reads one command; false is the end of the connection.
@@ -200,20 +212,26 @@ func reply(conn net.Conn, text string) { _, _ = io.WriteString(conn, text) }
 // relay passes commands and answers between clients and a server. It records the commands, and can cut connections.
 type relay struct {
 	tb      testing.TB
-	address string
+	address string // for New
 	target  string // the server's address
 
 	mu       sync.Mutex
 	change   *sync.Cond
 	commands []string // that have been passed on
 	accepted int      // connections
-	open     map[*net.TCPConn]struct{}
+	open     map[net.Conn]struct{}
 }
 
+// startRelay starts a relay that is reached over plain TCP.
 func startRelay(tb testing.TB, target string) *relay {
-	r := &relay{tb: tb, target: target, open: make(map[*net.TCPConn]struct{})}
+	return startRelayOn(tb, listenOn(tb, "tcp", "127.0.0.1:0"), "", target)
+}
+
+// startRelayOn starts a relay that is reached by a listener, whose address has that scheme.
+func startRelayOn(tb testing.TB, l net.Listener, scheme, target string) *relay {
+	r := &relay{tb: tb, address: scheme + l.Addr().String(), target: target, open: make(map[net.Conn]struct{})}
 	r.change = sync.NewCond(&r.mu)
-	r.address = listen(tb, func(near *net.TCPConn) {
+	serveAll(tb, l, func(near net.Conn) {
 		r.update(func() {
 			r.accepted++
 			r.open[near] = struct{}{}
@@ -297,11 +315,14 @@ func (r *relay) said() []string {
 	return slices.Clone(r.commands)
 }
 
-// cut ends all connections.
+// cut ends all connections, without the closing alert of TLS.
 func (r *relay) cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for conn := range r.open {
+		if secured, ok := conn.(*tls.Conn); ok {
+			conn = secured.NetConn()
+		}
 		_ = conn.Close()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -271,7 +272,7 @@ func TestServerTellsItsSilence(t *testing.T) {
 }
 
 // optionOf returns a number that the kernel knows about a socket.
-func optionOf(t *testing.T, sock *net.TCPConn, level, option int) (value int) {
+func optionOf(t *testing.T, sock syscall.Conn, level, option int) (value int) {
 	t.Helper()
 	raw, err := sock.SyscallConn()
 	if err != nil {

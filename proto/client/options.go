@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -15,7 +16,7 @@ type Options struct {
 	// small server.
 	MaxIdle int
 
-	// DialTimeout limits one attempt to connect; 5 s by default.
+	// DialTimeout limits one attempt to connect, the handshake of TLS included; 5 s by default.
 	DialTimeout time.Duration
 
 	// Attempts is the largest number of connections that one call tries until it has an answer; 8 by default. If the
@@ -30,7 +31,8 @@ type Options struct {
 	// KeepAlive is the time without traffic after which the server's host is probed. If it stays silent for the same
 	// time again, at least 3 s, the connection and its lock are lost. In whole seconds; 15 s by default, half of the
 	// server's default. Keep it below that of the server, so that a holder that is cut off learns it before the key goes
-	// to another, and below the time after which middleboxes on the way forget a connection.
+	// to another, and below the time after which middleboxes on the way forget a connection. A Unix socket has no host that
+	// could be silent.
 	KeepAlive time.Duration
 
 	// Name is the name of every connection, by which the status page, the API, the log and dreadlockctl show it: one word
@@ -46,6 +48,13 @@ type Options struct {
 	// another. It is not true of independent goroutines that share a client: they would cause false alarms. It costs one
 	// round trip for each new connection, the same one as Name.
 	Owner string
+
+	// TLS configures the connections to a tls:// address: RootCAs are the authorities whose servers are trusted, those of
+	// the system by default; Certificates is what the server may want to see, none by default; and the server's certificate
+	// must be for ServerName, which is the host of the address by default. It is copied by New: a program that outlives its
+	// certificate gives GetClientCertificate. With a plain TCP address it is an error, so that a tls:// that was forgotten
+	// does not mean a connection that is not encrypted. A Unix socket needs none, and it is not used.
+	TLS *tls.Config
 
 	// Fence asks for a fencing token with every lock, in the same write: see Lock.Token. A server that is too old to have
 	// tokens ends the connection, and the error is ErrConnectionLost.

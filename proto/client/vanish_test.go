@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 	"testing"
@@ -19,18 +20,35 @@ func TestServerHostVanishes(t *testing.T) {
 		t.Skip("it takes some seconds until a host is given up")
 	}
 	r := prototest.NewRemote(t)
-	address, _ := startServer(t, func(cfg *server.Config) { cfg.Listen = net.JoinHostPort(r.Address, "0") })
-	c := newClient(t, address, Options{KeepAlive: time.Second})
-	var silent, unlocking *Lock
-	r.Do(func() { silent, unlocking = mustLock(t, c, "silent"), mustLock(t, c, "unlocking") })
+	here := net.JoinHostPort(r.Address, "0")
+	address, _ := startServer(t, func(cfg *server.Config) { cfg.Listen = here })
+	ca := prototest.NewCA(t)
+	secured := tls.NewListener(listenOn(t, "tcp", here), &tls.Config{Certificates: []tls.Certificate{ca.Server(r.Address)}})
+	o := Options{KeepAlive: time.Second, TLS: &tls.Config{RootCAs: ca.Pool()}}
+	clients := map[string]*Client{
+		"tcp": newClient(t, address, Options{KeepAlive: o.KeepAlive}),
+		"tls": newClient(t, startRelayOn(t, secured, "tls://", address).address, o),
+	}
+	silent, unlocking := map[string]*Lock{}, map[string]*Lock{}
+	r.Do(func() {
+		for way, c := range clients {
+			silent[way], unlocking[way] = mustLock(t, c, "silent"+way), mustLock(t, c, "unlocking"+way)
+		}
+	})
 	r.Vanish()
 	began := time.Now()
-	unlocked := make(chan error, 1)
-	go func() { unlocked <- unlocking.Unlock(patient(t)) }()
-	wantErr(t, <-unlocked, ErrConnectionLost, syscall.ETIMEDOUT)
-	t.Logf("the unlock ended after %s", time.Since(began).Round(time.Millisecond))
-	wantLost(t, silent, syscall.ETIMEDOUT)
-	t.Logf("the loss was known after %s", time.Since(began).Round(time.Millisecond))
+	unlocked := make(chan error, len(clients))
+	for _, l := range unlocking {
+		go func() { unlocked <- l.Unlock(patient(t)) }()
+	}
+	for range clients {
+		wantErr(t, <-unlocked, ErrConnectionLost, syscall.ETIMEDOUT)
+	}
+	t.Logf("the unlocks ended after %s", time.Since(began).Round(time.Millisecond))
+	for _, l := range silent {
+		wantLost(t, l, syscall.ETIMEDOUT)
+	}
+	t.Logf("the losses were known after %s", time.Since(began).Round(time.Millisecond))
 }
 
 // The options of the sockets for silent hosts, and the room for commands.

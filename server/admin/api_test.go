@@ -33,7 +33,7 @@ func ask(h http.Handler, method, target string, header http.Header) *httptest.Re
 }
 
 func handlerOf(source Source) http.Handler {
-	return newHandler(&Config{Listen: "127.0.0.1:0", Source: source, Log: zerolog.Nop()}, nil)
+	return newHandler(&Config{Source: source, Log: zerolog.Nop()}, nil, nil)
 }
 
 // get returns the answer to a request that must succeed.

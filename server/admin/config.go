@@ -2,10 +2,9 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -38,12 +37,27 @@ type Source interface {
 	AwaitDrain(ctx context.Context) *api.Drain
 }
 
+// Certificates has the configuration of TLS: the certificates of the daemon, and whether clients need one. Changes of the
+// certificates must show in the configuration that was returned before.
+type Certificates interface{ Config() *tls.Config }
+
 // Config has the options of the admin interface.
 type Config struct {
-	// Listen is the address host:port; port 0 is a free one. Unless the host is loopback, it needs a TokenFile.
-	Listen string
-	// TokenFile is a file with the token that requests must show, empty for no token. It is read once, by Listen.
+	// Listen are the addresses, at most [MaxAddresses], and none for the default socket alone:
+	//
+	//	host:port, http://host:port         port 0 is a free one; unless the host is loopback, it needs a TokenFile
+	//	https://host:port                   the same with TLS; it needs Certificates
+	//	unix:///path?mode=0660&group=NAME   without a mode 0600
+	Listen []string
+	// Ready, unless it is nil, asks for the default socket: see package adminsock. It is opened when the port of the daemon
+	// comes from here, once the daemon has taken its own addresses; 0 if it has no port. If the socket cannot be opened, the
+	// log says why.
+	Ready <-chan int
+	// TokenFile is a file with the token that requests by TCP must show, empty for no token. It is read once, by Listen, and
+	// only if there is an address for TCP. Who may connect to a Unix socket needs no token.
 	TokenFile string
+	// Certificates are for TLS, nil for none.
+	Certificates Certificates
 	// PProf serves profiles of the process under /debug/pprof.
 	PProf bool
 
@@ -56,24 +70,4 @@ type Config struct {
 // optionError returns an error about options. Its text names the flag.
 func optionError(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrOption, fmt.Errorf(format, args...))
-}
-
-// address returns the address to listen on. A host is looked up here and nowhere else, so that the address that was
-// checked is the one that is used.
-func (c *Config) address() (*net.TCPAddr, error) {
-	_, port, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return nil, optionError("--admin %s: want host:port", c.Listen)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return nil, optionError("--admin %s: the port must be a number from 0 to 65535", c.Listen)
-	}
-	address, err := net.ResolveTCPAddr("tcp", c.Listen)
-	if err != nil {
-		return nil, optionError("--admin %s: %w", c.Listen, err)
-	}
-	if c.TokenFile == "" && !address.IP.IsLoopback() { // without a host it is every address
-		return nil, optionError("--admin %s: other machines can reach this address: it needs --admin-token-file (or use 127.0.0.1)", c.Listen)
-	}
-	return address, nil
 }

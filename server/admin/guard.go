@@ -4,13 +4,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // guard decides who may ask.
 type guard struct {
-	token *token // nil if none is needed
-	host  string // the host in --admin, which is accepted like a loopback host
+	token *token   // nil if none is needed
+	hosts []string // those in --admin, which are accepted like a loopback host
 	cross http.CrossOriginProtection
 }
 
@@ -27,6 +28,12 @@ func headers(next http.Handler) http.Handler {
 	})
 }
 
+// byFile reports whether a request came by a Unix socket. Then the mode of its file has decided who may ask.
+func byFile(r *http.Request) bool {
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return ok && at.Network() == "unix"
+}
+
 // local refuses requests to a host that is not loopback, unless there is a token. This stops DNS rebinding:
 //
 //  1. A browser loads a page from evil.example, a name with a lifetime of a second.
@@ -37,7 +44,7 @@ func (g *guard) local(next http.Handler) http.Handler {
 		return next // such a page does not have it
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if host := hostOf(r.Host); host != g.host && !loopback(host) {
+		if host := hostOf(r.Host); !byFile(r) && !slices.Contains(g.hosts, host) && !loopback(host) {
 			fail(w, http.StatusForbidden, "without a token only requests to a loopback host are answered")
 			return
 		}
@@ -48,7 +55,7 @@ func (g *guard) local(next http.Handler) http.Handler {
 // allowed passes on requests that show the token, if there is one, and do not come from another site.
 func (g *guard) allowed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if g.token != nil && !g.token.matches(bearer(r)) {
+		if g.token != nil && !byFile(r) && !g.token.matches(bearer(r)) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="dreadlock"`)
 			fail(w, http.StatusUnauthorized, "the token is missing or wrong")
 			return

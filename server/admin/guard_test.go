@@ -86,7 +86,7 @@ func TestGuard(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake()
-			cfg := &Config{Listen: "Lock.Internal:6002", Source: f, PProf: true, Log: zerolog.Nop()}
+			cfg := &Config{Source: f, PProf: true, Log: zerolog.Nop()}
 			var want *token
 			if c.token {
 				want = newToken(secret)
@@ -95,7 +95,7 @@ func TestGuard(t *testing.T) {
 			for name, value := range c.header {
 				header.Set(name, value)
 			}
-			w := ask(newHandler(cfg, want), c.method, c.target, header)
+			w := ask(newHandler(cfg, want, []string{"lock.internal"}), c.method, c.target, header)
 			if w.Code != c.status {
 				t.Errorf("%d %s, want %d", w.Code, w.Body, c.status)
 			}

@@ -5,19 +5,23 @@ import (
 	"errors"
 	"fmt"
 	stdlog "log" //nolint:depguard // http.Server logs to nothing else
-	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/net/netutil"
+
+	"dreadlock/server/admin/adminsock"
 )
 
 const (
-	// MaxConnections is the number of connections that are open at a time; others wait in the listen queue. Each takes a
-	// descriptor, which the server must have in reserve. A browser opens six, Prometheus one.
+	// MaxConnections is the number of connections that are open at a time, at all addresses; others wait in the listen
+	// queues. Each takes a descriptor, which the server must have in reserve. A browser opens six, Prometheus one.
 	MaxConnections = 24
+	// MaxAddresses is the number of addresses, without the default socket. Each takes a descriptor or two of the reserve, and
+	// one of the connections while it waits for the next one.
+	MaxAddresses = 4
 	// maxHeader is the maximum size of a request's header, in bytes. The longest key fits into its first line.
 	maxHeader = 32 << 10
 
@@ -29,45 +33,73 @@ const (
 	stopTime = 300 * time.Millisecond
 )
 
-// Server listens on its address and can serve.
+// Server listens on its addresses and can serve.
 type Server struct {
-	cfg      Config
-	token    *token
-	listener net.Listener
-	handler  http.Handler
+	cfg       Config
+	token     *token
+	limit     limit
+	listeners []*listener
+	handler   http.Handler
 }
 
-// Listen checks the options and takes the address. Errors name the flag, and wrap [ErrOption] or the reason why the address
+// Listen checks the options and takes the addresses. Errors name the flag, and wrap [ErrOption] or the reason why an address
 // cannot be taken, such as syscall.EADDRINUSE. Requests are answered only once [Server.Serve] runs.
 func Listen(ctx context.Context, cfg Config) (*Server, error) {
-	address, err := cfg.address()
-	if err != nil {
-		return nil, err
+	if len(cfg.Listen) > MaxAddresses {
+		return nil, optionError("--admin: %d addresses, at most %d are possible", len(cfg.Listen), MaxAddresses)
 	}
-	s := &Server{cfg: cfg}
-	if cfg.TokenFile != "" {
+	var addresses []*address
+	var hosts []string
+	for _, text := range cfg.Listen {
+		a, err := cfg.parse(text)
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, a)
+		if a.tcp != nil {
+			hosts = append(hosts, a.host)
+		}
+	}
+	s := &Server{cfg: cfg, limit: make(limit, MaxConnections)}
+	var err error
+	if cfg.TokenFile != "" && len(hosts) > 0 {
 		if s.token, err = readToken(cfg.TokenFile, cfg.Log); err != nil {
 			return nil, err
 		}
 	}
-	var listen net.ListenConfig
-	listener, err := listen.Listen(ctx, "tcp", address.String())
-	if err != nil {
-		return nil, fmt.Errorf("--admin %s: %w", cfg.Listen, err)
+	s.handler = newHandler(&s.cfg, s.token, hosts)
+	for _, a := range addresses {
+		l, err := s.listen(ctx, a)
+		if err != nil {
+			_ = s.Close()
+			return nil, err
+		}
+		s.listeners = append(s.listeners, l)
 	}
-	s.listener = netutil.LimitListener(listener, MaxConnections)
-	s.handler = newHandler(&s.cfg, s.token)
 	return s, nil
 }
 
-// Address returns the address on which the server listens, as host:port.
-func (s *Server) Address() string { return s.listener.Addr().String() }
+// Addresses returns the addresses of [Config.Listen] on which the server listens, as URLs.
+func (s *Server) Addresses() (urls []string) {
+	for _, l := range s.listeners {
+		urls = append(urls, l.url)
+	}
+	return urls
+}
 
-// Close gives the address up. It is for a server that never served.
-func (s *Server) Close() error { return s.listener.Close() }
+// Close gives the addresses up. It is for a server that never served.
+func (s *Server) Close() error {
+	var errs []error
+	for _, l := range s.listeners {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
 
-// Serve answers requests until ctx is done, then stops within half a second and returns nil.
-func (s *Server) Serve(ctx context.Context) error {
+// Serve answers requests until ctx is done, then stops within half a second. If it can no longer accept at an address, it
+// logs that and goes on with the others.
+func (s *Server) Serve(ctx context.Context) {
+	sampler := &zerolog.BurstSampler{Burst: 10, Period: time.Second} // other machines may cause failed handshakes
 	server := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: headerTime,
@@ -75,29 +107,57 @@ func (s *Server) Serve(ctx context.Context) error {
 		WriteTimeout:      writeTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          stdlog.New(warnings{s.cfg.Log}, "", 0),
+		ErrorLog:          stdlog.New(warnings{s.cfg.Log.Sample(sampler)}, "", 0),
 	}
-	stopped := make(chan struct{})
-	cancelStop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
-		defer cancel()
-		if server.Shutdown(grace) != nil {
-			_ = server.Close() // cuts off what is still under way
+	var serving sync.WaitGroup
+	serve := func(l *listener) {
+		serving.Go(func() {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				s.cfg.Log.Error().Err(err).Str("address", l.url).
+					Msg("the admin interface has failed at an address: restart the daemon to restore it")
+			}
+		})
+	}
+	for _, l := range s.listeners {
+		serve(l)
+	}
+	urls := s.Addresses()
+	if l := s.openDefault(ctx); l != nil {
+		serve(l)
+		urls = append(urls, l.url)
+	}
+	if len(urls) > 0 {
+		s.cfg.Log.Info().
+			Strs("addresses", urls).
+			Bool("token", s.token != nil).
+			Bool("pprof", s.cfg.PProf).
+			Msg("admin is ready")
+	}
+	<-ctx.Done()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		_ = server.Close() // cuts off what is still under way
+	}
+	serving.Wait()
+}
+
+// openDefault opens the default socket as soon as the daemon is ready. It returns nil if there is none.
+func (s *Server) openDefault(ctx context.Context) *listener {
+	if s.cfg.Ready == nil {
+		return nil
+	}
+	select {
+	case port := <-s.cfg.Ready:
+		l, err := adminsock.Listen(port)
+		if err != nil {
+			s.cfg.Log.Info().Str("reason", err.Error()).Msg("no admin socket: dreadlockctl needs an address, see --admin")
+			return nil
 		}
-	})
-	s.cfg.Log.Info().
-		Str("address", s.Address()).
-		Bool("token", s.token != nil).
-		Bool("pprof", s.cfg.PProf).
-		Msg("admin is ready")
-	err := server.Serve(s.listener)
-	if !errors.Is(err, http.ErrServerClosed) {
-		cancelStop()
-		return fmt.Errorf("admin on %s: %w", s.Address(), err)
+		return s.share(l, "unix")
+	case <-ctx.Done():
+		return nil
 	}
-	<-stopped
-	return nil
 }
 
 // warnings logs what net/http and the metrics handler report about requests.

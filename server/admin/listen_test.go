@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,8 +39,16 @@ func TestBadOptions(t *testing.T) {
 		listen, file string
 		text         string // in the error
 	}{
-		{"", "", "--admin : want host:port"},
+		{"", "", "--admin : want host:port, https://host:port or unix:///path"},
 		{"6002", "", "--admin 6002: want host:port"},
+		{"ftp://127.0.0.1:0", "", "--admin ftp://127.0.0.1:0: want host:port"},
+		{"http://127.0.0.1", "", "--admin http://127.0.0.1: want host:port"},
+		{"http://127.0.0.1:0/metrics", "", "the port must be a number"},
+		{"https://127.0.0.1:0", "", "--admin https://127.0.0.1:0: it needs --tls-cert and --tls-key"},
+		{"unix://a.sock", "", "--admin unix://a.sock: want unix:///PATH, with three slashes"},
+		{"unix:///a.sock?mode=rw", "", "--admin unix:///a.sock?mode=rw: mode=rw: want an octal number"},
+		{"unix:///a.sock?user=me", "", "there is no parameter user: want mode or group"},
+		{"unix:///a%zz", "", "invalid URL escape"},
 		{"127.0.0.1:http", "", "the port must be a number"},
 		{"127.0.0.1:65536", "", "the port must be a number"},
 		{"no name:6002", "", "--admin no name:6002: "},
@@ -55,7 +64,7 @@ func TestBadOptions(t *testing.T) {
 		{":0", secretFile(t, strings.Repeat("x", maxToken+1), 0o600), "has more than 4096 characters"},
 		{":0", secretFile(t, good, 0o602), "everybody can write it"},
 	} {
-		server, err := Listen(t.Context(), Config{Listen: c.listen, TokenFile: c.file, Source: newFake(), Log: zerolog.Nop()})
+		server, err := Listen(t.Context(), Config{Listen: []string{c.listen}, TokenFile: c.file, Source: newFake(), Log: zerolog.Nop()})
 		if server != nil {
 			server.Close()
 		}
@@ -72,18 +81,21 @@ func TestGoodOptions(t *testing.T) {
 	}{
 		{"127.0.0.1:0", "", false},
 		{"localhost:0", "", false},
+		{"http://localhost:0", "", false},
+		{"http://localhost:0/", "", false},
 		{":0", secretFile(t, "0123456789abcdef\n", 0o600), false},
 		{"127.0.0.1:0", secretFile(t, "0123456789abcdef", 0o640), false},
 		{":0", secretFile(t, "0123456789abcdef", 0o644), true},
 	} {
 		var log bytes.Buffer
-		server, err := Listen(t.Context(), Config{Listen: c.listen, TokenFile: c.file, Source: newFake(), Log: zerolog.New(&log)})
+		server, err := Listen(t.Context(), Config{Listen: []string{c.listen}, TokenFile: c.file, Source: newFake(), Log: zerolog.New(&log)})
 		if err != nil {
 			t.Errorf("%q with %q: %v", c.listen, c.file, err)
 			continue
 		}
-		if _, port, err := net.SplitHostPort(server.Address()); err != nil || port == "0" {
-			t.Errorf("%q has address %q", c.listen, server.Address())
+		urls := server.Addresses()
+		if u, err := url.Parse(urls[0]); len(urls) != 1 || err != nil || u.Scheme != "http" || u.Port() == "" || u.Port() == "0" {
+			t.Errorf("%q has addresses %q", c.listen, urls)
 		}
 		if warned := strings.Contains(log.String(), "everybody on this machine can read the admin token"); warned != c.warns {
 			t.Errorf("%q with %q logs %q", c.listen, c.file, log.String())
@@ -95,8 +107,8 @@ func TestGoodOptions(t *testing.T) {
 // An address that is in use is not a bad option, and Listen notices it.
 func TestAddressInUse(t *testing.T) {
 	url := serve(t, Config{Source: newFake()})
-	_, err := Listen(t.Context(), Config{Listen: strings.TrimPrefix(url, "http://"), Source: newFake()})
-	if !errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, ErrOption) || !strings.Contains(err.Error(), "--admin 127.0.0.1:") {
+	_, err := Listen(t.Context(), Config{Listen: []string{url}, Source: newFake()})
+	if !errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, ErrOption) || !strings.Contains(err.Error(), "--admin "+url+": ") {
 		t.Errorf("%v", err)
 	}
 }

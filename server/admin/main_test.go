@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// serve runs a server on a free port until the test ends, and returns its URL.
+// serve runs a server on a free port until the test ends, and returns the URL of its first address.
 func serve(t *testing.T, cfg Config) string {
 	t.Helper()
 	url, _ := serveUntil(t, cfg)
@@ -42,26 +42,30 @@ func serve(t *testing.T, cfg Config) string {
 // serveUntil also returns a function that stops the server. It may be called more than once.
 func serveUntil(t *testing.T, cfg Config) (url string, stop func()) {
 	t.Helper()
-	if cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:0"
+	if cfg.Listen == nil {
+		cfg.Listen = []string{"127.0.0.1:0"}
 	}
 	cfg.Log = zerolog.New(zerolog.NewTestWriter(t))
 	server, err := Listen(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server.Addresses()[0], run(t, server)
+}
+
+// run serves until the test ends or the returned function is called, which may be called more than once.
+func run(t *testing.T, server *Server) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := server.Serve(ctx); err != nil {
-			t.Error(err)
-		}
+		server.Serve(ctx)
 	}()
 	stop = func() {
 		cancel()
 		<-done
 	}
 	t.Cleanup(stop)
-	return "http://" + server.Address(), stop
+	return stop
 }

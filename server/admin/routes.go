@@ -8,9 +8,9 @@ import (
 )
 
 // newHandler returns the handler of all requests. One mux has what is open to everybody. All else is in a second mux, after
-// the guard.
-func newHandler(cfg *Config, token *token) http.Handler {
-	g := &guard{token: token, host: hostOf(cfg.Listen)}
+// the guard. The hosts are those of the addresses on which it listens.
+func newHandler(cfg *Config, token *token, hosts []string) http.Handler {
+	g := &guard{token: token, hosts: hosts}
 
 	guarded := http.NewServeMux()
 	a := &endpoints{source: cfg.Source, log: cfg.Log}

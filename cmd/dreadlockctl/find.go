@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"dreadlock/proto/client"
+	"dreadlock/server/admin/adminsock"
+)
+
+// lookupTime bounds how long a name server may take to say whether the daemon is on this machine.
+const lookupTime = 2 * time.Second
+
+// findAdmin returns the path of the admin socket of the daemon. It is on this machine, as it can be asked nowhere else
+// without being told where.
+func findAdmin(ctx context.Context, g *globals) (path string, err error) {
+	daemon, err := client.ParseAddress(g.Server)
+	if err != nil {
+		return "", badOption("--server: %s", describe(err))
+	}
+	if !isHere(ctx, daemon) {
+		return "", failed(exitUnreachable, "the daemon at %s is on another machine: give the address of its admin interface with "+
+			"--admin URL or DREADLOCK_ADMIN", g.Server)
+	}
+	return choose(adminsock.Find(), daemon)
+}
+
+// isHere reports whether an address is one of this machine.
+func isHere(ctx context.Context, a client.Address) bool {
+	if a.Network == "unix" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(a.Address)
+	if err != nil {
+		return false
+	}
+	if host == "" || host == "localhost" {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	theirs, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return false
+	}
+	ours, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(theirs, func(their net.IPAddr) bool {
+		return their.IP.IsLoopback() || their.IP.IsUnspecified() || slices.ContainsFunc(ours, func(our net.Addr) bool {
+			network, ok := our.(*net.IPNet)
+			return ok && network.IP.Equal(their.IP)
+		})
+	})
+}
+
+// choose returns the socket of the daemon at an address: the only one, or of several the one with the port.
+func choose(found []adminsock.Socket, daemon client.Address) (path string, err error) {
+	if len(found) == 0 {
+		return "", failed(exitUnreachable, "no daemon has an admin socket in %s: start one without --admin '' as this user or root, or "+
+			"give the address of its admin interface with --admin URL or DREADLOCK_ADMIN", strings.Join(adminsock.Directories(), " or "))
+	}
+	one := found
+	if len(one) > 1 {
+		one = withPort(found, portOf(daemon))
+	}
+	if len(one) != 1 {
+		return "", badOption("there are several daemons: choose one by its port, with --server localhost:PORT, or by its socket, with %s",
+			asOptions(found))
+	}
+	if one[0].Denied != nil {
+		return "", failed(exitUnreachable, "you may not use the admin socket %s: run dreadlockctl as root or as the user of the daemon (%w)",
+			one[0].Path, one[0].Denied)
+	}
+	return one[0].Path, nil
+}
+
+// withPort returns the sockets of the daemons with a port; of several those that this user may use.
+func withPort(found []adminsock.Socket, port int) []adminsock.Socket {
+	found = slices.DeleteFunc(slices.Clone(found), func(s adminsock.Socket) bool { return s.Port != port })
+	if len(found) > 1 {
+		found = slices.DeleteFunc(found, func(s adminsock.Socket) bool { return s.Denied != nil })
+	}
+	return found
+}
+
+// portOf returns the port of a daemon, 0 for a Unix socket.
+func portOf(daemon client.Address) int {
+	_, text, err := net.SplitHostPort(daemon.Address)
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return port
+}
+
+// asOptions names sockets as options.
+func asOptions(found []adminsock.Socket) string {
+	var options []string
+	for _, s := range found {
+		options = append(options, fmt.Sprintf("--admin %s", socketURL(s.Path)))
+	}
+	return strings.Join(options, " or ")
+}
+
+// socketURL returns the URL of a Unix socket.
+func socketURL(path string) string {
+	u := url.URL{Scheme: "unix", Path: path}
+	return u.String()
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"dreadlock/proto/client"
+)
+
+// refusal explains why there is no lock, with advice.
+func (c *lockCommand) refusal(g *globals, err error) error {
+	var server *client.ServerError
+	var unknown *net.DNSError
+	switch {
+	case errors.Is(err, client.ErrTimeout):
+		if c.Quiet {
+			return &exit{c.ConflictExitCode, nil}
+		}
+		return failed(c.ConflictExitCode, "somebody else holds %s; dreadlockctl waiters %s shows who", c.shortKey(), c.shortKey())
+	case errors.As(err, &server):
+		return failed(exitUnreachable, "the daemon at %s refuses: %s", g.Server, server.Text)
+	case errors.Is(err, client.ErrHandshake):
+		return handshakeRefusal(g.Server, "--server", &g.TLS, err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return failed(exitUnreachable, "nothing listens at %s: start dreadlock there, or give its address with --server ADDR or "+
+			"DREADLOCK_SERVER (%s)", g.Server, describe(err))
+	case errors.Is(err, fs.ErrNotExist):
+		return failed(exitUnreachable, "there is no socket at %s: start dreadlock with --listen %s, or give its address with --server "+
+			"ADDR or DREADLOCK_SERVER (%s)", g.Server, g.Server, describe(err))
+	case errors.Is(err, fs.ErrPermission) && strings.HasPrefix(g.Server, "unix:"):
+		return failed(exitUnreachable, "you may not use the socket at %s: join the group that owns it (%s)", g.Server, describe(err))
+	case errors.As(err, &unknown):
+		return failed(exitUnreachable, "there is no such host: give the address of the daemon with --server ADDR or "+
+			"DREADLOCK_SERVER (%s)", describe(err))
+	case errors.Is(err, client.ErrProtocol):
+		return failed(exitUnreachable, "%s is not a lock daemon: is --server right? (%s)", g.Server, describe(err))
+	case errors.Is(err, context.DeadlineExceeded):
+		return failed(exitUnreachable, "the daemon at %s does not answer: it may be stopped, or a firewall may be in between (%s)",
+			g.Server, describe(err))
+	case errors.Is(err, client.ErrUnreachable) && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		return failed(exitUnreachable, "the daemon at %s ended the handshake: does it speak TLS at this port? (%s)", g.Server, describe(err))
+	}
+	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
+}
+
+// handshakeRefusal explains why TLS failed, with advice. The flag is that of the address.
+func handshakeRefusal(where, flag string, o *tlsOptions, err error) error {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		record  tls.RecordHeaderError
+		alert   *net.OpError // from the daemon
+	)
+	switch {
+	case errors.As(err, &unknown) && o.CA == "":
+		return failed(exitUnreachable, "the certificate of the daemon at %s is not from an authority that this system trusts: give "+
+			"the authority's certificate with --tls-ca FILE or DREADLOCK_TLS_CA (%w)", where, unknown)
+	case errors.As(err, &unknown):
+		return failed(exitUnreachable, "the certificate of the daemon at %s is not from the authority in %s: is --tls-ca right? (%w)",
+			where, o.CA, unknown)
+	case errors.As(err, &name):
+		return failed(exitUnreachable, "the certificate of the daemon at %s is for another name: give a name that it is for with "+
+			"%s (%w)", where, flag, name)
+	case errors.As(err, &invalid):
+		return failed(exitUnreachable, "the certificate of the daemon at %s cannot be used: renew it (%w)", where, invalid)
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		return failed(exitUnreachable, "what listens at %s does not speak TLS: is %s right? (%s)", where, flag, describe(err))
+	case errors.As(err, &alert) && o.Cert == "":
+		return failed(exitUnreachable, "the daemon at %s refuses the handshake: if it requires a client certificate, give one with "+
+			"--tls-cert FILE and --tls-key FILE (%w)", where, alert)
+	case errors.As(err, &alert):
+		return failed(exitUnreachable, "the daemon at %s refuses the handshake: is the certificate in %s valid, and from the "+
+			"authority that the daemon trusts? (%w)", where, o.Cert, alert)
+	}
+	return failed(exitUnreachable, "the daemon at %s: %s", where, describe(err))
+}
+
+// describe returns the text of an error of the client without the operation and the name of the package, which are for
+// developers.
+func describe(err error) string {
+	text := err.Error()
+	if _, after, found := strings.Cut(text, "client: "); found {
+		return after
+	}
+	return text
+}
