@@ -61,8 +61,9 @@ func (s *session) Closed(err error) {
 	s.phase = gone
 	s.pending.discard(s.pending.len(), &ro.spare)
 	ro.sessions.remove(s)
+	ro.newcomers.remove(s)
 	ro.population.Add(-1)
-	ro.server.connectionGone()
+	ro.server.clientGone(s.address)
 }
 
 // refuse ends the session for a syntax error at the start of rest. What came before has been executed and is answered.
@@ -88,6 +89,7 @@ func (s *session) end(why reason) {
 	s.phase = ended
 	s.stalled = false
 	ro := s.roster
+	ro.newcomers.remove(s)
 	ro.counters.disconnects[why]++
 	if s.outstanding > 0 && s.remoteShard == noShard {
 		ro.shard.cancel(&s.request)
@@ -103,5 +105,14 @@ func (s *session) end(why reason) {
 
 // warn begins a warning about the client. Bursts of them are sampled.
 func (s *session) warn() *zerolog.Event {
-	return s.roster.server.warnings.Warn().Stringer("client", s.address)
+	return s.described(s.roster.server.warnings.Warn())
+}
+
+// described adds to a log line who the client is.
+func (s *session) described(event *zerolog.Event) *zerolog.Event {
+	event = event.Stringer("client", s.address)
+	if proven := s.who().proven; proven != "" {
+		event = event.Str("identity", proven)
+	}
+	return event
 }

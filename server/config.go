@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dreadlock/reactor"
+	"dreadlock/server/certs"
 )
 
 // DefaultPort is the port of the protocol.
@@ -22,13 +24,27 @@ var ErrOption = errors.New("bad option")
 
 // Config says how to serve. Start from [DefaultConfig]: zero is not a default, except where it says so.
 type Config struct {
-	// Listen is the address host:port. Without a host that is every address of both IP families; port 0 is a free one.
-	Listen string
+	// Listen are the ways in, at least one: "host:port", where no host is every address of both IP families and port 0 a free
+	// one, "tls://host:port", "unix:///path" or "fd://name". What may follow a question mark is in the table of the daemon's
+	// README.
+	Listen []string
+	// Certificates are for the ways in with TLS, nil if there is none.
+	Certificates *certs.Store
+	// Activated returns the listening sockets of that name that the parent process has passed, those of all names for "". Nil
+	// if there can be none.
+	Activated func(name string) ([]net.Listener, error)
 	// Loops is the number of event loops, 1 to 256; by default one for each processor this process may use.
 	Loops int
 	// MaxConnections is the number of clients served at a time; one more is refused. Zero, the default, is what the
 	// limit on open files leaves.
 	MaxConnections int
+	// MaxPerAddress is the number of clients of one IP address that are served at a time; one more is refused. Clients on
+	// this machine do not count, and behind a proxy the address is that of the client. Zero, the default, is no limit.
+	MaxPerAddress int
+	// IdleTimeout is how long a client may be connected without having sent a complete command; then it is dropped. Who has sent
+	// one may be silent for ever: it may hold a key, wait for one, or come back to its connection tomorrow. Zero, the default, is for
+	// ever; else at least a second. It is for daemons that strangers can reach; a minute is sensible.
+	IdleTimeout time.Duration
 	// MaxPipeline is the number of bytes that are kept of what a client sends while it waits; beyond it the client is
 	// held back by TCP. One read, up to 64 KiB, may come on top. 256 KiB by default.
 	MaxPipeline int
@@ -53,14 +69,14 @@ type Config struct {
 	Version string
 	// Log gets everything the server has to say. Its writer must not block, since the loops write to it.
 	Log zerolog.Logger
-	// Ready, if set, is called when the server serves, with the address as host:port.
+	// Ready, if set, is called when the server serves, with the first address: host:port, or a URL if it is no TCP socket.
 	Ready func(address string)
 }
 
 // DefaultConfig returns the defaults of all options. It logs nothing.
 func DefaultConfig() Config {
 	return Config{
-		Listen:      ":" + strconv.Itoa(DefaultPort),
+		Listen:      []string{":" + strconv.Itoa(DefaultPort)},
 		Loops:       min(runtime.GOMAXPROCS(0), reactor.MaxLoops),
 		MaxPipeline: 256 << 10,
 		MaxOutput:   256 << 10,
@@ -92,16 +108,22 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) check() error {
-	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("--listen %s: want host:port or :port", c.Listen)
-	} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("--listen %s: the port must be a number from 0 to 65535", c.Listen)
+	ways, err := parseWays(c.Listen)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(ways, func(w *way) bool { return w.tls }); i >= 0 && c.Certificates == nil {
+		return fmt.Errorf("--listen %s: TLS needs --tls-cert and --tls-key", ways[i].text)
 	}
 	switch {
 	case c.Loops < 1 || c.Loops > reactor.MaxLoops:
 		return fmt.Errorf("--loops %d: want 1 to %d", c.Loops, reactor.MaxLoops)
 	case c.MaxConnections < 0:
 		return fmt.Errorf("--max-connections %d: want at least 1, or 0 for what the limit on open files leaves", c.MaxConnections)
+	case c.MaxPerAddress < 0:
+		return fmt.Errorf("--max-connections-per-address %d: want at least 1, or 0 for no limit", c.MaxPerAddress)
+	case c.IdleTimeout != 0 && c.IdleTimeout < time.Second:
+		return fmt.Errorf("--idle-timeout %s: want at least 1s, or 0 for none", c.IdleTimeout)
 	case c.MaxPipeline < 1:
 		return fmt.Errorf("--max-pipeline %d: want at least 1 byte", c.MaxPipeline)
 	case c.MaxOutput < 1:
@@ -113,7 +135,7 @@ func (c *Config) check() error {
 	case c.Drain < 0 || c.Drain > maxDrain:
 		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}
-	room := connectionRoom(c.Loops)
+	room := connectionRoom(c.Loops, len(ways))
 	switch {
 	case room < 1:
 		return errors.New("the limit on open files leaves no room for connections: raise it with ulimit -n or LimitNOFILE=")
@@ -128,6 +150,7 @@ func (c *Config) check() error {
 // ones are lost, so the reserve is generous.
 const (
 	reservePerLoop = 6  // epoll, its wake-up, both ends of the wake-up connection, two half-closed
+	reservePerWay  = 3  // the listener, the lock of a Unix socket, one that is refused and not closed yet
 	reserveOthers  = 24 // the log, the listener of the admin interface, what the Go runtime and the kernel's files take
 )
 
@@ -136,11 +159,12 @@ const AdminConnections = 24
 
 // connectionRoom returns the number of connections that the limit on open files leaves, which may be none. The Go
 // runtime has raised the soft limit to the hard one.
-func connectionRoom(loops int) int {
+func connectionRoom(loops, ways int) int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		panic(fmt.Sprintf("server: getrlimit: %v", err)) // fails only for a wrong pointer or number
 	}
 	const most = 1 << 24 // if it is unlimited: more than the kernel gives a process
-	return int(min(limit.Cur, most)) - reservePerLoop*loops - reactor.TransitDescriptors - AdminConnections - reserveOthers - maxRefusals
+	return int(min(limit.Cur, most)) - reservePerLoop*loops - reservePerWay*ways - reactor.TransitDescriptors - AdminConnections -
+		reserveOthers - maxRefusals
 }

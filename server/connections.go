@@ -3,9 +3,9 @@ package server
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"dreadlock/lockmgr"
@@ -93,9 +93,15 @@ func notConnected(id api.ConnectionID) error {
 }
 
 // hasAddress reports whether an address, as text, starts with the prefix.
-func hasAddress(address netip.AddrPort, prefix string) bool {
+func hasAddress(a address, prefix string) bool {
 	var buf [64]byte
-	return prefix == "" || hasPrefix(address.AppendTo(buf[:0]), prefix)
+	switch {
+	case prefix == "":
+		return true
+	case a.IsValid():
+		return hasPrefix(a.AppendTo(buf[:0]), prefix)
+	}
+	return strings.HasPrefix(a.String(), prefix)
 }
 
 // snapshot is what the loop of a session knows of it.
@@ -259,7 +265,7 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 
 // kick ends the session and its connection at once, even if the client has not read all its answers.
 func (s *session) kick() {
-	s.roster.server.cfg.Log.Info().Uint64("connection", uint64(s.id)).Stringer("client", s.address).Int("held_keys", s.keys).
+	s.described(s.roster.server.cfg.Log.Info().Uint64("connection", uint64(s.id))).Int("held_keys", s.keys).
 		Msg("client kicked: an operator asked for it")
 	s.end(kicked)
 	s.conn.Close()

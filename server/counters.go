@@ -1,6 +1,8 @@
 package server
 
 import (
+	"maps"
+	"sync"
 	"time"
 
 	"dreadlock/proto"
@@ -16,6 +18,7 @@ const (
 	syntaxError
 	tooMuch // sent or left unread, by a client that cannot be held back
 	kicked
+	idle        // never sent a command
 	drained     // it held nothing when the server was about to end
 	reasons int = iota
 )
@@ -32,7 +35,6 @@ var waitBounds = [...]time.Duration{
 type counters struct {
 	commands    [proto.NumKinds][proto.NumReplies]uint64 // answered, by kind and reply
 	accepted    uint64
-	refused     uint64
 	moves       uint64 // to this loop
 	grants      uint64
 	timeouts    uint64
@@ -59,7 +61,6 @@ func (c *counters) add(o *counters) {
 		addAll(c.commands[kind][:], o.commands[kind][:])
 	}
 	c.accepted += o.accepted
-	c.refused += o.refused
 	c.moves += o.moves
 	c.grants += o.grants
 	c.timeouts += o.timeouts
@@ -83,19 +84,21 @@ var reasonWords = [reasons]string{
 	syntaxError:  api.SyntaxError,
 	tooMuch:      api.TooMuch,
 	kicked:       api.Kicked,
+	idle:         api.IdleTimeout,
 	drained:      api.Drained,
 }
 
-// words returns the counters as the API names them.
-func (c *counters) words() api.Counters {
+// words returns the counters as the API names them, with those of the refused connections.
+func (c *counters) words(refused map[string]uint64) api.Counters {
 	w := api.Counters{
 		Accepted:    c.accepted,
 		Grants:      c.grants,
 		Timeouts:    c.timeouts,
 		Disconnects: make(map[string]uint64, reasons),
+		Refused:     refused,
 		Moves:       c.moves,
 		LimitHits: map[string]uint64{
-			api.LimitConnections: c.refused,
+			api.LimitConnections: refused[api.RefusedMaxConnections],
 			api.LimitPipeline:    c.paused,
 			api.LimitOutput:      c.stalled,
 		},
@@ -113,4 +116,37 @@ func (c *counters) words() api.Counters {
 		w.Waits.Bounds = append(w.Waits.Bounds, bound.Seconds())
 	}
 	return w
+}
+
+// refused returns how many connections were kept out, by reason.
+func (srv *Server) refused() map[string]uint64 {
+	counts := make(map[string]uint64, barriers)
+	for b, word := range barrierWords {
+		counts[word] = srv.barred[b].Load()
+	}
+	return counts
+}
+
+// errorCounts counts errors by name. It is safe from any goroutine.
+type errorCounts struct {
+	mu     sync.Mutex
+	byName map[string]uint64
+}
+
+func (c *errorCounts) add(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byName == nil {
+		c.byName = make(map[string]uint64)
+	}
+	c.byName[name]++
+}
+
+// counts returns a copy of the counts, never nil.
+func (c *errorCounts) counts() map[string]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	counts := make(map[string]uint64, len(c.byName))
+	maps.Copy(counts, c.byName)
+	return counts
 }

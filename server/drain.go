@@ -166,14 +166,14 @@ func (srv *Server) AwaitDrain(ctx context.Context) *api.Drain {
 }
 
 // runDrain waits until a drain is asked for, and returns when it is over, so that the server has to stop, or when ctx is done.
-func (srv *Server) runDrain(ctx context.Context) {
+func (srv *Server) runDrain(ctx context.Context, entrances []*entrance) {
 	d, log := srv.drain, &srv.cfg.Log
 	select {
 	case <-d.requested:
 	case <-ctx.Done():
 		return
 	}
-	srv.closeListeners()
+	closeAll(entrances) // connections that are accepted, and on their way to a loop, are refused there
 	reported := time.Now()
 	for {
 		left := d.left()
@@ -198,14 +198,6 @@ func (srv *Server) runDrain(ctx context.Context) {
 		if !pause(ctx, min(left, drainPause)) {
 			return
 		}
-	}
-}
-
-// closeListeners ends the accepting of connections. Those that are accepted already, and on their way to a loop, are refused
-// there.
-func (srv *Server) closeListeners() {
-	for _, l := range srv.listeners {
-		_ = l.Close() // fails only if it is closed
 	}
 }
 

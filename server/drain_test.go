@@ -37,8 +37,8 @@ func (d *daemon) wantLog(n int, texts ...string) {
 	}
 }
 
-// wantRefused expects that nobody serves a new connection.
-func (d *daemon) wantRefused() {
+// wantNoEntry expects that nobody serves a new connection.
+func (d *daemon) wantNoEntry() {
 	d.tb.Helper()
 	conn, err := net.Dial("tcp", d.address)
 	if err != nil {
@@ -82,7 +82,7 @@ func TestDrain(t *testing.T) {
 			for _, c := range idle {
 				c.ExpectEnd()
 			}
-			d.wantRefused()
+			d.wantNoEntry()
 			for i, k := range keys {
 				holders[i].Do("lock "+k+"more 0", "l locked") // it may need that
 				holders[i].Do("unlock "+k, "u unlocked")

@@ -42,7 +42,7 @@ func startDaemon(tb testing.TB, change func(*Config)) *daemon {
 	d := &daemon{tb: tb, log: &logLines{}}
 	ready := make(chan string, 1)
 	cfg := DefaultConfig()
-	cfg.Listen = "127.0.0.1:0"
+	cfg.Listen = []string{"127.0.0.1:0"}
 	cfg.Loops = 2
 	cfg.Version = "test"
 	cfg.Log = zerolog.New(d.log)

@@ -1,13 +1,15 @@
 package server
 
-// identity is what a client has said about itself. It is immutable, so that any loop may read it: a change makes another one.
+// identity is what is known about a client: what it has proved, and what it has said about itself. It is immutable, so that
+// any loop may read it: a change makes another one.
 type identity struct {
+	proven  string // who it is by its certificate or, on a Unix socket, by the kernel; empty if nothing says so
 	name    string // what the connection is called; empty if it has no name
 	owner   string // to whom it belongs; empty if it has said nothing
 	changes int    // how often the owner has changed: the same number means the same owner all the time
 }
 
-// who returns what the client has said about itself. Safe from any goroutine.
+// who returns what is known about the client. Safe from any goroutine.
 func (s *session) who() identity {
 	if i := s.identity.Load(); i != nil {
 		return *i

@@ -123,7 +123,7 @@ func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now(
 // peer returns who is at the other end of the connection. Safe from any goroutine.
 func (s *session) peer() api.Peer {
 	i := s.who()
-	return api.Peer{Connection: s.id, Address: s.address.String(), Name: i.name, Owner: i.owner}
+	return api.Peer{Connection: s.id, Address: s.address.String(), Identity: i.proven, Name: i.name, Owner: i.owner}
 }
 
 // Key returns a held key with the first waiters of its queue, at most as many as queue says: 0, which is none, to

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// maxRefusals is the number of refused connections that may stay open for a moment, beyond the connection limit.
+	// maxRefusals is the number of refused connections that may be open for a moment, beyond the connection limit.
 	maxRefusals = 64
 	// refusalTime is how long such a connection stays open for the client to hear why.
 	refusalTime = time.Second
@@ -20,8 +20,8 @@ const (
 type refusal struct {
 	conn    reactor.Conn
 	worker  *worker
+	arrival *arrival
 	timer   reactor.Timer // Tag: the refusal
-	counted bool
 }
 
 // Conn returns the connection.
@@ -34,11 +34,6 @@ func (f *refusal) Opened() {
 		return
 	}
 	f.conn.Write(proto.TooManyConnections.Append(nil))
-	if !f.conn.IsOpen() || !f.worker.server.beginRefusal() {
-		f.conn.Close()
-		return
-	}
-	f.counted = true
 	f.conn.CloseWrite()
 	f.timer.Tag = f
 	f.worker.loop.StartTimer(&f.timer, refusalTime)
@@ -61,8 +56,6 @@ func (f *refusal) Moved(int) {}
 
 // Closed ends the refusal.
 func (f *refusal) Closed(error) {
-	if f.counted {
-		f.worker.loop.StopTimer(&f.timer)
-		f.worker.server.refusals.Add(-1)
-	}
+	f.worker.loop.StopTimer(&f.timer)
+	f.arrival.leave()
 }

@@ -8,9 +8,10 @@ const flushMark = 16 << 10
 // roster is the sessions that one loop serves, and what they share.
 type roster struct {
 	*worker
-	sessions bag[*session]
-	out      []byte // answers of the session that is running; empty in between
-	spare    spareBuffers
+	sessions  bag[*session]
+	newcomers newcomers
+	out       []byte // answers of the session that is running; empty in between
+	spare     spareBuffers
 
 	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
 }

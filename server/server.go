@@ -18,22 +18,25 @@ const linger = 10 * time.Second
 
 // Server is the daemon without its process. What it shares with its loops is constant once they run, or atomic.
 type Server struct {
-	cfg       Config
-	seed      lockmgr.Seed
-	space     uint64   // names the lock table: another one after every start
-	shards    []*shard // by loop
-	warnings  zerolog.Logger
-	detector  *detector
-	listeners []*reactor.Listener // the ways in
-	drain     *drain
+	cfg      Config
+	seed     lockmgr.Seed
+	space    uint64 // names the lock table: another one after every start
+	ways     []*way
+	shards   []*shard // by loop
+	tally    *tally
+	warnings zerolog.Logger
+	detector *detector
+	drain    *drain
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 
-	lastID      atomic.Uint64 // of a connection
-	connections atomic.Int64  // admitted and not gone
-	refusals    atomic.Int64  // refused and still open
-	departed    atomic.Uint64 // connections that have left a loop for another
-	arrived     atomic.Uint64 // those of them that are there, or have stayed
+	lastID       atomic.Uint64 // of a connection
+	connections  atomic.Int64  // admitted and not gone
+	refusals     atomic.Int64  // refused and still open
+	barred       [barriers]atomic.Uint64
+	acceptErrors errorCounts
+	departed     atomic.Uint64 // connections that have left a loop for another
+	arrived      atomic.Uint64 // those of them that are there, or have stayed
 
 	mu      sync.Mutex
 	service *service // nil unless it serves
@@ -41,7 +44,8 @@ type Server struct {
 
 // service is what can be said of a server from when its loops can be asked until they are about to end.
 type service struct {
-	address string // empty if it stops before it was ready
+	address string   // the first; empty if it stops before it was ready
+	listen  []string // all, as URLs
 	began   time.Time
 	stopped chan struct{} // closed when the loops are about to end
 }
@@ -51,13 +55,19 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	ways, err := parseWays(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = connectionRoom(cfg.Loops)
+		cfg.MaxConnections = connectionRoom(cfg.Loops, len(ways))
 	}
 	srv := &Server{
 		cfg:       cfg,
 		seed:      lockmgr.MakeSeed(),
 		space:     rand.Uint64(),
+		ways:      ways,
+		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
 		warnings: cfg.Log.Sample(&zerolog.BurstSampler{
 			Burst:       10,
@@ -71,24 +81,24 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Run serves until ctx is done or a drain is over, and returns nil then. Otherwise the error wraps what is wrong with the
-// address (syscall.EADDRINUSE and the like), or [reactor.ErrEnded] if the loops could not go on. It is to be called once.
+// address (syscall.EADDRINUSE and the like) or, if that shows only now, with an option; or [reactor.ErrEnded] if the loops
+// could not go on. It is to be called once.
 func (srv *Server) Run(ctx context.Context) error {
-	listener, err := reactor.Listen(ctx, srv.cfg.Listen, srv.cfg.KeepAlive)
+	entrances, err := srv.openWays(ctx)
 	if err != nil {
 		return err
 	}
-	srv.listeners = []*reactor.Listener{{Listener: listener}}
 	serving, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { srv.detector.run(serving) })
 	helpers.Go(func() {
-		srv.runDrain(serving)
+		srv.runDrain(serving, entrances)
 		stop()
 	})
 	defer helpers.Wait()
 	defer stop()
 	return reactor.Run(serving, reactor.Config{
-		Listeners: srv.listeners,
+		Listeners: srv.listeners(entrances),
 		Loops:     srv.cfg.Loops,
 		Tick:      srv.cfg.Tick,
 		KeepAlive: srv.cfg.KeepAlive,
@@ -99,9 +109,11 @@ func (srv *Server) Run(ctx context.Context) error {
 			srv.shards = append(srv.shards, w.shard)
 			return w
 		},
-		Ready:    func() { srv.ready(listener.Addr().String()) },
-		Stopping: srv.stop,
-		Ending:   srv.ending,
+		Ready:        func() { srv.ready(entrances) },
+		Abandoned:    func(info any, err error) { srv.abandoned(info.(*arrival), err) },
+		AcceptFailed: srv.acceptErrors.add,
+		Stopping:     srv.stop,
+		Ending:       srv.ending,
 	})
 }
 
@@ -122,20 +134,28 @@ func (srv *Server) now() *service {
 	return srv.service
 }
 
-// begin says that the loops run, so that they can be asked; with an address, that they serve.
-func (srv *Server) begin(address string) {
+// begin says that the loops run, so that they can be asked; with entrances, that they serve.
+func (srv *Server) begin(entrances []*entrance) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	if srv.service == nil {
-		srv.service = &service{address: address, began: time.Now(), stopped: make(chan struct{})}
+		srv.service = &service{began: time.Now(), stopped: make(chan struct{})}
+		for _, e := range entrances {
+			srv.service.listen = append(srv.service.listen, e.url)
+		}
+		if len(entrances) > 0 {
+			srv.service.address = entrances[0].address()
+		}
 	}
 }
 
 // ready says in one line what is served.
-func (srv *Server) ready(address string) {
-	srv.begin(address)
+func (srv *Server) ready(entrances []*entrance) {
+	srv.begin(entrances)
+	service := srv.now()
 	srv.cfg.Log.Info().
-		Str("address", address).
+		Str("address", service.address).
+		Strs("listen", service.listen).
 		Int("loops", srv.cfg.Loops).
 		Int("max_connections", srv.cfg.MaxConnections).
 		Int("max_pipeline", srv.cfg.MaxPipeline).
@@ -145,7 +165,7 @@ func (srv *Server) ready(address string) {
 		Str("version", srv.cfg.Version).
 		Msg("dreadlock is ready")
 	if srv.cfg.Ready != nil {
-		srv.cfg.Ready(address)
+		srv.cfg.Ready(service.address)
 	}
 }
 
@@ -157,29 +177,6 @@ func (srv *Server) ending() {
 		close(srv.service.stopped)
 		srv.service = nil
 	}
-}
-
-// admit counts a new connection in, unless there are too many.
-func (srv *Server) admit() bool {
-	if srv.connections.Add(1) <= int64(srv.cfg.MaxConnections) {
-		return true
-	}
-	srv.connections.Add(-1)
-	srv.warnings.Warn().Int("max_connections", srv.cfg.MaxConnections).
-		Msg("connection refused: raise --max-connections, or look for clients that leak connections")
-	return false
-}
-
-// connectionGone counts a connection out.
-func (srv *Server) connectionGone() { srv.connections.Add(-1) }
-
-// beginRefusal counts a refused connection in, unless too many of them are open.
-func (srv *Server) beginRefusal() bool {
-	if srv.refusals.Add(1) <= maxRefusals {
-		return true
-	}
-	srv.refusals.Add(-1)
-	return false
 }
 
 // shardOf returns the loop of a key. It takes the high bits of the hash: the table uses the low ones.

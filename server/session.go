@@ -1,8 +1,6 @@
 package server
 
 import (
-	"net"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -32,12 +30,16 @@ type session struct {
 	slot   int          // see [bag]
 	phase  phase
 
+	newcomer     bool     // it has sent no command yet; see newcomers
+	older, newer *session // of the newcomers
+
 	// Constant once the connection is open, so that any loop may read it.
 	id      api.ConnectionID
-	address netip.AddrPort // of the client
-	since   time.Duration  // when it connected
+	address address       // of the client
+	since   time.Duration // when it connected
 
-	// identity is what the client has said about itself, nil if it has not. Stored on the session's loop, loaded on any.
+	// identity is what is known about the client beside its address, nil if nothing is. Stored on the session's loop, loaded
+	// on any.
 	identity atomic.Pointer[identity]
 
 	parser  proto.Parser
@@ -62,8 +64,11 @@ type session struct {
 // noShard is no loop.
 const noShard = -1
 
-func newSession(ro *roster) *session {
-	s := &session{roster: ro, remoteShard: noShard}
+func newSession(ro *roster, a *arrival) *session {
+	s := &session{roster: ro, address: a.address, remoteShard: noShard}
+	if a.identity != "" {
+		s.identity.Store(&identity{proven: a.identity})
+	}
 	s.conn = &s.sock
 	s.request.init(s)
 	s.owner.Tag = s
@@ -80,13 +85,10 @@ func (s *session) Conn() *reactor.Conn { return &s.sock }
 func (s *session) Opened() {
 	ro := s.roster
 	s.id = api.ConnectionID(ro.server.lastID.Add(1))
-	if tcp, ok := s.conn.RemoteAddr().(*net.TCPAddr); ok {
-		a := tcp.AddrPort()
-		s.address = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-	}
 	s.since = ro.loop.Now()
 	ro.counters.accepted++
 	ro.sessions.add(s)
+	ro.newcomers.add(s)
 }
 
 // Data executes the commands that were read, or keeps them until the one that is under way is answered.
@@ -192,6 +194,9 @@ func (s *session) execute(input []byte) (n int) {
 
 // command executes one command: itself, in the shard of its key, or by sending it there.
 func (s *session) command(cmd *proto.Command) {
+	if s.newcomer {
+		s.roster.newcomers.remove(s)
+	}
 	if !cmd.Kind.HasKey() {
 		s.introduce(cmd)
 		return

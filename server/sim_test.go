@@ -3,7 +3,7 @@ package server
 import (
 	"fmt"
 	"io"
-	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +39,9 @@ const simTick = time.Millisecond
 func newSim(loops, moveAfter int) *sim {
 	cfg := DefaultConfig()
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
-	srv := &Server{cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, warnings: zerolog.Nop()}
+	srv := &Server{
+		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: zerolog.Nop(),
+	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
 	s := &sim{server: srv}
@@ -250,13 +252,24 @@ type simClient struct {
 // GoString is how a failed run names the client.
 func (c *simClient) GoString() string { return c.name }
 
+// All clients come from one address, by one way.
+var (
+	simAddress  = netip.MustParseAddrPort("127.0.0.1:1")
+	simEntrance = entrance{way: &way{}}
+)
+
 // connect makes a client of the loop, nil if the server refuses it.
 func (s *sim) connect(name string, loop int) *simClient {
 	c := &simClient{name: name, sim: s, loop: s.loops[loop]}
 	c.moving.Body = c
 	c.loop.turn(func() {
-		accepted, ok := c.loop.worker.Accept(nil).(*session)
+		a := &arrival{server: s.server, address: address{AddrPort: simAddress, entrance: &simEntrance}}
+		if err := a.enter(); err != nil {
+			s.fail("%s: %v", name, err)
+		}
+		accepted, ok := c.loop.worker.Accept(a).(*session)
 		if !ok {
+			a.leave()
 			c = nil
 			return
 		}
@@ -380,13 +393,12 @@ func (c *simClient) gone() {
 
 // What follows is the connection, as the session sees it.
 
-func (c *simClient) IsOpen() bool         { return c.open && !c.closing }
-func (c *simClient) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-func (c *simClient) Unsent() int          { return len(c.unsent) }
-func (c *simClient) CanHold() bool        { return true }
-func (c *simClient) Paused() bool         { return c.paused }
-func (c *simClient) Pause()               { c.paused, c.wasHeld = true, true }
-func (c *simClient) Close()               { c.finish(nil) }
+func (c *simClient) IsOpen() bool  { return c.open && !c.closing }
+func (c *simClient) Unsent() int   { return len(c.unsent) }
+func (c *simClient) CanHold() bool { return true }
+func (c *simClient) Paused() bool  { return c.paused }
+func (c *simClient) Pause()        { c.paused, c.wasHeld = true, true }
+func (c *simClient) Close()        { c.finish(nil) }
 
 func (c *simClient) Write(p []byte) {
 	switch {

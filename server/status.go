@@ -40,6 +40,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	st := &api.Status{
 		Version:        srv.cfg.Version,
 		Address:        service.address,
+		Listen:         service.listen,
 		Started:        service.began,
 		UptimeSeconds:  time.Since(service.began).Seconds(),
 		Loops:          srv.cfg.Loops,
@@ -49,7 +50,11 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		Waiters:        sum.waiters,
 		Deadlocks:      len(standing),
 		Drain:          srv.drain.state(),
-		Counters:       sum.counters.words(),
+		Counters:       sum.counters.words(srv.refused()),
+	}
+	st.Counters.AcceptErrors = srv.acceptErrors.counts()
+	if srv.cfg.Certificates != nil {
+		st.CertificateExpires = srv.cfg.Certificates.Expires()
 	}
 	st.Counters.Messages, st.Counters.WakeUps = sum.messages, sum.wakes
 	st.Counters.DeadlocksFound, st.Counters.DeadlocksBroken = deadlocks, srv.detector.broken.Load()
@@ -75,7 +80,8 @@ func (srv *Server) Deadlocks(context.Context) (*api.Deadlocks, error) {
 			since := loop.Time(e.since)
 			cycle.Waits = append(cycle.Waits, api.Wait{
 				Peer: api.Peer{
-					Connection: e.waiter.connection, Address: e.address.String(), Name: e.name, Owner: e.waiter.owner,
+					Connection: e.waiter.connection, Address: e.address.String(), Identity: e.who.proven,
+					Name: e.who.name, Owner: e.waiter.owner,
 				},
 				WaitsFor:      e.key,
 				Since:         since,

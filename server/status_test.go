@@ -108,9 +108,14 @@ func TestCounters(t *testing.T) {
 				Grants:   n,
 				Timeouts: n,
 				Disconnects: map[string]uint64{
-					api.ClientClosed: 1, api.Broken: 1, api.SyntaxError: 1, api.Kicked: 1, api.TooMuch: 0, api.Drained: 0,
+					api.ClientClosed: 1, api.Broken: 1, api.SyntaxError: 1, api.Kicked: 1, api.TooMuch: 0, api.IdleTimeout: 0, api.Drained: 0,
 				},
-				LimitHits: map[string]uint64{api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0},
+				Refused: map[string]uint64{
+					api.RefusedMaxConnections: 1, api.RefusedMaxPerAddress: 0, api.RefusedNotAllowed: 0, api.RefusedNotProxy: 0,
+					api.RefusedProxyHeader: 0, api.RefusedTLSHandshake: 0, api.RefusedLost: 0,
+				},
+				AcceptErrors: map[string]uint64{},
+				LimitHits:    map[string]uint64{api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0},
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("counters:\n got %+v\nwant %+v", got, want)
@@ -208,7 +213,10 @@ func TestOutputLimitHit(t *testing.T) {
 
 // Every word of the API has its counter.
 func TestCounterWords(t *testing.T) {
-	w := (&counters{}).words()
+	w := (&counters{}).words(new(Server).refused())
+	if got := slices.Sorted(maps.Keys(w.Refused)); !slices.Equal(got, slices.Sorted(slices.Values(api.RefusalReasons))) {
+		t.Errorf("refused: %v, want %v", got, api.RefusalReasons)
+	}
 	if got := slices.Sorted(maps.Keys(w.Disconnects)); !slices.Equal(got, slices.Sorted(slices.Values(api.DisconnectReasons))) {
 		t.Errorf("disconnects: %v, want %v", got, api.DisconnectReasons)
 	}
@@ -230,7 +238,7 @@ func TestCountersAdd(t *testing.T) {
 	if want := time.Hour + 2*time.Millisecond + 1; one.waited != want {
 		t.Errorf("all waits took %s, want %s", one.waited, want)
 	}
-	one.accepted, one.refused, one.moves, one.grants, one.timeouts, one.paused, one.stalled = 1, 2, 3, 4, 5, 6, 7
+	one.accepted, one.moves, one.grants, one.timeouts, one.paused, one.stalled = 1, 3, 4, 5, 6, 7
 	for i := range one.disconnects {
 		one.disconnects[i] = uint64(10 + i)
 	}

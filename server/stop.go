@@ -28,7 +28,7 @@ type losses struct {
 // or released, until the process ends: whoever holds a key keeps it until his connection is closed, which tells him that
 // it is lost.
 func (srv *Server) stop() {
-	srv.begin("") // if it stops before it was ready
+	srv.begin(nil) // if it stops before it was ready
 	connections := srv.connections.Load()
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()

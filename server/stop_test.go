@@ -213,7 +213,7 @@ func TestRestart(t *testing.T) {
 	}
 	first.stopTimely()
 	holder.ExpectEnd()
-	second := startDaemon(t, func(cfg *Config) { cfg.Listen = first.address })
+	second := startDaemon(t, func(cfg *Config) { cfg.Listen = []string{first.address} })
 	second.wantFree(keys...)
 }
 

@@ -2,7 +2,6 @@ package server
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -65,9 +64,9 @@ type waitEdge struct {
 	shard   int    // of the key
 	key     string
 	since   time.Duration
-	address netip.AddrPort // of the waiter
-	name    string         // of the waiter
-	request *request       // of the shard's loop: nobody else may look into it
+	address address  // of the waiter
+	who     identity // of the waiter
+	request *request // of the shard's loop: nobody else may look into it
 }
 
 func (e *waitEdge) id() waitName { return waitName{e.waiter.connection, e.serial} }
@@ -141,7 +140,7 @@ func (sh *shard) edge(r *request) *waitEdge {
 		key:     string(h.Key),
 		since:   r.since,
 		address: r.session.address,
-		name:    r.session.who().name,
+		who:     r.session.who(),
 		request: r,
 	}
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net"
 	"time"
 
 	"dreadlock/reactor"
@@ -37,7 +36,6 @@ type loop interface {
 // connection is what a session needs of its [reactor.Conn].
 type connection interface {
 	IsOpen() bool
-	RemoteAddr() net.Addr
 	Write(p []byte)
 	Unsent() int
 	CanHold() bool
@@ -57,17 +55,14 @@ func newWorker(srv *Server, l loop) *worker {
 	return w
 }
 
-// Accept makes the client for a new connection.
-func (w *worker) Accept(any) reactor.Client {
-	if w.closed || w.drains {
-		return &refusal{worker: w}
-	}
-	if !w.server.admit() {
-		w.counters.refused++
-		return &refusal{worker: w}
+// Accept makes the client for a new connection, an arrival.
+func (w *worker) Accept(info any) reactor.Client {
+	a := info.(*arrival)
+	if w.closed || w.drains || a.counted == asRefusal {
+		return &refusal{worker: w, arrival: a}
 	}
 	w.roster.population.Add(1)
-	return newSession(w.roster)
+	return newSession(w.roster, a)
 }
 
 // Receive handles a message from another loop, or from the server itself. A request and a cancellation come here twice:
@@ -100,6 +95,8 @@ func (w *worker) Expire(t *reactor.Timer) {
 		w.shard.expire(tag)
 	case *refusal:
 		tag.conn.Close()
+	case *newcomers:
+		tag.expire(w.roster)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"dreadlock/server"
 	"dreadlock/server/admin"
+	"dreadlock/server/certs"
 )
 
 // adminAddresses returns the addresses of the admin interface, and whether the default socket is wanted beside them. It is
@@ -24,7 +25,9 @@ func (o *options) adminAddresses() (addresses []string, socket bool) {
 
 // serveAdmin serves the admin interface, if there is to be one, until stop is called or ctx is done. The port is that of the
 // daemon, and comes when the daemon listens. An error while it serves does not stop the daemon.
-func (o *options) serveAdmin(ctx context.Context, srv *server.Server, port <-chan int, log zerolog.Logger) (stop func(), err error) {
+func (o *options) serveAdmin(
+	ctx context.Context, srv *server.Server, certificates *certs.Store, port <-chan int, log zerolog.Logger,
+) (stop func(), err error) {
 	addresses, socket := o.adminAddresses()
 	if !socket {
 		port = nil
@@ -38,14 +41,18 @@ func (o *options) serveAdmin(ctx context.Context, srv *server.Server, port <-cha
 	if len(o.Admin) == 0 && os.Getenv("DREADLOCK_ADMIN") != "" {
 		log.Info().Msg("DREADLOCK_ADMIN says where dreadlockctl asks; the daemon listens at --admin or DREADLOCK_ADMIN_LISTEN")
 	}
-	view, err := admin.Listen(ctx, admin.Config{
+	cfg := admin.Config{
 		Listen:    addresses,
 		Ready:     port,
 		TokenFile: o.AdminTokenFile,
 		PProf:     o.Pprof,
 		Source:    srv,
 		Log:       log,
-	})
+	}
+	if certificates != nil {
+		cfg.Certificates = certificates
+	}
+	view, err := admin.Listen(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

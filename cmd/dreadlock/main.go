@@ -16,6 +16,7 @@ import (
 
 	"dreadlock/server"
 	"dreadlock/server/admin"
+	"dreadlock/server/certs"
 	"dreadlock/server/unixsock"
 )
 
@@ -32,7 +33,7 @@ func main() {
 	}
 	switch {
 	case err == nil:
-	case opts == nil || errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption):
+	case opts == nil || isOption(err):
 		fmt.Fprintf(os.Stderr, "dreadlock: %s (dreadlock --help lists the options)\n", plain(err))
 		os.Exit(exitUsage)
 	default:
@@ -55,14 +56,27 @@ func serve(opts *options) error {
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
 	ctx, stop := context.WithCancel(context.Background())
-	requests := statusRequests()
 	var helpers sync.WaitGroup
-	helpers.Go(func() { reportStatus(ctx, log, requests) })
 	defer helpers.Wait() // before the log is closed
 	defer stop()
-	cfg := opts.config(log)
+	requests, reloads := statusRequests(), reloadRequests()
+	helpers.Go(func() { reportStatus(ctx, log, requests) })
+	notify, err := newNotifier(log)
+	if err != nil {
+		return err
+	}
+	certificates, err := opts.certificates(log)
+	if err != nil {
+		return err
+	}
+	sockets := inheritSockets()
+	cfg := opts.config(sockets, certificates, log)
 	port := make(chan int, 1)
-	cfg.Ready = func(address string) { port <- portOf(address) }
+	cfg.Ready = func(address string) {
+		notify.serving(address)
+		sockets.closeRest(log)
+		port <- portOf(address)
+	}
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
@@ -72,13 +86,24 @@ func serve(opts *options) error {
 		drain = func() error { return srv.BeginDrain(&opts.Drain) }
 	}
 	helpers.Go(func() { handleStops(ctx, caught, drain, stop) })
+	var again []reloadable
+	if certificates != nil {
+		again = append(again, reloadable{"TLS certificates", certificates.Reload})
+		helpers.Go(func() { certificates.Watch(ctx) })
+	}
+	helpers.Go(func() { notify.run(ctx, srv, reloads, func() { reload(log, again) }) })
 	runtime.GOMAXPROCS(cfg.Procs())
-	stopAdmin, err := opts.serveAdmin(ctx, srv, port, log)
+	stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
 	return srv.Run(ctx)
+}
+
+// isOption reports whether an error is about the options.
+func isOption(err error) bool {
+	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption)
 }
 
 // catchStops returns a channel that receives the signals to stop.

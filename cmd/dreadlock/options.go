@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -11,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dreadlock/server"
+	"dreadlock/server/certs"
 )
 
 const description = `A network lock daemon.
@@ -25,9 +28,14 @@ Every option can also be set by the environment variable shown after it; the com
 type options struct {
 	Port *int `arg:"" optional:"" help:"Port to listen on, on all addresses: short for --listen :PORT."`
 
-	Listen         string           `placeholder:"ADDR" help:"Address to listen on, HOST:PORT or :PORT for all addresses (${listen})." env:"DREADLOCK_LISTEN"`
+	Listen         addresses        `sep:"none" placeholder:"ADDR" help:"Address to listen on (${listen}): HOST:PORT or :PORT for all addresses, tls://HOST:PORT, unix:///PATH?mode=0660&group=NAME, or fd://NAME for sockets from systemd. For TCP, ?allow=CIDR,CIDR lets in nobody else, and ?proxy=CIDR,CIDR wants a PROXY header from there. May be given several times; blanks separate addresses in the environment." env:"DREADLOCK_LISTEN"`
+	TLSCert        string           `name:"tls-cert" placeholder:"FILE" help:"Certificate for TLS, PEM, with those of the authorities between it and the root. It is read again when it changes, and on SIGHUP; so are the next two." env:"DREADLOCK_TLS_CERT"`
+	TLSKey         string           `name:"tls-key" placeholder:"FILE" help:"Private key of the certificate, PEM." env:"DREADLOCK_TLS_KEY"`
+	TLSClientCA    string           `name:"tls-client-ca" placeholder:"FILE" help:"Certificates of authorities, PEM: over TLS only clients with a certificate of theirs come in." env:"DREADLOCK_TLS_CLIENT_CA"`
 	Loops          int              `default:"${loops}" placeholder:"N" help:"Number of event loops; by default one for each processor this process may use (${default})." env:"DREADLOCK_LOOPS"`
 	MaxConnections int              `default:"0" placeholder:"N" help:"Maximum number of connections; more are refused. 0: as many as the limit on open files allows (${default})." env:"DREADLOCK_MAX_CONNECTIONS"`
+	MaxPerAddress  int              `name:"max-connections-per-address" default:"0" placeholder:"N" help:"Maximum number of connections from one IP address, behind a proxy that of the client; more are refused. Clients on this machine do not count. 0: no limit (${default})." env:"DREADLOCK_MAX_CONNECTIONS_PER_ADDRESS"`
+	IdleTimeout    time.Duration    `default:"0s" placeholder:"DURATION" help:"Drop clients that have sent no command at all for this long since they connected; 1m is sensible. 0: never (${default})." env:"DREADLOCK_IDLE_TIMEOUT"`
 	MaxPipeline    size             `default:"${max_pipeline}" placeholder:"BYTES" help:"Input kept for a client that keeps sending while it waits; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_PIPELINE"`
 	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Output kept for a client that does not read; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
@@ -67,7 +75,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		kong.Vars{
 			"version":      version(),
 			"port":         strconv.Itoa(server.DefaultPort),
-			"listen":       defaults.Listen,
+			"listen":       defaults.Listen[0],
 			"admin_port":   strconv.Itoa(server.DefaultPort + 1),
 			"loops":        strconv.Itoa(defaults.Loops),
 			"max_pipeline": humanize.IBytes(uint64(defaults.MaxPipeline)),
@@ -83,26 +91,48 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		return nil, err
 	}
 	if opts.Port == nil {
-		if opts.Listen == "" {
-			opts.Listen = defaults.Listen
-		}
 		return &opts, nil
 	}
 	for _, element := range parsed.Path {
 		if element.Flag != nil && element.Flag.Name == "listen" {
-			return nil, fmt.Errorf("port %d and --listen %s: give one of them", *opts.Port, opts.Listen)
+			return nil, fmt.Errorf("port %d and --listen %s: give one of them", *opts.Port, strings.Join(opts.Listen, " "))
 		}
 	}
-	opts.Listen = ":" + strconv.Itoa(*opts.Port)
+	opts.Listen = addresses{":" + strconv.Itoa(*opts.Port)}
 	return &opts, nil
 }
 
+// listen returns the ways in. If none was asked for, they are the sockets that were passed, or else the default.
+func (o *options) listen(sockets passedSockets) []string {
+	given := slices.DeleteFunc(slices.Clone(o.Listen), func(text string) bool { return text == "" })
+	switch {
+	case len(given) > 0:
+		return given
+	case len(sockets) > 0:
+		return []string{"fd://"}
+	}
+	return server.DefaultConfig().Listen
+}
+
+// certificates reads those for TLS; there is nil without them.
+func (o *options) certificates(log zerolog.Logger) (*certs.Store, error) {
+	files := certs.Files{Cert: o.TLSCert, Key: o.TLSKey, ClientCA: o.TLSClientCA}
+	if files == (certs.Files{}) {
+		return nil, nil
+	}
+	return certs.Load(files, log)
+}
+
 // config returns the options for the server.
-func (o *options) config(log zerolog.Logger) server.Config {
+func (o *options) config(sockets passedSockets, certificates *certs.Store, log zerolog.Logger) server.Config {
 	return server.Config{
-		Listen:         o.Listen,
+		Listen:         o.listen(sockets),
+		Certificates:   certificates,
+		Activated:      sockets.listeners,
 		Loops:          o.Loops,
 		MaxConnections: o.MaxConnections,
+		MaxPerAddress:  o.MaxPerAddress,
+		IdleTimeout:    o.IdleTimeout,
 		MaxPipeline:    int(o.MaxPipeline),
 		MaxOutput:      int(o.MaxOutput),
 		KeepAlive:      o.Keepalive,

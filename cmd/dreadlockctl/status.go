@@ -96,9 +96,19 @@ func writeStatus(w io.Writer, s *api.Status) error {
 	} else {
 		t.row("deadlocks", count(s.Deadlocks)+" (see dreadlockctl deadlocks)")
 	}
+	if len(s.Listen) > 1 {
+		t.row("listens at", strings.Join(s.Listen, " "))
+	}
+	if !s.CertificateExpires.IsZero() {
+		t.row("certificate", "expires "+s.CertificateExpires.Local().Format(time.DateTime))
+	}
 	t.row("")
 	c := &s.Counters
 	t.row("accepted", some(c.Accepted, "connection"))
+	t.row("refused", nonZero(c.Refused, api.RefusalReasons))
+	if errs := nonZero(c.AcceptErrors, api.AcceptErrors); errs != none {
+		t.row("accept errors", errs)
+	}
 	t.row("ended", nonZero(c.Disconnects, api.DisconnectReasons))
 	t.row("lock", outcomes(c.Commands, "lock"))
 	t.row("unlock", outcomes(c.Commands, "unlock"))
@@ -142,9 +152,12 @@ func outcomes(commands []api.CommandCount, kind string) string {
 
 func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
+// none stands for an empty list.
+const none = "none"
+
 func orNone(parts []string) string {
 	if len(parts) == 0 {
-		return "none"
+		return none
 	}
 	return strings.Join(parts, ", ")
 }

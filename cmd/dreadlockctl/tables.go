@@ -18,7 +18,7 @@ import (
 // table writes rows in aligned columns.
 type table struct {
 	*tabwriter.Writer
-	names bool // the last column is for the names of clients
+	names, identities bool // the last columns are for the names of clients, and for who they are
 }
 
 // newTable begins a table, with a row of heads if there are any.
@@ -30,15 +30,19 @@ func newTable(w io.Writer, heads ...string) table {
 	return t
 }
 
-// newPeerTable begins a table with a row for each of the entries, which are about a client each. It has a column for names
-// if any client has one.
+// newPeerTable begins a table with a row for each of the entries, which are about a client each. It has a column for names,
+// and one for identities, if any client has one.
 func newPeerTable[E any](w io.Writer, entries []E, peer func(*E) *api.Peer, heads ...string) table {
 	t := newTable(w)
 	for i := range entries {
-		t.names = t.names || peer(&entries[i]).Name != ""
+		p := peer(&entries[i])
+		t.names, t.identities = t.names || p.Name != "", t.identities || p.Identity != ""
 	}
 	if t.names {
 		heads = append(heads, "NAME")
+	}
+	if t.identities {
+		heads = append(heads, "IDENTITY")
 	}
 	t.row(heads...)
 	return t
@@ -47,24 +51,34 @@ func newPeerTable[E any](w io.Writer, entries []E, peer func(*E) *api.Peer, head
 // peerRow adds the row of a client.
 func (t table) peerRow(p *api.Peer, cells ...string) {
 	if t.names {
-		name := "-"
-		if p.Name != "" {
-			name = cell(p.Name, maxName)
-		}
-		cells = append(cells, name)
+		cells = append(cells, nameCell(p.Name))
+	}
+	if t.identities {
+		cells = append(cells, nameCell(p.Identity))
 	}
 	t.row(cells...)
+}
+
+// nameCell is a name in a column, which may be empty.
+func nameCell(name string) string {
+	if name == "" {
+		return "-"
+	}
+	return cell(name, maxName)
 }
 
 // who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name.
 func who(p *api.Peer) string { return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p)) }
 
-// nameAndAddress is the client of a connection in a sentence.
+// nameAndAddress is the client of a connection in a sentence: its name and its identity, where it has them, and its address.
 func nameAndAddress(p *api.Peer) string {
-	if p.Name == "" {
-		return p.Address
+	var parts []string
+	for _, name := range []string{p.Name, p.Identity} {
+		if name != "" {
+			parts = append(parts, cell(name, maxName))
+		}
 	}
-	return cell(p.Name, maxName) + ", " + p.Address
+	return strings.Join(append(parts, p.Address), ", ")
 }
 
 // row adds a row.
@@ -126,7 +140,7 @@ func some[T int | uint64](n T, thing string) string {
 // maxCell is how many characters of a key are shown. A key may have 9,979, and its column would be as wide.
 const maxCell = 64
 
-// maxName is how many characters of a client's name are shown, of 128. With shortCell, for keys of a connection, it keeps
+// maxName is how many characters of a client's name or identity are shown, of 128. With shortCell, for keys of a connection, it keeps
 // a row within 80 columns in most cases.
 const (
 	maxName   = 24

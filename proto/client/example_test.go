@@ -19,7 +19,7 @@ func serve() (address string, stop func()) {
 	ended := make(chan error)
 	ctx, cancel := context.WithCancel(context.Background())
 	cfg := server.DefaultConfig()
-	cfg.Listen = "127.0.0.1:0"
+	cfg.Listen = []string{"127.0.0.1:0"}
 	cfg.Ready = func(address string) { ready <- address }
 	srv, err := server.New(cfg)
 	if err != nil {

@@ -35,7 +35,7 @@ func startServer(tb testing.TB, change func(*server.Config)) (address string, st
 	tb.Helper()
 	ready := make(chan string, 1)
 	cfg := server.DefaultConfig()
-	cfg.Listen = "127.0.0.1:0"
+	cfg.Listen = []string{"127.0.0.1:0"}
 	cfg.Loops = 1
 	cfg.Ready = func(address string) { ready <- address }
 	if change != nil {
@@ -66,7 +66,7 @@ func startServer(tb testing.TB, change func(*server.Config)) (address string, st
 
 // at makes a server listen at an address, such as that of one that was stopped.
 func at(address string) func(*server.Config) {
-	return func(cfg *server.Config) { cfg.Listen = address }
+	return func(cfg *server.Config) { cfg.Listen = []string{address} }
 }
 
 // newClient returns a client with short pauses between attempts. It is closed at the end of the test.

@@ -21,7 +21,7 @@ func TestServerHostVanishes(t *testing.T) {
 	}
 	r := prototest.NewRemote(t)
 	here := net.JoinHostPort(r.Address, "0")
-	address, _ := startServer(t, func(cfg *server.Config) { cfg.Listen = here })
+	address, _ := startServer(t, func(cfg *server.Config) { cfg.Listen = []string{here} })
 	ca := prototest.NewCA(t)
 	secured := tls.NewListener(listenOn(t, "tcp", here), &tls.Config{Certificates: []tls.Certificate{ca.Server(r.Address)}})
 	o := Options{KeepAlive: time.Second, TLS: &tls.Config{RootCAs: ca.Pool()}}

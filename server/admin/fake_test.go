@@ -30,13 +30,15 @@ type fake struct {
 }
 
 // newFake returns a server with keys k000 to k029: the first has the longest queue, and the holder of the last has held
-// it longest. The holder of k000 and its second waiter have names and owners. There is a deadlock of three connections,
-// of which the second has a name.
+// it longest. The holder of k000 and its second waiter have names and owners, and the holder an identity. There is a deadlock of three connections,
+// of which the second has a name and the third an identity.
 func newFake() *fake {
 	now := time.Now()
 	f := &fake{over: make(chan struct{}), status: api.Status{
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
+		Listen:             []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
+		CertificateExpires: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
 		Counters: api.Counters{
 			Commands: []api.CommandCount{
 				{Kind: "lock", Outcome: "locked", Count: 5000},
@@ -44,12 +46,14 @@ func newFake() *fake {
 				{Kind: "unlock", Outcome: "unlocked", Count: 4000},
 				{Kind: "a_new_one", Outcome: "done", Count: 7},
 			},
-			Accepted:    77,
-			Grants:      600,
-			Timeouts:    50,
-			Disconnects: map[string]uint64{api.Broken: 3, api.Kicked: 1},
-			LimitHits:   map[string]uint64{api.LimitOutput: 2},
-			Moves:       9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
+			Accepted:     77,
+			Refused:      map[string]uint64{api.RefusedTLSHandshake: 5},
+			AcceptErrors: map[string]uint64{"EMFILE": 6, "ENONET": 1},
+			Grants:       600,
+			Timeouts:     50,
+			Disconnects:  map[string]uint64{api.Broken: 3, api.Kicked: 1},
+			LimitHits:    map[string]uint64{api.LimitOutput: 2},
+			Moves:        9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
 			Waits: api.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
 		},
 	}}
@@ -66,7 +70,7 @@ func newFake() *fake {
 		holder := connect(api.Idle)
 		holder.Held, holder.Holds = 1, []string{key}
 		if key == "k000" {
-			holder.Name, holder.Owner = "ann@build7", "deploy"
+			holder.Name, holder.Owner, holder.Identity = "ann@build7", "deploy", "build7.example"
 		}
 		k := api.Key{
 			Key: key, Holder: holder.Peer, Token: firstToken + uint64(len(f.keys)),
@@ -109,6 +113,9 @@ func (f *fake) addDeadlock(keys ...string) {
 		peer := api.Peer{Connection: first + api.ConnectionID(i), Address: fmt.Sprintf("10.1.0.%d:5000", i)}
 		if i == 1 {
 			peer.Name = "nightly"
+		}
+		if i == 2 {
+			peer.Identity = "gamma.example"
 		}
 		f.conns = append(f.conns, api.Connection{
 			Peer: peer, Since: now, State: api.Waiting, Held: 1, Holds: []string{key}, WaitsFor: keys[next], WaitedSeconds: 2,

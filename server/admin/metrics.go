@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,7 +72,7 @@ var plainMetrics = []plainMetric{
 	}),
 	gauge("deadlocks", "Deadlocks that exist now.", func(s *api.Status) int { return s.Deadlocks }),
 
-	counter("connections_accepted_total", "Connections that were accepted, without those refused at the limit.",
+	counter("connections_accepted_total", "Connections that were accepted, without those that were refused.",
 		func(c *api.Counters) uint64 { return c.Accepted }),
 	counter("grants_total", "Waits that ended with the lock.",
 		func(c *api.Counters) uint64 { return c.Grants }),
@@ -93,6 +94,9 @@ var (
 	buildInfo   = desc("build_info", "Versions of the daemon and of Go; always 1.", "version", "goversion")
 	commands    = desc("commands_total", "Commands that were answered.", "kind", "outcome")
 	disconnects = desc("disconnects_total", "Connections of clients that ended.", "reason")
+	refused     = desc("connections_refused_total", "Connections that were closed before a command of theirs was read.", "reason")
+	acceptFails = desc("accept_errors_total", "Connections that could not be accepted, by the name of the error.", "reason")
+	expiry      = desc("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate expires, in seconds since 1970.")
 	limitHits   = desc("limit_hits_total", "Clients that ran into a limit.", "limit")
 	waits       = desc("wait_duration_seconds", "Duration of waits that ended with the lock or a timeout.")
 )
@@ -107,7 +111,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range plainMetrics {
 		out <- m.desc
 	}
-	for _, d := range []*prometheus.Desc{buildInfo, commands, disconnects, limitHits, waits} {
+	for _, d := range []*prometheus.Desc{buildInfo, commands, disconnects, refused, acceptFails, expiry, limitHits, waits} {
 		out <- d
 	}
 }
@@ -129,14 +133,25 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(commands, prometheus.CounterValue, float64(c.Count), c.Kind, c.Outcome)
 	}
 	sendLabelled(out, disconnects, api.DisconnectReasons, status.Counters.Disconnects)
+	sendLabelled(out, refused, api.RefusalReasons, status.Counters.Refused)
+	sendLabelled(out, acceptFails, api.AcceptErrors, status.Counters.AcceptErrors)
 	sendLabelled(out, limitHits, api.Limits, status.Counters.LimitHits)
+	if at := status.CertificateExpires; !at.IsZero() {
+		out <- prometheus.MustNewConstMetric(expiry, prometheus.GaugeValue, float64(at.Unix()))
+	}
 	out <- histogram(waits, &status.Counters.Waits)
 }
 
-// sendLabelled sends a count for each of the values, also where it is 0: a rate needs a zero to start from.
-func sendLabelled(out chan<- prometheus.Metric, desc *prometheus.Desc, values []string, counts map[string]uint64) {
-	for _, value := range values {
+// sendLabelled sends a count for each of the values that are known, also where it is 0, since a rate needs a zero to start
+// from, and for each other one that was counted.
+func sendLabelled(out chan<- prometheus.Metric, desc *prometheus.Desc, known []string, counts map[string]uint64) {
+	for _, value := range known {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(counts[value]), value)
+	}
+	for value, count := range counts {
+		if !slices.Contains(known, value) {
+			out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(count), value)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
@@ -82,6 +83,13 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_disconnects_total", 0, []string{"reason", api.TooMuch}},
 		{"dreadlock_disconnects_total", 1, []string{"reason", api.Kicked}},
 		{"dreadlock_disconnects_total", 0, []string{"reason", api.Drained}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", api.IdleTimeout}},
+		{"dreadlock_connections_refused_total", 5, []string{"reason", api.RefusedTLSHandshake}},
+		{"dreadlock_connections_refused_total", 0, []string{"reason", api.RefusedNotAllowed}},
+		{"dreadlock_accept_errors_total", 6, []string{"reason", "EMFILE"}},
+		{"dreadlock_accept_errors_total", 0, []string{"reason", "ENFILE"}},
+		{"dreadlock_accept_errors_total", 1, []string{"reason", "ENONET"}}, // one that nobody expects
+		{"dreadlock_tls_certificate_expiry_timestamp_seconds", 1893553445, nil},
 		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitConnections}},
 		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitPipeline}},
 		{"dreadlock_limit_hits_total", 2, []string{"limit", api.LimitOutput}},
@@ -107,6 +115,15 @@ func TestMetricOfDrain(t *testing.T) {
 	}
 	if got, ok := sample(scrape(t, f), "dreadlock_draining"); !ok || got != 1 {
 		t.Errorf("draining: %v, %v", got, ok)
+	}
+}
+
+// Without a certificate there is no expiry.
+func TestNoCertificate(t *testing.T) {
+	f := newFake()
+	f.status.CertificateExpires = time.Time{}
+	if got := scrape(t, f)["dreadlock_tls_certificate_expiry_timestamp_seconds"]; got != nil {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -1,16 +1,22 @@
 // The tables, the details, the dialogs, and the polling.
 
+// listening says where the daemon listens: at its first address, and at how many more.
+function listening({address, listen}) {
+  const more = (listen ?? []).length - 1;
+  return more > 0 ? `${address} and ${plural(more, 'more address', 'more addresses')}` : address;
+}
+
 function showStatus(status) {
   setText($('about'), [
-    status.version, 'listening on ' + status.address, 'up ' + duration(status.uptime_seconds), plural(status.loops, 'loop'),
+    status.version, 'listening on ' + listening(status), 'up ' + duration(status.uptime_seconds), plural(status.loops, 'loop'),
     grouped.format(status.connections) + ' of at most ' + plural(status.max_connections, 'connection'),
   ].join(' · '));
   const c = status.counters;
   const counts = [
     ...c.commands.map(count => [count.kind + ': ' + count.outcome.replaceAll('_', ' '), count.count]),
-    ['connections accepted', c.accepted], ['grants', c.grants], ['timeouts', c.timeouts],
-    ...Object.entries(c.disconnects ?? {}).map(([reason, n]) => ['disconnected: ' + reason.replaceAll('_', ' '), n]),
-    ...Object.entries(c.limit_hits ?? {}).map(([limit, n]) => ['limit hit: ' + limit.replaceAll('_', ' '), n]),
+    ['connections accepted', c.accepted], ...countsOf('refused: ', c.refused), ...countsOf('accept error: ', c.accept_errors),
+    ['grants', c.grants], ['timeouts', c.timeouts],
+    ...countsOf('disconnected: ', c.disconnects), ...countsOf('limit hit: ', c.limit_hits),
     ['connections moved', c.moves], ['messages between loops', c.messages], ['wake-ups', c.wake_ups],
     ['deadlocks found', c.deadlocks_found], ['deadlocks broken', c.deadlocks_broken],
   ];
@@ -19,6 +25,8 @@ function showStatus(status) {
   showDrain(status);
   addSample(status);
 }
+
+const countsOf = (label, counts) => Object.entries(counts ?? {}).map(([name, n]) => [label + name.replaceAll('_', ' '), n]);
 
 // A drain: the server serves those who hold or wait for a key, nobody else, and ends.
 
@@ -168,7 +176,7 @@ function facts(about, list) {
 function showKey(key) {
   const holder = key.holder, held = element('span', {id: 'held-for'}), waiters = element('span', {id: 'key-waiters'});
   facts(['key', key.key, holder, key.since, key.token], [
-    ['held by', connectionLink(holder)], ...peerFacts(holder, holder.name), ['held for', held],
+    ['held by', connectionLink(holder)], ...peerFacts(holder, holder.name, holder.name || holder.identity), ['held for', held],
     ['since', clock.format(new Date(key.since))], ['token', key.token], ['waiters', waiters], ['', kickButton(holder)],
   ]);
   setText($('held-for'), duration(key.held_seconds));
@@ -186,15 +194,18 @@ function showKey(key) {
   $('queue-more').hidden = key.waiters <= queue.length || detail.limit >= maxLimit;
 }
 
-// peerFacts returns the address of a connection, unless a link shows it already, and its owner.
-function peerFacts({address, owner}, wantsAddress) {
-  return [...wantsAddress ? [['address', address]] : [], ...owner ? [['owner', owner]] : []];
+// peerFacts returns the identity and the address of a connection, unless a link shows them already, and its owner.
+function peerFacts({identity, address, owner}, wantsIdentity, wantsAddress) {
+  return [
+    ...identity && wantsIdentity ? [['identity', identity]] : [], ...wantsAddress ? [['address', address]] : [],
+    ...owner ? [['owner', owner]] : [],
+  ];
 }
 
 function showConnection(c) {
   const waited = element('span', {id: 'waited', class: 'quiet'}), connected = element('span', {id: 'connected'});
   facts(['connection', c.connection, c.name, c.owner, c.state, c.held, c.waits_for], [
-    ...c.name ? [['name', c.name]] : [], ...peerFacts(c, true), ['connected', connected],
+    ...c.name ? [['name', c.name]] : [], ...peerFacts(c, true, true), ['connected', connected],
     ['state', element('span', {class: 'state ' + c.state}, c.state)],
     ['loop', String(c.loop)], ['holds', plural(c.held, 'key')],
     ...c.waits_for ? [['waits for', keyLink(c.waits_for), ' ', waited]] : [], ['', kickButton(c)],
@@ -217,7 +228,7 @@ async function askBeforeKick(id) {
 function showKick(c, id) {
   const keys = (c.holds ?? []).slice(0, 5).map(key => shorten(key, 30)).join(', ') + (c.held > 5 ? ' …' : '');
   const freed = plural(c.held, 'key');
-  const who = [c.name, c.address, c.owner && 'owner ' + c.owner, 'connected for ' + duration(c.connected_seconds)];
+  const who = [c.name, c.identity, c.address, c.owner && 'owner ' + c.owner, 'connected for ' + duration(c.connected_seconds)];
   setText($('kick-title'), `Kick connection ${id}?`);
   setText($('kick-who'), who.filter(Boolean).join(', '));
   setText($('kick-text'), 'This closes the connection. ' +

@@ -82,19 +82,20 @@ function shorten(text, length) {
 
 const keyLink = (key, length = 64) =>
   element('a', {class: 'key', href: '#key=' + encodeURIComponent(key), title: shorten(key, 200)}, shorten(key, length));
-// connectionLink shows a connection by its name, or by its address if it has no name.
+// connectionLink shows a connection by its name, else by its identity, else by its address.
 const connectionLink = peer => {
-  const all = [peer.name, peer.address, peer.owner && 'owner ' + peer.owner].filter(Boolean).join(', ');
-  const text = `#${peer.connection} ${shorten(peer.name || peer.address, 40)}`;
+  const all = [peer.name, peer.identity, peer.address, peer.owner && 'owner ' + peer.owner].filter(Boolean).join(', ');
+  const text = `#${peer.connection} ${shorten(peer.name || peer.identity || peer.address, 40)}`;
   return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, text);
 };
 
 // connectionCell shows a connection in a cell, and again when the client takes another name. more is true where there is
-// room for the address and the owner as well.
-function connectionCell(cell, {connection, address, name, owner}, more = false) {
+// room for the identity, the address and the owner as well.
+function connectionCell(cell, {connection, address, identity, name, owner}, more = false) {
   refill(cell, [connection, name, owner], () => {
-    const rest = [name && address, owner && 'owner ' + shorten(owner, 40)].filter(Boolean).join(', ');
-    return [connectionLink({connection, address, name, owner}), ...more && rest ? [element('span', {class: 'quiet rest'}, rest)] : []];
+    const rest = [name && identity && shorten(identity, 40), (name || identity) && address, owner && 'owner ' + shorten(owner, 40)]
+      .filter(Boolean).join(', ');
+    return [connectionLink({connection, address, identity, name, owner}), ...more && rest ? [element('span', {class: 'quiet rest'}, rest)] : []];
   });
 }
 

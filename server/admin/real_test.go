@@ -15,7 +15,7 @@ import (
 func serveReal(t *testing.T) (address, url string) {
 	t.Helper()
 	cfg := server.DefaultConfig()
-	cfg.Listen, cfg.Loops = "127.0.0.1:0", 2
+	cfg.Listen, cfg.Loops = []string{"127.0.0.1:0"}, 2
 	ready := make(chan string, 1)
 	cfg.Ready = func(address string) { ready <- address }
 	srv, err := server.New(cfg)

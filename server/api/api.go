@@ -30,7 +30,12 @@ type ConnectionID uint64
 // Peer is one connection and who is at its other end.
 type Peer struct {
 	Connection ConnectionID `json:"connection"`
-	Address    string       `json:"address"` // host:port
+	// Address is host:port, that of the client behind a proxy; unix: and the path of the socket for one that came by a Unix
+	// socket.
+	Address string `json:"address"`
+	// Identity is who the client is: the name in its certificate or, on a Unix socket, its user and process as the kernel
+	// knows them (uid 1000 pid 4711). It is empty if neither says so.
+	Identity string `json:"identity,omitempty"`
 	// Name is the name that the client has given the connection, empty if it has given none.
 	Name string `json:"name,omitempty"`
 	// Owner is the owner that the client has named, empty if it has named none. All connections of one owner count as one in
@@ -41,7 +46,8 @@ type Peer struct {
 // Status is what the server is and what it has counted since it started.
 type Status struct {
 	Version        string    `json:"version"`
-	Address        string    `json:"address"` // where it serves, host:port
+	Address        string    `json:"address"` // where it serves: host:port, or a URL if that is no TCP socket
+	Listen         []string  `json:"listen"`  // all such addresses, as URLs; Address is the first
 	Started        time.Time `json:"started"`
 	UptimeSeconds  float64   `json:"uptime_seconds"`
 	Loops          int       `json:"loops"`
@@ -50,6 +56,8 @@ type Status struct {
 	HeldKeys       int       `json:"held_keys"`
 	Waiters        int       `json:"waiters"`
 	Deadlocks      int       `json:"deadlocks"` // now
+	// CertificateExpires is when the TLS certificate expires; there is none if it is zero.
+	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	// Drain is the drain that is under way, nil if there is none.
 	Drain    *Drain   `json:"drain,omitempty"`
 	Counters Counters `json:"counters"`
@@ -74,8 +82,13 @@ type Counters struct {
 	// Commands that were answered: one count for each kind and each of its outcomes, also where it is 0, as a rate needs a
 	// zero to start from.
 	Commands []CommandCount `json:"commands"`
-	// Accepted connections, without those refused at the limit.
+	// Accepted connections, without those that were refused.
 	Accepted uint64 `json:"accepted"`
+	// Refused are the connections that were closed before a command of theirs was read, by reason: one of [RefusalReasons].
+	Refused map[string]uint64 `json:"refused"`
+	// AcceptErrors are the errors of accept(2), and of giving a connection to a loop, by the name of the errno such as EMFILE:
+	// those of [AcceptErrors], or others.
+	AcceptErrors map[string]uint64 `json:"accept_errors"`
 	// Grants are the waits that ended with the lock.
 	Grants uint64 `json:"grants"`
 	// Timeouts are the waits that ran out of time. A try (timeout 0) of a held key is no wait.
@@ -120,11 +133,31 @@ const (
 	SyntaxError  = "syntax_error" // the client broke the protocol
 	TooMuch      = "too_much"     // the client sent, or left unread, too much and could not be held back
 	Kicked       = "kicked"       // an operator closed it
+	IdleTimeout  = "idle"         // it had sent no command for --idle-timeout
 	Drained      = "drained"      // it held nothing and waited for nothing while the server drained
 )
 
 // DisconnectReasons are all keys of Counters.Disconnects.
-var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, Drained}
+var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, IdleTimeout, Drained}
+
+// The reasons for which connections are refused.
+const (
+	RefusedMaxConnections = "max_connections" // too many connections
+	RefusedMaxPerAddress  = "max_per_address" // too many connections from one address
+	RefusedNotAllowed     = "not_allowed"     // the address is not among those of allow=
+	RefusedNotProxy       = "not_proxy"       // the address is not among those of proxy=
+	RefusedProxyHeader    = "proxy_header"    // no PROXY header came, or not in time
+	RefusedTLSHandshake   = "tls_handshake"   // the TLS handshake failed, or took too long
+	RefusedLost           = "lost"            // it got to no event loop: a shortage of the machine, or the daemon stopped
+)
+
+// RefusalReasons are all keys of Counters.Refused.
+var RefusalReasons = []string{
+	RefusedMaxConnections, RefusedMaxPerAddress, RefusedNotAllowed, RefusedNotProxy, RefusedProxyHeader, RefusedTLSHandshake, RefusedLost,
+}
+
+// AcceptErrors are the keys of Counters.AcceptErrors that can be expected: shortages, and connections that were lost early.
+var AcceptErrors = []string{"EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "EPERM", "EPROTO"}
 
 // The limits that a client can run into. Each has the name of its flag.
 const (

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+
+	"dreadlock/reactor"
+)
+
+// entrance is an open socket of a way, where clients come in.
+type entrance struct {
+	*way
+	listener net.Listener
+	url      string // where it listens; --listen takes it
+	client   string // how the address of a client is shown that has none: on a Unix socket. Empty on TCP
+}
+
+// openWays opens all ways, or none.
+func (srv *Server) openWays(ctx context.Context) (entrances []*entrance, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(entrances)
+			entrances = nil
+		}
+	}()
+	for _, w := range srv.ways {
+		opened, err := srv.openWay(ctx, w)
+		entrances = append(entrances, opened...)
+		if err != nil {
+			return entrances, err
+		}
+	}
+	return entrances, nil
+}
+
+func closeAll(entrances []*entrance) {
+	for _, e := range entrances {
+		_ = e.listener.Close() // fails only if it is closed
+	}
+}
+
+// openWay opens one way. What is open after an error is returned too.
+func (srv *Server) openWay(ctx context.Context, w *way) (entrances []*entrance, err error) {
+	listeners, err := srv.listen(ctx, w)
+	for _, l := range listeners {
+		e := newEntrance(w, l)
+		entrances = append(entrances, e)
+		if w.scheme == "fd" && err == nil {
+			err = srv.adopt(e)
+		}
+	}
+	if err != nil && w.scheme != "tcp" { // whose errors are clear without it
+		err = fmt.Errorf("--listen %s: %w", w.text, err)
+	}
+	return entrances, err
+}
+
+// listen returns the sockets of a way: one, unless they were passed.
+func (srv *Server) listen(ctx context.Context, w *way) ([]net.Listener, error) {
+	var l net.Listener
+	var err error
+	switch w.scheme {
+	case "fd":
+		return srv.passed(w.name)
+	case "unix":
+		l, err = w.socket.Listen()
+	default:
+		l, err = reactor.Listen(ctx, w.address, srv.cfg.KeepAlive)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{l}, nil
+}
+
+// passed returns the sockets of that name that the parent process has passed; all of them without a name.
+func (srv *Server) passed(name string) (listeners []net.Listener, err error) {
+	if srv.cfg.Activated != nil {
+		listeners, err = srv.cfg.Activated(name)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(listeners) > 0:
+		return listeners, nil
+	case name == "":
+		return nil, errors.New("no sockets were passed (LISTEN_FDS): let systemd start it by a socket unit, or listen on an address")
+	}
+	return nil, fmt.Errorf("no socket of that name was passed (LISTEN_FDNAMES): want FileDescriptorName=%s in the socket unit", name)
+}
+
+// adopt takes over a socket that another process has opened.
+func (srv *Server) adopt(e *entrance) error {
+	switch l := e.listener.(type) {
+	case *net.TCPListener:
+		if err := reactor.Adopt(l, srv.cfg.KeepAlive); err != nil {
+			return fmt.Errorf("the passed socket %s: %w", e.url, err)
+		}
+		return nil
+	case *net.UnixListener:
+		if len(e.proxies)+len(e.allowed) > 0 {
+			return fmt.Errorf("%w: %s is a Unix socket, whose clients have no addresses: leave out proxy= and allow=", ErrOption, e.url)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s is neither a TCP socket nor a Unix socket", e.listener.Addr())
+}
+
+func newEntrance(w *way, l net.Listener) *entrance {
+	e := &entrance{way: w, listener: l}
+	scheme := "tcp"
+	if w.tls {
+		scheme = "tls"
+	}
+	switch addr := l.Addr().(type) {
+	case *net.TCPAddr:
+		e.url = scheme + "://" + hostPort(addr)
+	case *net.UnixAddr:
+		path := url.URL{Path: addr.Name}
+		e.url = "unix://" + path.EscapedPath()
+		if w.tls {
+			e.url += "?tls=1"
+		}
+		e.client = "unix:" + addr.Name
+	}
+	return e
+}
+
+// listeners returns what the reactor accepts from.
+func (srv *Server) listeners(entrances []*entrance) (listeners []*reactor.Listener) {
+	for _, e := range entrances {
+		listeners = append(listeners, &reactor.Listener{
+			Listener: e.listener,
+			Admit: func(conn net.Conn) (info any, ok bool) {
+				return srv.admit(e, conn)
+			},
+			Prepare: srv.preparation(e),
+		})
+	}
+	return listeners
+}
+
+// address returns where the entrance listens: host:port, or a URL if it is no TCP socket.
+func (e *entrance) address() string {
+	if addr, ok := e.listener.Addr().(*net.TCPAddr); ok {
+		return hostPort(addr)
+	}
+	return e.url
+}
+
+// hostPort returns an address as --listen takes it, without a host if it is every one.
+func hostPort(addr *net.TCPAddr) string {
+	if addr.IP.Equal(net.IPv6unspecified) {
+		return (&net.TCPAddr{Port: addr.Port}).String()
+	}
+	return addr.String()
+}
+
+// address is where a client is: at the other end of a TCP connection, or of a Unix socket.
+type address struct {
+	netip.AddrPort           // invalid for a Unix socket
+	entrance       *entrance // by which the client came
+}
+
+// String returns host:port, or unix: and the path of the socket.
+func (a address) String() string {
+	if a.IsValid() {
+		return a.AddrPort.String()
+	}
+	return a.entrance.client
+}
