@@ -71,6 +71,9 @@ type Config struct {
 	Log zerolog.Logger
 	// Ready, if set, is called when the server serves, with the first address: host:port, or a URL if it is no TCP socket.
 	Ready func(address string)
+	// Draining, if set, is called when a drain is asked for, with the time at which the server ends at the latest. It may be
+	// called again, by any goroutine.
+	Draining func(until time.Time)
 }
 
 // DefaultConfig returns the defaults of all options. It logs nothing.

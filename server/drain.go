@@ -137,6 +137,9 @@ func (srv *Server) BeginDrain(timeout *time.Duration) error {
 		srv.cfg.Log.Info().Stringer("timeout", within).Int64("connections", srv.connections.Load()).
 			Msg("dreadlock drains: it takes no new connections and ends when nobody holds a key")
 	}
+	if srv.cfg.Draining != nil {
+		srv.cfg.Draining(d.state().Until)
+	}
 	return nil
 }
 

@@ -169,7 +169,10 @@ func TestDrainTimeIsUp(t *testing.T) {
 // A drain that is under way can be made shorter, not longer. Without a time it takes that of the options, or 30 s.
 func TestDrainTimes(t *testing.T) {
 	for option, want := range map[time.Duration]time.Duration{0: 30 * time.Second, 7 * time.Minute: 7 * time.Minute} {
-		d := startDaemon(t, func(cfg *Config) { cfg.Drain = option })
+		var told time.Time
+		d := startDaemon(t, func(cfg *Config) {
+			cfg.Drain, cfg.Draining = option, func(until time.Time) { told = until }
+		})
 		holder := d.dial()
 		holder.Do("lock a 0", "l locked")
 		for _, bad := range []time.Duration{-1, maxDrain + 1} {
@@ -181,6 +184,9 @@ func TestDrainTimes(t *testing.T) {
 			state, err := d.server.Drain(t.Context(), timeout)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if !state.Until.Equal(told) {
+				t.Errorf("it ends at %s, and %s was told", state.Until, told)
 			}
 			return state.Until.Sub(state.Since)
 		}

@@ -84,6 +84,23 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// systemd is told at once, and how long it takes.
+func TestDrainNotifies(t *testing.T) {
+	m := newManager(t)
+	d := startWith(t, launch{env: []string{"NOTIFY_SOCKET=" + m.path}}, "--listen", "127.0.0.1:0", "--drain", "1h")
+	m.want("READY=1\nSTATUS=serving")
+	holder := d.dial()
+	holder.Do("lock a 0", "l locked")
+	d.signal(syscall.SIGTERM)
+	for message := m.next(); !strings.HasPrefix(message, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=36"); message = m.next() {
+		if !strings.HasPrefix(message, "STATUS=serving") {
+			t.Fatalf("systemd is told %q", message)
+		}
+	}
+	holder.Do("unlock a", "u unlocked")
+	d.endsWell()
+}
+
 // When the time is up, the rest is dropped and named. The exit status is 0 all the same: it has been told to stop.
 func TestDrainTimeIsUp(t *testing.T) {
 	d := startWith(t, launch{env: []string{"DREADLOCK_DRAIN=200ms"}}, "--listen", "127.0.0.1:0", "--loops", "2")

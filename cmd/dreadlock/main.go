@@ -77,6 +77,7 @@ func serve(opts *options) error {
 		sockets.closeRest(log)
 		port <- portOf(address)
 	}
+	cfg.Draining = notify.draining
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
