@@ -72,14 +72,14 @@ func serve(opts *options) error {
 	sockets := inheritSockets()
 	cfg := opts.config(sockets, certificates, log)
 	port := make(chan int, 1)
+	var srv *server.Server
 	cfg.Ready = func(address string) {
 		notify.serving(address)
 		sockets.closeRest(log)
-		port <- portOf(address)
+		port <- srv.Port()
 	}
 	cfg.Draining = notify.draining
-	srv, err := server.New(cfg)
-	if err != nil {
+	if srv, err = server.New(cfg); err != nil {
 		return err
 	}
 	var drain func() error
