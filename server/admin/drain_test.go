@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -78,7 +79,7 @@ func TestDrainWait(t *testing.T) {
 		if err != nil || state.HeldKeys != 2 {
 			t.Errorf("at the end: %+v, %v", state, err)
 		}
-		if _, err := next(); err != io.EOF {
+		if _, err := next(); !errors.Is(err, io.EOF) {
 			t.Errorf("after the end: %v", err)
 		}
 	}
