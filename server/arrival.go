@@ -194,7 +194,7 @@ func (srv *Server) abandoned(a *arrival, err error) {
 
 // report counts a connection that is kept out, and says what to do about it. Bursts of that are sampled.
 func (a *arrival) report(b *barredError) {
-	a.server.barred[b.barrier].Add(1)
+	defer a.server.barred[b.barrier].Add(1) // after the line: who sees the count finds it
 	if b.barrier == lost {
 		return
 	}

@@ -161,7 +161,7 @@ func TestNoProxyHeader(t *testing.T) {
 	refused := uint64(0)
 	for _, text := range []string{
 		"lock a 0\r\n",
-		"P\r\n",
+		"PRIVMSG all hello\r\n",
 		"PROXY\r\n",
 		"PROXY TCP4 10.1.2.3 10.9.9.9 4444\r\n",
 		"PROXY TCP4 host 10.9.9.9 4444 6001\r\n",
@@ -215,14 +215,16 @@ func TestAllowBehindProxy(t *testing.T) {
 	}
 	for _, client := range []string{"10.2.2.3:4444", "[2001:db9::1]:4444", "127.0.0.1:4444"} {
 		d.dialAs(t, client).ExpectEnd()
-		if len(d.log.containing("allow=", client)) != 1 {
-			t.Errorf("the log does not have %s", client)
-		}
 	}
 	local := d.dial()
 	local.Write([]byte("PROXY UNKNOWN\r\n"))
 	local.ExpectEnd()
 	d.wantRefused(map[string]uint64{api.RefusedNotAllowed: 4})
+	for _, client := range []string{"10.2.2.3:4444", "[2001:db9::1]:4444", "127.0.0.1:4444"} {
+		if len(d.log.containing("allow=", client)) != 1 {
+			t.Errorf("the log does not have %s", client)
+		}
+	}
 	d.wantConnections(2)
 }
 

@@ -30,7 +30,7 @@ type fake struct {
 }
 
 // newFake returns a server with keys k000 to k029: the first has the longest queue, and the holder of the last has held
-// it longest. The holder of k000 and its second waiter have names and owners, and the holder an identity. There is a deadlock of three connections,
+// it longest. The holder of k000 and its second waiter have names and owners, the waiter an identity too. There is a deadlock of three connections,
 // of which the second has a name and the third an identity.
 func newFake() *fake {
 	now := time.Now()
@@ -70,7 +70,7 @@ func newFake() *fake {
 		holder := connect(api.Idle)
 		holder.Held, holder.Holds = 1, []string{key}
 		if key == "k000" {
-			holder.Name, holder.Owner, holder.Identity = "ann@build7", "deploy", "build7.example"
+			holder.Name, holder.Owner = "ann@build7", "deploy"
 		}
 		k := api.Key{
 			Key: key, Holder: holder.Peer, Token: firstToken + uint64(len(f.keys)),
@@ -80,7 +80,7 @@ func newFake() *fake {
 			waiter := connect(api.Waiting)
 			waiter.WaitsFor, waiter.WaitedSeconds = key, age/float64(i+2)
 			if key == "k000" && i == 1 {
-				waiter.Name, waiter.Owner = "bob@build8", "Release7"
+				waiter.Name, waiter.Owner, waiter.Identity = "bob@build8", "Release7", "build8.example"
 			}
 			k.Queue = append(k.Queue, api.Waiter{
 				Peer: waiter.Peer, TimeoutSeconds: 7200,

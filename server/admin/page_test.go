@@ -39,7 +39,7 @@ func TestPageShows(t *testing.T) {
 	b := openTab(t)
 	b.open(serve(t, Config{Source: newFake()}) + "/")
 	b.until(text("#health") + " === 'serving'")
-	b.until(text("#about") + ".includes('v1.2.3 · listening on 127.0.0.1:6001 · up 3 h 0 min · 2 loops')")
+	b.until(text("#about") + ".includes('v1.2.3 · listening on 127.0.0.1:6001 and 1 more address · up 3 h 0 min · 2 loops')")
 
 	// Rates come with the second answer: 100 commands in the second in between.
 	b.until(text("#plots li:nth-child(1) b") + " === '100'")
@@ -53,9 +53,12 @@ func TestPageShows(t *testing.T) {
 	b.until(text("#hot tbody tr:first-child td:nth-child(3)") + " === '#1 ann@build7'")
 	b.until(text("#connections tbody tr:first-child") + ".includes('#1 ann@build7\\n10.0.0.1:40001, owner deploy')")
 	b.until(text("#connections tbody tr:nth-child(2)") + ".includes('#2 10.0.0.2:40002')")
+	b.until(text("#connections tbody tr:nth-child(3)") + ".includes('#3 bob@build8\\nbuild8.example, 10.0.0.3:40003, owner Release7')")
 
 	b.click("summary")
-	b.until(text("#counts") + ".includes('disconnected: broken') && " + text("#counts") + ".includes('a_new_one: done')")
+	for _, count := range []string{"disconnected: broken", "a_new_one: done", "refused: tls handshake", "accept error: EMFILE"} {
+		b.until(text("#counts") + fmt.Sprintf(".includes('%s')", count))
+	}
 	b.quiet()
 }
 
@@ -69,7 +72,7 @@ func TestPageKey(t *testing.T) {
 	}
 	b.until("document.querySelectorAll('#queue tbody tr').length === 12")
 	b.until(text("#queue tbody tr:nth-child(1)") + ".includes('#2 10.0.0.2:40002')")
-	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 bob@build8\\n10.0.0.3:40003, owner Release7')")
+	b.until(text("#queue tbody tr:nth-child(2)") + ".includes('#3 bob@build8\\nbuild8.example, 10.0.0.3:40003, owner Release7')")
 	if !eval[bool](b, "document.activeElement === document.querySelector('#detail-title')") {
 		t.Error("the title of the key does not have the focus")
 	}
@@ -160,6 +163,7 @@ func TestPageDeadlock(t *testing.T) {
 	b.until("document.querySelectorAll('#cycles li').length === 3")
 	b.until(text("#cycles li") + ".includes('for beta, which #110 holds')")
 	b.until(text("#cycles li:nth-child(2)") + ".includes('#110 nightly has waited')")
+	b.until(text("#cycles li:nth-child(3)") + ".includes('#111 gamma.example has waited')")
 
 	// The connections of one owner count as one, so another connection of the next one's owner may hold the key.
 	f.change(func(f *fake) { f.cycles[0].Waits[0].HeldBy, f.cycles[0].Waits[1].Owner = 5, "etl" })
