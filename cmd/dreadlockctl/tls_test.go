@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"dreadlock/proto/prototest"
@@ -184,7 +185,8 @@ func TestUnreachableWays(t *testing.T) {
 	for _, c := range []struct{ address, says string }{
 		{missing, "there is no socket at " + missing + ": start dreadlock with --listen " + missing},
 		{"tls://" + deaf(t), "nothing listens at tls://"},
-		{"tls://" + d.address, "does it speak TLS at this port?"},
+		{"tls://" + d.address, "does it speak TLS at this port"},
+		{strings.TrimPrefix(overTLS(t, d, prototest.NewCA(t).Server(), nil), "tls://"), "if it speaks TLS at this port, give tls://127.0.0.1:"},
 	} {
 		got := runs(t, "lock", "k", "--try", "--server", c.address, "--", "echo", "runs")
 		if got.status != exitUnreachable || got.stdout != "" || !oneLine(got.stderr, c.says) {
