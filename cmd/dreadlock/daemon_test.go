@@ -23,7 +23,7 @@ var binary, runtimeDir string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == stopArgument {
-		awaitStop()
+		awaitStop(os.Args[2])
 	}
 	os.Exit(func() int {
 		restoreSignals()
