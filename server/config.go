@@ -145,7 +145,7 @@ func (c *Config) check() error {
 const (
 	reservePerLoop = 6  // epoll, its wake-up, both ends of the wake-up connection, two half-closed
 	reservePerWay  = 3  // the listener, the lock of a Unix socket, one that is refused and not closed yet
-	reserveOthers  = 24 // the log, the listener of the admin interface, what the Go runtime and the kernel's files take
+	reserveOthers  = 24 // the log, the listeners of the admin interface (at most ten), what the Go runtime and the kernel's files take
 )
 
 // AdminConnections is the number of connections of the admin interface that the reserve has room for.

@@ -213,6 +213,22 @@ func TestListenURLs(t *testing.T) {
 	}
 }
 
+// The port is that of the first address that has one, while the server serves.
+func TestPort(t *testing.T) {
+	d := startDaemon(t, func(cfg *Config) { cfg.Listen = []string{"unix://" + socketPath(t), "127.0.0.1:0", "127.0.0.1:0"} })
+	if got, want := strconv.Itoa(d.server.Port()), strings.TrimPrefix(d.listen()[1], "tcp://127.0.0.1:"); got != want {
+		t.Errorf("port %s, want %s", got, want)
+	}
+	d.stop()
+	if got := d.server.Port(); got != 0 {
+		t.Errorf("port %d of a server that has stopped", got)
+	}
+	d = startDaemon(t, func(cfg *Config) { cfg.Listen = []string{"unix://" + socketPath(t)} })
+	if got := d.server.Port(); got != 0 {
+		t.Errorf("port %d of a Unix socket", got)
+	}
+}
+
 // If one way cannot be opened, none is.
 func TestAllWaysOrNone(t *testing.T) {
 	taken := listen(t, "tcp", "127.0.0.1:0")

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type Server struct {
 type service struct {
 	address string   // the first; empty if it stops before it was ready
 	listen  []string // all, as URLs
+	port    int      // of the first on TCP, 0 if there is none
 	began   time.Time
 	stopped chan struct{} // closed when the loops are about to end
 }
@@ -119,6 +121,15 @@ func (srv *Server) Ready() bool {
 	return serving != nil && serving.address != ""
 }
 
+// Port returns the port of the first address on TCP, 0 if there is none or the server does not serve. Safe from any
+// goroutine.
+func (srv *Server) Port() int {
+	if serving := srv.now(); serving != nil {
+		return serving.port
+	}
+	return 0
+}
+
 // now returns what the server is serving, nil if it is not. Safe from any goroutine.
 func (srv *Server) now() *service {
 	srv.mu.Lock()
@@ -134,6 +145,9 @@ func (srv *Server) begin(entrances []*entrance) {
 		srv.service = &service{began: time.Now(), stopped: make(chan struct{})}
 		for _, e := range entrances {
 			srv.service.listen = append(srv.service.listen, e.url)
+			if addr, ok := e.listener.Addr().(*net.TCPAddr); ok && srv.service.port == 0 {
+				srv.service.port = addr.Port
+			}
 		}
 		if len(entrances) > 0 {
 			srv.service.address = entrances[0].address()

@@ -7,7 +7,7 @@ import "strings"
 type addresses []string
 
 // UnmarshalText adds the addresses in the text.
-func (a *addresses) UnmarshalText(text []byte) error {
+func (a *addresses) UnmarshalText(text []byte) error { //nolint:unparam // kong asks for an encoding.TextUnmarshaler
 	more := strings.Fields(string(text))
 	if len(more) == 0 {
 		more = []string{""}

@@ -168,10 +168,10 @@ func (a *admin) unreachable(err error) error {
 			a.base.Hostname(), err)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return failed(exitUnreachable, "%s does not answer: is it the admin interface of a daemon, and reachable from here? (%w)", a.where, err)
-	case a.base.Scheme == "https" && !(errors.As(err, &step) && step.Op == "dial"):
-		return handshakeRefusal(a.where, "--admin", &a.tls, err)
+	case a.base.Scheme != "https", errors.As(err, &step) && step.Op == "dial":
+		return failed(exitUnreachable, "%s: %w", a.where, err)
 	}
-	return failed(exitUnreachable, "%s: %w", a.where, err)
+	return handshakeRefusal(a.where, "--admin", &a.tls, err)
 }
 
 // errNotFound is wrapped by errors about keys and connections that do not exist.

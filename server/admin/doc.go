@@ -1,6 +1,8 @@
 // Package admin is the server's interface for operators, over HTTP: metrics for machines, a status page for people, an API
 // for scripts, and the one remedy for an emergency: to close a connection, which frees what it holds.
 //
+//	TCP, TLS, Unix sockets
+//	   │
 //	request ─► host ─┬──────────────────► / (the page), /healthz, /readyz ────┐
 //	                 └─► token ─► origin ─► /api/v1, /metrics, /debug/pprof ──┴─► Source ─► the loops
 //
@@ -9,6 +11,7 @@
 //
 // # Who may ask
 //
+//   - Who may connect to a Unix socket may ask: the mode of the file decides, and there are no other conditions but the last.
 //   - An address that is not loopback needs a token. Every request must then show it, except those for the page, which
 //     contains no data, and for the two health checks.
 //   - Without a token, every user of the machine may ask, and the request must name a loopback host. So a web page whose
@@ -21,6 +24,7 @@
 // time. A connection here takes a descriptor of the reserve that the server keeps beside its clients, so the server relies
 // on the bound for connections: [MaxConnections].
 //
-// [Listen] takes the address, [Server.Serve] serves. Start reading at routes.go. guard.go and token.go say who may ask,
+// [Listen] takes the addresses, [Server.Serve] serves; package adminsock knows where the default socket is. Start reading at
+// routes.go. address.go and limit.go are about listening, guard.go and token.go say who may ask,
 // api.go answers in JSON, metrics.go answers Prometheus, and page.html is the page.
 package admin

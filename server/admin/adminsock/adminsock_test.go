@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,7 +143,7 @@ func TestFind(t *testing.T) {
 		{Path: first + "/admin.sock"}, {Path: first + "/admin-600.sock", Port: 600}, {Path: first + "/admin-7001.sock", Port: 7001},
 		{Path: second + "/admin-5.sock", Port: 5},
 	}
-	if got := find(where); !reflect.DeepEqual(got, want) {
+	if got := find(where); !slices.Equal(got, want) {
 		t.Errorf("%v\nwant %v", got, want)
 	}
 	t.Setenv("RUNTIME_DIRECTORY", first+":"+second)
