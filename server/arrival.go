@@ -214,6 +214,9 @@ func (a *arrival) report(b *barredError) {
 		event = a.server.warnings.Debug()
 	}
 	event = event.Stringer("client", a.address).Str("listen", a.address.entrance.url)
+	if a.identity != "" {
+		event = event.Str("identity", a.identity)
+	}
 	if b.err != nil {
 		event = event.Str("reason", plainReason(b.err))
 	}
