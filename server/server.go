@@ -172,6 +172,8 @@ func (srv *Server) ready(entrances []*entrance) {
 		Strs("listen", service.listen).
 		Int("loops", srv.cfg.Loops).
 		Int("max_connections", srv.cfg.MaxConnections).
+		Int("max_connections_per_address", srv.cfg.MaxPerAddress).
+		Stringer("idle_timeout", srv.cfg.IdleTimeout).
 		Int("max_pipeline", srv.cfg.MaxPipeline).
 		Int("max_output", srv.cfg.MaxOutput).
 		Stringer("keepalive", srv.cfg.KeepAlive).
