@@ -72,6 +72,9 @@ func (srv *Server) logLosses(sum *losses) {
 	for i := range named {
 		k := &named[i]
 		line := srv.cfg.Log.Warn().Str("key", k.Key).Uint64("connection", uint64(k.Holder.Connection)).Str("client", k.Holder.Address)
+		if k.Holder.Identity != "" {
+			line = line.Str("identity", k.Holder.Identity)
+		}
 		if k.Holder.Name != "" {
 			line = line.Str("name", k.Holder.Name)
 		}
