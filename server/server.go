@@ -82,9 +82,9 @@ func New(cfg Config) (*Server, error) {
 	return srv, nil
 }
 
-// Run serves until ctx is done or a drain is over, and returns nil then. Otherwise the error wraps what is wrong with the
-// address (syscall.EADDRINUSE and the like) or, if that shows only now, with an option; or [reactor.ErrEnded] if the loops
-// could not go on. It is to be called once.
+// Run serves until ctx is done or a drain is over, and returns nil then. Otherwise the error wraps why an address cannot be
+// taken (syscall.EADDRINUSE and the like), [ErrOption] if an option does not fit a socket that was passed, or
+// [reactor.ErrEnded] if the loops could not go on. It is to be called once.
 func (srv *Server) Run(ctx context.Context) error {
 	entrances, err := srv.openWays(ctx)
 	if err != nil {
