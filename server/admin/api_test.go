@@ -22,6 +22,7 @@ import (
 // ask returns the answer of a handler to a request that comes from this machine.
 func ask(h http.Handler, method, target string, header http.Header) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, nil)
+	r = r.WithContext(newLimit().remember(r.Context(), &limitedConn{}))
 	r.Host = "localhost:6002"
 	maps.Copy(r.Header, header)
 	if host := header.Get("Host"); host != "" {
@@ -33,7 +34,7 @@ func ask(h http.Handler, method, target string, header http.Header) *httptest.Re
 }
 
 func handlerOf(source Source) http.Handler {
-	return newHandler(&Config{Source: source, Log: zerolog.Nop()}, nil, nil)
+	return newHandler(&Config{Source: source, Log: zerolog.Nop()}, nil, newLimit(), nil)
 }
 
 // get returns the answer to a request that must succeed.

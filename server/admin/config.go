@@ -53,8 +53,8 @@ type Config struct {
 	// comes from here, once the daemon has taken its own addresses; 0 if it has no port. If the socket cannot be opened, the
 	// log says why.
 	Ready <-chan int
-	// TokenFile is a file with the token that requests by TCP must show, empty for no token. It is read once, by Listen, and
-	// only if there is an address for TCP. Who may connect to a Unix socket needs no token.
+	// TokenFile is a file with the token that requests by TCP must show, empty for no token. It is read by Listen and
+	// [Server.ReloadToken], and only if there is an address for TCP. Who may connect to a Unix socket needs no token.
 	TokenFile string
 	// Certificates are for TLS, nil for none.
 	Certificates Certificates

@@ -10,8 +10,8 @@ import (
 
 // guard decides who may ask.
 type guard struct {
-	token *token   // nil if none is needed
-	hosts []string // those in --admin, which are accepted like a loopback host
+	token *tokenFile // nil if none is needed
+	hosts []string   // those in --admin, which are accepted like a loopback host
 	cross http.CrossOriginProtection
 }
 

@@ -87,15 +87,16 @@ func TestGuard(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake()
 			cfg := &Config{Source: f, PProf: true, Log: zerolog.Nop()}
-			var want *token
+			var want *tokenFile
 			if c.token {
-				want = newToken(secret)
+				want = &tokenFile{}
+				want.current.Store(newToken(secret))
 			}
 			header := http.Header{}
 			for name, value := range c.header {
 				header.Set(name, value)
 			}
-			w := ask(newHandler(cfg, want, []string{"lock.internal"}), c.method, c.target, header)
+			w := ask(newHandler(cfg, want, newLimit(), []string{"lock.internal"}), c.method, c.target, header)
 			if w.Code != c.status {
 				t.Errorf("%d %s, want %d", w.Code, w.Body, c.status)
 			}

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// MaxConnections is the number of connections that are open at a time, at all addresses; others wait in the listen
-	// queues. Each takes a descriptor, which the server must have in reserve. A browser opens six, Prometheus one.
+	// MaxConnections is the number of connections that are open at a time, at all addresses: see [limit]. Each takes a
+	// descriptor, which the server must have in reserve. A browser opens six, Prometheus one.
 	MaxConnections = 24
 	// MaxAddresses is the number of addresses, without the default socket. Each takes a descriptor or two of the reserve, and
-	// one of the connections while it waits for the next one.
+	// one of the connections while a new one waits for its place.
 	MaxAddresses = 4
 	// maxHeader is the maximum size of a request's header, in bytes. The longest key fits into its first line.
 	maxHeader = 32 << 10
@@ -28,7 +28,7 @@ const (
 	headerTime = 5 * time.Second  // for the client to send a header
 	readTime   = 10 * time.Second // for the client to send a request
 	writeTime  = 30 * time.Second // to answer, and for the client to read the answer; a profile adds its own duration
-	idleTime   = 30 * time.Second // between two requests of a connection
+	idleTime   = 5 * time.Second  // between two requests of a connection
 	// stopTime is the time that requests under way have when the daemon stops. Then they are cut off.
 	stopTime = 300 * time.Millisecond
 )
@@ -36,8 +36,8 @@ const (
 // Server listens on its addresses and can serve.
 type Server struct {
 	cfg       Config
-	token     *token
-	limit     limit
+	token     *tokenFile // nil if requests need none
+	limit     *limit
 	listeners []*listener
 	handler   http.Handler
 }
@@ -60,14 +60,14 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 			hosts = append(hosts, a.host)
 		}
 	}
-	s := &Server{cfg: cfg, limit: make(limit, MaxConnections)}
+	s := &Server{cfg: cfg, limit: newLimit()}
 	var err error
 	if cfg.TokenFile != "" && len(hosts) > 0 {
-		if s.token, err = readToken(cfg.TokenFile, cfg.Log); err != nil {
+		if s.token, err = openToken(cfg.TokenFile, cfg.Log); err != nil {
 			return nil, err
 		}
 	}
-	s.handler = newHandler(&s.cfg, s.token, hosts)
+	s.handler = newHandler(&s.cfg, s.token, s.limit, hosts)
 	for _, a := range addresses {
 		l, err := s.listen(ctx, a)
 		if err != nil {
@@ -87,6 +87,18 @@ func (s *Server) Addresses() (urls []string) {
 	return urls
 }
 
+// ReloadToken reads the file of the token again, if requests need one. After an error, which wraps [ErrOption], the token of
+// before stays in use. Safe from any goroutine.
+func (s *Server) ReloadToken() error {
+	if s.token == nil {
+		return nil
+	}
+	return s.token.read()
+}
+
+// HasToken reports whether requests by TCP need a token.
+func (s *Server) HasToken() bool { return s.token != nil }
+
 // Close gives the addresses up. It is for a server that never served.
 func (s *Server) Close() error {
 	var errs []error
@@ -102,6 +114,7 @@ func (s *Server) Serve(ctx context.Context) {
 	sampler := &zerolog.BurstSampler{Burst: 10, Period: time.Second} // other machines may cause failed handshakes
 	server := &http.Server{
 		Handler:           s.handler,
+		ConnContext:       s.limit.remember,
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       readTime,
 		WriteTimeout:      writeTime,

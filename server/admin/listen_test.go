@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -120,7 +118,7 @@ type slow struct {
 }
 
 func (s slow) Deadlocks(ctx context.Context) (*api.Deadlocks, error) {
-	close(s.asked)
+	s.asked <- struct{}{}
 	<-ctx.Done()
 	<-s.gone // ctx may also have run out of time
 	return nil, ctx.Err()
@@ -128,7 +126,7 @@ func (s slow) Deadlocks(ctx context.Context) (*api.Deadlocks, error) {
 
 // The stop does not wait for a request that takes long, and leaves nothing behind.
 func TestStop(t *testing.T) {
-	s := slow{newFake(), make(chan struct{}), make(chan struct{})}
+	s := slow{newFake(), make(chan struct{}, 1), make(chan struct{})}
 	defer close(s.gone)
 	url, stop := serveUntil(t, Config{Source: s})
 	ended := make(chan error, 1)
@@ -161,63 +159,4 @@ func TestStop(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the client is kept waiting")
 	}
-}
-
-// counting counts the questions whether the server is ready.
-type counting struct {
-	*fake
-	asked atomic.Int64
-}
-
-func (s *counting) Ready() bool {
-	s.asked.Add(1)
-	return s.fake.Ready()
-}
-
-// The descriptors that are taken are bounded: one connection more waits until another one ends.
-func TestMaxConnections(t *testing.T) {
-	s := &counting{fake: newFake()}
-	address := strings.TrimPrefix(serve(t, Config{Source: s}), "http://")
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
-		return conn
-	}
-	send := func(conn net.Conn) {
-		if _, err := conn.Write([]byte("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	receive := func(conn net.Conn) {
-		if n, err := conn.Read(make([]byte, 4096)); err != nil || n == 0 {
-			t.Fatalf("no answer: %d bytes, %v", n, err)
-		}
-	}
-	conns := make([]net.Conn, MaxConnections)
-	for i := range conns {
-		conns[i] = dial()
-		send(conns[i])
-		receive(conns[i])
-	}
-	more := dial()
-	send(more)
-	// If it were accepted, its request would be served before all others have had several more answers.
-	const rounds = 3
-	for range rounds {
-		for _, conn := range conns {
-			send(conn)
-			receive(conn)
-		}
-	}
-	if asked := s.asked.Load(); asked != (1+rounds)*MaxConnections {
-		t.Fatalf("%d requests were served, want %d: one connection too many is accepted", asked, (1+rounds)*MaxConnections)
-	}
-	conns[0].Close()
-	receive(more) // in the place of the one that ended
 }

@@ -8,8 +8,9 @@ import (
 )
 
 // newHandler returns the handler of all requests. One mux has what is open to everybody. All else is in a second mux, after
-// the guard. The hosts are those of the addresses on which it listens.
-func newHandler(cfg *Config, token *token, hosts []string) http.Handler {
+// the guard and the bound for requests, so health is answered whatever goes on there. The hosts are those of the addresses on
+// which it listens.
+func newHandler(cfg *Config, token *tokenFile, limit *limit, hosts []string) http.Handler {
 	g := &guard{token: token, hosts: hosts}
 
 	guarded := http.NewServeMux()
@@ -38,8 +39,8 @@ func newHandler(cfg *Config, token *token, hosts []string) http.Handler {
 	handle(open, http.MethodGet, "/{$}", servePage)
 	handle(open, http.MethodGet, "/healthz", healthz(cfg.Source))
 	handle(open, http.MethodGet, "/readyz", readyz(cfg.Source))
-	open.Handle("/", g.allowed(guarded))
-	return headers(g.local(open))
+	open.Handle("/", g.allowed(limit.holding(guarded)))
+	return limit.seeing(headers(g.local(open)))
 }
 
 // handle answers one method on a path, and tells requests with another one what is allowed.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 )
@@ -31,6 +32,30 @@ func (t *token) matches(shown string) bool {
 	hash := sha256.Sum256([]byte(shown))
 	return subtle.ConstantTimeCompare(t[:], hash[:]) == 1
 }
+
+// tokenFile has the token that was last read from a file.
+type tokenFile struct {
+	path    string
+	log     zerolog.Logger
+	current atomic.Pointer[token]
+}
+
+// openToken returns a file that has been read.
+func openToken(path string, log zerolog.Logger) (*tokenFile, error) {
+	f := &tokenFile{path: path, log: log}
+	return f, f.read()
+}
+
+// read reads the file again. After an error the token of before stays in use.
+func (f *tokenFile) read() error {
+	t, err := readToken(f.path, f.log)
+	if err == nil {
+		f.current.Store(t)
+	}
+	return err
+}
+
+func (f *tokenFile) matches(shown string) bool { return f.current.Load().matches(shown) }
 
 // readToken reads a token from a file and drops the white space around it. A file that everybody can write is refused. One
 // that everybody can read gets a warning only: in a container, which has no other users, secrets are mounted like that.
