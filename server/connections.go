@@ -31,6 +31,11 @@ func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api
 	if err != nil {
 		return nil, err
 	}
+	end, err := srv.beginWalk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	all := page[*snapshot]{limit: limit}
 	found, err := srv.snapshots(ctx, limit, after, api.ListedKeys, func(sh *shard, s *session) bool {
 		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address)
@@ -48,8 +53,13 @@ func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api
 
 // Connection returns one connection.
 func (srv *Server) Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error) {
+	end, err := srv.beginWalk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	var snapshots []*snapshot
-	err := srv.seek(ctx, func() (bool, error) {
+	err = srv.seek(ctx, func() (bool, error) {
 		found, err := srv.snapshots(ctx, 1, nil, api.MaxLimit, func(_ *shard, s *session) bool { return s.id == id })
 		all := page[*snapshot]{limit: 1}
 		snapshots, _ = all.merge("", found)

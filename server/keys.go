@@ -39,6 +39,11 @@ func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, erro
 	if err != nil {
 		return nil, err
 	}
+	end, err := srv.beginWalk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	type walk struct {
 		page   page[keyRow]
 		cursor uint64

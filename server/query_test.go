@@ -281,6 +281,66 @@ func TestBusyLoop(t *testing.T) {
 	}
 }
 
+// One query at a time looks at all keys or at all connections. The others wait, and who asks for a single key or for the counts
+// does not.
+func TestOneWalk(t *testing.T) {
+	d := startDaemon(t, nil)
+	d.dial().Do("lock a 0", "l locked")
+	end, err := d.server.beginWalk(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(name string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		return queries[name](ctx, d.server, "a")
+	}
+	walks := []string{"keys", "connections", "connection"}
+	for _, name := range walks {
+		if err := ask(name); !errors.Is(err, api.ErrUnavailable) {
+			t.Errorf("%s: %v, want ErrUnavailable", name, err)
+		}
+	}
+	for _, name := range []string{"status", "key"} {
+		eventually(t, func() error { return ask(name) }) // in time, unless the machine is busy
+	}
+	end()
+	for _, name := range walks {
+		eventually(t, func() error { return ask(name) })
+	}
+}
+
+// What a query has not done when it ends is not done later: a query that nobody waits for costs the loops nothing.
+func TestAbandonedQuery(t *testing.T) {
+	d, g := startGated(t, nil)
+	thaw := d.freeze(g, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	steps := make(chan int, 10)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := queryAll(ctx, d.server, func(sh *shard, _ *int) bool {
+			steps <- sh.index
+			return false
+		})
+		ended <- err
+	}()
+	if loop := <-steps; loop != 0 {
+		t.Fatalf("loop %d makes a step, and it is frozen", loop)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, api.ErrUnavailable) {
+		t.Errorf("%v, want ErrUnavailable", err)
+	}
+	thaw()
+	if _, err := d.server.Status(context.Background()); err != nil { // comes after the step
+		t.Fatal(err)
+	}
+	if len(steps) > 0 {
+		t.Error("it makes a step for nobody")
+	}
+}
+
+// roam is a client
 // roam is a client that comes and goes, locks, waits and moves, until the context is done, and may be kicked at any time.
 func (d *daemon) roam(ctx context.Context, seed uint64, keys [][]string) error {
 	random := rand.New(rand.NewPCG(seed, 0))

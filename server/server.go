@@ -36,6 +36,7 @@ type Server struct {
 	refusals     atomic.Int64  // refused and still open
 	barred       [barriers]atomic.Uint64
 	acceptErrors errorCounts
+	walks        chan struct{} // has a token for each walk, see [Server.beginWalk]
 	departed     atomic.Uint64 // connections that have left a loop for another
 	arrived      atomic.Uint64 // those of them that are there, or have stayed
 
@@ -71,6 +72,7 @@ func New(cfg Config) (*Server, error) {
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
+		walks:     make(chan struct{}, maxWalks),
 		warnings: cfg.Log.Sample(&zerolog.BurstSampler{
 			Burst:       10,
 			Period:      time.Second,

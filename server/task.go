@@ -9,8 +9,13 @@ import (
 	"dreadlock/server/api"
 )
 
-// queryTime bounds how long the loops may take to answer a query.
-const queryTime = 5 * time.Second
+const (
+	// queryTime bounds how long the loops may take to answer a query.
+	queryTime = 5 * time.Second
+	// maxWalks is the number of queries at a time that look at all keys, or at all connections; more of them wait. Each makes a
+	// step in every turn of a loop, so what the clients notice is the length of that many steps.
+	maxWalks = 1
+)
 
 // loopTask is work that a goroutine outside the loops has done on one of them, to see or change what only that loop may
 // touch. It is done in steps, each in a turn of its own, so that the clients of the loop are served in between.
@@ -87,20 +92,33 @@ func queryAll[R any](ctx context.Context, srv *Server, step func(sh *shard, resu
 	return query(ctx, srv, srv.shards, step)
 }
 
-// query is [eachShard] for an operator, who gets an error if one of the shards does not finish in time.
+// beginWalk waits until a query may look at all keys, or at all connections. It is over when end is called.
+func (srv *Server) beginWalk(ctx context.Context) (end func(), err error) {
+	select {
+	case srv.walks <- struct{}{}:
+		return func() { <-srv.walks }, nil
+	case <-ctx.Done():
+		return nil, unavailable(ctx)
+	}
+}
+
+// query is [eachShard] for an operator, who gets an error if one of the shards does not finish in time. What has not finished
+// ends then.
 func query[R any](
 	ctx context.Context, srv *Server, shards []*shard, step func(sh *shard, result *R) (more bool),
 ) ([]*R, error) {
 	bounded, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	done, missing := eachShard(bounded, srv, shards, step)
+	done, missing := eachShard(bounded, srv, shards, func(sh *shard, result *R) (more bool) {
+		return bounded.Err() == nil && step(sh, result)
+	})
 	switch {
-	case missing == 0:
+	case missing == 0 && bounded.Err() == nil: // otherwise the results may be partial
 		return done, nil
 	case ctx.Err() != nil:
 		return nil, unavailable(ctx)
 	case srv.serves():
-		return nil, fmt.Errorf("%w: %d of %d loops are too busy", api.ErrUnavailable, missing, len(shards))
+		return nil, fmt.Errorf("%w: the loops are too busy", api.ErrUnavailable)
 	}
 	return nil, errNotServing
 }
