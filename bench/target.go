@@ -57,6 +57,8 @@ func ParseTarget(text string) (*Target, error) {
 		t.Network, t.Address = "unix", u.Path
 	} else if _, _, err := net.SplitHostPort(u.Host); err != nil || u.Port() == "" || u.Path != "" {
 		return nil, fmt.Errorf("%w: %s: want a host and a port after %s://", ErrTarget, text, u.Scheme)
+	} else if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+		return nil, fmt.Errorf("%w: %s: the port must be a number from 1 to 65535", ErrTarget, text)
 	}
 	if way == overTLS {
 		t.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"dreadlock/bench"
+	"dreadlock/cmd/internal/cmdline"
 )
 
 // The exit statuses other than 0.
@@ -56,7 +57,7 @@ func main() {
 	if err != nil {
 		fail(err, exitFailed)
 	}
-	parsed, err := parser.Parse(os.Args[1:])
+	parsed, err := cmdline.Parse(parser, os.Args[1:])
 	if err != nil {
 		fail(err, exitUsage)
 	}

@@ -153,6 +153,7 @@ func TestBadUsage(t *testing.T) {
 		{"run uncontended --on redis:2", "one loop"},
 		{"run uncontended --on http://localhost:1", "dreadlock://"},
 		{"run uncontended --on redis://localhost", "port"},
+		{"run uncontended --on redis://localhost:70000", "the port must be a number from 1 to 65535"},
 		{"run uncontended --daemon /missing", "/missing"},
 		{"run waiters --on gnet", "queue"},
 		{"compare waiters --peers gnet,redis", "none of the servers"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -14,10 +15,12 @@ import (
 	"dreadlock/server/certs"
 )
 
-// adminAddresses returns the addresses of the admin interface, and whether the default socket is wanted beside them. It is
-// unless one of the addresses is empty.
+// adminOff as an address of the admin interface turns its default socket off; so does an empty one.
+const adminOff = "off"
+
+// adminAddresses returns the addresses of the admin interface, and whether the default socket is wanted beside them.
 func (o *options) adminAddresses() (addresses []string, socket bool) {
-	addresses = slices.DeleteFunc(slices.Clone(o.Admin), func(text string) bool { return text == "" })
+	addresses = slices.DeleteFunc(slices.Clone(o.Admin), func(text string) bool { return text == "" || text == adminOff })
 	return addresses, len(addresses) == len(o.Admin)
 }
 
@@ -32,11 +35,11 @@ func (o *options) serveAdmin(
 	}
 	if len(addresses) == 0 && !socket {
 		if o.Pprof {
-			return nil, fmt.Errorf("%w: --pprof has no effect with --admin ''", admin.ErrOption)
+			return nil, fmt.Errorf("%w: --pprof has no effect with --admin off", admin.ErrOption)
 		}
 		return func() {}, nil
 	}
-	if len(o.Admin) == 0 && os.Getenv("DREADLOCK_ADMIN") != "" {
+	if len(o.Admin) == 0 && strings.TrimSpace(os.Getenv("DREADLOCK_ADMIN")) != "" {
 		log.Info().Msg("DREADLOCK_ADMIN says where dreadlockctl asks; the daemon listens at --admin or DREADLOCK_ADMIN_LISTEN")
 	}
 	cfg := admin.Config{

@@ -237,7 +237,7 @@ func TestAdminRefused(t *testing.T) {
 		{[]string{"--admin", "127.0.0.1:0", "--admin", "unix://x"}, 2, "--admin unix://x: want unix:///PATH"},
 		{[]string{"--admin", "127.0.0.1:0", "--admin-token-file", "/nonexistent"}, 2, "--admin-token-file"},
 		{[]string{"--admin", "https://127.0.0.1:0"}, 2, "--admin https://127.0.0.1:0: it needs --tls-cert and --tls-key"},
-		{[]string{"--pprof", "--admin", ""}, 2, "--pprof has no effect with --admin ''"},
+		{[]string{"--pprof", "--admin", "off"}, 2, "--pprof has no effect with --admin off"},
 		{[]string{"--admin", strings.TrimPrefix(v.url, "http://")}, 1, "address already in use: stop what listens there"},
 		{[]string{"--admin", "unix:///proc/s"}, 1, "--admin unix:///proc/s: unix socket /proc/s: "},
 	} {

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/rs/zerolog"
 
+	"dreadlock/cmd/internal/cmdline"
 	"dreadlock/server"
 	"dreadlock/server/certs"
 )
@@ -42,7 +43,7 @@ type options struct {
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
 	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
-	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which an empty ADDR turns off." env:"DREADLOCK_ADMIN_LISTEN"`
+	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which off turns off." env:"DREADLOCK_ADMIN_LISTEN"`
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
 	Pprof          bool             `help:"Serve profiles of the process on the admin interface." env:"DREADLOCK_PPROF"`
 	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Minimum log level: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
@@ -86,7 +87,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := cmdline.Parse(parser, args)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +98,9 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		if element.Flag != nil && element.Flag.Name == "listen" {
 			return nil, fmt.Errorf("port %d and --listen %s: give one of them", *opts.Port, strings.Join(opts.Listen, " "))
 		}
+	}
+	if *opts.Port < 0 || *opts.Port > 65535 {
+		return nil, fmt.Errorf("port %d: want 0 to 65535", *opts.Port)
 	}
 	opts.Listen = addresses{":" + strconv.Itoa(*opts.Port)}
 	return &opts, nil

@@ -59,6 +59,49 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// variables returns the names of all environment variables of the daemon's options.
+func variables() (names []string) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[options]()) {
+		if name := field.Tag.Get("env"); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// A variable that is empty counts as not set, whatever its option is, and white space around a value is not part of it.
+func TestBlankVariables(t *testing.T) {
+	defaults := startWith(t, launch{}, "--listen", "127.0.0.1:0")
+	for _, blank := range []string{"", " ", "\r", " \t\r\n"} {
+		var l launch
+		for _, name := range variables() {
+			l.env = append(l.env, name+"="+blank)
+		}
+		d := startWith(t, l, "--listen", "127.0.0.1:0")
+		for name := range defaults.ready {
+			if name == "time" || name == "address" || name == "listen" {
+				continue
+			}
+			if got, want := d.ready.text(name), defaults.ready.text(name); got != want {
+				t.Errorf("all variables are %q: %s is %s, want %s", blank, name, got, want)
+			}
+		}
+		if _, ok := d.log.await("admin is ready"); !ok {
+			t.Errorf("all variables are %q: there is no admin interface", blank)
+		}
+		d.stop()
+	}
+	d := startWith(t, launch{env: []string{
+		"DREADLOCK_LISTEN=127.0.0.1:0\r", "DREADLOCK_LOOPS= 3 ", "DREADLOCK_TICK=7ms\r", "DREADLOCK_MAX_PIPELINE=1KiB\r\n",
+		"DREADLOCK_LOG_FORMAT=json\r", "DREADLOCK_PPROF=true\r", "DREADLOCK_MAX_CONNECTIONS=\t9",
+	}})
+	for name, want := range map[string]string{"loops": "3", "tick": "7ms", "max_pipeline": "1024", "max_connections": "9"} {
+		if got := d.ready.text(name); got != want {
+			t.Errorf("with white space: %s is %s, want %s", name, got, want)
+		}
+	}
+}
+
 // The port argument is an address too, and takes precedence over the environment.
 func TestPortArgument(t *testing.T) {
 	d := startWith(t, launch{env: []string{"DREADLOCK_LISTEN=127.0.0.3:0"}}, "0")
@@ -184,7 +227,7 @@ func TestBadOptions(t *testing.T) {
 		{"--log-level", "", []string{"--log-level", "loud"}},
 		{"--log-format", "", []string{"--log-format", "xml"}},
 		{"--nonsense", "", []string{"--nonsense"}},
-		{"70000", "", []string{"70000"}},
+		{"port 70000: want 0 to 65535", "", []string{"70000"}},
 		{"http", "", []string{"http"}},
 		{"6002", "", []string{"6001", "6002"}},
 	} {

@@ -171,7 +171,8 @@ func TestNoSocket(t *testing.T) {
 	d.stop()
 }
 
-// An empty address turns the socket off, by the option and by the variable; others stay.
+// off turns the socket off, by the option and by the variable, and so does an empty option; others stay. An empty variable is
+// none.
 func TestNoAdmin(t *testing.T) {
 	for _, c := range []struct {
 		env, args []string
@@ -179,8 +180,10 @@ func TestNoAdmin(t *testing.T) {
 	}{
 		{nil, []string{"--admin", ""}, 0},
 		{nil, []string{"--admin="}, 0},
-		{[]string{"DREADLOCK_ADMIN_LISTEN="}, nil, 0},
-		{[]string{"DREADLOCK_ADMIN_LISTEN= "}, nil, 0},
+		{nil, []string{"--admin", "off"}, 0},
+		{[]string{"DREADLOCK_ADMIN_LISTEN=off"}, nil, 0},
+		{[]string{"DREADLOCK_ADMIN_LISTEN= off\r"}, nil, 0},
+		{[]string{"DREADLOCK_ADMIN_LISTEN=off 127.0.0.1:0"}, nil, 1},
 		{[]string{"DREADLOCK_ADMIN_LISTEN=127.0.0.1:0"}, []string{"--admin="}, 0},
 		{nil, []string{"--admin", "127.0.0.1:0", "--admin="}, 1},
 		{[]string{"DREADLOCK_ADMIN_LISTEN=127.0.0.1:0"}, []string{"--admin=", "--admin", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, 2},

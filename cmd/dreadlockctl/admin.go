@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -69,6 +70,8 @@ func newAdmin(ctx context.Context, g *globals) (*admin, error) {
 		}}
 	case a.base.Host == "":
 		return nil, badAdmin(g)
+	case !canBePort(a.base.Port()):
+		return nil, badOption("--admin %s: the port must be a number from 1 to 65535", g.Admin)
 	case a.base.Scheme == "https":
 		cfg, err := g.TLS.config()
 		if err != nil {
@@ -79,6 +82,12 @@ func newAdmin(ctx context.Context, g *globals) (*admin, error) {
 		return nil, badAdmin(g)
 	}
 	return a, nil
+}
+
+// canBePort reports whether somebody can listen on the port of a URL, which is empty or digits.
+func canBePort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 // readToken returns the token in the file of the options, empty if there is no file.

@@ -185,6 +185,8 @@ func TestAdminErrors(t *testing.T) {
 		{down.url, "", exitUnreachable, "too busy or stopping: try again"},
 		{page.URL, "", exitFailed, "is --admin right?"},
 		{missing.URL, "", exitFailed, "is --admin right?"},
+		{"http://localhost:70000", "", exitUsage, "the port must be a number from 1 to 65535"},
+		{"localhost:0", "", exitUsage, "the port must be a number from 1 to 65535"},
 		{guarded.url, "", exitFailed, "with --admin-token-file"},
 		{guarded.url, other, exitFailed, "rejects the token"},
 		{guarded.url, token, 0, ""},
@@ -252,5 +254,24 @@ func TestCycleOfOwner(t *testing.T) {
 		"which waits 2.0s for b, held by 7"
 	if got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+// A variable that is empty counts as not set, and the carriage return of a file from elsewhere is no part of a value.
+func TestBlankVariables(t *testing.T) {
+	a := serveAdmin(t)
+	env := []string{"DREADLOCK_SERVER=", "DREADLOCK_ADMIN= " + a.url + "\r", "DREADLOCK_ADMIN_TOKEN_FILE=\r", "DREADLOCK_TLS_CA=",
+		"DREADLOCK_TLS_CERT=", "DREADLOCK_TLS_KEY=\t"}
+	if got := runWith(t, env, "status"); got.status != 0 {
+		t.Errorf("status: %+v", got)
+	}
+	d := startDaemon(t)
+	env = []string{"DREADLOCK_SERVER=" + d.address + "\r", "DREADLOCK_ADMIN=", "DREADLOCK_TLS_CA=\r"}
+	if got := runWith(t, env, "lock", "a", "--", "sh", "-c", `echo "$DREADLOCK_SERVER"`); got.status != 0 || got.stdout != d.address+"\n" {
+		t.Errorf("lock: %+v", got)
+	}
+	if got := runWith(t, []string{"DREADLOCK_SERVER=localhost:66001"}, "lock", "a"); got.status != exitUsage ||
+		!oneLine(got.stderr, "the port must be a number from 1 to 65535") {
+		t.Errorf("a port that cannot be: %+v", got)
 	}
 }

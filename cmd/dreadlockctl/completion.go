@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"dreadlock/cmd/internal/cmdline"
 	"dreadlock/server/api"
 )
 
@@ -73,7 +74,7 @@ func (c *completeCommand) Run(ctx context.Context, s *streams) error {
 		words = []string{""}
 	}
 	return complete(s.stdout, parser.Model.Node, words, func(command, prefix string) []candidate {
-		_, _ = parser.Parse(words[:len(words)-1]) // for --admin; the command line is incomplete, so errors mean nothing
+		_, _ = cmdline.Parse(parser, words[:len(words)-1]) // for --admin; the command line is incomplete, so errors mean nothing
 		ctx, cancel := context.WithTimeout(ctx, tabTimeout)
 		defer cancel()
 		return liveCandidates(ctx, &line.globals, command, prefix)

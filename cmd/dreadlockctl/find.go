@@ -64,7 +64,7 @@ func isHere(ctx context.Context, a client.Address) bool {
 // choose returns the socket of the daemon at an address: the only one, or of several the one with the port.
 func choose(found []adminsock.Socket, daemon client.Address) (path string, err error) {
 	if len(found) == 0 {
-		return "", failed(exitUnreachable, "no daemon has an admin socket in %s: start one without --admin '' as this user or root, or "+
+		return "", failed(exitUnreachable, "no daemon has an admin socket in %s: start one without --admin off as this user or root, or "+
 			"give the address of its admin interface with --admin URL or DREADLOCK_ADMIN", strings.Join(adminsock.Directories(), " or "))
 	}
 	one := found

@@ -115,7 +115,7 @@ func TestFindNone(t *testing.T) {
 	s := newSession(t)
 	got := runWith(t, []string{"XDG_RUNTIME_DIR=" + s.dir}, "locks")
 	if got.status != exitUnreachable || got.stdout != "" ||
-		!oneLine(got.stderr, "in /run/dreadlock or "+s.dir+"/dreadlock:", "start one without --admin ''", "--admin URL or DREADLOCK_ADMIN") {
+		!oneLine(got.stderr, "in /run/dreadlock or "+s.dir+"/dreadlock:", "start one without --admin off", "--admin URL or DREADLOCK_ADMIN") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"dreadlock/cmd/internal/cmdline"
 )
 
 // The exit statuses other than 0. Those of lock must not be confused with the status of the command that it runs, so they
@@ -78,7 +80,7 @@ func run(s *streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := cmdline.Parse(parser, args)
 	if err != nil {
 		return &exit{exitUsage, fmt.Errorf("%w (dreadlockctl --help lists the commands and options)", err)}
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -29,8 +30,11 @@ type Address struct {
 // Those with a scheme are URLs: a blank in a path is %20. The error wraps ErrAddress.
 func ParseAddress(text string) (Address, error) {
 	if !strings.Contains(text, "://") {
-		if !isHostPort(text) {
+		switch {
+		case !isHostPort(text):
 			return Address{}, badAddress(text, "want host:port, tls://host:port or unix:///path")
+		case !hasPort(text):
+			return Address{}, badAddress(text, noPort)
 		}
 		return Address{Network: "tcp", Address: text}, nil
 	}
@@ -51,6 +55,9 @@ func ParseAddress(text string) (Address, error) {
 		if u.Path != "" || !isHostPort(u.Host) {
 			return Address{}, badAddress(text, "want "+u.Scheme+"://host:port, such as "+u.Scheme+"://localhost:6001")
 		}
+		if !hasPort(u.Host) {
+			return Address{}, badAddress(text, noPort)
+		}
 		return Address{Network: "tcp", Address: u.Host, TLS: u.Scheme == "tls"}, nil
 	case u.Host != "" || len(u.Path) < 2:
 		return Address{}, badAddress(text, "want unix:///path, with three slashes")
@@ -63,6 +70,19 @@ func ParseAddress(text string) (Address, error) {
 func isHostPort(text string) bool {
 	_, port, err := net.SplitHostPort(text)
 	return err == nil && port != "" && !strings.Contains(text, "/")
+}
+
+// noPort says that nobody can listen on a port.
+const noPort = "the port must be a number from 1 to 65535"
+
+// hasPort reports whether the port of host:port can be one: it may also be the name of a service that this machine knows.
+func hasPort(hostPort string) bool {
+	_, text, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return false
+	}
+	port, err := net.DefaultResolver.LookupPort(context.Background(), "tcp", text)
+	return err == nil && port > 0
 }
 
 // secure returns the configuration for TLS, nil for an address without it. The host of the address is the server's name

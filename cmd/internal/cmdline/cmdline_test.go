@@ -1,0 +1,59 @@
+package cmdline
+
+import (
+	"os"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// Empty is unset for every type, blanks and carriage returns do not count, and the environment of child processes stays as it
+// was.
+func TestEnvironment(t *testing.T) {
+	type commandLine struct {
+		Number int      `default:"7" env:"CMDLINE_TEST_NUMBER"`
+		Text   string   `default:"seven" enum:"seven,eight" env:"CMDLINE_TEST_TEXT"`
+		List   []string `sep:" " env:"CMDLINE_TEST_LIST"`
+		On     bool     `env:"CMDLINE_TEST_ON"`
+		Sub    struct {
+			Deep int `default:"1" env:"CMDLINE_TEST_DEEP"`
+		} `cmd:"" default:"1"`
+	}
+	for _, c := range []struct {
+		number, text, list, on, deep string
+		want                         commandLine
+	}{
+		{"", "", "", "", "", commandLine{Number: 7, Text: "seven"}},
+		{" ", "\r", "\t\r\n", "  ", " \r", commandLine{Number: 7, Text: "seven"}},
+		{" 8\r", "eight\r", " a b\r", "true \r", "3\r", commandLine{Number: 8, Text: "eight", List: []string{"a", "b"}, On: true}},
+	} {
+		given := map[string]string{
+			"CMDLINE_TEST_NUMBER": c.number, "CMDLINE_TEST_TEXT": c.text, "CMDLINE_TEST_LIST": c.list, "CMDLINE_TEST_ON": c.on,
+			"CMDLINE_TEST_DEEP": c.deep,
+		}
+		for name, value := range given {
+			t.Setenv(name, value)
+		}
+		var got commandLine
+		parser, err := kong.New(&got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(parser, nil); err != nil {
+			t.Errorf("%q: %v", given, err)
+			continue
+		}
+		deep := 1
+		if c.deep == "3\r" {
+			deep = 3
+		}
+		if got.Number != c.want.Number || got.Text != c.want.Text || len(got.List) != len(c.want.List) || got.On != c.want.On || got.Sub.Deep != deep {
+			t.Errorf("%q: %+v, want %+v", given, got, c.want)
+		}
+		for name, value := range given {
+			if after, set := os.LookupEnv(name); !set || after != value {
+				t.Errorf("%s is %q afterwards, and was %q", name, after, value)
+			}
+		}
+	}
+}
