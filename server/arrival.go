@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/rs/zerolog"
+
 	"dreadlock/proto"
 	"dreadlock/server/api"
 )
@@ -203,22 +205,23 @@ func (srv *Server) abandoned(a *arrival, err error) {
 	a.report(barred)
 }
 
-// report counts a connection that is kept out, and says what to do about it. Bursts of that are sampled.
+// report counts a connection that is kept out, and says what to do about it, within the bounds of [noise.Log].
 func (a *arrival) report(b *barredError) {
 	defer a.server.barred[b.barrier].Add(1) // after the line: who sees the count finds it
 	if b.barrier == lost {
 		return
 	}
-	event := a.server.warnings.Warn()
+	level := zerolog.WarnLevel
 	if hungUp(b.err) { // it may be a health check, which comes again and again
-		event = a.server.warnings.Debug()
+		level = zerolog.DebugLevel
 	}
-	event = event.Stringer("client", a.address).Str("listen", a.address.entrance.url)
+	event := a.server.warnings.Event(level, a.address.source(), barrierAdvice[b.barrier]).
+		Stringer("client", a.address).Str("listen", a.address.entrance.url)
 	if a.identity != "" {
 		event = event.Str("identity", a.identity)
 	}
 	if b.err != nil {
 		event = event.Str("reason", plainReason(b.err))
 	}
-	event.Msg(barrierAdvice[b.barrier])
+	event.Send()
 }

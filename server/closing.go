@@ -69,8 +69,8 @@ func (s *session) Closed(err error) {
 // refuse ends the session for a syntax error at the start of rest. What came before has been executed and is answered.
 func (s *session) refuse(rest []byte) {
 	err := s.parser.Err()
-	s.warn().Stringer("reason", err.Reason).Int("column", err.Column).Bytes("at", rest[:min(len(rest), maxQuoted)]).
-		Msg("client dropped: syntax error")
+	s.warn("client dropped: syntax error").Stringer("reason", err.Reason).Int("column", err.Column).
+		Bytes("at", rest[:min(len(rest), maxQuoted)]).Send()
 	s.finish(syntaxError)
 }
 
@@ -103,9 +103,9 @@ func (s *session) end(why reason) {
 	}
 }
 
-// warn begins a warning about the client. Bursts of them are sampled.
-func (s *session) warn() *zerolog.Event {
-	return s.described(s.roster.server.warnings.Warn())
+// warn begins a warning about the client, which Send ends. There may be too many of them, see [noise.Log].
+func (s *session) warn(text string) *zerolog.Event {
+	return s.described(s.roster.server.warnings.Event(zerolog.WarnLevel, s.address.source(), text))
 }
 
 // described adds to a log line who the client is.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 
 	"dreadlock/reactor"
+	"dreadlock/server/noise"
 )
 
 // entrance is an open socket of a way, where clients come in.
@@ -164,6 +165,14 @@ func hostPort(addr *net.TCPAddr) string {
 type address struct {
 	netip.AddrPort           // invalid for a Unix socket
 	entrance       *entrance // by which the client came
+}
+
+// source returns what counts as one client in the log.
+func (a address) source() noise.Source {
+	if a.IsValid() {
+		return noise.Address(a.Addr())
+	}
+	return noise.Socket(a.entrance.client)
 }
 
 // String returns host:port, or unix: and the path of the socket.

@@ -70,8 +70,8 @@ func (n *newcomers) expire(ro *roster) {
 		if s == nil || ro.loop.Now()-s.since < ro.server.cfg.IdleTimeout {
 			break
 		}
-		s.warn().Stringer("idle_timeout", ro.server.cfg.IdleTimeout).
-			Msg("client dropped: it has sent no command since it connected (--idle-timeout)")
+		s.warn("client dropped: it has sent no command since it connected (--idle-timeout)").
+			Stringer("idle_timeout", ro.server.cfg.IdleTimeout).Send()
 		s.finish(idle)
 	}
 	n.watch(ro)

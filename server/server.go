@@ -8,10 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"dreadlock/lockmgr"
 	"dreadlock/reactor"
+	"dreadlock/server/noise"
 )
 
 // linger is how long a client that has ended may take to read the next of its answers.
@@ -25,7 +24,7 @@ type Server struct {
 	ways     []*way
 	shards   []*shard // by loop
 	tally    *tally
-	warnings zerolog.Logger
+	warnings *noise.Log // of what clients do wrong
 	detector *detector
 	drain    *drain
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
@@ -73,11 +72,7 @@ func New(cfg Config) (*Server, error) {
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
 		walks:     make(chan struct{}, maxWalks),
-		warnings: cfg.Log.Sample(&zerolog.BurstSampler{
-			Burst:       10,
-			Period:      time.Second,
-			NextSampler: &zerolog.BasicSampler{N: 1000},
-		}),
+		warnings:  noise.New(cfg.Log),
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
@@ -99,6 +94,8 @@ func (srv *Server) Run(ctx context.Context) error {
 		srv.runDrain(serving, entrances)
 		stop()
 	})
+	helpers.Go(func() { srv.warnings.Run(serving) })
+	defer srv.warnings.Flush()
 	defer helpers.Wait()
 	defer stop()
 	return reactor.Run(serving, reactor.Config{

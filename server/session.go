@@ -294,8 +294,8 @@ func (s *session) applyBackpressure() {
 		waiting := s.pending.len()
 		switch {
 		case !s.conn.CanHold() && (waiting > limits.MaxPipeline || s.conn.Unsent() > limits.MaxOutput):
-			s.warn().Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).
-				Msg("client dropped: it sends too much and cannot be held back")
+			s.warn("client dropped: it sends too much and cannot be held back").
+				Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).Send()
 			s.finish(tooMuch)
 		case waiting >= limits.MaxPipeline:
 			if !s.conn.Paused() {

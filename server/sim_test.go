@@ -14,6 +14,7 @@ import (
 
 	"dreadlock/lockmgr"
 	"dreadlock/reactor"
+	"dreadlock/server/noise"
 )
 
 // sim is a server of which everything is real but the sockets, the loops and the time: one goroutine drives its shards and
@@ -40,7 +41,7 @@ func newSim(loops, moveAfter int) *sim {
 	cfg := DefaultConfig()
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
 	srv := &Server{
-		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: zerolog.Nop(),
+		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: noise.New(zerolog.Nop()),
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()

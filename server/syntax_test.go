@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -158,9 +159,50 @@ func TestBurstOfBadClients(t *testing.T) {
 	d.wantConnections(0)
 	d.wantFree("mine")
 	seconds := int(time.Since(start)/time.Second) + 1
-	if n := len(d.log.containing("syntax error")); n < 10 || n > 10*seconds+10 {
+	lines := d.log.containing(`"message":"client dropped: syntax error"`)
+	if n := len(lines); n < 10 || n > 10*seconds+10 {
 		t.Errorf("1000 bad clients in %d s wrote %d lines", seconds, n)
 	}
+	d.stop()
+	left := 0
+	for _, text := range d.log.containing(`"from":"127.0.0.1"`, `"warning":"client dropped: syntax error"`) {
+		var line struct{ Lines int }
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatal(err)
+		}
+		left += line.Lines
+	}
+	if left+len(lines) != 1000 {
+		t.Errorf("the log tells of %d bad clients, %d of them left out, want 1000", left+len(lines), left)
+	}
+}
+
+// One noisy client does not hide what another one does wrong, and the log says how much it leaves out.
+func TestNoisyClient(t *testing.T) {
+	d := startDaemon(t, nil)
+	noisy := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: prototest.Patience}
+	for range 200 {
+		conn, err := noisy.Dial("tcp", d.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(prototest.Patience))
+		_, _ = conn.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	}
+	c := d.dial()
+	c.Write([]byte("lok a 0\r\n"))
+	c.ExpectEnd()
+	eventually(t, func() error {
+		if n := len(d.log.containing("client dropped: syntax error", c.Conn().LocalAddr().String())); n != 1 {
+			return fmt.Errorf("%d lines about the other client, want 1", n)
+		}
+		if len(d.log.containing("left out", `"from":"127.0.0.2"`, `"lines":`)) == 0 {
+			return errors.New("it does not say what it leaves out")
+		}
+		return nil
+	})
 }
 
 // A syntax error behind answers that the client has not read yet does not lose them.

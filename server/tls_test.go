@@ -17,6 +17,7 @@ import (
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
 	"dreadlock/server/certs"
+	"dreadlock/server/noise"
 )
 
 // With an authority for clients, one without a good certificate does not come in: it learns why, and so does the log.
@@ -237,7 +238,7 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				srv := &Server{cfg: DefaultConfig(), tally: newTally(1)}
+				srv := &Server{cfg: DefaultConfig(), tally: newTally(1), warnings: noise.New(zerolog.Nop())}
 				srv.cfg.Certificates = store
 				srv.connections.Add(1)
 				a := &arrival{server: srv, address: address{entrance: &entrance{way: &c.way}}, counted: asConnection}

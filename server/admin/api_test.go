@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dreadlock/server/api"
+	"dreadlock/server/noise"
 )
 
 // ask returns the answer of a handler to a request that comes from this machine.
@@ -34,7 +35,7 @@ func ask(h http.Handler, method, target string, header http.Header) *httptest.Re
 }
 
 func handlerOf(source Source) http.Handler {
-	return newHandler(&Config{Source: source, Log: zerolog.Nop()}, nil, newLimit(), nil)
+	return newHandler(&Config{Source: source, Log: zerolog.Nop()}, nil, newLimit(), noise.New(zerolog.Nop()), nil)
 }
 
 // get returns the answer to a request that must succeed.

@@ -2,9 +2,11 @@ package admin
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -90,6 +92,9 @@ func TestDrainOutlastsTimeouts(t *testing.T) {
 	f := newFake()
 	server := httptest.NewUnstartedServer(handlerOf(f))
 	server.Config.WriteTimeout = time.Millisecond
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return newLimit().remember(ctx, &limitedConn{Conn: c})
+	}
 	server.Start()
 	defer server.Close()
 	next := drainLines(t, server.URL)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"dreadlock/server/noise"
 )
 
 // Who may ask for what, with and without a token.
@@ -96,7 +98,7 @@ func TestGuard(t *testing.T) {
 			for name, value := range c.header {
 				header.Set(name, value)
 			}
-			w := ask(newHandler(cfg, want, newLimit(), []string{"lock.internal"}), c.method, c.target, header)
+			w := ask(newHandler(cfg, want, newLimit(), noise.New(zerolog.Nop()), []string{"lock.internal"}), c.method, c.target, header)
 			if w.Code != c.status {
 				t.Errorf("%d %s, want %d", w.Code, w.Body, c.status)
 			}

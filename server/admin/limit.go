@@ -5,9 +5,10 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
+
+	"dreadlock/server/noise"
 )
 
 const (
@@ -80,7 +81,7 @@ func (l *limit) tryEnter(c *limitedConn) (wait time.Duration, ok bool) {
 // victim returns the connection that leaves for another one. There is always one: fewer requests hold a place than there are
 // places. The caller has the mutex.
 func (l *limit) victim() *limitedConn {
-	crowd := make(map[netip.Prefix]int, maxOpen)
+	crowd := make(map[noise.Source]int, maxOpen)
 	for c := range l.open {
 		if c.requests == 0 {
 			crowd[c.from]++
@@ -187,7 +188,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		}
 		return nil, err
 	}
-	c := &limitedConn{Conn: conn, limit: l.limit, from: sourceOf(conn.RemoteAddr())}
+	c := &limitedConn{Conn: conn, limit: l.limit, from: noise.Remote(conn.RemoteAddr())}
 	if !l.limit.enter(c, l.closed) {
 		_ = conn.Close()
 		return nil, net.ErrClosed
@@ -201,27 +202,11 @@ func (l *limitedListener) Close() error {
 	return l.Listener.Close()
 }
 
-// sourceOf returns what counts as one address: one of IPv4, or the 64 bits of IPv6 that one host may have all of. Clients on
-// Unix sockets have none and count as one.
-func sourceOf(addr net.Addr) netip.Prefix {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	bits := 64
-	if ip.Is4() {
-		bits = 32
-	}
-	from, _ := ip.WithZone("").Prefix(bits) // fails only for other numbers of bits
-	return from
-}
-
 // limitedConn has a place until it is closed, or until another one gets it.
 type limitedConn struct {
 	net.Conn
 	limit *limit
-	from  netip.Prefix
+	from  noise.Source
 
 	// These belong to the mutex of the limit.
 	requests int       // that hold the place

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"dreadlock/server/noise"
 )
 
 // crowd fills a limit with connections, each older by a second than the next one. They are from the addresses in turns.
@@ -17,7 +19,7 @@ func crowd(l *limit, from ...string) (conns []*limitedConn) {
 	oldest := time.Now().Add(-time.Hour)
 	for i := range maxOpen {
 		near, _ := net.Pipe()
-		c := &limitedConn{Conn: near, limit: l, from: netip.MustParsePrefix(from[i%len(from)])}
+		c := &limitedConn{Conn: near, limit: l, from: noise.Address(netip.MustParseAddr(from[i%len(from)]))}
 		if _, ok := l.tryEnter(c); !ok {
 			panic("no place")
 		}
@@ -33,7 +35,7 @@ func isClosed(c *limitedConn) bool {
 
 // A new connection gets the place of the one that has been silent longest, at the address with the most of them.
 func TestVictim(t *testing.T) {
-	const noisy, quiet, other = "10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32"
+	const noisy, quiet, other = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 	for _, c := range []struct {
 		name string
 		from []string
@@ -52,7 +54,7 @@ func TestVictim(t *testing.T) {
 				t.Fatalf("%s: a request is refused", c.name)
 			}
 		}
-		newcomer := &limitedConn{limit: l, from: netip.MustParsePrefix(quiet)}
+		newcomer := &limitedConn{limit: l, from: noise.Address(netip.MustParseAddr(quiet))}
 		if _, ok := l.tryEnter(newcomer); !ok {
 			t.Errorf("%s: no place for a new connection", c.name)
 		}
@@ -70,7 +72,7 @@ func TestVictim(t *testing.T) {
 // A connection that has just come has some time to send its request, and one that was served a moment ago to send the next.
 func TestNewcomersStay(t *testing.T) {
 	l := newLimit()
-	conns := crowd(l, "10.0.0.1/32")
+	conns := crowd(l, "10.0.0.1")
 	for _, c := range conns {
 		l.touch(c)
 	}
@@ -91,7 +93,7 @@ func TestNewcomersStay(t *testing.T) {
 // At most maxRequests requests hold a place, so that there is always one for another connection.
 func TestHold(t *testing.T) {
 	l := newLimit()
-	conns := crowd(l, "10.0.0.1/32")
+	conns := crowd(l, "10.0.0.1")
 	for i := range maxRequests {
 		if !l.hold(conns[i]) {
 			t.Fatalf("request %d is refused", i)
@@ -106,23 +108,6 @@ func TestHold(t *testing.T) {
 	}
 	if l.victim() == nil {
 		t.Error("nobody could leave for a health check")
-	}
-}
-
-func TestSourceOf(t *testing.T) {
-	for text, want := range map[string]string{
-		"10.1.2.3:80":          "10.1.2.3/32",
-		"[::ffff:10.1.2.3]:80": "10.1.2.3/32",
-		"[2001:db8::1:2]:80":   "2001:db8::/64",
-		"[fe80::1%lo]:80":      "fe80::/64",
-	} {
-		addr := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(text))
-		if got := sourceOf(addr).String(); got != want {
-			t.Errorf("%s is %s, want %s", text, got, want)
-		}
-	}
-	if sourceOf(&net.UnixAddr{}).IsValid() {
-		t.Error("a Unix socket has an address")
 	}
 }
 

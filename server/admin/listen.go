@@ -6,6 +6,7 @@ import (
 	"fmt"
 	stdlog "log" //nolint:depguard // http.Server logs to nothing else
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dreadlock/server/admin/adminsock"
+	"dreadlock/server/noise"
 )
 
 const (
@@ -40,6 +42,7 @@ type Server struct {
 	limit     *limit
 	listeners []*listener
 	handler   http.Handler
+	noise     *noise.Log // of requests that fail
 }
 
 // Listen checks the options and takes the addresses. Errors name the flag, and wrap [ErrOption] or the reason why an address
@@ -60,14 +63,14 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 			hosts = append(hosts, a.host)
 		}
 	}
-	s := &Server{cfg: cfg, limit: newLimit()}
+	s := &Server{cfg: cfg, limit: newLimit(), noise: noise.New(cfg.Log)}
 	var err error
 	if cfg.TokenFile != "" && len(hosts) > 0 {
 		if s.token, err = openToken(cfg.TokenFile, cfg.Log); err != nil {
 			return nil, err
 		}
 	}
-	s.handler = newHandler(&s.cfg, s.token, s.limit, hosts)
+	s.handler = newHandler(&s.cfg, s.token, s.limit, s.noise, hosts)
 	for _, a := range addresses {
 		l, err := s.listen(ctx, a)
 		if err != nil {
@@ -111,7 +114,6 @@ func (s *Server) Close() error {
 // Serve answers requests until ctx is done, then stops within half a second. If it can no longer accept at an address, it
 // logs that and goes on with the others.
 func (s *Server) Serve(ctx context.Context) {
-	sampler := &zerolog.BurstSampler{Burst: 10, Period: time.Second} // other machines may cause failed handshakes
 	server := &http.Server{
 		Handler:           s.handler,
 		ConnContext:       s.limit.remember,
@@ -120,9 +122,12 @@ func (s *Server) Serve(ctx context.Context) {
 		WriteTimeout:      writeTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          stdlog.New(warnings{s.cfg.Log.Sample(sampler)}, "", 0),
+		ErrorLog:          stdlog.New(warnings{s.noise}, "", 0),
 	}
 	var serving sync.WaitGroup
+	defer s.noise.Flush()
+	defer serving.Wait()
+	serving.Go(func() { s.noise.Run(ctx) })
 	serve := func(l *listener) {
 		serving.Go(func() {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -152,7 +157,6 @@ func (s *Server) Serve(ctx context.Context) {
 	if server.Shutdown(grace) != nil {
 		_ = server.Close() // cuts off what is still under way
 	}
-	serving.Wait()
 }
 
 // openDefault opens the default socket as soon as the daemon is ready. It returns nil if there is none.
@@ -173,13 +177,25 @@ func (s *Server) openDefault(ctx context.Context) *listener {
 	}
 }
 
-// warnings logs what net/http and the metrics handler report about requests.
-type warnings struct{ log zerolog.Logger }
+// warnings logs what net/http and the metrics handler report about requests. Other machines may cause that.
+type warnings struct{ log *noise.Log }
 
 // Write logs a line.
 func (w warnings) Write(line []byte) (int, error) {
-	w.log.Warn().Str("reason", strings.TrimSpace(string(line))).Msg("admin request failed")
+	text := strings.TrimSpace(string(line))
+	w.log.Event(zerolog.WarnLevel, sourceIn(text), "admin request failed").Str("reason", text).Send()
 	return len(line), nil
+}
+
+// sourceIn returns the source of a request that a line of net/http is about: "http: TLS handshake error from HOST:PORT: ...".
+// Those of lines about no address are one.
+func sourceIn(text string) noise.Source {
+	for word := range strings.FieldsSeq(text) {
+		if addr, err := netip.ParseAddrPort(strings.TrimSuffix(word, ":")); err == nil {
+			return noise.Address(addr.Addr())
+		}
+	}
+	return noise.Source{}
 }
 
 // Println logs its arguments as one line.

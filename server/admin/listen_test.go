@@ -160,3 +160,17 @@ func TestStop(t *testing.T) {
 		t.Error("the client is kept waiting")
 	}
 }
+
+func TestSourceIn(t *testing.T) {
+	for text, want := range map[string]string{
+		"http: TLS handshake error from 10.1.2.3:4711: EOF":                     "10.1.2.3",
+		"http: TLS handshake error from [2001:db8::1]:4711: remote error: tls":  "2001:db8::/64",
+		"http: panic serving 127.0.0.1:80: runtime error: index out of range":   "127.0.0.1",
+		"error gathering metrics: 1 error(s) occurred: the loops are too busy":  "",
+		"http: Accept error: accept tcp: too many open files; retrying in 5ms:": "",
+	} {
+		if got := sourceIn(text).String(); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}

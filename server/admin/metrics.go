@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/rs/zerolog"
 
 	"dreadlock/server/api"
+	"dreadlock/server/noise"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 
 // newMetrics answers scrapes of Prometheus. A scrape that cannot get everything fails as a whole: a missing count would
 // look like a restart.
-func newMetrics(source Source, log zerolog.Logger) http.Handler {
+func newMetrics(source Source, log *noise.Log) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collector{source},

@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"time"
+
+	"dreadlock/server/noise"
 )
 
 // newHandler returns the handler of all requests. One mux has what is open to everybody. All else is in a second mux, after
 // the guard and the bound for requests, so health is answered whatever goes on there. The hosts are those of the addresses on
 // which it listens.
-func newHandler(cfg *Config, token *tokenFile, limit *limit, hosts []string) http.Handler {
+func newHandler(cfg *Config, token *tokenFile, limit *limit, noisy *noise.Log, hosts []string) http.Handler {
 	g := &guard{token: token, hosts: hosts}
 
 	guarded := http.NewServeMux()
@@ -23,7 +25,7 @@ func newHandler(cfg *Config, token *tokenFile, limit *limit, hosts []string) htt
 	handle(guarded, http.MethodPost, "/api/v1/connections/{id}/kick", a.kick)
 	handle(guarded, http.MethodGet, "/api/v1/deadlocks", a.deadlocks)
 	handle(guarded, http.MethodPost, "/api/v1/drain", a.drain)
-	handle(guarded, http.MethodGet, "/metrics", newMetrics(cfg.Source, cfg.Log).ServeHTTP)
+	handle(guarded, http.MethodGet, "/metrics", newMetrics(cfg.Source, noisy).ServeHTTP)
 	if cfg.PProf {
 		guarded.HandleFunc("/debug/pprof/", pprof.Index)
 		guarded.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
