@@ -15,6 +15,9 @@ const (
 	// maxWalks is the number of queries at a time that look at all keys, or at all connections; more of them wait. Each makes a
 	// step in every turn of a loop, so what the clients notice is the length of that many steps.
 	maxWalks = 1
+	// restPerStep is how long a query leaves a loop alone after a step, as a multiple of the time that the step has taken. Loops that
+	// work without a rest leave the processors to nobody else, and then the kernel makes them wait for many steps at a time.
+	restPerStep = 2
 )
 
 // loopTask is work that a goroutine outside the loops has done on one of them, to see or change what only that loop may
@@ -23,15 +26,28 @@ type loopTask struct {
 	message reactor.Message // Body: the task
 	step    func() (more bool)
 	done    func()
+	// rest, unless it is nil, has the next step done after some time.
+	rest func(d time.Duration, sh *shard, t *loopTask)
 }
 
 // run does one step. It runs on the loop.
 func (t *loopTask) run(sh *shard) {
-	if t.step() {
-		sh.loop.Post(sh.index, &t.message)
-	} else {
+	began := time.Now()
+	switch more := t.step(); {
+	case !more:
 		t.done()
+	case t.rest == nil:
+		sh.loop.Post(sh.index, &t.message)
+	default:
+		t.rest(restPerStep*time.Since(began), sh, t)
 	}
+}
+
+// rest has the next step of a task done after some time, unless the loops end before.
+func (srv *Server) rest(d time.Duration, sh *shard, t *loopTask) {
+	time.AfterFunc(d, func() {
+		srv.send(func() { sh.loop.Send(&t.message) })
+	})
 }
 
 // eachShard runs step on the loop of each of the shards, again and again until it returns false. Each shard has a result of
@@ -41,6 +57,14 @@ func (t *loopTask) run(sh *shard) {
 func eachShard[R any](
 	ctx context.Context, srv *Server, shards []*shard, step func(sh *shard, result *R) (more bool),
 ) (done []*R, missing int) {
+	return runTasks(ctx, srv, shards, nil, step)
+}
+
+// runTasks is eachShard with a rest between the steps, if there is to be one.
+func runTasks[R any](
+	ctx context.Context, srv *Server, shards []*shard, rest func(time.Duration, *shard, *loopTask),
+	step func(sh *shard, result *R) (more bool),
+) (done []*R, missing int) {
 	results := make(chan *R, len(shards))
 	stopped := srv.send(func() {
 		for _, sh := range shards {
@@ -48,6 +72,7 @@ func eachShard[R any](
 			t := &loopTask{
 				step: func() bool { return step(sh, result) },
 				done: func() { results <- result }, // has room for all
+				rest: rest,
 			}
 			t.message.Body = t
 			sh.loop.Send(&t.message)
@@ -103,13 +128,13 @@ func (srv *Server) beginWalk(ctx context.Context) (end func(), err error) {
 }
 
 // query is [eachShard] for an operator, who gets an error if one of the shards does not finish in time. What has not finished
-// ends then.
+// ends then. It is in no hurry: the loops rest between its steps.
 func query[R any](
 	ctx context.Context, srv *Server, shards []*shard, step func(sh *shard, result *R) (more bool),
 ) ([]*R, error) {
 	bounded, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	done, missing := eachShard(bounded, srv, shards, func(sh *shard, result *R) (more bool) {
+	done, missing := runTasks(bounded, srv, shards, srv.rest, func(sh *shard, result *R) (more bool) {
 		return bounded.Err() == nil && step(sh, result)
 	})
 	switch {

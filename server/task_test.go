@@ -150,3 +150,32 @@ func BenchmarkKeys(b *testing.B) {
 		})
 	}
 }
+
+// A query leaves a loop alone after each step, for longer than the step has taken.
+func TestQueryRests(t *testing.T) {
+	d := startDaemon(t, nil)
+	const busy = time.Millisecond
+	rests := make(chan time.Duration, 100)
+	rest := func(pause time.Duration, sh *shard, task *loopTask) {
+		rests <- pause
+		d.server.rest(0, sh, task)
+	}
+	const steps = 5
+	done, missing := runTasks(t.Context(), d.server, d.server.shards[:1], rest, func(_ *shard, n *int) (more bool) {
+		for began := time.Now(); time.Since(began) < busy; {
+		}
+		*n++
+		return *n < steps
+	})
+	if missing > 0 || *done[0] != steps {
+		t.Fatalf("%d steps, want %d", *done[0], steps)
+	}
+	if len(rests) != steps-1 {
+		t.Errorf("%d rests between %d steps", len(rests), steps)
+	}
+	for range len(rests) {
+		if pause := <-rests; pause < restPerStep*busy {
+			t.Errorf("a rest of %v after a step of %v", pause, busy)
+		}
+	}
+}

@@ -7,7 +7,7 @@
 //	                 └─► token ─► origin ─► /api/v1, /metrics, /debug/pprof ──┴─► Source ─► the loops
 //
 // It runs on goroutines of its own and knows the server only as a [Source], whose methods are safe from any goroutine.
-// The Source decides what a request costs the loops. Nothing here is kept from one request to the next.
+// The Source decides what a request costs the loops. Nothing but the token is kept from one request to the next.
 //
 // # Who may ask
 //
@@ -20,9 +20,9 @@
 //
 // # What is bounded
 //
-// The number of connections, the size and the duration of a request, the length of a page, the number of scrapes at a
-// time. A connection here takes a descriptor of the reserve that the server keeps beside its clients, so the server relies
-// on the bound for connections: [MaxConnections].
+// The number of connections and of requests at a time, the size and the duration of a request, the length of a page. A
+// connection here takes a descriptor of the reserve that the server keeps beside its clients, so the server relies on the
+// bound for connections: [MaxConnections]. None of the bounds keeps a health check out: see limit.go.
 //
 // [Listen] takes the addresses, [Server.Serve] serves; package adminsock knows where the default socket is. Start reading at
 // routes.go. address.go and limit.go are about listening, guard.go and token.go say who may ask,
