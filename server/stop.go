@@ -10,17 +10,13 @@ import (
 	"dreadlock/server/api"
 )
 
-const (
-	// stopTime bounds how long the loops may take to say what is held when the server stops.
-	stopTime = 300 * time.Millisecond
-	// maxLost is the number of lost keys that the log names.
-	maxLost = 100
-)
+// stopTime bounds how long the loops may take to say what is held when the server stops.
+const stopTime = 300 * time.Millisecond
 
 // losses are the keys that a shard, or all of them, lose when the server stops.
 type losses struct {
 	keys, waiters int
-	named         []api.Key // at most maxLost of them
+	named         []api.Key // at most maxNamed of them
 	cursor        uint64    // of the walk that names them
 }
 
@@ -58,32 +54,18 @@ func (sh *shard) close(l *losses) (more bool) {
 	sh.closed = true // from here on the table stays as it is
 	l.keys, l.waiters = sh.table.Keys(), sh.table.Waiters()
 	l.cursor = sh.table.Walk(l.cursor, bucketsPerStep, func(h lockmgr.Holding) {
-		if len(l.named) < maxLost {
+		if len(l.named) < maxNamed {
 			l.named = append(l.named, sh.describe(h))
 		}
 	})
-	return l.cursor != 0 && len(l.named) < maxLost
+	return l.cursor != 0 && len(l.named) < maxNamed
 }
 
-// logLosses names the lost keys, with who held them: the first maxLost by name of those that the shards have named.
+// logLosses names the lost keys, with who held them: the first maxNamed by name of those that the shards have named.
 func (srv *Server) logLosses(sum *losses) {
 	slices.SortFunc(sum.named, func(a, b api.Key) int { return cmp.Compare(a.Key, b.Key) })
-	named := sum.named[:min(len(sum.named), maxLost)]
-	for i := range named {
-		k := &named[i]
-		line := srv.cfg.Log.Warn().Str("key", k.Key).Uint64("connection", uint64(k.Holder.Connection)).Str("client", k.Holder.Address)
-		if k.Holder.Identity != "" {
-			line = line.Str("identity", k.Holder.Identity)
-		}
-		if k.Holder.Name != "" {
-			line = line.Str("name", k.Holder.Name)
-		}
-		if k.Holder.Owner != "" {
-			line = line.Str("owner", k.Holder.Owner)
-		}
-		held := time.Duration(k.HeldSeconds * float64(time.Second)).Round(time.Millisecond)
-		line.Stringer("held", held).Int("waiters", k.Waiters).Msg("key lost")
-	}
+	named := sum.named[:min(len(sum.named), maxNamed)]
+	nameKeys(srv.cfg.Log.Warn, named, "key lost")
 	if more := sum.keys - len(named); more > 0 {
 		srv.cfg.Log.Warn().Int("keys", more).Msg("more keys lost: they are not named")
 	}

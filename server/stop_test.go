@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"dreadlock/proto/prototest"
+	"dreadlock/server/api"
 )
 
 // timedOutReading reports whether the server has left a connection open.
@@ -72,13 +75,13 @@ func TestStopGrantsNothing(t *testing.T) {
 
 // The stop names at most 100 of the lost keys, by name, and says how many more there are.
 func TestStopNamesLostKeys(t *testing.T) {
-	for _, held := range []int{0, 1, maxLost, maxLost + 1, 20 * maxLost} {
+	for _, held := range []int{0, 1, maxNamed, maxNamed + 1, 20 * maxNamed} {
 		d := startDaemon(t, nil)
 		holder := d.fill("k", held)
 		d.stopTimely()
 		holder.ExpectEnd()
 		lines := d.log.containing(`"message":"key lost"`, `"level":"warn"`, fmt.Sprintf(`"client":%q`, holder.Conn().LocalAddr()))
-		if len(lines) != min(held, maxLost) {
+		if len(lines) != min(held, maxNamed) {
 			t.Errorf("%d keys: %d lines", held, len(lines))
 		}
 		var names []string
@@ -92,8 +95,8 @@ func TestStopNamesLostKeys(t *testing.T) {
 		if slices.Sort(names); len(slices.Compact(names)) != len(lines) {
 			t.Errorf("%d keys: %d lines have %d keys", held, len(lines), len(slices.Compact(names)))
 		}
-		if held > maxLost {
-			d.wantLog(1, "more keys lost", fmt.Sprintf(`"keys":%d`, held-maxLost))
+		if held > maxNamed {
+			d.wantLog(1, "more keys lost", fmt.Sprintf(`"keys":%d`, held-maxNamed))
 		} else {
 			d.wantLog(0, "more keys lost")
 		}
@@ -237,6 +240,31 @@ func TestStopBeforeReady(t *testing.T) {
 			if srv.Ready() {
 				t.Fatal("ready while it stops")
 			}
+		}
+	}
+}
+
+// Whoever asks is told who holds what: the first hundred keys by name, and how many more there are, at any level of the log.
+func TestLogHolders(t *testing.T) {
+	for _, held := range []int{0, 1, maxNamed, maxNamed + 1, 3 * maxNamed} {
+		d := startDaemon(t, func(cfg *Config) { cfg.Log = cfg.Log.Level(zerolog.ErrorLevel) })
+		holder := d.fill("k", held)
+		if _, err := patiently(func() (struct{}, error) { return struct{}{}, d.server.LogHolders(t.Context()) }); err != nil {
+			t.Fatal(err)
+		}
+		client := fmt.Sprintf(`"client":%q`, holder.Conn().LocalAddr())
+		d.wantLog(min(held, maxNamed), `"message":"key held"`, client, `"connection":`, `"held":`, `"waiters":0`)
+		if held > 0 {
+			d.wantLog(1, `"message":"key held"`, `"key":"k0"`)
+		}
+		if more := held - maxNamed; more > 0 {
+			d.wantLog(1, "more keys held", fmt.Sprintf(`"keys":%d`, more))
+		} else {
+			d.wantLog(0, "more keys held")
+		}
+		d.stop()
+		if err := d.server.LogHolders(t.Context()); !errors.Is(err, api.ErrUnavailable) {
+			t.Errorf("it has ended: %v, want ErrUnavailable", err)
 		}
 	}
 }

@@ -24,20 +24,20 @@ func (o *options) adminAddresses() (addresses []string, socket bool) {
 	return addresses, len(addresses) == len(o.Admin)
 }
 
-// serveAdmin serves the admin interface, if there is to be one, until stop is called or ctx is done. The port is that of the
+// serveAdmin serves the admin interface until stop is called or ctx is done; view is nil if there is to be none. The port is that of the
 // daemon, and comes when the daemon listens. An error while it serves does not stop the daemon.
 func (o *options) serveAdmin(
 	ctx context.Context, srv *server.Server, certificates *certs.Store, port <-chan int, log zerolog.Logger,
-) (stop func(), err error) {
+) (view *admin.Server, stop func(), err error) {
 	addresses, socket := o.adminAddresses()
 	if !socket {
 		port = nil
 	}
 	if len(addresses) == 0 && !socket {
 		if o.Pprof {
-			return nil, fmt.Errorf("%w: --pprof has no effect with --admin off", admin.ErrOption)
+			return nil, nil, fmt.Errorf("%w: --pprof has no effect with --admin off", admin.ErrOption)
 		}
-		return func() {}, nil
+		return nil, func() {}, nil
 	}
 	if len(o.Admin) == 0 && strings.TrimSpace(os.Getenv("DREADLOCK_ADMIN")) != "" {
 		log.Info().Msg("DREADLOCK_ADMIN says where dreadlockctl asks; the daemon listens at --admin or DREADLOCK_ADMIN_LISTEN")
@@ -53,14 +53,13 @@ func (o *options) serveAdmin(
 	if certificates != nil {
 		cfg.Certificates = certificates
 	}
-	view, err := admin.Listen(ctx, cfg)
-	if err != nil {
-		return nil, err
+	if view, err = admin.Listen(ctx, cfg); err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var serving sync.WaitGroup
 	serving.Go(func() { view.Serve(ctx) })
-	return func() {
+	return view, func() {
 		cancel()
 		serving.Wait()
 	}, nil

@@ -27,9 +27,10 @@ const (
 )
 
 func main() {
+	requests, reloads := statusRequests(), reloadRequests() // first, since by default these signals end the process
 	opts, err := parseOptions(os.Args[1:], os.Stdout, os.Stderr)
 	if err == nil {
-		err = serve(opts)
+		err = serve(opts, requests, reloads)
 	}
 	switch {
 	case err == nil:
@@ -42,8 +43,9 @@ func main() {
 	}
 }
 
-// serve runs the daemon until a signal stops it, or a drain is over.
-func serve(opts *options) error {
+// serve runs the daemon until a signal stops it, or a drain is over. The requests are for its status, the reloads for reading
+// again what can be read again.
+func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	// The daemon must survive the reader of its log.
 	signal.Ignore(syscall.SIGPIPE)
 	caught := catchStops()
@@ -59,8 +61,6 @@ func serve(opts *options) error {
 	var helpers sync.WaitGroup
 	defer helpers.Wait() // before the log is closed
 	defer stop()
-	requests, reloads := statusRequests(), reloadRequests()
-	helpers.Go(func() { reportStatus(ctx, log, requests) })
 	notify, err := newNotifier(log)
 	if err != nil {
 		return err
@@ -87,18 +87,22 @@ func serve(opts *options) error {
 		drain = func() error { return srv.BeginDrain(&opts.Drain) }
 	}
 	helpers.Go(func() { handleStops(ctx, caught, drain, stop) })
+	helpers.Go(func() { reportStatus(ctx, log, requests, srv.LogHolders) })
 	var again []reloadable
 	if certificates != nil {
 		again = append(again, reloadable{"TLS certificates", certificates.Reload})
 		helpers.Go(func() { certificates.Watch(ctx) })
 	}
-	helpers.Go(func() { notify.run(ctx, srv, reloads, func() { reload(log, again) }) })
 	runtime.GOMAXPROCS(cfg.Procs())
-	stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
+	view, stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
+	if view != nil && view.HasToken() {
+		again = append(again, reloadable{"admin token", view.ReloadToken})
+	}
+	helpers.Go(func() { notify.run(ctx, srv, reloads, func() { reload(log, again) }) })
 	return srv.Run(ctx)
 }
 

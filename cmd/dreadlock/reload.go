@@ -22,14 +22,19 @@ func reloadRequests() <-chan os.Signal {
 	return requests
 }
 
-// reload reads everything again and says so in the log. What cannot be read does not keep the rest from being read.
+// reload reads everything again and says so in one line of the log. What cannot be read does not keep the rest from being read.
 func reload(log zerolog.Logger, all []reloadable) {
-	failed := 0
+	read, failed := []string{}, []string{}
 	for _, r := range all {
 		if err := r.read(); err != nil {
-			failed++
-			log.Error().Err(err).Str("what", r.what).Msg("cannot reload: what was read before stays in use")
+			failed = append(failed, r.what+": "+plain(err))
+		} else {
+			read = append(read, r.what)
 		}
 	}
-	log.Info().Int("read", len(all)-failed).Int("failed", failed).Msg("reloaded")
+	if len(failed) > 0 {
+		log.Error().Strs("read", read).Strs("failed", failed).Msg("reloaded in part: what cannot be read stays as it was")
+		return
+	}
+	log.Info().Strs("read", read).Msg("reloaded")
 }

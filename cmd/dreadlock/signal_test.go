@@ -63,7 +63,7 @@ func (d *daemon) lost(c *prototest.Client, key string) {
 	}
 }
 
-// SIGUSR1 logs the resource use, whatever the log level, and changes nothing.
+// SIGUSR1 logs the resource use and who holds what, whatever the log level, and changes nothing.
 func TestStatus(t *testing.T) {
 	address := freeAddress(t)
 	d := spawn(t, launch{}, "--listen", address, "--log-level", "error", "--log-format", "json")
@@ -75,6 +75,10 @@ func TestStatus(t *testing.T) {
 	line, ok := d.log.await("status")
 	if objects, isNumber := line["allocated_objects"].(float64); !ok || !isNumber || objects <= 0 {
 		t.Errorf("it says %v, want the number of allocated objects", line)
+	}
+	line, _ = d.log.await("key held")
+	if line.text("key") != "a" || line.text("client") != c.Conn().LocalAddr().String() || line.text("waiters") != "0" {
+		t.Errorf("it says %v, want who holds the key", line)
 	}
 	c.Do("unlock a", "u unlocked")
 }

@@ -19,8 +19,9 @@ func statusRequests() <-chan os.Signal {
 	return requests
 }
 
-// reportStatus logs the resource use of the process at every request, whatever the log level, until ctx is done.
-func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Signal) {
+// reportStatus logs the resource use of the process, and who holds what, at every request until ctx is done, whatever the log
+// level.
+func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Signal, holders func(context.Context) error) {
 	began := time.Now()
 	for {
 		select {
@@ -40,5 +41,8 @@ func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Si
 			Uint64("heap_bytes", usage[1].Value.Uint64()).
 			Uint64("gc_cycles", usage[2].Value.Uint64()).
 			Msg("status")
+		if err := holders(ctx); err != nil && ctx.Err() == nil {
+			log.Log().Str("reason", err.Error()).Msg("who holds what is not known")
+		}
 	}
 }
