@@ -138,13 +138,14 @@ func (c *Config) check() error {
 	case c.Drain < 0 || c.Drain > maxDrain:
 		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}
-	room := connectionRoom(c.Loops, len(ways))
+	limit, reserved := openFiles(), reservedDescriptors(c.Loops, len(ways))
 	switch {
-	case room < 1:
-		return errors.New("the limit on open files leaves no room for connections: raise it with ulimit -n or LimitNOFILE=")
-	case c.MaxConnections > room:
-		return fmt.Errorf("--max-connections %d: the limit on open files leaves room for %d: raise it with ulimit -n or LimitNOFILE=",
-			c.MaxConnections, room)
+	case limit <= reserved:
+		return fmt.Errorf("the limit on open files is %d, and with %d loops at least %d are needed: raise it with ulimit -n or LimitNOFILE=",
+			limit, c.Loops, reserved+max(c.MaxConnections, 1))
+	case c.MaxConnections > limit-reserved:
+		return fmt.Errorf("--max-connections %d: the limit on open files is %d, which leaves room for %d connections, and %d are needed: "+
+			"raise it with ulimit -n or LimitNOFILE=", c.MaxConnections, limit, limit-reserved, reserved+c.MaxConnections)
 	}
 	return nil
 }
@@ -160,14 +161,17 @@ const (
 // AdminConnections is the number of connections of the admin interface that the reserve has room for.
 const AdminConnections = 24
 
-// connectionRoom returns the number of connections that the limit on open files leaves, which may be none. The Go
-// runtime has raised the soft limit to the hard one.
-func connectionRoom(loops, ways int) int {
+// reservedDescriptors returns the number of descriptors that are not for connections.
+func reservedDescriptors(loops, ways int) int {
+	return reservePerLoop*loops + reservePerWay*ways + reactor.TransitDescriptors + AdminConnections + reserveOthers + maxRefusals
+}
+
+// openFiles returns the limit on open files. The Go runtime has raised the soft limit to the hard one.
+func openFiles() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		panic(fmt.Sprintf("server: getrlimit: %v", err)) // fails only for a wrong pointer or number
 	}
 	const most = 1 << 24 // if it is unlimited: more than the kernel gives a process
-	return int(min(limit.Cur, most)) - reservePerLoop*loops - reservePerWay*ways - reactor.TransitDescriptors - AdminConnections -
-		reserveOthers - maxRefusals
+	return int(min(limit.Cur, most))
 }

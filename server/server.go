@@ -62,7 +62,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = connectionRoom(cfg.Loops, len(ways))
+		cfg.MaxConnections = openFiles() - reservedDescriptors(cfg.Loops, len(ways))
 	}
 	srv := &Server{
 		cfg:       cfg,
@@ -95,6 +95,7 @@ func (srv *Server) Run(ctx context.Context) error {
 		stop()
 	})
 	helpers.Go(func() { srv.warnings.Run(serving) })
+	helpers.Go(func() { srv.warnOfTwins(serving, entrances) })
 	defer srv.warnings.Flush()
 	defer helpers.Wait()
 	defer stop()

@@ -79,13 +79,43 @@ func TestMaxConnections(t *testing.T) {
 	}
 	a.Do("unlock a", "u unlocked")
 
-	const advice = "--max-connections 26: the limit on open files leaves room for 25: raise it with ulimit -n or LimitNOFILE="
+	const advice = "--max-connections 26: the limit on open files is 200, which leaves room for 25 connections, and 201 are needed: raise it " +
+		"with ulimit -n or LimitNOFILE="
 	if got := run(t, launch{limit: 200}, "--loops", "2", "--max-connections", "26"); got.status != 2 || !oneLine(got.stderr, advice) {
 		t.Errorf("%+v, want 2 and one line with %q", got, advice)
 	}
-	if got := run(t, launch{limit: 175}, "--loops", "2"); got.status != 2 || !oneLine(got.stderr, "leaves no room for connections: raise it with ulimit -n") {
+	const none = "the limit on open files is 175, and with 2 loops at least 176 are needed: raise it with ulimit -n or LimitNOFILE="
+	if got := run(t, launch{limit: 175}, "--loops", "2"); got.status != 2 || !oneLine(got.stderr, none) {
 		t.Errorf("without room: %+v", got)
 	}
+	startWith(t, launch{limit: 176}, "--loops", "2", "--listen", "127.0.0.1:0") // as many as it says are enough
+}
+
+// Health is answered, from the address of the crowd too, beside more connections than the admin interface has: some that have
+// asked and are kept alive, and some with half a header.
+func TestHealthBesideCrowd(t *testing.T) {
+	v := startAdmin(t)
+	address := strings.TrimPrefix(v.url, "http://")
+	for i := range 300 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		request := "GET /readyz HTTP/1.1\r\nHost: localhost\r\n"
+		if i%2 == 0 {
+			request += "\r\n"
+		}
+		if _, err := conn.Write([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/api/v1/status", "/metrics"} {
+		if status, body := v.requestOnce("GET", path); status != 200 {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	v.d.alive()
 }
 
 // The admin interface takes its descriptors from the reserve: with as many clients as fit, and more of each kind trying to
@@ -100,14 +130,12 @@ func TestFewDescriptorsWithAdmin(t *testing.T) {
 		c.Do(fmt.Sprintf("lock k%d 0", i), "l locked")
 		served = append(served, c)
 	}
-	var idle []net.Conn // more than it accepts
-	for range 3 * server.AdminConnections {
+	for range 3 * server.AdminConnections { // more than it has
 		conn, err := net.Dial("tcp", strings.TrimPrefix(v.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		idle = append(idle, conn)
 	}
 	var wg sync.WaitGroup
 	for range 2 * descriptors {
@@ -125,9 +153,6 @@ func TestFewDescriptorsWithAdmin(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	for _, conn := range idle {
-		_ = conn.Close()
-	}
 	if status, body := v.request("GET", "/metrics"); status != 200 || !strings.Contains(body, `dreadlock_limit_hits_total{limit="max_connections"}`) {
 		t.Errorf("metrics: %d", status)
 	}

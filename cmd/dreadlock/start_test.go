@@ -53,6 +53,34 @@ func TestCannotListen(t *testing.T) {
 	d.alive()
 }
 
+// The loopback addresses of both families are two addresses, so two daemons can have one port of them. The second one warns.
+func TestOtherLoopback(t *testing.T) {
+	address := freeAddress(t)
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := net.Listen("tcp", "[::1]:"+port); err != nil {
+		t.Skipf("there is no IPv6 here, or somebody has the port: %v", err)
+	} else if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first := start(t, "--listen", address, "--admin", "off")
+	second := start(t, "--listen", "[::1]:"+port, "--admin", "off")
+	line, ok := second.log.awaitLine(func(line logLine) bool {
+		return strings.HasPrefix(line.text("message"), "somebody else listens on the other loopback address of this port")
+	})
+	if !ok || line.text("level") != "warn" || line.text("other") != address {
+		t.Errorf("the second one says %v", line)
+	}
+	first.dial().Do("lock a 0", "l locked")
+	second.dial().Do("lock a 0", "l locked") // which is why
+	first.stop()
+	if strings.Contains(first.log.String(), "somebody else listens") {
+		t.Errorf("the first one warns, and it was alone when it started:\n%s", first.log)
+	}
+}
+
 func TestNoPermission(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can run it as nobody")
