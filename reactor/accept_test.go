@@ -51,7 +51,7 @@ func TestAcceptErrors(t *testing.T) {
 	broken := &unreliable{Listener: listen(t), errors: make(chan error, each*len(names)+1)}
 	for number := range names {
 		for range each {
-			broken.errors <- unix.Errno(number)
+			broken.errors <- number
 		}
 	}
 	broken.errors <- errors.New("something else")

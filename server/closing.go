@@ -7,10 +7,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A session ends by the end of its input, a broken connection, a syntax error or a limit. In that very turn it gives up
-// all it holds and leaves its queue. Answers that the client has not read yet may remain for a while.
+// A session ends by the end of its input, a broken connection, a syntax error, a limit or a drain. In that very turn it gives
+// up all it holds and leaves its queue. Answers that the client has not read yet may remain for a while.
 //
-//	serving ──────── end of input, answers owed ───────► draining
+//	serving ─────── end of input, answers owed ──────► inputEnded
 //	   │                                                    │
 //	   │ end of input, nothing owed; broken; syntax error   │ all executed; one would have to wait; syntax error
 //	   ▼                                                    ▼
@@ -28,7 +28,7 @@ func (s *session) Lingers(inputLeft bool) bool {
 
 // HalfClosed answers what came before the end of the input.
 func (s *session) HalfClosed() {
-	s.phase = draining
+	s.phase = inputEnded
 	if s.remoteShard == noShard {
 		s.continueAfterReply()
 		return
@@ -42,7 +42,7 @@ func (s *session) HalfClosed() {
 // cancelReturned says that the request can no longer be waiting in a queue: it was answered or cancelled.
 func (s *session) cancelReturned() {
 	s.outstanding--
-	if s.phase == draining {
+	if s.phase == inputEnded {
 		s.continueAfterReply()
 	}
 }

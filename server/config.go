@@ -58,6 +58,10 @@ type Config struct {
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration
 
+	// Drain is the time of a drain for which no other is given, at most 24 h; zero, the default, means 30 s. See
+	// [Server.Drain].
+	Drain time.Duration
+
 	// BreakDeadlocks has the youngest wait of a deadlock answered with an error. Without it a deadlock is only reported.
 	BreakDeadlocks bool
 
@@ -67,6 +71,9 @@ type Config struct {
 	Log zerolog.Logger
 	// Ready, if set, is called when the server serves, with the first address: host:port, or a URL if it is no TCP socket.
 	Ready func(address string)
+	// Draining, if set, is called when a drain is asked for, with the time at which the server ends at the latest. It may be
+	// called again, by any goroutine.
+	Draining func(until time.Time)
 }
 
 // DefaultConfig returns the defaults of all options. It logs nothing.
@@ -128,6 +135,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
 	case c.Tick < time.Millisecond || c.Tick > maxTick:
 		return fmt.Errorf("--tick %s: want 1ms to %s", c.Tick, maxTick)
+	case c.Drain < 0 || c.Drain > maxDrain:
+		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}
 	room := connectionRoom(c.Loops, len(ways))
 	switch {

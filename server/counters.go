@@ -19,6 +19,7 @@ const (
 	tooMuch // sent or left unread, by a client that cannot be held back
 	kicked
 	idle        // never sent a command
+	drained     // it held nothing when the server was about to end
 	reasons int = iota
 )
 
@@ -84,6 +85,7 @@ var reasonWords = [reasons]string{
 	tooMuch:      api.TooMuch,
 	kicked:       api.Kicked,
 	idle:         api.IdleTimeout,
+	drained:      api.Drained,
 }
 
 // words returns the counters as the API names them, with those of the refused connections.

@@ -28,17 +28,19 @@
 //     the others. A grant that crosses the end of the session is released by that message.
 //   - Answers come in the order of the commands. The end of the input does not lose those that need no waiting.
 //   - A client that sends without reading, or while it waits, is held back by TCP. What it costs is bounded.
+//   - A drain lets those who hold a key or wait for one finish, and serves nobody else. It ends when nobody holds a key, or
+//     when its time is up.
 //   - Once the server stops, nothing is granted any more: whoever was told that he holds a key learns that he lost it
-//     before anybody else can be told the same.
+//     before anybody else can be told the same. The log names what is lost.
 //
 // # What is seen from outside
 //
-// Server.Keys, Connections, Status and the like answer an operator's queries, and Server.Kick ends a connection. They run as
-// tasks on the loops, in short steps between the turns of the clients. The detector, a goroutine, looks in the same way
-// for connections that wait for one another, as soon as one waits that holds a key or has an owner.
+// Server.Keys, Connections, Status and the like answer an operator's queries, Server.Kick ends a connection, and Server.Drain
+// the server. They run as tasks on the loops, in short steps between the turns of the clients. The detector, a goroutine,
+// looks in the same way for connections that wait for one another, as soon as one waits that holds a key or has an owner.
 //
 // New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
-// how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, move.go why they change
-// loops; task.go begins what is seen from outside, waitfor.go says when a deadlock is believed. sim_test.go drives all of it
-// without sockets and time.
+// how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, drain.go and stop.go how
+// the server does, move.go why sessions change loops; task.go begins what is seen from outside, waitfor.go says when a
+// deadlock is believed. sim_test.go drives all of it without sockets and time.
 package server

@@ -39,7 +39,7 @@ func (srv *Server) openWays(ctx context.Context) (entrances []*entrance, err err
 
 func closeAll(entrances []*entrance) {
 	for _, e := range entrances {
-		_ = e.listener.Close() // nothing has been accepted
+		_ = e.listener.Close() // fails only if it is closed
 	}
 }
 

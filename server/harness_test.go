@@ -32,6 +32,7 @@ type daemon struct {
 	server  *Server // of its fields only the constant ones may be read
 	log     *logLines
 	stop    func() // stops it and waits until it has ended
+	ended   func() // waits until it has ended by itself
 }
 
 // startDaemon starts a server on a free port of the loopback, with two loops unless change says otherwise, and stops it
@@ -65,8 +66,7 @@ func startDaemon(tb testing.TB, change func(*Config)) *daemon {
 	case <-time.After(prototest.Patience):
 		tb.Fatal("the server has not started")
 	}
-	d.stop = sync.OnceFunc(func() {
-		cancel()
+	d.ended = sync.OnceFunc(func() {
 		select {
 		case err := <-ended:
 			if err != nil {
@@ -76,6 +76,10 @@ func startDaemon(tb testing.TB, change func(*Config)) *daemon {
 			tb.Error("the server has not stopped")
 		}
 	})
+	d.stop = func() {
+		cancel()
+		d.ended()
+	}
 	tb.Cleanup(d.stop)
 	return d
 }

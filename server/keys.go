@@ -134,7 +134,7 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, er
 	}
 	name := []byte(key)
 	hash := srv.seed.Hash(name)
-	if !srv.Ready() { // there may be no shards yet
+	if !srv.serves() { // there may be no shards yet
 		return nil, errNotServing
 	}
 	owner := srv.shardOf(hash)

@@ -14,9 +14,9 @@ const (
 	refusalTime = time.Second
 )
 
-// refusal is the client of a connection beyond the limit. It says so and waits for the client to close: if it closed
-// first while the client's first command is unread, the kernel would reset the connection, and the answer could be
-// lost.
+// refusal is the client of a connection that is not served. While the server drains or stops, it closes the connection at
+// once. Beyond the limit it says so and waits for the client to close: if it closed first while the client's first command is
+// unread, the kernel would reset the connection, and the answer could be lost.
 type refusal struct {
 	conn    reactor.Conn
 	worker  *worker
@@ -29,7 +29,7 @@ func (f *refusal) Conn() *reactor.Conn { return &f.conn }
 
 // Opened refuses.
 func (f *refusal) Opened() {
-	if f.worker.closed {
+	if f.worker.closed || f.worker.drains {
 		f.conn.Close()
 		return
 	}

@@ -14,9 +14,6 @@ import (
 	"dreadlock/reactor"
 )
 
-// stopTime bounds how long the loops may take to say what is held when the server stops.
-const stopTime = 300 * time.Millisecond
-
 // linger is how long a client that has ended may take to read the next of its answers.
 const linger = 10 * time.Second
 
@@ -30,6 +27,7 @@ type Server struct {
 	tally    *tally
 	warnings zerolog.Logger
 	detector *detector
+	drain    *drain
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 
@@ -80,23 +78,28 @@ func New(cfg Config) (*Server, error) {
 		}),
 	}
 	srv.detector = newDetector(srv)
+	srv.drain = newDrain()
 	return srv, nil
 }
 
-// Run serves until ctx is done, and returns nil then. Otherwise the error wraps why an address cannot be taken
-// (syscall.EADDRINUSE and the like), [ErrOption] if an option does not fit a socket that was passed, or [reactor.ErrEnded]
-// if the loops could not go on. It is to be called once.
+// Run serves until ctx is done or a drain is over, and returns nil then. Otherwise the error wraps why an address cannot be
+// taken (syscall.EADDRINUSE and the like), [ErrOption] if an option does not fit a socket that was passed, or
+// [reactor.ErrEnded] if the loops could not go on. It is to be called once.
 func (srv *Server) Run(ctx context.Context) error {
 	entrances, err := srv.openWays(ctx)
 	if err != nil {
 		return err
 	}
-	detecting, stop := context.WithCancel(ctx)
-	var detector sync.WaitGroup
-	detector.Go(func() { srv.detector.run(detecting) })
-	defer detector.Wait()
+	serving, stop := context.WithCancel(ctx)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { srv.detector.run(serving) })
+	helpers.Go(func() {
+		srv.runDrain(serving, entrances)
+		stop()
+	})
+	defer helpers.Wait()
 	defer stop()
-	return reactor.Run(ctx, reactor.Config{
+	return reactor.Run(serving, reactor.Config{
 		Listeners: srv.listeners(entrances),
 		Loops:     srv.cfg.Loops,
 		Tick:      srv.cfg.Tick,
@@ -116,8 +119,12 @@ func (srv *Server) Run(ctx context.Context) error {
 	})
 }
 
-// Ready reports whether the server serves clients. Safe from any goroutine.
-func (srv *Server) Ready() bool {
+// Ready reports whether the server serves new clients. Safe from any goroutine.
+func (srv *Server) Ready() bool { return srv.serves() && !srv.drain.begun() }
+
+// serves reports whether the server serves clients, perhaps only those that it has: the loops can be queried. Safe from any
+// goroutine.
+func (srv *Server) serves() bool {
 	serving := srv.now()
 	return serving != nil && serving.address != ""
 }
@@ -191,34 +198,4 @@ func (srv *Server) ending() {
 // shardOf returns the loop of a key. It takes the high bits of the hash: the table uses the low ones.
 func (srv *Server) shardOf(hash uint64) int {
 	return int(hash >> 32 * uint64(len(srv.shards)) >> 32)
-}
-
-// stop closes all shards while their loops still run, and says what was held. From then on nothing is granted, answered
-// or released, until the process ends: whoever holds a key keeps it until his connection is closed, which tells him that
-// it is lost.
-func (srv *Server) stop() {
-	srv.begin(nil) // if it stops before it was ready
-	connections := srv.connections.Load()
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
-	defer cancel()
-	type holdings struct{ keys, waiters int }
-	var sum holdings
-	done, missing := eachShard(ctx, srv, srv.shards, func(sh *shard, h *holdings) (more bool) {
-		sh.closed = true
-		*h = holdings{keys: sh.table.Keys(), waiters: sh.table.Waiters()}
-		return false
-	})
-	srv.ending()
-	for _, h := range done {
-		sum.keys += h.keys
-		sum.waiters += h.waiters
-	}
-	if missing > 0 {
-		srv.cfg.Log.Warn().Int("loops", missing).Msg("busy loops are stopped without counting what they hold")
-	}
-	srv.cfg.Log.Info().
-		Int64("connections", connections).
-		Int("held_keys", sum.keys).
-		Int("waiters", sum.waiters).
-		Msg("dreadlock stops: all keys are free")
 }

@@ -14,10 +14,10 @@ import (
 type phase uint8
 
 const (
-	serving  phase = iota // commands come and are executed
-	draining              // the input has ended; what came before is executed, if it need not wait
-	ended                 // it holds nothing and waits for nothing; at most answers are left to send
-	gone                  // and its socket is closed
+	serving    phase = iota // commands come and are executed
+	inputEnded              // what came before the end of the input is executed, if it need not wait
+	ended                   // it holds nothing and waits for nothing; at most answers are left to send
+	gone                    // and its socket is closed
 )
 
 // session is our state for one connection: what it holds, and the command it has under way.
@@ -167,6 +167,10 @@ func (s *session) execute(input []byte) (n int) {
 		if s.phase >= ended || !s.conn.IsOpen() {
 			return len(input)
 		}
+		if ro.drains && s.keys == 0 {
+			s.finish(drained)
+			return len(input)
+		}
 		if s.conn.Unsent() >= ro.server.cfg.MaxOutput {
 			s.stalled = true
 			if !stalled {
@@ -301,7 +305,7 @@ func (s *session) applyBackpressure() {
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
 		}
-	case draining:
+	case inputEnded:
 		if s.outstanding == 0 && s.pending.len() == 0 && !s.conn.ReadRest() {
 			s.finish(clientClosed)
 		}

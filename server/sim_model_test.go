@@ -21,6 +21,7 @@ import (
 //   - The answers of a connection are those of its commands, in their order, one each, of the kinds that they can have.
 //   - No wait ends with a timeout before its time.
 //   - A later grant of a key has a greater token.
+//   - On a loop that drains, nobody is served who holds nothing and waits for nothing.
 //
 // And whenever nothing is under way, what sessions, tables, wheels and counters say of each other must be the same.
 
@@ -39,6 +40,7 @@ type simWorld struct {
 	sent   [proto.NumKinds]uint64 // commands that were answered, by kind
 	asked  map[*simClient][]simCommand
 	leaves map[*simClient]bool // it has ended its connection, in some way
+	drains bool                // the server may drain in this run
 }
 
 // simCommand is a command that was sent and is not answered.
@@ -234,6 +236,35 @@ func (w *simWorld) end(t *rapid.T) {
 	}
 }
 
+// drain has a loop look who is left in a drain, as far as that goes in a turn.
+func (w *simWorld) drain(l *simLoop) (found holders) {
+	l.turn(func() { l.worker.shard.drain(&found) })
+	return found
+}
+
+// checkDrained checks who is left, when nothing is under way.
+func (w *simWorld) checkDrained(t *rapid.T) {
+	left := 0
+	for _, l := range w.loops {
+		if l.worker.drains {
+			left += w.drain(l).busy
+		}
+	}
+	w.settle()
+	w.hear(t)
+	for _, c := range w.clients {
+		if c.open && c.session.phase < ended && c.session.roster.drains {
+			if c.session.keys == 0 && c.session.outstanding == 0 {
+				t.Fatalf("%s is served, holds nothing and waits for nothing", c.name)
+			}
+			left--
+		}
+	}
+	if left != 0 {
+		t.Fatalf("a look has found %d sessions more than there are", left)
+	}
+}
+
 func TestSimulation(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
 		_ = flag.Set(checks.Name, map[bool]string{true: "500", false: "4000"}[testing.Short()])
@@ -241,6 +272,7 @@ func TestSimulation(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newSimWorld(rapid.IntRange(1, 3).Draw(t, "loops"))
+		w.drains = rapid.IntRange(0, 3).Draw(t, "drains") == 0
 		loop := rapid.IntRange(0, len(w.loops)-1)
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
@@ -265,8 +297,15 @@ func TestSimulation(t *testing.T) {
 			"deaf": func(t *rapid.T) { w.connected(t).deaf = true },
 			"hear": func(t *rapid.T) { w.connected(t).hear() },
 			"end":  w.end,
+			"drain": func(t *rapid.T) {
+				if !w.drains {
+					t.Skip("the server does not drain in this run")
+				}
+				w.drain(w.loops[loop.Draw(t, "loop")])
+			},
 			"quiet": func(t *rapid.T) {
 				w.quiet(t)
+				w.checkDrained(t)
 				w.clients = slices.DeleteFunc(w.clients, func(c *simClient) bool { return !c.open })
 			},
 		})

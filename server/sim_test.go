@@ -43,6 +43,7 @@ func newSim(loops, moveAfter int) *sim {
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: zerolog.Nop(),
 	}
 	srv.detector = newDetector(srv)
+	srv.drain = newDrain()
 	s := &sim{server: srv}
 	for i := range loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}

@@ -49,6 +49,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		HeldKeys:       sum.keys,
 		Waiters:        sum.waiters,
 		Deadlocks:      len(standing),
+		Drain:          srv.drain.state(),
 		Counters:       sum.counters.words(srv.refused()),
 	}
 	st.Counters.AcceptErrors = srv.acceptErrors.counts()
@@ -62,7 +63,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 
 // Deadlocks returns the deadlocks that stand. The detector knows them, so that no loop is asked.
 func (srv *Server) Deadlocks(context.Context) (*api.Deadlocks, error) {
-	if !srv.Ready() { // there may be no shards yet
+	if !srv.serves() { // there may be no shards yet
 		return nil, errNotServing
 	}
 	loop := srv.shards[0].loop

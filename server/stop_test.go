@@ -1,10 +1,12 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +66,41 @@ func TestStopGrantsNothing(t *testing.T) {
 					t.Errorf("want one line with %q, got %d: %q", want, n, d.log.containing("stops"))
 				}
 			})
+		}
+	}
+}
+
+// The stop names at most 100 of the lost keys, by name, and says how many more there are.
+func TestStopNamesLostKeys(t *testing.T) {
+	for _, held := range []int{0, 1, maxLost, maxLost + 1, 20 * maxLost} {
+		d := startDaemon(t, nil)
+		holder := d.fill("k", held)
+		d.stopTimely()
+		holder.ExpectEnd()
+		lines := d.log.containing(`"message":"key lost"`, `"level":"warn"`, fmt.Sprintf(`"client":%q`, holder.Conn().LocalAddr()))
+		if len(lines) != min(held, maxLost) {
+			t.Errorf("%d keys: %d lines", held, len(lines))
+		}
+		var names []string
+		for _, line := range lines {
+			var lost struct{ Key string }
+			if err := json.Unmarshal([]byte(line), &lost); err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, lost.Key)
+		}
+		if slices.Sort(names); len(slices.Compact(names)) != len(lines) {
+			t.Errorf("%d keys: %d lines have %d keys", held, len(lines), len(slices.Compact(names)))
+		}
+		if held > maxLost {
+			d.wantLog(1, "more keys lost", fmt.Sprintf(`"keys":%d`, held-maxLost))
+		} else {
+			d.wantLog(0, "more keys lost")
+		}
+		if held == 0 {
+			d.wantLog(1, "dreadlock stops: no key was held", `"level":"info"`)
+		} else {
+			d.wantLog(1, "dreadlock stops: the keys that were held are lost", `"level":"warn"`, fmt.Sprintf(`"held_keys":%d`, held))
 		}
 	}
 }

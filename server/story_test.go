@@ -26,6 +26,7 @@ import (
 //	close a, reset a
 //	deaf a, hear a  a reads no answers; reads them again
 //	kick a          an operator kicks a
+//	drain 0         loop 0 learns that the server drains, or looks again who is left
 //	show            every held key, with its queue
 //
 // What is printed is what the clients have read since the last command.
@@ -106,6 +107,14 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 	case "kick":
 		c := st.client(t, d, name)
 		c.loop.turn(c.session.kick)
+	case "drain":
+		l := loop(0)
+		var found holders
+		l.turn(func() {
+			for l.worker.shard.drain(&found) {
+			}
+		})
+		return st.heard() + fmt.Sprintf("busy: %d, keys: %d, waiters: %d", found.busy, found.keys, found.waiters)
 	case "show":
 		return st.show()
 	default:

@@ -81,7 +81,7 @@ var errNotServing = fmt.Errorf("%w: it is starting or stopping", api.ErrUnavaila
 
 // queryAll is [query] of all shards.
 func queryAll[R any](ctx context.Context, srv *Server, step func(sh *shard, result *R) (more bool)) ([]*R, error) {
-	if !srv.Ready() { // there may be no shards yet
+	if !srv.serves() { // there may be no shards yet
 		return nil, errNotServing
 	}
 	return query(ctx, srv, srv.shards, step)
@@ -99,7 +99,7 @@ func query[R any](
 		return done, nil
 	case ctx.Err() != nil:
 		return nil, unavailable(ctx)
-	case srv.Ready():
+	case srv.serves():
 		return nil, fmt.Errorf("%w: %d of %d loops are too busy", api.ErrUnavailable, missing, len(shards))
 	}
 	return nil, errNotServing

@@ -13,6 +13,7 @@ type worker struct {
 	loop     loop
 	index    int
 	closed   bool // the server stops: nothing is granted and nothing answered any more
+	drains   bool // the server drains: a session that holds nothing and waits for nothing ends, and none is new
 	counters counters
 
 	shard  *shard
@@ -57,7 +58,7 @@ func newWorker(srv *Server, l loop) *worker {
 // Accept makes the client for a new connection, an arrival.
 func (w *worker) Accept(info any) reactor.Client {
 	a := info.(*arrival)
-	if w.closed || a.counted == asRefusal {
+	if w.closed || w.drains || a.counted == asRefusal {
 		return &refusal{worker: w, arrival: a}
 	}
 	w.roster.population.Add(1)

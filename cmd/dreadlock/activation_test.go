@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -124,6 +125,21 @@ func TestPassedNonsense(t *testing.T) {
 		all := passedSockets{passed(t, "good", listener.(filer)), s}
 		if found, err := all.listeners(""); err == nil || found != nil || !strings.Contains(err.Error(), "ListenStream=") {
 			t.Errorf("%s: %v, %v, want an error with advice", what, found, err)
+		}
+	}
+}
+
+// The variables that tell of the sockets are for this process alone.
+func TestPassedOnce(t *testing.T) {
+	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	t.Setenv("LISTEN_FDS", "0")
+	t.Setenv("LISTEN_FDNAMES", "x")
+	if all := inheritSockets(); len(all) > 0 {
+		t.Errorf("%d sockets, want none", len(all))
+	}
+	for _, variable := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		if _, set := os.LookupEnv(variable); set {
+			t.Errorf("%s is still set", variable)
 		}
 	}
 }

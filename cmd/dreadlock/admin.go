@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -63,17 +61,4 @@ func (o *options) serveAdmin(
 		cancel()
 		serving.Wait()
 	}, nil
-}
-
-// portOf returns the port of an address, 0 if it has none.
-func portOf(address string) int {
-	_, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return 0
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		return 0
-	}
-	return port
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -235,6 +236,7 @@ func TestAdminRefused(t *testing.T) {
 		{[]string{"--admin", "localhost"}, 2, "--admin localhost: want host:port"},
 		{[]string{"--admin", "127.0.0.1:0", "--admin", "unix://x"}, 2, "--admin unix://x: want unix:///PATH"},
 		{[]string{"--admin", "127.0.0.1:0", "--admin-token-file", "/nonexistent"}, 2, "--admin-token-file"},
+		{[]string{"--admin", "https://127.0.0.1:0"}, 2, "--admin https://127.0.0.1:0: it needs --tls-cert and --tls-key"},
 		{[]string{"--pprof", "--admin", ""}, 2, "--pprof has no effect with --admin ''"},
 		{[]string{"--admin", strings.TrimPrefix(v.url, "http://")}, 1, "address already in use: stop what listens there"},
 		{[]string{"--admin", "unix:///proc/s"}, 1, "--admin unix:///proc/s: unix socket /proc/s: "},
@@ -242,6 +244,35 @@ func TestAdminRefused(t *testing.T) {
 		got := run(t, launch{}, append([]string{"--listen", "127.0.0.1:0"}, c.args...)...)
 		if got.status != c.status || !oneLine(got.stderr, c.says) {
 			t.Errorf("%q: %+v, want %d and %q", c.args, got, c.status, c.says)
+		}
+	}
+}
+
+// The files for TLS are those of the daemon; with a client CA, the admin interface wants a certificate too.
+func TestAdminTLS(t *testing.T) {
+	ca := prototest.NewCA(t)
+	certFile, keyFile := ca.Files(ca.Server("127.0.0.1"))
+	for _, mutual := range []bool{false, true} {
+		args := []string{"--tls-cert", certFile, "--tls-key", keyFile, "--admin", "https://127.0.0.1:0"}
+		if mutual {
+			args = append(args, "--tls-client-ca", ca.File())
+		}
+		url := start(t, args...).adminAddresses()[0]
+		get := func(own ...tls.Certificate) (int, error) {
+			transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), Certificates: own}}
+			defer transport.CloseIdleConnections()
+			client := http.Client{Transport: transport, Timeout: prototest.Patience}
+			resp, err := client.Get(url + "/healthz")
+			if err != nil {
+				return 0, err
+			}
+			return resp.StatusCode, resp.Body.Close()
+		}
+		if status, err := get(ca.Client("ann")); status != http.StatusOK || err != nil {
+			t.Errorf("with a certificate: %d, %v", status, err)
+		}
+		if status, err := get(); mutual != (err != nil) {
+			t.Errorf("without a certificate, wanted %v: %d, %v", mutual, status, err)
 		}
 	}
 }

@@ -23,7 +23,7 @@ var binary, runtimeDir string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == stopArgument {
-		awaitStop()
+		awaitStop(os.Args[2])
 	}
 	os.Exit(func() int {
 		restoreSignals()
@@ -97,6 +97,7 @@ type launch struct {
 	env    []string
 	limit  int      // on open files; 0 for that of the test
 	nobody bool     // as nobody if the test runs as root
+	via    []string // the command that starts it, if another one does
 	passed *os.File // a socket that is passed as systemd does it, or nil
 	stderr *os.File // where the log goes; nil to read it. Otherwise the address must be known
 }
@@ -158,11 +159,14 @@ func spawn(tb testing.TB, l launch, args ...string) *daemon {
 	return d
 }
 
-// command returns the command, in an environment without options.
+// command returns the command, in an environment without options, and without what systemd may have told the test.
 func command(l launch, args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...)
 	if l.limit > 0 {
 		cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, l.limit), binary}, args...)...)
+	}
+	if len(l.via) > 0 {
+		cmd = exec.Command(l.via[0], slices.Concat(l.via[1:], []string{binary}, args)...)
 	}
 	if l.passed != nil {
 		cmd = exec.Command("sh", append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, binary}, args...)...)
@@ -172,7 +176,8 @@ func command(l launch, args ...string) *exec.Cmd {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
 	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "DREADLOCK_") {
+		foreign := func(prefix string) bool { return strings.HasPrefix(variable, prefix) }
+		if !slices.ContainsFunc([]string{"DREADLOCK_", "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_"}, foreign) {
 			cmd.Env = append(cmd.Env, variable)
 		}
 	}

@@ -54,9 +54,14 @@ func readLog(pipe *os.File) *logReader {
 
 // await returns the first line with a message, which may still have to come.
 func (r *logReader) await(message string) (found logLine, ok bool) {
+	return r.awaitLine(func(line logLine) bool { return line["message"] == message })
+}
+
+// awaitLine returns the first line that is wanted, which may still have to come.
+func (r *logReader) awaitLine(wanted func(logLine) bool) (found logLine, ok bool) {
 	ok = r.until(func() bool {
 		for _, line := range r.json {
-			if line["message"] == message {
+			if wanted(line) {
 				found = line
 				return true
 			}

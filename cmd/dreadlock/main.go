@@ -42,12 +42,11 @@ func main() {
 	}
 }
 
-// serve runs the daemon until a signal stops it.
+// serve runs the daemon until a signal stops it, or a drain is over.
 func serve(opts *options) error {
 	// The daemon must survive the reader of its log.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, restore := stopSignals()
-	defer restore()
+	caught := catchStops()
 
 	queue := newQueueWriter(logFormat(opts.LogFormat, os.Stderr))
 	defer queue.close()
@@ -56,12 +55,12 @@ func serve(opts *options) error {
 		return err
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
-	reporting, stop := context.WithCancel(ctx)
-	var reports sync.WaitGroup
-	defer reports.Wait() // before the log is closed
+	ctx, stop := context.WithCancel(context.Background())
+	var helpers sync.WaitGroup
+	defer helpers.Wait() // before the log is closed
 	defer stop()
 	requests, reloads := statusRequests(), reloadRequests()
-	reports.Go(func() { reportStatus(reporting, log, requests) })
+	helpers.Go(func() { reportStatus(ctx, log, requests) })
 	notify, err := newNotifier(log)
 	if err != nil {
 		return err
@@ -73,21 +72,27 @@ func serve(opts *options) error {
 	sockets := inheritSockets()
 	cfg := opts.config(sockets, certificates, log)
 	port := make(chan int, 1)
+	var srv *server.Server
 	cfg.Ready = func(address string) {
 		notify.serving(address)
 		sockets.closeRest(log)
-		port <- portOf(address)
+		port <- srv.Port()
 	}
-	srv, err := server.New(cfg)
-	if err != nil {
+	cfg.Draining = notify.draining
+	if srv, err = server.New(cfg); err != nil {
 		return err
 	}
+	var drain func() error
+	if opts.Drain > 0 {
+		drain = func() error { return srv.BeginDrain(&opts.Drain) }
+	}
+	helpers.Go(func() { handleStops(ctx, caught, drain, stop) })
 	var again []reloadable
 	if certificates != nil {
 		again = append(again, reloadable{"TLS certificates", certificates.Reload})
-		reports.Go(func() { certificates.Watch(reporting) })
+		helpers.Go(func() { certificates.Watch(ctx) })
 	}
-	reports.Go(func() { notify.run(reporting, srv, reloads, func() { reload(log, again) }) })
+	helpers.Go(func() { notify.run(ctx, srv, reloads, func() { reload(log, again) }) })
 	runtime.GOMAXPROCS(cfg.Procs())
 	stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
@@ -102,12 +107,28 @@ func isOption(err error) bool {
 	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption)
 }
 
-// stopSignals returns a context that is done at the first signal to stop. A second signal ends the process at once. The
-// returned function undoes this.
-func stopSignals() (context.Context, context.CancelFunc) {
-	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, restore)
-	return ctx, restore
+// catchStops returns a channel that receives the signals to stop.
+func catchStops() chan os.Signal {
+	caught := make(chan os.Signal, 2)
+	signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
+	return caught
+}
+
+// handleStops takes the signals to stop, until ctx is done. The first one begins a drain, if there is to be one: drain is nil
+// otherwise, and fails if no clients are served yet. The next one stops the daemon. One more ends the process at once.
+func handleStops(ctx context.Context, caught chan os.Signal, drain func() error, stop func()) {
+	for signals := 1; ; signals++ {
+		select {
+		case <-caught:
+		case <-ctx.Done():
+			return
+		}
+		if signals > 1 || drain == nil || drain() != nil {
+			signal.Stop(caught)
+			stop()
+			return
+		}
+	}
 }
 
 // plain returns the text of an error without what is for developers: the name of a package, and that of a sentinel that the

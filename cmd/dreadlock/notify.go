@@ -22,6 +22,8 @@ const (
 	statusPeriod = 5 * time.Second
 	// statusTime bounds how long the loops may take to say what they serve.
 	statusTime = time.Second
+	// stopMargin is the time that systemd gives the daemon to end after a drain. It needs less than a second.
+	stopMargin = 10 * time.Second
 	// tellTime bounds how long a message may wait for a reader whose queue is full.
 	tellTime = time.Second
 )
@@ -67,7 +69,7 @@ func sendTo(socket, message string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := conn.SetWriteDeadline(time.Now().Add(tellTime)); err != nil {
 		return err
 	}
@@ -77,6 +79,13 @@ func sendTo(socket, message string) error {
 
 // serving says that the daemon serves. It is called once, and never blocks.
 func (n *notifier) serving(string) { close(n.ready) }
+
+// draining says that the daemon drains, and ends at that time at the latest. Until then systemd must not take it for one that
+// hangs: a drain may take longer than TimeoutStopSec=. Safe from any goroutine.
+func (n *notifier) draining(until time.Time) {
+	left := max(time.Until(until), 0) + stopMargin
+	n.tell(systemd.SdNotifyStopping, "STATUS=draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", left.Microseconds()))
+}
 
 // run tells systemd when the daemon serves, what it serves, when it reloads, and, once ctx is done, that it stops. It does
 // the reloads, one after the other, and none before the daemon serves: a reload ends with the same message as a start.
@@ -125,7 +134,11 @@ func (n *notifier) report(ctx context.Context, srv monitored) {
 	if err != nil {
 		return
 	}
-	status := fmt.Sprintf("serving %s, %s held, %d waiting",
+	verb := "serving"
+	if st.Drain != nil {
+		verb = "draining"
+	}
+	status := fmt.Sprintf("%s %s, %s held, %d waiting", verb,
 		english.Plural(st.Connections, "connection", ""), english.Plural(st.HeldKeys, "key", ""), st.Waiters)
 	if status != n.status {
 		n.status = status

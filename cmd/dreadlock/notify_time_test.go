@@ -152,6 +152,21 @@ func TestStatusOnChange(t *testing.T) {
 	})
 }
 
+// In a drain the daemon is about to end, and has the time for that.
+func TestNotifyDrain(t *testing.T) {
+	inBubble(t, 0, true, nil, func(b *bubble) {
+		b.n.serving("")
+		b.want(t, 0, "READY=1\nSTATUS=serving", nothing)
+		b.n.draining(time.Now().Add(time.Hour))
+		b.n.draining(time.Now().Add(-time.Second))
+		b.server.change(func() { b.server.status = api.Status{Connections: 2, HeldKeys: 2, Drain: &api.Drain{}} })
+		b.want(t, statusPeriod, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=3610000000",
+			"STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=10000000", "STATUS=draining 2 connections, 2 keys held, 0 waiting")
+		b.stop()
+		b.want(t, time.Hour, "STOPPING=1\nSTATUS=stopping")
+	})
+}
+
 // Where nobody is to be told, nobody asks the loops either, and SIGHUP still reloads.
 func TestNobodyToTell(t *testing.T) {
 	reloads := 0

@@ -40,6 +40,7 @@ type options struct {
 	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Output kept for a client that does not read; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
+	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
 	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which an empty ADDR turns off." env:"DREADLOCK_ADMIN_LISTEN"`
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
@@ -136,6 +137,7 @@ func (o *options) config(sockets passedSockets, certificates *certs.Store, log z
 		MaxOutput:      int(o.MaxOutput),
 		KeepAlive:      o.Keepalive,
 		Tick:           o.Tick,
+		Drain:          o.Drain,
 		BreakDeadlocks: o.BreakDeadlocks,
 		Version:        shortVersion(),
 		Log:            log,

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,12 +40,26 @@ func TestStop(t *testing.T) {
 			for _, w := range waiters { // no key is granted while all are being released
 				w.ExpectEnd()
 			}
-			line, _ := d.log.await("dreadlock stops: all keys are free")
+			line, _ := d.log.await("dreadlock stops: the keys that were held are lost")
 			connections := fmt.Sprint(1 + len(waiters) + q.dialed)
 			if line.text("connections") != connections || line.text("held_keys") != "5" || line.text("waiters") != "3" {
 				t.Errorf("it says %v, want 5 keys, 3 waiters, %s connections", line, connections)
 			}
+			for i := range 5 {
+				d.lost(holder, fmt.Sprintf("k%d", i))
+			}
 		})
+	}
+}
+
+// lost fails the test unless the log has said that a client has lost a key.
+func (d *daemon) lost(c *prototest.Client, key string) {
+	d.tb.Helper()
+	_, found := d.log.awaitLine(func(line logLine) bool {
+		return line["message"] == "key lost" && line["key"] == key && line["client"] == c.Conn().LocalAddr().String() && line["level"] == "warn"
+	})
+	if !found {
+		d.tb.Errorf("the log does not say that %s is lost:\n%s", key, d.log)
 	}
 }
 
@@ -63,31 +79,45 @@ func TestStatus(t *testing.T) {
 	c.Do("unlock a", "u unlocked")
 }
 
-// stopArgument makes this test binary wait for signals as the daemon does.
+// stopArgument makes this test binary wait for signals as the daemon does. Another argument says what a drain comes to.
 const stopArgument = "wait-for-a-stop"
 
-// awaitStop waits for the first signal, says so, and never ends by itself.
-func awaitStop() {
-	ctx, _ := stopSignals()
+// awaitStop takes signals, says what they do, and never ends by itself.
+func awaitStop(drains string) {
+	var drain func() error
+	switch drains {
+	case "drains":
+		drain = func() error {
+			fmt.Println("draining")
+			return nil
+		}
+	case "cannot drain":
+		drain = func() error { return errors.New("it does not serve yet") }
+	}
+	caught := catchStops()
 	fmt.Println("ready")
-	<-ctx.Done()
-	fmt.Println("stopping")
+	handleStops(context.Background(), caught, drain, func() { fmt.Println("stopping") })
 	for {
 		_ = syscall.Pause()
 	}
 }
 
-// A second signal ends the process at once, however long the stop takes. The daemon stops too fast for a test of this, so
-// it runs only the code for signals. That code undoes its handlers some time after the context is done, and until then
-// further signals have no effect, so the second one is repeated.
-func TestSecondSignal(t *testing.T) {
-	for _, first := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		for _, second := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+// The signal after the one that stops the daemon ends the process at once, however long the stop takes. The daemon stops too
+// fast for a test of this, so it runs only the code for signals.
+func TestLastSignal(t *testing.T) {
+	both := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}
+	for drains, says := range map[string][]string{
+		"":             {"stopping"},
+		"cannot drain": {"stopping"},
+		"drains":       {"draining", "stopping"},
+	} {
+		for i := range 4 {
+			first, last := both[i/2], both[i%2]
 			self, err := os.Executable()
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command(self, stopArgument)
+			cmd := exec.Command(self, stopArgument, drains)
 			stdout, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -100,23 +130,17 @@ func TestSecondSignal(t *testing.T) {
 			if !in.Scan() || in.Text() != "ready" {
 				t.Errorf("it says %q, want that it is ready", in.Text())
 			}
-			_ = cmd.Process.Signal(first)
-			if !in.Scan() || in.Text() != "stopping" {
-				t.Errorf("it says %q, want that it is stopping", in.Text())
-			}
-			for cmd.Process.Signal(second) == nil {
-				var info unix.Siginfo // without reaping it, so that the number stays that of this process
-				_ = unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-				if info.Signo != 0 {
-					break
+			for _, want := range says {
+				_ = cmd.Process.Signal(first)
+				if !in.Scan() || in.Text() != want {
+					t.Errorf("%s: it says %q, want that it is %s", drains, in.Text(), want)
 				}
-				// Nothing tells when the handlers are gone, and a flood of signals crashes a process with the race detector.
-				time.Sleep(5 * time.Millisecond) //nolint:forbidigo // see above
 			}
+			_ = cmd.Process.Signal(last)
 			_ = cmd.Wait()
 			killer.Stop()
-			if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != second {
-				t.Errorf("after %v and %v it ended with %v", first, second, cmd.ProcessState)
+			if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != last {
+				t.Errorf("%s: after %v and %v it ended with %v", drains, first, last, cmd.ProcessState)
 			}
 		}
 	}

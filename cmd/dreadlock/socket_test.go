@@ -102,6 +102,22 @@ func TestSocketOfService(t *testing.T) {
 	}
 }
 
+// It is named after the first port, wherever that stands; a daemon that has none takes a name without.
+func TestSocketName(t *testing.T) {
+	dir := sessionDir(t)
+	env := launch{env: []string{"RUNTIME_DIRECTORY=" + dir}}
+	d := startWith(t, env, "--listen", "unix://"+dir+"/a.sock")
+	if urls := d.adminAddresses(); !reflect.DeepEqual(urls, []string{"unix://" + dir + "/admin.sock"}) {
+		t.Errorf("without a port it listens at %q", urls)
+	}
+	address := freeAddress(t)
+	_, port, _ := strings.Cut(address, ":")
+	d = startWith(t, env, "--listen", "unix://"+dir+"/b.sock", "--listen", address, "--listen", "127.0.0.1:0")
+	if urls := d.adminAddresses(); !reflect.DeepEqual(urls, []string{"unix://" + dir + "/admin-" + port + ".sock"}) {
+		t.Errorf("with port %s it listens at %q", port, urls)
+	}
+}
+
 // Two daemons on two ports have a socket each.
 func TestTwoSockets(t *testing.T) {
 	a, b := start(t), start(t)
@@ -213,14 +229,5 @@ func TestNoSocketWithoutDaemon(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("%v, %v", left, err)
-	}
-}
-
-// The socket is named after the port of the daemon, if it has one.
-func TestPortOf(t *testing.T) {
-	for address, want := range map[string]int{"127.0.0.1:6001": 6001, ":6001": 6001, "[::]:7": 7, "/run/lock.sock": 0, "": 0} {
-		if got := portOf(address); got != want {
-			t.Errorf("%q: %d, want %d", address, got, want)
-		}
 	}
 }

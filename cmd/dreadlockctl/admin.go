@@ -108,9 +108,14 @@ func (a *admin) get(ctx context.Context, into any, query url.Values, path ...str
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (%w)", a.where, err)
+		return a.strange(err)
 	}
 	return nil
+}
+
+// strange explains an answer that is not that of a daemon.
+func (a *admin) strange(err error) error {
+	return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (%w)", a.where, err)
 }
 
 // post sends a request without a body.
@@ -120,6 +125,20 @@ func (a *admin) post(ctx context.Context, path ...string) error {
 }
 
 func (a *admin) do(ctx context.Context, method string, query url.Values, path []string) ([]byte, error) {
+	response, err := a.send(ctx, a.client, method, query, path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, a.unreachable(err)
+	}
+	return body, nil
+}
+
+// send sends a request and returns the answer if its status is good, with the body to read and close.
+func (a *admin) send(ctx context.Context, by *http.Client, method string, query url.Values, path []string) (*http.Response, error) {
 	target := a.base.JoinPath("api", "v1").JoinPath(path...)
 	target.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
@@ -130,19 +149,19 @@ func (a *admin) do(ctx context.Context, method string, query url.Values, path []
 	if a.token != "" {
 		request.Header.Set("Authorization", "Bearer "+a.token)
 	}
-	response, err := a.client.Do(request)
+	response, err := by.Do(request)
 	if err != nil {
 		return nil, a.unreachable(err)
+	}
+	if response.StatusCode/100 == 2 {
+		return response, nil
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return nil, a.unreachable(err)
 	}
-	if response.StatusCode/100 != 2 {
-		return nil, a.refusal(response, body)
-	}
-	return body, nil
+	return nil, a.refusal(response, body)
 }
 
 // unreachable explains an error of the connection, with advice.

@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		words []string
 		want  string // the candidates without descriptions, or the directive for the shell
 	}{
-		{nil, "lock status locks waiters connections deadlocks kick top completion"},
+		{nil, "lock status locks waiters connections deadlocks kick drain top completion"},
 		{[]string{"lo"}, "lock locks"},
 		{[]string{"--ad"}, "--admin --admin-token-file"},
 		{[]string{"--server", "lock", "wait"}, "waiters"},
@@ -28,6 +28,11 @@ func TestComplete(t *testing.T) {
 		{[]string{"waiters", "b", ""}, ""},
 		{[]string{"kick", ""}, "5 7"},
 		{[]string{"kick", "5", "7"}, "7"},
+		{[]string{"dr"}, "drain"},
+		{[]string{"drain", "--ti"}, "--timeout"},
+		{[]string{"drain", "--timeout", ""}, ""},
+		{[]string{"drain", "--timeout", "5m", "--w"}, "--wait"},
+		{[]string{"drain", ""}, ""},
 		{[]string{"completion", ""}, "bash zsh fish"},
 		{[]string{"status", "--admin-token-file", "/et"}, ":files"},
 		{[]string{"--tls"}, "--tls-ca --tls-cert --tls-key"},

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -24,7 +25,10 @@ type fakeAdmin struct {
 
 	mu       sync.Mutex
 	requests []string
-	samples  int // of the status
+	samples  int         // of the status
+	drain    *api.Drain  // in the status
+	states   []api.Drain // of a drain, for who waits; the first for who does not
+	cut      bool        // the answer to who waits ends in the middle of what would come next
 }
 
 var began = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -84,9 +88,10 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		a.mu.Lock()
 		a.samples++
-		sample := a.samples
+		status := statusAt(a.samples)
+		status.Drain = a.drain
 		a.mu.Unlock()
-		answer(w, statusAt(sample))
+		answer(w, status)
 	})
 	mux.HandleFunc("GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
 		var page api.KeyPage
@@ -135,6 +140,23 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
+	mux.HandleFunc("POST /api/v1/drain", func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		states, cut := a.states, a.cut
+		a.mu.Unlock()
+		if r.FormValue("wait") == "" {
+			answer(w, states[0])
+			return
+		}
+		for i := range states {
+			answer(w, states[i])
+		}
+		if cut {
+			io.WriteString(w, `{"since":`)
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	})
 	mux.HandleFunc("GET /api/v1/deadlocks", func(w http.ResponseWriter, _ *http.Request) { answer(w, fakeDeadlocks) })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
@@ -174,6 +196,14 @@ func cut[E any](all []E, r *http.Request) (page []E, next string) {
 func atoi(text string) int {
 	n, _ := strconv.Atoi(text)
 	return n
+}
+
+// drains makes it answer like a daemon that drains. The answer with all states is cut off in the middle of another one if cut
+// is set.
+func (a *fakeAdmin) drains(cut bool, states ...api.Drain) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.drain, a.states, a.cut = &states[0], states, cut
 }
 
 // seen returns the requests, one per line.

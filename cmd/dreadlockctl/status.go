@@ -40,12 +40,43 @@ func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if c.JSON {
 		return printJSON(s.stdout, status)
 	}
-	return writeStatus(s.stdout, &status)
+	if err := writeStatus(s.stdout, &status); err != nil || status.Drain == nil || status.HeldKeys == 0 {
+		return err
+	}
+	held, err := a.keys(ctx, &api.KeyQuery{Order: api.ByAge, Limit: heldShown})
+	if err != nil {
+		return err
+	}
+	return writeHeld(s.stdout, &held)
+}
+
+// heldShown is the number of held keys that are shown while the daemon drains.
+const heldShown = 10
+
+// writeHeld writes the keys for which a drain waits.
+func writeHeld(w io.Writer, held *page[api.Key]) error {
+	if len(held.entries) == 0 {
+		return nil // they have been released
+	}
+	if _, err := fmt.Fprint(w, "\nstill held, the longest first:\n\n"); err != nil {
+		return err
+	}
+	more := held.next != ""
+	held.next = ""
+	if err := writeKeys(w, held); err != nil || !more {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s of %s; dreadlockctl locks --sort age --all shows all\n", count(len(held.entries)), some(held.matching, "key"))
+	return err
 }
 
 // headline identifies the daemon.
 func headline(s *api.Status) string {
-	return fmt.Sprintf("dreadlock %s at %s, up %s, %s", s.Version, s.Address, span(s.UptimeSeconds), some(s.Loops, "loop"))
+	text := fmt.Sprintf("dreadlock %s at %s, up %s, %s", s.Version, s.Address, span(s.UptimeSeconds), some(s.Loops, "loop"))
+	if s.Drain != nil {
+		text += ", draining"
+	}
+	return text
 }
 
 func writeStatus(w io.Writer, s *api.Status) error {
@@ -53,6 +84,10 @@ func writeStatus(w io.Writer, s *api.Status) error {
 		return err
 	}
 	t := newTable(w)
+	if d := s.Drain; d != nil {
+		t.row("draining", fmt.Sprintf("since %s, until %s at the latest (%s left)",
+			d.Since.Local().Format(time.DateTime), d.Until.Local().Format(time.DateTime), span(d.SecondsLeft)))
+	}
 	t.row("connections", fmt.Sprintf("%s of %s", count(s.Connections), count(s.MaxConnections)))
 	t.row("held keys", count(s.HeldKeys))
 	t.row("waiters", count(s.Waiters))

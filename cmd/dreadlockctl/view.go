@@ -35,6 +35,9 @@ func (v *view) render(width, height int) []line {
 		{text: fmt.Sprintf("%s of %s, %s held, %s, %s", count(s.Connections), some(s.MaxConnections, "connection"),
 			some(s.HeldKeys, "key"), some(s.Waiters, "waiter"), deadlocks)},
 	}
+	if s.Drain != nil {
+		lines = append(lines, line{text: "it drains: " + span(s.Drain.SecondsLeft) + " left until it ends at the latest", title: true})
+	}
 	lines = append(append(lines, v.sample.Rates.lines()...), line{})
 	footer := line{text: fmt.Sprintf("%s, every %s; q quits", v.sample.Time.Format(time.TimeOnly), v.interval)}
 	if v.err != nil {

@@ -204,6 +204,21 @@ func (q *query) number(name string, missing, least int) int {
 	return n
 }
 
+// seconds returns a duration in seconds, nil if the parameter is not given.
+func (q *query) seconds(name string) *time.Duration {
+	text := q.text(name)
+	if text == "" {
+		return nil
+	}
+	const most = 1e9 // fits into a duration
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(n >= -most && n <= most) { // as is false for NaN
+		q.bad("%s=%.64s: want a number of seconds", name, text)
+		return nil
+	}
+	return new(time.Duration(n * float64(time.Second)))
+}
+
 // flag returns a truth value, false if the parameter is not given.
 func (q *query) flag(name string) bool {
 	text := q.text(name)

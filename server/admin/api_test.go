@@ -190,6 +190,13 @@ func TestFailures(t *testing.T) {
 		{"GET", "/api/v1/connections/1/kick", 405, "want POST"},
 		{"POST", "/api/v1/keys", 405, "want GET, HEAD"},
 		{"DELETE", "/api/v1/keys/k000", 405, "want GET, HEAD"},
+		{"GET", "/api/v1/drain", 405, "want POST"},
+		{"POST", "/api/v1/drain?timeout=soon", 400, "timeout=soon: want a number of seconds"},
+		{"POST", "/api/v1/drain?timeout=NaN", 400, "want a number of seconds"},
+		{"POST", "/api/v1/drain?timeout=1e300", 400, "want a number of seconds"},
+		{"POST", "/api/v1/drain?timeout=-1", 400, "a drain of -1s"},
+		{"POST", "/api/v1/drain?wait=perhaps", 400, "want true or false"},
+		{"POST", "/api/v1/drain?within=5", 400, "unknown parameter"},
 		{"POST", "/", 405, "want GET, HEAD"},
 		{"POST", "/metrics", 405, "want GET, HEAD"},
 	} {
@@ -214,6 +221,9 @@ func TestUnavailable(t *testing.T) {
 	}
 	for _, err := range []error{fmt.Errorf("loop 1: %w", api.ErrUnavailable), context.DeadlineExceeded} {
 		f.change(func(f *fake) { f.err = err })
+		if w := ask(h, http.MethodPost, "/api/v1/drain?wait=true", nil); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("drain with %v: %d", err, w.Code)
+		}
 		for _, target := range everything {
 			if w := ask(h, http.MethodGet, target, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
 				t.Errorf("%s with %v: %d %v", target, err, w.Code, w.Header())
@@ -243,6 +253,8 @@ func TestProbes(t *testing.T) {
 	check("serving", 200, 200)
 	f.change(func(f *fake) { f.stopped = true })
 	check("stopping", 200, 503)
+	f.change(func(f *fake) { f.stopped, f.status.Drain = false, &api.Drain{} })
+	check("draining", 200, 503)
 	f.change(func(f *fake) { f.err = api.ErrUnavailable })
 	check("hanging", 503, 503)
 }

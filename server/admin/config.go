@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -17,7 +18,7 @@ var ErrOption = errors.New("bad option")
 // Source is the server as seen from here. All methods are safe from any goroutine, and return when their context ends.
 // Their errors wrap [api.ErrNotFound], [api.ErrQuery] or [api.ErrUnavailable].
 type Source interface {
-	// Ready says whether the server serves clients and is not about to stop.
+	// Ready says whether the server serves new clients: it neither drains nor is about to stop.
 	Ready() bool
 	Status(ctx context.Context) (*api.Status, error)
 	Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error)
@@ -29,6 +30,11 @@ type Source interface {
 	Deadlocks(ctx context.Context) (*api.Deadlocks, error)
 	// Kick closes a connection, and logs that it does.
 	Kick(ctx context.Context, id api.ConnectionID) error
+	// Drain begins a drain, or joins one that is under way, and returns what is held. A timeout is the time that it takes at
+	// most: it may end a drain earlier, but not later. Without one the server chooses the time, or leaves it as it is.
+	Drain(ctx context.Context, timeout *time.Duration) (*api.Drain, error)
+	// AwaitDrain returns the state of a drain that has begun: when it is over, or when ctx ends.
+	AwaitDrain(ctx context.Context) *api.Drain
 }
 
 // Certificates has the configuration of TLS: the certificates of the daemon, and whether clients need one. Changes of the

@@ -24,7 +24,8 @@ type fake struct {
 	conns   []api.Connection
 	cycles  []api.Cycle
 	kicks   []api.ConnectionID
-	err     error // of all methods, if set
+	over    chan struct{} // closed when the drain is over
+	err     error         // of all methods, if set
 	stopped bool
 }
 
@@ -33,7 +34,7 @@ type fake struct {
 // of which the second has a name and the third an identity.
 func newFake() *fake {
 	now := time.Now()
-	f := &fake{status: api.Status{
+	f := &fake{over: make(chan struct{}), status: api.Status{
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
 		Listen:             []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
@@ -154,7 +155,49 @@ func (f *fake) kicked() []api.ConnectionID {
 func (f *fake) Ready() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.err == nil && !f.stopped
+	return f.err == nil && !f.stopped && f.status.Drain == nil
+}
+
+// Drain takes 30 s unless the timeout says otherwise.
+func (f *fake) Drain(_ context.Context, timeout *time.Duration) (*api.Drain, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	within := 30 * time.Second
+	if timeout != nil {
+		within = *timeout
+	}
+	if within < 0 {
+		return nil, fmt.Errorf("%w: a drain of %s", api.ErrQuery, within)
+	}
+	if f.status.Drain == nil {
+		now := time.Now()
+		f.status.Drain = &api.Drain{
+			Since: now, Until: now.Add(within), SecondsLeft: within.Seconds(), HeldKeys: f.status.HeldKeys, Waiters: f.status.Waiters,
+		}
+	}
+	return new(*f.status.Drain), nil
+}
+
+func (f *fake) AwaitDrain(ctx context.Context) *api.Drain {
+	select {
+	case <-f.over:
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return new(*f.status.Drain)
+}
+
+// endDrain ends the drain, in which keys are lost.
+func (f *fake) endDrain(lost int) {
+	f.change(func(f *fake) {
+		f.status.Drain = new(*f.status.Drain)
+		f.status.Drain.HeldKeys, f.status.Drain.Over = lost, true
+	})
+	close(f.over)
 }
 
 // Status lets one second pass, with 100 commands in it.

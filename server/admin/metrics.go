@@ -64,6 +64,12 @@ var plainMetrics = []plainMetric{
 	gauge("max_connections", "Maximum number of connections of clients.", func(s *api.Status) int { return s.MaxConnections }),
 	gauge("held_keys", "Keys that are held.", func(s *api.Status) int { return s.HeldKeys }),
 	gauge("waiters", "Connections that wait for a key.", func(s *api.Status) int { return s.Waiters }),
+	gauge("draining", "Whether the server drains: 1 if it does, else 0.", func(s *api.Status) int {
+		if s.Drain != nil {
+			return 1
+		}
+		return 0
+	}),
 	gauge("deadlocks", "Deadlocks that exist now.", func(s *api.Status) int { return s.Deadlocks }),
 
 	counter("connections_accepted_total", "Connections that were accepted, without those that were refused.",

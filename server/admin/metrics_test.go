@@ -64,6 +64,7 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_held_keys", 33, nil},
 		{"dreadlock_waiters", 81, nil},
 		{"dreadlock_deadlocks", 1, nil},
+		{"dreadlock_draining", 0, nil},
 		{"dreadlock_connections_accepted_total", 77, nil},
 		{"dreadlock_grants_total", 600, nil},
 		{"dreadlock_timeouts_total", 50, nil},
@@ -81,6 +82,7 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_disconnects_total", 0, []string{"reason", api.SyntaxError}},
 		{"dreadlock_disconnects_total", 0, []string{"reason", api.TooMuch}},
 		{"dreadlock_disconnects_total", 1, []string{"reason", api.Kicked}},
+		{"dreadlock_disconnects_total", 0, []string{"reason", api.Drained}},
 		{"dreadlock_disconnects_total", 0, []string{"reason", api.IdleTimeout}},
 		{"dreadlock_connections_refused_total", 5, []string{"reason", api.RefusedTLSHandshake}},
 		{"dreadlock_connections_refused_total", 0, []string{"reason", api.RefusedNotAllowed}},
@@ -103,6 +105,16 @@ func TestMetrics(t *testing.T) {
 		if families[name] == nil {
 			t.Errorf("no %s", name)
 		}
+	}
+}
+
+func TestMetricOfDrain(t *testing.T) {
+	f := newFake()
+	if _, err := f.Drain(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := sample(scrape(t, f), "dreadlock_draining"); !ok || got != 1 {
+		t.Errorf("draining: %v, %v", got, ok)
 	}
 }
 

@@ -22,10 +22,31 @@ function showStatus(status) {
   ];
   $('counts').replaceChildren(...counts.map(([name, n]) =>
     element('div', {}, element('dt', {}, name), element('dd', {}, grouped.format(n)))));
+  showDrain(status);
   addSample(status);
 }
 
 const countsOf = (label, counts) => Object.entries(counts ?? {}).map(([name, n]) => [label + name.replaceAll('_', ' '), n]);
+
+// A drain: the server serves those who hold or wait for a key, nobody else, and ends.
+
+function showDrain({drain, held_keys, waiters}) {
+  $('drain').hidden = !drain;
+  if (!drain) return;
+  setText($('drain-text'), `Since ${clock.format(new Date(drain.since))}. ${plural(held_keys, 'key is', 'keys are')} held, ` +
+    `and ${plural(waiters, 'connection waits', 'connections wait')}. The daemon ends when nobody holds a key, ` +
+    `in ${duration(drain.seconds_left)} at the latest. New connections are refused.`);
+}
+
+function showHeld({keys}) {
+  updateRows($('held'), keys, key => key.key,
+    keyRow(() => [numberCell('waiters'), cell('held by'), numberCell('held for')]),
+    (row, key) => {
+      setText(row.cells[1], grouped.format(key.waiters));
+      connectionCell(row.cells[2], key.holder);
+      setText(row.cells[3], duration(key.held_seconds));
+    });
+}
 
 // Tables of keys.
 
@@ -266,6 +287,7 @@ function askForToken() {
 
 const views = {
   deadlocks: latest(() => call('deadlocks'), showDeadlocks),
+  held: latest(() => before?.drain ? call('keys?order=age&limit=10') : {keys: []}, showHeld),
   hot: latest(() => before?.waiters ? call('keys?order=waiters&limit=10') : {keys: []}, showHot),
   long: latest(() => before?.waiters ? call('keys?order=wait&limit=10') : {keys: []}, showLong),
   detail: latest(askDetail, showDetail),
@@ -295,7 +317,7 @@ function refresh(view, ...about) {
 async function lists() {
   const began = performance.now();
   await Promise.all([
-    views.hot(), views.long(),
+    views.held(), views.hot(), views.long(),
     detail.kind && views.detail(),
     found.limit && inView.has('keys-section') && views.found(),
     (inView.has('connections-section') || !$('connections-text').textContent) && views.connections(),
@@ -320,7 +342,8 @@ async function poll() {
       route();
     }
     failures = 0;
-    setHealth('good', 'serving');
+    if (before?.drain) setHealth('wait', 'draining');
+    else setHealth('good', 'serving');
     $('alert').hidden = true;
     $('main').classList.remove('stale');
   } catch (failure) {

@@ -183,6 +183,26 @@ func TestPageDeadlock(t *testing.T) {
 	b.quiet()
 }
 
+// In a drain the page says since when, for how long, and what is still held.
+func TestPageDrain(t *testing.T) {
+	skipIfShort(t)
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	b.until(text("#health") + " === 'serving' && " + text("#drain") + " === ''")
+	if _, err := f.Drain(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.until(text("#health") + " === 'draining'")
+	b.until(text("#drain-text") + ".includes('33 keys are held, and 81 connections wait.')")
+	b.until(text("#drain-text") + ".includes('in 30 s at the latest')")
+	b.until("document.querySelectorAll('#held tbody tr').length === 10")
+	b.until(text("#held tbody tr:first-child") + ".startsWith('k029') && " + text("#held tbody tr:first-child") + ".includes('10.0.0.')")
+	b.click("#held tbody tr:first-child a.key")
+	b.until(text("#detail-title") + " === 'Key k029'")
+	b.quiet()
+}
+
 func TestPageKick(t *testing.T) {
 	f := newFake()
 	b := openTab(t)

@@ -21,6 +21,7 @@ func newHandler(cfg *Config, token *token, hosts []string) http.Handler {
 	handle(guarded, http.MethodGet, "/api/v1/connections/{id}", a.connection)
 	handle(guarded, http.MethodPost, "/api/v1/connections/{id}/kick", a.kick)
 	handle(guarded, http.MethodGet, "/api/v1/deadlocks", a.deadlocks)
+	handle(guarded, http.MethodPost, "/api/v1/drain", a.drain)
 	handle(guarded, http.MethodGet, "/metrics", newMetrics(cfg.Source, cfg.Log).ServeHTTP)
 	if cfg.PProf {
 		guarded.HandleFunc("/debug/pprof/", pprof.Index)

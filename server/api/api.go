@@ -58,7 +58,23 @@ type Status struct {
 	Deadlocks      int       `json:"deadlocks"` // now
 	// CertificateExpires is when the TLS certificate expires; there is none if it is zero.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
-	Counters           Counters  `json:"counters"`
+	// Drain is the drain that is under way, nil if there is none.
+	Drain    *Drain   `json:"drain,omitempty"`
+	Counters Counters `json:"counters"`
+}
+
+// Drain is a drain: the server takes no new connections, lets those who hold a key or wait for one finish, and ends.
+type Drain struct {
+	Since time.Time `json:"since"`
+	// Until is when the server ends at the latest, and drops what is held then.
+	Until       time.Time `json:"until"`
+	SecondsLeft float64   `json:"seconds_left"` // until then
+	// HeldKeys are the keys that are held, and lost once the drain is over. Both numbers are as old as the server's latest
+	// look, usually a fraction of a second.
+	HeldKeys int `json:"held_keys"`
+	Waiters  int `json:"waiters"`
+	// Over says that the server ends now.
+	Over bool `json:"over"`
 }
 
 // Counters have counted since the server started. They only grow.
@@ -118,10 +134,11 @@ const (
 	TooMuch      = "too_much"     // the client sent, or left unread, too much and could not be held back
 	Kicked       = "kicked"       // an operator closed it
 	IdleTimeout  = "idle"         // it had sent no command for --idle-timeout
+	Drained      = "drained"      // it held nothing and waited for nothing while the server drained
 )
 
 // DisconnectReasons are all keys of Counters.Disconnects.
-var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, IdleTimeout}
+var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, IdleTimeout, Drained}
 
 // The reasons for which connections are refused.
 const (
