@@ -27,7 +27,7 @@ check: lint ## lint and the short tests, for the inner loop
 	$(GO) test -race -short -timeout 5m ./...
 
 .PHONY: bench
-bench: build ## compare the daemon with its peers and check the goals, in two minutes: make bench ARGS='--json FILE'
+bench: build ## compare the daemon with its peers and check the goals, in three minutes: make bench ARGS='--json FILE'
 	.bin/dreadlock-bench compare $(ARGS)
 
 .PHONY: microbench

@@ -44,8 +44,8 @@ type Cell struct {
 	Results []*Result `json:"results"`
 	// Stats summarizes each figure that was measured.
 	Stats map[Metric]Stat `json:"stats"`
-	// RatiosTo is the server that ratios are to: the echo server on gnet with as many loops, or the daemon for a variant
-	// of the daemon.
+	// RatiosTo is the server that ratios are to, with as many loops: the echo server on gnet; the daemon for a variant of
+	// it; plain TCP for another way to it.
 	RatiosTo string `json:"ratios_to,omitempty"`
 	// Ratios are taken in each round and then summarized. Empty if that server was not measured.
 	Ratios map[Metric]Stat `json:"ratios,omitempty"`
@@ -70,8 +70,8 @@ func Compare(ctx context.Context, peers *Peers, cases []Case, o Options) (*Compa
 		rounds = max(rounds, k.Rounds)
 		for _, p := range k.Peers {
 			cell := c.cell(k.Workload.Name(), p.Name(), p.Kind, p.loops())
-			if p.Variant != nil {
-				cell.RatiosTo = Peer{Kind: Daemon, Loops: p.loops()}.Name()
+			if plain, ok := p.reference(); ok {
+				cell.RatiosTo = plain.Name()
 			}
 		}
 	}
@@ -135,8 +135,8 @@ func (c *comparer) measure(ctx context.Context, k *Case, p Peer) error {
 		return errors.Join(err, s.Ended())
 	}
 	c.add(result)
-	if _, known := c.Versions[p.label()]; !known && s.cmd != nil {
-		c.Versions[p.label()] = c.peers.Version(ctx, p)
+	if _, known := c.Versions[p.program()]; !known && s.cmd != nil {
+		c.Versions[p.program()] = c.peers.Version(ctx, p)
 	}
 	return nil
 }
@@ -241,8 +241,8 @@ func (c *Comparison) summarize() {
 	}
 }
 
-// variant reports whether the server is a variant of the daemon.
-func (c *Cell) variant() bool { return strings.HasPrefix(c.RatiosTo, Daemon+":") }
+// variant reports whether the server is a variant of the daemon, or another way to it.
+func (c *Cell) variant() bool { return strings.HasPrefix(c.RatiosTo, Daemon) }
 
 // Cell returns the cell of a workload on a server, or nil.
 func (c *Comparison) Cell(workload, server string) *Cell {

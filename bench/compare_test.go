@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dreadlock/proto/prototest"
 )
 
 func TestNewStat(t *testing.T) {
@@ -91,8 +93,14 @@ func TestCheckGoals(t *testing.T) {
 		{goal(5, "early", late(1, 1)), true, false},
 		{goal(5, "lateness", late(0, 15)), true, true},
 		{goal(5, "lateness", late(0, 16)), true, false},
-		{goal(7, "connect", cellOf(loadVisits, peerDaemon1, 121), cellOf(loadVisits, peerEcho1, 100)), true, false},
+		{goal(7, "relative to gnet:1", cellOf(loadVisits, peerDaemon1, 150), cellOf(loadVisits, peerEcho1, 100)), true, true},
+		{goal(7, "relative to gnet:1", cellOf(loadVisits, peerDaemon1, 151), cellOf(loadVisits, peerEcho1, 100)), true, false},
+		{goal(7, "relative to memcached", cellOf(loadVisits, peerDaemon1, 131), cellOf(loadVisits, peerMemcached, 100)), true, false},
 		{goal(8, "latency", cellOf(loadAlone, peerDaemon1, 1), cellOf(loadAlone, peerRedis, 1)), false, false}, // redis was not measured
+		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 129), cellOf(loadFew, peerDaemon1, 100)), true, true},
+		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 131), cellOf(loadFew, peerDaemon1, 100)), true, false},
+		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 1)), false, false},
+		{goal(9, "Unix", cellOf(loadVisits, peersUnix[1], 76), cellOf(loadVisits, peerDaemon1, 100)), true, false},
 	}
 	for _, test := range tests {
 		if test.goal.Measured != test.measured || test.goal.Met != test.met {
@@ -168,10 +176,64 @@ func TestParseTarget(t *testing.T) {
 	if err != nil || got.Address != "host:6379" || got.PID != 12 || got.Name != "old" || got.Loops != 2 || got.Dialect.Name != "redis" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "http://host:1", "redis://host", "redis://host:1?pid=0", "redis://host:1?port=2", "echo://:x"} {
-		if _, err := ParseTarget(bad); err == nil {
-			t.Errorf("%q was accepted", bad)
+	authority := prototest.NewCA(t).File()
+	got, err = ParseTarget("dreadlock+tls://host:6002?loops=1&ca=" + authority)
+	if err != nil || got.Name != "dreadlock+tls://host:6002" || got.Kind != Daemon || got.Network != "tcp" || got.Address != "host:6002" ||
+		got.tls == nil || got.tls.ServerName != "host" || got.tls.RootCAs == nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got, err = ParseTarget("dreadlock+unix:///run/lock.sock?pid=12")
+	if err != nil || got.Network != "unix" || got.Address != "/run/lock.sock" || got.PID != 12 || got.tls != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{
+		"", "http://host:1", "redis://host", "redis://host:1?pid=0", "redis://host:1?port=2", "echo://:x", "redis://host:1/path",
+		"dreadlock+ssl://host:1", "dreadlock+unix://host:1", "dreadlock+unix:///", "dreadlock+tls://host",
+		"dreadlock://host:1?ca=" + authority, "dreadlock+tls://host:1?ca=/missing", "dreadlock+tls://host:1?ca=compare_test.go",
+	} {
+		if _, err := ParseTarget(bad); !errors.Is(err, ErrTarget) {
+			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+func TestParsePeer(t *testing.T) {
+	for text, want := range map[string]Peer{
+		"dreadlock:2":      {Kind: Daemon, Loops: 2},
+		"dreadlock+tls:2":  {Kind: Daemon, Way: overTLS, Loops: 2},
+		"dreadlock+unix:1": {Kind: Daemon, Way: overUnix, Loops: 1},
+		"gnet:1":           {Kind: GnetEcho, Loops: 1},
+	} {
+		if got, err := ParsePeer(text); got != want || err != nil || got.Name() != text {
+			t.Errorf("%s: %+v named %s, %v", text, got, got.Name(), err)
+		}
+	}
+	for _, bad := range []string{"", "nobody", "dreadlock+:1", "dreadlock+ssl", "gnet+tls:1", "redis:2", "dreadlock:0", "dreadlock:2+tls"} {
+		if _, err := ParsePeer(bad); !errors.Is(err, ErrTarget) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// A way is compared with plain TCP, and a variant of the daemon with the daemon that is reached the same way.
+func TestReferences(t *testing.T) {
+	v := &Variant{Name: "old"}
+	for _, tc := range []struct {
+		peer Peer
+		want string // empty: none
+	}{
+		{Peer{Kind: Daemon, Loops: 2}, ""},
+		{Peer{Kind: Daemon, Way: overTLS, Loops: 2}, "dreadlock:2"},
+		{Peer{Kind: Daemon, Way: overTLS, Loops: 2, Variant: v}, "dreadlock+tls:2"},
+		{Peer{Kind: Daemon, Loops: 2, Variant: v}, "dreadlock:2"},
+	} {
+		if got, ok := tc.peer.reference(); ok != (tc.want != "") || ok && got.Name() != tc.want {
+			t.Errorf("%s is compared with %s, want %s", tc.peer.Name(), got.Name(), tc.want)
+		}
+	}
+	cases := AddVariants([]Case{{Peers: []Peer{{Kind: Daemon, Way: overUnix, Loops: 1}}}}, []*Variant{v})
+	if got := cases[0].Peers; len(got) != 2 || got[1].Name() != "old+unix:1" {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -250,7 +312,7 @@ func TestCompareVariants(t *testing.T) {
 		t.Errorf("ratio %+v", r)
 	}
 	said, err := os.ReadFile(filepath.Join(dir, "said"))
-	if line := string(said); err != nil || !strings.HasPrefix(line, "here --listen") || !strings.Contains(line, "--tick 10ms") {
+	if line := string(said); err != nil || !strings.HasPrefix(line, "here --loops 1 ") || !strings.Contains(line, "--tick 10ms") {
 		t.Errorf("the variant was started as %q, %v", line, err)
 	}
 }

@@ -8,7 +8,8 @@ type conn struct {
 	id     int    // number within the run, from 0
 	script script // what it does
 	sock   gnet.Conn
-	open   bool // once false, nothing may be written: the descriptor may belong to another connection by then
+	tls    *secured // over sock; nil without TLS
+	open   bool     // once false, nothing may be written: the descriptor may belong to another connection by then
 
 	expectation       // of the outstanding request
 	since       int64 // when that was sent, or should have been: its latency counts from here
@@ -39,10 +40,30 @@ func (c *conn) send(e *exchange, since int64) {
 	}
 	c.expect(e)
 	c.since = since
-	_, _ = c.sock.Write(e.request) // an error closes the connection, and OnClose reports it
+	if c.tls != nil { // an error of either closes the connection, and OnClose reports it
+		_, _ = c.tls.Write(e.request)
+		return
+	}
+	_, _ = c.sock.Write(e.request)
 }
 
-// data takes bytes that arrived.
+// arrived takes bytes from the socket.
+func (c *conn) arrived(data []byte) {
+	if c.tls == nil {
+		c.data(data, c.loop.gen.now())
+		return
+	}
+	err := c.tls.open(data, c.loop.plain[:], func(plain []byte) {
+		if c.open {
+			c.data(plain, c.loop.gen.now())
+		}
+	})
+	if err != nil {
+		c.fail("TLS: "+err.Error(), nil)
+	}
+}
+
+// data takes bytes of the protocol.
 func (c *conn) data(data []byte, now int64) {
 	if c.exchange == nil {
 		c.fail("unexpected bytes", data)

@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -98,11 +100,10 @@ func (ps *Peers) daemon(ctx context.Context, v *Variant) (string, error) {
 			return beside, nil
 		}
 	}
-	dir, err := os.MkdirTemp("", "dreadlock-bench-")
+	dir, err := ps.directory()
 	if err != nil {
 		return "", err
 	}
-	ps.built = dir
 	program := filepath.Join(dir, "dreadlock")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "dreadlock/cmd/dreadlock")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -110,4 +111,46 @@ func (ps *Peers) daemon(ctx context.Context, v *Variant) (string, error) {
 	}
 	ps.Daemon = program
 	return program, nil
+}
+
+// listen returns the options that make a daemon listen at the address of the target and at an admin address. For another way
+// it changes how the target is reached.
+func (ps *Peers) listen(ctx context.Context, way string, t *Target) (options []string, admin string, err error) {
+	adminPort, err := freePort(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	admin = net.JoinHostPort("127.0.0.1", adminPort)
+	listen := t.Address
+	switch way {
+	case overTLS:
+		if err := ps.certify(); err != nil {
+			return nil, "", err
+		}
+		t.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ps.certs.trusted, ServerName: "127.0.0.1"}
+		listen = "tls://" + t.Address
+		options = []string{"--tls-cert", ps.certs.certFile, "--tls-key", ps.certs.keyFile}
+	case overUnix:
+		dir, err := ps.directory()
+		if err != nil {
+			return nil, "", err
+		}
+		_, port, _ := net.SplitHostPort(t.Address) // no other daemon has it
+		t.Network, t.Address = "unix", filepath.Join(dir, port+".sock")
+		listen = "unix://" + t.Address
+	}
+	return append(options, "--listen", listen, "--admin=", "--admin", admin), admin, nil // and no admin socket in /run
+}
+
+// certify makes a certificate for all daemons that need one.
+func (ps *Peers) certify() error {
+	if ps.certs != nil {
+		return nil
+	}
+	dir, err := ps.directory()
+	if err != nil {
+		return err
+	}
+	ps.certs, err = newCertificate(dir)
+	return err
 }

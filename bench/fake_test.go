@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"dreadlock/proto"
+	"dreadlock/proto/prototest"
 )
 
 // fake is a lock server that can be made faulty. The zero value is correct.
@@ -40,11 +43,30 @@ type fakeWait struct {
 // start serves on a free port and returns the target.
 func (f *fake) start(t *testing.T) *Target {
 	t.Helper()
+	return f.startOn(t, "")
+}
+
+// startOn is start for a way: plain TCP if it is empty.
+func (f *fake) startOn(t *testing.T, way string) *Target {
+	t.Helper()
 	f.ended = make(chan struct{})
 	f.keys, f.conns = make(map[string]*fakeKey), make(map[net.Conn]bool)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	network, address := "tcp", "127.0.0.1:0"
+	if way == overUnix {
+		network, address = "unix", filepath.Join(t.TempDir(), "fake.sock")
+	}
+	listener, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
+	}
+	target := &Target{
+		Name: "fake", Kind: "dreadlock", Dialect: dialects["dreadlock"],
+		Network: network, Address: listener.Addr().String(), waiters: f.waiters,
+	}
+	if way == overTLS {
+		ca := prototest.NewCA(t)
+		target.tls = &tls.Config{RootCAs: ca.Pool(), ServerName: "127.0.0.1"}
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{ca.Server()}})
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -69,9 +91,7 @@ func (f *fake) start(t *testing.T) *Target {
 		f.mu.Unlock()
 		serving.Wait()
 	})
-	return &Target{
-		Name: "fake", Kind: "dreadlock", Dialect: dialects["dreadlock"], Address: listener.Addr().String(), waiters: f.waiters,
-	}
+	return target
 }
 
 // waiters returns the number of connections that wait for a key.

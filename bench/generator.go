@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -97,11 +96,11 @@ func (g *generator) connect(ctx context.Context, conns []*conn) error {
 
 // dial connects one connection and hands it to its loop.
 func (g *generator) dial(ctx context.Context, c *conn) error {
-	var dialer net.Dialer
-	sock, err := dialer.DialContext(ctx, "tcp", g.target.Address)
+	sock, secured, err := g.target.dial(ctx)
 	if err != nil {
 		return advise(err)
 	}
+	c.tls = secured
 	_, err = c.loop.client.EnrollContext(sock, c) // it duplicates sock and closes it
 	return err
 }

@@ -55,15 +55,18 @@ const (
 	minHandOver     = 0.7    // times the rate of one loop
 	maxLate         = 15.0   // ms, for 99.9 % of the waits
 	maxIdleMemory   = 1536.0 // bytes
-	maxChurnCPU     = 1.2    // times the echo server
+	maxChurnCPU     = 1.5    // times the echo server, which gnet accepts for
+	maxChurnOthers  = 1.3    // times memcached
 	maxAloneLatency = 1.0    // times redis
+	maxTLSCPU       = 1.3    // times plain TCP
+	maxUnixVisit    = 0.75   // times plain TCP
 )
 
 // CheckGoals returns the goals of the daemon with its default number of loops and with one loop.
 func CheckGoals(c *Comparison) []Goal {
 	var goals []Goal
 	for _, daemon := range distinct(peersDaemon) {
-		k := &goalKeeper{comparison: c, server: daemon.Name()}
+		k := &goalKeeper{comparison: c, daemon: daemon, server: daemon.Name()}
 		k.check(Peer{Kind: GnetEcho, Loops: daemon.loops()}.Name())
 		goals = append(goals, k.goals...)
 	}
@@ -73,7 +76,8 @@ func CheckGoals(c *Comparison) []Goal {
 // goalKeeper checks the goals of one server.
 type goalKeeper struct {
 	comparison *Comparison
-	server     string
+	daemon     Peer
+	server     string // its name
 	goals      []Goal
 }
 
@@ -103,8 +107,21 @@ func (k *goalKeeper) check(echo string) {
 	k.atMost(6, "memory per connection that holds a key", k.figure(&loadIdle, IdleMemory), maxIdleMemory, "bytes")
 	k.atMost(7, "server time per connect, lock, unlock, close, relative to "+echo,
 		k.times(&loadVisits, ServerCPU, &loadVisits, echo), maxChurnCPU, "x")
+	k.atMost(7, "server time per connect, lock, unlock, close, relative to "+peerMemcached.Name(),
+		k.times(&loadVisits, ServerCPU, &loadVisits, peerMemcached.Name()), maxChurnOthers, "x")
 	k.atMost(8, "median latency with one connection, relative to "+peerRedis.Name(),
 		k.times(&loadAlone, LatencyP50, &loadAlone, peerRedis.Name()), maxAloneLatency, "x")
+	k.atMost(9, "server time per command with TLS, 50 connections, relative to plain TCP",
+		ratio(k.over(overTLS, &loadFew), ServerCPU, k.over("", &loadFew), ServerCPU), maxTLSCPU, "x")
+	k.atMost(9, "server time per connect, lock, unlock, close over a Unix socket, relative to TCP",
+		ratio(k.over(overUnix, &loadVisits), ServerCPU, k.over("", &loadVisits), ServerCPU), maxUnixVisit, "x")
+}
+
+// over returns the cell of a workload on the server, reached by a way; nil if it was not measured.
+func (k *goalKeeper) over(way string, w *Workload) *Cell {
+	p := k.daemon
+	p.Way = way
+	return k.comparison.Cell(w.Name(), p.Name())
 }
 
 // times divides a figure of the server by one of another server, possibly on another workload.

@@ -38,6 +38,8 @@ type loop struct {
 	schedule *schedule // nil for a closed loop
 	free     fifo      // connections of an open loop without a job
 	ticking  atomic.Bool
+
+	plain [plainSize]byte // what arrives with TLS, before it is taken
 }
 
 // do runs f on the loop, later. It is safe from any goroutine once there is a connection.
@@ -78,6 +80,9 @@ func (l *loop) OnOpen(sock gnet.Conn) ([]byte, gnet.Action) {
 		l.events = sock.EventLoop()
 	}
 	c.sock, c.open = sock, true
+	if c.tls != nil {
+		c.tls.carrier.enrolled = sock
+	}
 	if c.closed != nil { // a connection of Churn begins at once
 		c.script.begin(c, c.since)
 	}
@@ -89,9 +94,12 @@ func (l *loop) OnTraffic(sock gnet.Conn) gnet.Action {
 	c := sock.Context().(*conn)
 	data, _ := sock.Next(-1)
 	if len(data) > 0 && c.open {
-		c.data(data, l.gen.now())
+		c.arrived(data)
 	}
 	if c.closing {
+		if c.tls != nil && c.open {
+			_ = c.tls.CloseWrite() // as a client does that is not in a benchmark
+		}
 		return gnet.Close
 	}
 	return gnet.None

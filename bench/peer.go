@@ -25,6 +25,14 @@ const (
 	MemcachedPeer = "memcached"
 )
 
+// The ways to a daemon other than plain TCP.
+const (
+	overTLS  = "tls"
+	overUnix = "unix"
+)
+
+var ways = []string{overTLS, overUnix}
+
 var peerKinds = []string{Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer}
 
 const (
@@ -35,9 +43,11 @@ const (
 // ErrNotInstalled is wrapped by the error of Start if the peer's program is not installed.
 var ErrNotInstalled = errors.New("bench: not installed")
 
-// Peer says which server to start: "gnet:2" is one with two loops. Or it is a server that is already running.
+// Peer says which server to start: "gnet:2" is one with two loops, "dreadlock+tls:2" a daemon that is reached by TLS. Or it is
+// a server that is already running.
 type Peer struct {
 	Kind    string
+	Way     string   // to the daemon: "tls" or "unix"; empty is plain TCP
 	Loops   int      // event loops or threads; 0 is one for each processor
 	Target  *Target  // if it is running; nil if it is to be started
 	Variant *Variant // of the daemon; nil for the ordinary one
@@ -50,10 +60,11 @@ type Peers struct {
 	// from the checkout.
 	Daemon string
 
-	built string // directory of the daemon that was built
+	dir   string // for what is made for the servers; empty until it is needed
+	certs *certificate
 }
 
-// ParsePeer reads the name of a peer with its loops, or the URL of a server: see [ParseTarget].
+// ParsePeer reads the name of a peer with its way and its loops, or the URL of a server: see [ParseTarget].
 func ParsePeer(text string) (Peer, error) {
 	if strings.Contains(text, "://") {
 		target, err := ParseTarget(text)
@@ -62,10 +73,14 @@ func ParsePeer(text string) (Peer, error) {
 		}
 		return Peer{Kind: target.Kind, Loops: target.Loops, Target: target}, nil
 	}
-	kind, loops, some := strings.Cut(text, ":")
-	p := Peer{Kind: kind}
+	name, loops, some := strings.Cut(text, ":")
+	kind, way, another := strings.Cut(name, "+")
+	p := Peer{Kind: kind, Way: way}
 	if !slices.Contains(peerKinds, kind) {
 		return p, fmt.Errorf("%w: %s: want a URL or one of %s", ErrTarget, text, strings.Join(peerKinds, ", "))
+	}
+	if another && (kind != Daemon || !slices.Contains(ways, way)) {
+		return p, fmt.Errorf("%w: %s: want %s+%s", ErrTarget, text, Daemon, strings.Join(ways, " or "+Daemon+"+"))
 	}
 	var err error
 	if some {
@@ -102,10 +117,33 @@ func (p Peer) Name() string {
 
 // label returns the part of the name that peers have in common if only their loops differ.
 func (p Peer) label() string {
+	if p.Way != "" {
+		return p.program() + "+" + p.Way
+	}
+	return p.program()
+}
+
+// program returns what names the program: the kind, or the variant.
+func (p Peer) program() string {
 	if p.Variant != nil {
 		return p.Variant.Name
 	}
 	return p.Kind
+}
+
+// reference returns the peer that a variant or another way to the daemon is compared with, and false if it is neither.
+func (p Peer) reference() (Peer, bool) {
+	switch {
+	case p.Target != nil:
+		return p, false
+	case p.Variant != nil:
+		p.Variant = nil
+		return p, true
+	case p.Way != "":
+		p.Way = ""
+		return p, true
+	}
+	return p, false
 }
 
 // Dialect returns the protocol of the peer.
@@ -158,24 +196,24 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	admin := ""
-	if p.Kind == Daemon {
-		adminPort, err := freePort(ctx)
-		if err != nil {
-			return nil, err
-		}
-		admin = net.JoinHostPort("127.0.0.1", adminPort)
-		args = append(args, "--admin=", "--admin", admin) // and no socket in /run
-	}
 	s := &Server{
 		Target: Target{
 			Name:    p.Name(),
 			Kind:    p.Kind,
 			Dialect: p.Dialect(),
+			Network: "tcp",
 			Address: net.JoinHostPort("127.0.0.1", port),
 			Loops:   p.loops(),
 		},
 		ended: make(chan struct{}),
+	}
+	admin := ""
+	if p.Kind == Daemon {
+		var options []string
+		if options, admin, err = ps.listen(ctx, p.Way, &s.Target); err != nil {
+			return nil, err
+		}
+		args = append(args, options...)
 	}
 	s.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // Stop ends it, gracefully
 	s.cmd.Dir = os.TempDir()
@@ -212,9 +250,8 @@ func (s *Server) awaitReady(ctx context.Context) error {
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	var dialer net.Dialer
 	for {
-		sock, err := dialer.DialContext(ctx, "tcp", s.Address)
+		sock, _, err := s.dial(ctx)
 		if err == nil {
 			return sock.Close()
 		}
@@ -256,13 +293,13 @@ func (s *Server) Ended() error {
 	}
 }
 
-// command returns the command line of a peer.
+// command returns the command line of a peer, for the daemon without where it listens.
 func (ps *Peers) command(ctx context.Context, p Peer, port string) ([]string, error) {
 	loops := strconv.Itoa(p.loops())
 	switch p.Kind {
 	case Daemon:
 		program, err := ps.daemon(ctx, p.Variant)
-		return []string{program, "--listen", "127.0.0.1:" + port, "--loops", loops, "--log-level", "warn", "--log-format", "json"}, err
+		return []string{program, "--loops", loops, "--log-level", "warn", "--log-format", "json"}, err
 	case RedisPeer:
 		program, err := installed("redis-server")
 		return []string{
@@ -315,10 +352,19 @@ func gnetVersion() string {
 	return ""
 }
 
-// Close removes the daemon that was built.
+// directory returns the directory for what is made for the servers.
+func (ps *Peers) directory() (string, error) {
+	var err error
+	if ps.dir == "" {
+		ps.dir, err = os.MkdirTemp("", "dreadlock-bench-")
+	}
+	return ps.dir, err
+}
+
+// Close removes what was made for the servers: the daemon that was built, a certificate, sockets.
 func (ps *Peers) Close() {
-	if ps.built != "" {
-		_ = os.RemoveAll(ps.built)
+	if ps.dir != "" {
+		_ = os.RemoveAll(ps.dir)
 	}
 }
 

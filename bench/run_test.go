@@ -2,12 +2,14 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"dreadlock/proto"
+	"dreadlock/proto/prototest"
 )
 
 // short is a workload that ends soon.
@@ -29,7 +31,9 @@ func endless(kind Kind) Workload {
 }
 
 func TestEveryWorkloadOnEveryServer(t *testing.T) {
-	names := []string{"dreadlock:2", "gnet:2", "redis", "memcached", "dreadlock:1", "gnet:1", "epoll:2"}
+	names := []string{
+		"dreadlock:2", "gnet:2", "redis", "memcached", "dreadlock:1", "gnet:1", "epoll:2", "dreadlock+tls:2", "dreadlock+unix:2",
+	}
 	if testing.Short() {
 		names = names[:3] // the others add no other kind of server
 	}
@@ -146,6 +150,61 @@ func TestRightServer(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Every load is the same over every way, and a fault of the server is found on each.
+func TestWays(t *testing.T) {
+	for _, way := range ways {
+		for _, kind := range Kinds {
+			t.Run(way+"/"+string(kind), func(t *testing.T) {
+				t.Parallel()
+				w := short(kind)
+				target := (&fake{}).startOn(t, way)
+				if target.Can(&w) != nil {
+					t.Skip("it needs a process")
+				}
+				if _, err := Run(t.Context(), target, w, Options{Loops: 2}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for want, answer := range map[string]func(string) string{
+			"wrong reply":                      always("t timeout\r\n"),
+			"more than the reply":              twice,
+			"the server closed the connection": always("close"),
+		} {
+			t.Run(way+"/"+want, func(t *testing.T) {
+				t.Parallel()
+				f := &fake{answer: nth(9, answer)}
+				_, err := Run(t.Context(), f.startOn(t, way), endless(Uncontended), Options{Loops: 2})
+				checkViolation(t, err, want)
+			})
+		}
+	}
+}
+
+// Bytes that are not TLS are a fault of the server.
+func TestBrokenTLS(t *testing.T) {
+	f := &fake{}
+	f.answer = func(n int64, reply string) string {
+		if n == 9 {
+			for conn := range f.conns {
+				conn.(*tls.Conn).NetConn().Write([]byte("lies\r\n"))
+			}
+		}
+		return reply
+	}
+	_, err := Run(t.Context(), f.startOn(t, overTLS), endless(Uncontended), Options{Loops: 2})
+	checkViolation(t, err, "TLS: ")
+}
+
+// A server whose certificate is not trusted is not measured.
+func TestUntrusted(t *testing.T) {
+	target := (&fake{}).startOn(t, overTLS)
+	target.tls.RootCAs = prototest.NewCA(t).Pool()
+	if _, err := Run(t.Context(), target, endless(Uncontended), Options{}); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Error(err)
 	}
 }
 

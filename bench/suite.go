@@ -17,6 +17,7 @@ var (
 	loadLongQueue  = Workload{Kind: Waiters, Connections: 10_000}
 	loadInFlight   = Workload{Kind: Timeouts, Connections: 10_000, Share: 0.5}
 	loadIdle       = Workload{Kind: Idle, Connections: 15_000}
+	loadIdleWays   = Workload{Kind: Idle, Connections: 3000} // a handshake takes a while
 	loadVisits     = Workload{Kind: Churn, Connections: 16}
 	loadAlone      = Workload{Kind: Uncontended, Connections: 1}
 )
@@ -32,10 +33,13 @@ var (
 	peerMemcached = Peer{Kind: MemcachedPeer}
 	peersAll      = []Peer{peerDaemon, peerEcho, peerDaemon1, peerEcho1, peerThread, peerRedis, peerMemcached}
 	peersDaemon   = []Peer{peerDaemon, peerDaemon1}
-	peersEcho     = []Peer{peerDaemon, peerEcho, peerDaemon1, peerEcho1}
+	peersTLS      = []Peer{{Kind: Daemon, Way: overTLS}, {Kind: Daemon, Way: overTLS, Loops: 1}}
+	peersUnix     = []Peer{{Kind: Daemon, Way: overUnix}, {Kind: Daemon, Way: overUnix, Loops: 1}}
+	peersWays     = slices.Concat(peersDaemon, peersTLS, peersUnix)
+	peersEvery    = slices.Concat(peersAll, peersTLS, peersUnix)
 )
 
-// Suite returns the cases that the goals are about. They take about two minutes on a machine with two processors. Scale
+// Suite returns the cases that the goals are about. They take about three minutes on a machine with two processors. Scale
 // multiplies the length of every window.
 func Suite(scale float64) []Case {
 	window := func(w Workload, warmup, window time.Duration) Workload {
@@ -45,18 +49,19 @@ func Suite(scale float64) []Case {
 	}
 	const ms = time.Millisecond
 	cases := []Case{
-		{Workload: window(loadFew, 100*ms, 400*ms), Peers: peersAll, Rounds: 5},
+		{Workload: window(loadFew, 100*ms, 400*ms), Peers: peersEvery, Rounds: 5},
 		{Workload: window(loadMany, 600*ms, 500*ms), Peers: peersAll, Rounds: 3},
 		{Workload: window(loadRivals, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadContended, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadPipelined, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadAlone, 50*ms, 300*ms), Peers: append(slices.Clone(peersDaemon), peerEcho1, peerRedis), Rounds: 5},
-		{Workload: window(loadVisits, 100*ms, 400*ms), Peers: peersEcho, Rounds: 5},
+		{Workload: window(loadVisits, 100*ms, 400*ms), Peers: peersEvery, Rounds: 5},
 		{Workload: window(loadShortQueue, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 4},
 		{Workload: window(loadMidQueue, 50*ms, 400*ms), Peers: peersDaemon, Rounds: 2},
 		{Workload: window(loadLongQueue, 0, 400*ms), Peers: peersDaemon, Rounds: 4},
 		{Workload: window(loadInFlight, 300*ms, 1500*ms), Peers: peersDaemon, Rounds: 3},
 		{Workload: window(loadIdle, 0, 200*ms), Peers: peersDaemon, Rounds: 2, Fresh: true},
+		{Workload: window(loadIdleWays, 0, 100*ms), Peers: peersWays, Rounds: 2, Fresh: true},
 	}
 	for i := range cases {
 		cases[i].Peers = distinct(cases[i].Peers)

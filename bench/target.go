@@ -2,11 +2,16 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // ErrTarget is wrapped by errors about a target that is invalid or cannot run a workload.
@@ -17,9 +22,12 @@ type Target struct {
 	Name    string   // in tables; unique in a comparison
 	Kind    string   // of a peer, or the dialect of a server that was given by its URL
 	Dialect *Dialect // its protocol
-	Address string   // host:port
+	Network string   // "tcp" or "unix"
+	Address string   // host:port, or the path of a socket
 	Loops   int      // event loops or worker threads; 0 if unknown
 	PID     int      // its process on this machine; 0 if unknown, then processor time and memory are not measured
+
+	tls *tls.Config // over TCP; nil without TLS
 
 	// allocated returns the number of heap objects that the server has allocated so far; nil if it does not report it.
 	allocated func(context.Context) (int64, error)
@@ -27,23 +35,36 @@ type Target struct {
 	waiters func(ctx context.Context, key string) (int, error)
 }
 
-// ParseTarget parses a URL: dreadlock://HOST:PORT, redis://, memcached:// or echo://. The query may have the process of
-// the server, a name for tables, its number of loops and its admin interface: ?pid=123&name=old&loops=1&admin=HOST:PORT.
+// ParseTarget parses a URL: dreadlock://HOST:PORT, redis://, memcached:// or echo://. With TLS it is dreadlock+tls://HOST:PORT,
+// and over a Unix socket dreadlock+unix:///PATH. The query may have the process of the server, a name for tables, its number of
+// loops and its admin interface: ?pid=123&name=old&loops=1&admin=HOST:PORT. With TLS, ?ca=FILE has the authorities that are
+// trusted instead of those of the system.
 func ParseTarget(text string) (*Target, error) {
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTarget, err)
 	}
-	dialect := dialects[u.Scheme]
-	if dialect == nil {
-		return nil, fmt.Errorf("%w: %s: want dreadlock://, redis://, memcached:// or echo://", ErrTarget, text)
+	kind, way, _ := strings.Cut(u.Scheme, "+")
+	dialect := dialects[kind]
+	if dialect == nil || way != "" && !slices.Contains(ways, way) {
+		return nil, fmt.Errorf("%w: %s: want dreadlock://, redis://, memcached:// or echo://, or one with +tls or +unix", ErrTarget, text)
 	}
-	if _, _, err := net.SplitHostPort(u.Host); err != nil || u.Port() == "" {
+	t := &Target{Name: u.Scheme + "://" + u.Host + u.Path, Kind: kind, Dialect: dialect, Network: "tcp", Address: u.Host}
+	if way == overUnix {
+		if u.Host != "" || len(u.Path) < 2 {
+			return nil, fmt.Errorf("%w: %s: want a path after %s://", ErrTarget, text, u.Scheme)
+		}
+		t.Network, t.Address = "unix", u.Path
+	} else if _, _, err := net.SplitHostPort(u.Host); err != nil || u.Port() == "" || u.Path != "" {
 		return nil, fmt.Errorf("%w: %s: want a host and a port after %s://", ErrTarget, text, u.Scheme)
 	}
-	t := &Target{Name: u.Scheme + "://" + u.Host, Kind: u.Scheme, Dialect: dialect, Address: u.Host}
+	if way == overTLS {
+		t.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+	}
 	for key, values := range u.Query() {
 		switch value := values[len(values)-1]; key {
+		case "ca":
+			err = t.trust(value)
 		case "admin":
 			t.waiters = waitersOf(value)
 		case "name":
@@ -60,6 +81,33 @@ func ParseTarget(text string) (*Target, error) {
 		}
 	}
 	return t, nil
+}
+
+// trust makes TLS trust the authorities in a file.
+func (t *Target) trust(file string) error {
+	if t.tls == nil {
+		return errors.New("it is for TLS: want " + t.Kind + "+tls://")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	t.tls.RootCAs = x509.NewCertPool()
+	if !t.tls.RootCAs.AppendCertsFromPEM(text) {
+		return fmt.Errorf("%s has no certificates in PEM", file)
+	}
+	return nil
+}
+
+// dial makes a connection and, with TLS, does the handshake.
+func (t *Target) dial(ctx context.Context) (net.Conn, *secured, error) {
+	var dialer net.Dialer
+	sock, err := dialer.DialContext(ctx, t.Network, t.Address)
+	if err != nil || t.tls == nil {
+		return sock, nil, err
+	}
+	s, err := handshake(ctx, sock, t.tls)
+	return sock, s, err
 }
 
 // Can returns an error that wraps ErrTarget if the server cannot run the workload.

@@ -55,7 +55,7 @@ func ParseVariant(text string) (*Variant, error) {
 	return v, nil
 }
 
-// AddVariants returns the cases with all variants added after each daemon, with as many loops.
+// AddVariants returns the cases with all variants added after each daemon, with the same way and as many loops.
 func AddVariants(cases []Case, variants []*Variant) []Case {
 	cases = slices.Clone(cases)
 	for i := range cases {
@@ -66,7 +66,7 @@ func AddVariants(cases []Case, variants []*Variant) []Case {
 				continue
 			}
 			for _, v := range variants {
-				peers = append(peers, Peer{Kind: Daemon, Loops: p.Loops, Variant: v})
+				peers = append(peers, Peer{Kind: Daemon, Way: p.Way, Loops: p.Loops, Variant: v})
 			}
 		}
 		cases[i].Peers = peers

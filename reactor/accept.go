@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Accepting is a goroutine for each listener, and one for each connection until that is on its loop:
+// Accepting is a goroutine for each listener. A few carriers bring the connections of all to their loops, and wait there until a
+// loop has taken what they bring; only who has to be prepared has a goroutine of his own before that:
 //
-//	acceptor: accept, Admit ──► goroutine: Prepare, Enroll ──► loop: Handler.Accept, Client.Opened, then Data
+//	acceptor: accept, Admit ──► (goroutine: Prepare) ──► carrier: enroll ──► loop: Handler.Accept, Client.Opened, then Data
 //
 // No error ends a listener. After one that is about a connection the next is accepted; in a shortage the acceptor pauses, and the
 // connections wait in the kernel's queue.
@@ -23,8 +24,8 @@ const (
 	// MaxPreparing is the number of connections of one listener whose [Listener.Prepare] runs at a time. The next ones wait in the
 	// kernel's queue.
 	MaxPreparing = 128
-	// maxEnrolling is the number of connections that are on their way to a loop at a time. Each takes two descriptors.
-	maxEnrolling = 16
+	// carriers is the number of connections that are brought to a loop at a time. Each takes two descriptors.
+	carriers = 16
 
 	firstPause = 5 * time.Millisecond
 	longPause  = time.Second
@@ -58,24 +59,24 @@ type Prepared struct {
 // acceptor takes the connections of one listener.
 type acceptor struct {
 	*Listener
-	reactor *Reactor
-	slots   chan struct{} // a token for each connection that may be accepted: it is being prepared, or enrolled
-	failed  int           // errors of accept in a row
-	pause   time.Duration // after the next of them
+	reactor   *Reactor
+	preparing chan struct{} // a token for each connection that is prepared
+	failed    int           // errors of accept in a row
+	pause     time.Duration // after the next of them
 
-	mu     sync.Mutex // the rest is reached from the goroutines of connections as well
+	mu     sync.Mutex // the rest is reached by carriers as well
 	untold int        // errors since the last warning
 	warned time.Time  // when that was
 	lacked time.Time  // when there were too few descriptors, last
 }
 
-// startAccepting serves all listeners until they are closed.
+// startAccepting serves all listeners until they are closed and ctx is done.
 func (r *Reactor) startAccepting(ctx context.Context) {
+	for range carriers {
+		r.transit.run(func() { r.carry(ctx) })
+	}
 	for _, l := range r.cfg.Listeners {
-		a := &acceptor{Listener: l, reactor: r, slots: r.enrolling}
-		if l.Prepare != nil {
-			a.slots = make(chan struct{}, MaxPreparing)
-		}
+		a := &acceptor{Listener: l, reactor: r, preparing: make(chan struct{}, MaxPreparing)}
 		r.transit.run(func() { a.run(ctx) })
 	}
 }
@@ -83,11 +84,6 @@ func (r *Reactor) startAccepting(ctx context.Context) {
 // run accepts until the listener is closed.
 func (a *acceptor) run(ctx context.Context) {
 	for {
-		select {
-		case a.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		scarce := a.scarce()
 		var conn net.Conn
 		var err error
@@ -101,12 +97,11 @@ func (a *acceptor) run(ctx context.Context) {
 		case err == nil:
 			a.failed, a.pause = 0, 0
 			a.take(ctx, conn, scarce)
-			continue
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed), ctx.Err() != nil:
 			return
+		default:
+			a.wait(ctx, err)
 		}
-		<-a.slots
-		a.wait(ctx, err)
 	}
 }
 
@@ -129,55 +124,56 @@ func spareDescriptors() error {
 	return nil
 }
 
-// take admits a connection, for which there is a slot, and sends it on its way. Alone says that it must be there before the next
-// one is accepted, if it need not be prepared.
-func (a *acceptor) take(ctx context.Context, conn net.Conn, alone bool) {
-	e := &enrollment{}
+// take admits a connection and sends it on its way. If descriptors are scarce, it is on its loop when take returns.
+func (a *acceptor) take(ctx context.Context, conn net.Conn, scarce bool) {
+	e := &enrollment{acceptor: a, conn: conn}
 	ok := true
 	if a.Admit != nil {
 		e.info, ok = a.Admit(conn)
 	}
-	if !ok {
+	switch {
+	case !ok:
 		_ = conn.Close()
-		<-a.slots
+	case a.Prepare != nil:
+		a.startPreparing(ctx, e)
+	case scarce:
+		e.enroll()
+	default:
+		e.send(ctx)
+	}
+}
+
+// startPreparing prepares a connection on a goroutine of its own, when there is one free.
+func (a *acceptor) startPreparing(ctx context.Context, e *enrollment) {
+	select {
+	case a.preparing <- struct{}{}:
+	case <-ctx.Done():
+		e.abandon(ctx.Err())
 		return
 	}
-	bring := func() {
-		defer func() { <-a.slots }()
-		a.bring(ctx, conn, e)
-	}
-	switch {
-	case alone && a.Prepare == nil:
-		bring()
-	case !a.reactor.transit.run(bring):
-		_ = conn.Close()
-		a.reactor.abandon(e.info, net.ErrClosed)
-		<-a.slots
-	}
-}
-
-// bring prepares a connection and enrolls it.
-func (a *acceptor) bring(ctx context.Context, conn net.Conn, e *enrollment) {
-	if a.Prepare != nil {
+	began := a.reactor.transit.run(func() {
+		defer func() { <-a.preparing }()
 		var err error
-		if e.prepared, err = a.Prepare(ctx, conn, e.info); err != nil {
-			_ = conn.Close()
-			a.reactor.abandon(e.info, err)
+		if e.prepared, err = a.Prepare(ctx, e.conn, e.info); err != nil {
+			e.abandon(err)
 			return
 		}
-		a.reactor.enrolling <- struct{}{}
-		defer func() { <-a.reactor.enrolling }()
-	}
-	if err := a.reactor.enroll(conn, e); err != nil {
-		a.report(err)
-		a.reactor.abandon(e.info, err)
+		e.send(ctx)
+	})
+	if !began {
+		e.abandon(net.ErrClosed)
 	}
 }
 
-// abandon tells that an admitted connection does not get to a loop.
-func (r *Reactor) abandon(info any, err error) {
-	if r.cfg.Abandoned != nil {
-		r.cfg.Abandoned(info, err)
+// carry brings connections to their loops until ctx is done.
+func (r *Reactor) carry(ctx context.Context) {
+	for {
+		select {
+		case e := <-r.arrivals:
+			e.enroll()
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

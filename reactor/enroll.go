@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -14,19 +15,41 @@ var errNotWatched = errors.New("epoll does not take it: raise fs.epoll.max_user_
 
 // enrollment is a new connection on its way to a loop. It belongs to the goroutine that brings it, then to the loop.
 type enrollment struct {
+	acceptor *acceptor
+	conn     net.Conn
 	info     any // from Admit
 	prepared Prepared
 	arrived  bool
 }
 
-// enroll gives a connection to the loop with the fewest. It closes conn in any case: gnet has a descriptor of its own.
-func (r *Reactor) enroll(conn net.Conn, e *enrollment) error {
-	clearZones(conn)
-	_, err := r.client.EnrollContext(conn, e) // returns when the loop has it
+// send gives the connection to a carrier.
+func (e *enrollment) send(ctx context.Context) {
+	select {
+	case e.acceptor.reactor.arrivals <- e:
+	case <-ctx.Done():
+		e.abandon(ctx.Err())
+	}
+}
+
+// enroll gives the connection to the loop with the fewest, and returns when that has it.
+func (e *enrollment) enroll() {
+	clearZones(e.conn)
+	_, err := e.acceptor.reactor.client.EnrollContext(e.conn, e) // closes conn: gnet has a descriptor of its own
 	if err == nil && !e.arrived {
 		err = errNotWatched
 	}
-	return err
+	if err != nil {
+		e.acceptor.report(err)
+		e.abandon(err)
+	}
+}
+
+// abandon ends a connection that does not get to a loop.
+func (e *enrollment) abandon(err error) {
+	_ = e.conn.Close()
+	if abandoned := e.acceptor.reactor.cfg.Abandoned; abandoned != nil {
+		abandoned(e.info, err)
+	}
 }
 
 // clearZones takes away the zones of addresses, which link-local ones of IPv6 have. gnet recycles the memory of a zone when

@@ -22,7 +22,7 @@ const maxMoves = 16
 
 // TransitDescriptors is the number of descriptors that connections on their way to a loop may take, beside one for each
 // connection that is served.
-const TransitDescriptors = maxMoves + 2*maxEnrolling
+const TransitDescriptors = maxMoves + 2*carriers
 
 // transfer is a connection on its way. It belongs to the goroutine that enrolls it, then to the loop it goes to.
 type transfer struct {

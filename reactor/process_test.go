@@ -199,7 +199,7 @@ func TestStarving(t *testing.T) {
 		t.Fatalf("the child says %q", got)
 	}
 	var waiting []net.Conn
-	for range 3 * maxEnrolling {
+	for range 3 * carriers {
 		conn := dial(t, address)
 		send(t, conn, "hello")
 		waiting = append(waiting, conn)
@@ -217,7 +217,7 @@ func TestStarving(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		if lost++; lost > maxEnrolling { // those that were on their way together when the last descriptors went
+		if lost++; lost > carriers { // those that were on their way together when the last descriptors went
 			t.Errorf("client %d is not served afterwards: %v", i, err)
 		}
 	}

@@ -75,9 +75,9 @@ type Reactor struct {
 	broken  chan struct{} // closed when a loop ends by itself
 	ended   chan struct{} // closed when the loops are about to end
 
-	transit   transit
-	enrolling chan struct{} // a token for each new connection on its way to a loop
-	moving    atomic.Int32  // connections on their way from loop to loop
+	transit  transit
+	arrivals chan *enrollment // to the carriers
+	moving   atomic.Int32     // connections on their way from loop to loop
 
 	breaking sync.Once
 }
@@ -85,14 +85,14 @@ type Reactor struct {
 // Run serves until ctx is done, or until the loops cannot go on.
 func Run(ctx context.Context, cfg Config) error {
 	r := &Reactor{
-		cfg:       cfg,
-		start:     time.Now(),
-		silence:   silenceOf(cfg.KeepAlive),
-		log:       gnetLog{log: cfg.Log},
-		ticker:    ticker{early: make(chan struct{}, 1)},
-		broken:    make(chan struct{}),
-		ended:     make(chan struct{}),
-		enrolling: make(chan struct{}, maxEnrolling),
+		cfg:      cfg,
+		start:    time.Now(),
+		silence:  silenceOf(cfg.KeepAlive),
+		log:      gnetLog{log: cfg.Log},
+		ticker:   ticker{early: make(chan struct{}, 1)},
+		broken:   make(chan struct{}),
+		ended:    make(chan struct{}),
+		arrivals: make(chan *enrollment),
 	}
 	defer r.closeListeners()
 	wakeUps, err := r.makeLoops()

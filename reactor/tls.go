@@ -22,7 +22,7 @@ import (
 // connection over.
 
 // TLS is the encryption of one connection, on the server's side. It belongs to the connection, and thus to its loop. It
-// does not refer to the socket, and has no buffer of its own while nothing is under way.
+// does not refer to the socket. While nothing is under way it takes 7 to 11 KB, of which crypto/tls's buffers are 3.5.
 type TLS struct {
 	conn *tls.Conn
 	wire wire

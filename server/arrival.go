@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 
+	"dreadlock/proto"
 	"dreadlock/server/api"
 )
 
@@ -92,10 +93,20 @@ func (srv *Server) admit(e *entrance, conn net.Conn) (a *arrival, ok bool) {
 		a.identity = peerProcess(conn)
 	}
 	if err := a.enter(); err != nil {
+		a.tell(conn, err)
 		srv.abandoned(a, err)
 		return nil, false
 	}
 	return a, true
+}
+
+// tell says why to a client that is about to be closed because there are too many, and too many that are told so at leisure.
+// It cannot be said over TLS, and is lost if the client has sent something already: see [refusal].
+func (a *arrival) tell(conn net.Conn, err error) {
+	barred, ok := errors.AsType[*barredError](err)
+	if ok && (barred.barrier == tooMany || barred.barrier == tooManyHere) && !a.address.entrance.tls {
+		_, _ = conn.Write(proto.TooManyConnections.Append(nil)) // the socket is new and has room
+	}
 }
 
 // unmapped returns an address, and one of IPv4 always as such.
@@ -203,6 +214,9 @@ func (a *arrival) report(b *barredError) {
 		event = a.server.warnings.Debug()
 	}
 	event = event.Stringer("client", a.address).Str("listen", a.address.entrance.url)
+	if a.identity != "" {
+		event = event.Str("identity", a.identity)
+	}
 	if b.err != nil {
 		event = event.Str("reason", plainReason(b.err))
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+	"unsafe"
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
@@ -97,5 +98,12 @@ func TestStopWhilePreparing(t *testing.T) {
 	d.wantConnections(0)
 	if lines := d.log.containing("connection dropped"); len(lines) > 0 {
 		t.Errorf("it says %q", lines)
+	}
+}
+
+// An idle connection is to take no more than 1,536 bytes: a larger session would be of Go's next size, 704 bytes.
+func TestSessionSize(t *testing.T) {
+	if size := unsafe.Sizeof(session{}); size > 640 {
+		t.Errorf("a session has %d bytes, want at most 640", size)
 	}
 }

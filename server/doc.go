@@ -4,7 +4,10 @@
 //	connection ─► session ─► request ─► shard of the key ─► answer ─► session ─► connection
 //	              its loop              that loop's table             its loop
 //
-// A session is our state for one connection. It lives on the loop that accepted the connection, and moves to another one if
+// A way is where clients come in, as an option says it; an entrance is a socket of it that is open, and an arrival a connection
+// that has come by it and has no session yet.
+//
+// A session is our state for one connection. It lives on the loop that got the connection, and moves to another one if
 // it goes on using the keys of that. A roster is the sessions of one loop, a shard the keys that one loop owns, chosen by
 // their hashes; a worker has both. If a command is for a key of the session's own loop, the shard executes it at once.
 // Otherwise the request travels to the other loop as a message, and comes back with the answer.
@@ -34,7 +37,8 @@
 // tasks on the loops, in short steps between the turns of the clients. The detector, a goroutine, looks in the same way
 // for connections that wait for one another, as soon as one waits that holds a key or has an owner.
 //
-// New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; request.go
-// says what belongs to which loop, closing.go how sessions end, move.go why they change loops; task.go begins what is seen
-// from outside, waitfor.go says when a deadlock is believed. sim_test.go drives all of it without sockets and time.
+// New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
+// how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, move.go why they change
+// loops; task.go begins what is seen from outside, waitfor.go says when a deadlock is believed. sim_test.go drives all of it
+// without sockets and time.
 package server

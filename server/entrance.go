@@ -98,7 +98,7 @@ func (srv *Server) adopt(e *entrance) error {
 	switch l := e.listener.(type) {
 	case *net.TCPListener:
 		if err := reactor.Adopt(l, srv.cfg.KeepAlive); err != nil {
-			return fmt.Errorf("the passed socket %s: %w", e.url, err)
+			return fmt.Errorf("the passed socket %s: %w: want one of TCP itself, not of MPTCP", e.url, err)
 		}
 		return nil
 	case *net.UnixListener:

@@ -46,6 +46,7 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 			client = a.address.AddrPort
 		}
 		if err := a.introduce(client); err != nil {
+			a.tell(conn, err)
 			return p, err
 		}
 		p.Input = rest

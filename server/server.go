@@ -83,8 +83,9 @@ func New(cfg Config) (*Server, error) {
 	return srv, nil
 }
 
-// Run serves until ctx is done, and returns nil then. Otherwise the error wraps what is wrong with the address
-// (syscall.EADDRINUSE and the like) or, if that shows only now, with an option; or [reactor.ErrEnded] if the loops could not go on. It is to be called once.
+// Run serves until ctx is done, and returns nil then. Otherwise the error wraps why an address cannot be taken
+// (syscall.EADDRINUSE and the like), [ErrOption] if an option does not fit a socket that was passed, or [reactor.ErrEnded]
+// if the loops could not go on. It is to be called once.
 func (srv *Server) Run(ctx context.Context) error {
 	entrances, err := srv.openWays(ctx)
 	if err != nil {
@@ -164,6 +165,8 @@ func (srv *Server) ready(entrances []*entrance) {
 		Strs("listen", service.listen).
 		Int("loops", srv.cfg.Loops).
 		Int("max_connections", srv.cfg.MaxConnections).
+		Int("max_connections_per_address", srv.cfg.MaxPerAddress).
+		Stringer("idle_timeout", srv.cfg.IdleTimeout).
 		Int("max_pipeline", srv.cfg.MaxPipeline).
 		Int("max_output", srv.cfg.MaxOutput).
 		Stringer("keepalive", srv.cfg.KeepAlive).

@@ -30,8 +30,8 @@ type session struct {
 	slot   int          // see [bag]
 	phase  phase
 
-	newcomer     bool     // it has sent no command yet; see newcomers
-	older, newer *session // of the newcomers
+	newcomer     bool     // one of the newcomers of its roster: it has sent no command yet
+	older, newer *session // among them
 
 	// Constant once the connection is open, so that any loop may read it.
 	id      api.ConnectionID
@@ -49,10 +49,10 @@ type session struct {
 	// the answer and, after the end of the input, the cancellation. A request that waits in the session's own loop counts
 	// as well.
 	request     request
-	outstanding uint8
 	sentAt      time.Duration // when the request was sent to another loop
 	remoteShard int           // the other loop that the request is with; noShard otherwise
-	stalled     bool          // the next command has to wait until the client has read its answers
+	outstanding uint8
+	stalled     bool // the next command has to wait until the client has read its answers
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,13 +97,19 @@ type launch struct {
 	env    []string
 	limit  int      // on open files; 0 for that of the test
 	nobody bool     // as nobody if the test runs as root
+	passed *os.File // a socket that is passed as systemd does it, or nil
 	stderr *os.File // where the log goes; nil to read it. Otherwise the address must be known
 }
 
-// start runs the daemon with two loops and waits until it is ready. It is killed at the end of the test.
+// start runs the daemon with two loops, on a free port unless the arguments say where, and waits until it is ready. It is
+// killed at the end of the test.
 func start(tb testing.TB, args ...string) *daemon {
 	tb.Helper()
-	return startWith(tb, launch{}, append([]string{"--listen", "127.0.0.1:0", "--loops", "2"}, args...)...)
+	args = append([]string{"--loops", "2"}, args...)
+	if !slices.Contains(args, "--listen") {
+		args = append(args, "--listen", "127.0.0.1:0")
+	}
+	return startWith(tb, launch{}, args...)
 }
 
 func startWith(tb testing.TB, l launch, args ...string) *daemon {
@@ -156,6 +163,10 @@ func command(l launch, args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...)
 	if l.limit > 0 {
 		cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, l.limit), binary}, args...)...)
+	}
+	if l.passed != nil {
+		cmd = exec.Command("sh", append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, binary}, args...)...)
+		cmd.ExtraFiles = []*os.File{l.passed}
 	}
 	if l.nobody && os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

@@ -15,7 +15,7 @@ import (
 // With few descriptors it serves as many connections as fit, and refuses the others with an answer. A connection that
 // could not be accepted would end the daemon.
 func TestFewDescriptors(t *testing.T) {
-	const descriptors, fit = 200, 28 // what is left beside the reserves of two loops
+	const descriptors, fit = 200, 25 // what is left beside the reserves of two loops
 	d := startWith(t, launch{limit: descriptors}, "--listen", "127.0.0.1:0", "--loops", "2")
 	if d.ready.text("max_connections") != fmt.Sprint(fit) {
 		t.Fatalf("with %d descriptors it serves %s connections, want %d", descriptors, d.ready.text("max_connections"), fit)
@@ -79,11 +79,11 @@ func TestMaxConnections(t *testing.T) {
 	}
 	a.Do("unlock a", "u unlocked")
 
-	const advice = "--max-connections 29: the limit on open files leaves room for 28: raise it with ulimit -n or LimitNOFILE="
-	if got := run(t, launch{limit: 200}, "--loops", "2", "--max-connections", "29"); got.status != 2 || !oneLine(got.stderr, advice) {
+	const advice = "--max-connections 26: the limit on open files leaves room for 25: raise it with ulimit -n or LimitNOFILE="
+	if got := run(t, launch{limit: 200}, "--loops", "2", "--max-connections", "26"); got.status != 2 || !oneLine(got.stderr, advice) {
 		t.Errorf("%+v, want 2 and one line with %q", got, advice)
 	}
-	if got := run(t, launch{limit: 172}, "--loops", "2"); got.status != 2 || !oneLine(got.stderr, "leaves no room for connections: raise it with ulimit -n") {
+	if got := run(t, launch{limit: 175}, "--loops", "2"); got.status != 2 || !oneLine(got.stderr, "leaves no room for connections: raise it with ulimit -n") {
 		t.Errorf("without room: %+v", got)
 	}
 }
@@ -91,7 +91,7 @@ func TestMaxConnections(t *testing.T) {
 // The admin interface takes its descriptors from the reserve: with as many clients as fit, and more of each kind trying to
 // connect, both keep serving.
 func TestFewDescriptorsWithAdmin(t *testing.T) {
-	const descriptors, fit = 200, 28
+	const descriptors, fit = 200, 25
 	d := startWith(t, launch{limit: descriptors}, "--listen", "127.0.0.1:0", "--loops", "2", "--admin", "127.0.0.1:0")
 	v := &view{d: d, url: d.adminAddresses()[0]}
 	var served []*prototest.Client

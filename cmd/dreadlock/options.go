@@ -29,9 +29,9 @@ type options struct {
 	Port *int `arg:"" optional:"" help:"Port to listen on, on all addresses: short for --listen :PORT."`
 
 	Listen         addresses        `sep:"none" placeholder:"ADDR" help:"Address to listen on (${listen}): HOST:PORT or :PORT for all addresses, tls://HOST:PORT, unix:///PATH?mode=0660&group=NAME, or fd://NAME for sockets from systemd. For TCP, ?allow=CIDR,CIDR lets in nobody else, and ?proxy=CIDR,CIDR wants a PROXY header from there. May be given several times; blanks separate addresses in the environment." env:"DREADLOCK_LISTEN"`
-	TLSCert        string           `name:"tls-cert" placeholder:"FILE" help:"Certificate for TLS, PEM, with those of the authorities between it and the root. It is read again when it changes, and on SIGHUP; so are the next two." env:"DREADLOCK_TLS_CERT"`
-	TLSKey         string           `name:"tls-key" placeholder:"FILE" help:"Private key of the certificate, PEM." env:"DREADLOCK_TLS_KEY"`
-	TLSClientCA    string           `name:"tls-client-ca" placeholder:"FILE" help:"Certificates of authorities, PEM: over TLS only clients with a certificate of theirs come in." env:"DREADLOCK_TLS_CLIENT_CA"`
+	TLSCert        string           `name:"tls-cert" placeholder:"FILE" help:"Certificate for TLS, PEM, with those of the authorities between it and the root. It is read again when it changes, and on SIGHUP; so are the next two." env:"DREADLOCK_LISTEN_TLS_CERT"`
+	TLSKey         string           `name:"tls-key" placeholder:"FILE" help:"Private key of the certificate, PEM." env:"DREADLOCK_LISTEN_TLS_KEY"`
+	TLSClientCA    string           `name:"tls-client-ca" placeholder:"FILE" help:"Certificates of authorities, PEM: over TLS only clients with a certificate of theirs come in." env:"DREADLOCK_LISTEN_TLS_CLIENT_CA"`
 	Loops          int              `default:"${loops}" placeholder:"N" help:"Number of event loops; by default one for each processor this process may use (${default})." env:"DREADLOCK_LOOPS"`
 	MaxConnections int              `default:"0" placeholder:"N" help:"Maximum number of connections; more are refused. 0: as many as the limit on open files allows (${default})." env:"DREADLOCK_MAX_CONNECTIONS"`
 	MaxPerAddress  int              `name:"max-connections-per-address" default:"0" placeholder:"N" help:"Maximum number of connections from one IP address, behind a proxy that of the client; more are refused. Clients on this machine do not count. 0: no limit (${default})." env:"DREADLOCK_MAX_CONNECTIONS_PER_ADDRESS"`

@@ -25,6 +25,8 @@ func TestOptions(t *testing.T) {
 	}{
 		{"--loops", "DREADLOCK_LOOPS", "loops", "3", "4", "3", "4", strconv.Itoa(server.DefaultConfig().Loops)},
 		{"--max-connections", "DREADLOCK_MAX_CONNECTIONS", "max_connections", "11", "12", "11", "12", ""},
+		{"--max-connections-per-address", "DREADLOCK_MAX_CONNECTIONS_PER_ADDRESS", "max_connections_per_address", "5", "6", "5", "6", "0"},
+		{"--idle-timeout", "DREADLOCK_IDLE_TIMEOUT", "idle_timeout", "1m", "2s", "1m0s", "2s", "0s"},
 		{"--max-pipeline", "DREADLOCK_MAX_PIPELINE", "max_pipeline", "4KiB", "100", "4096", "100", "262144"},
 		{"--max-output", "DREADLOCK_MAX_OUTPUT", "max_output", "1MB", "77", "1e+06", "77", "262144"},
 		{"--keepalive", "DREADLOCK_KEEPALIVE", "keepalive", "1m", "2s", "1m0s", "2s", "30s"},
@@ -150,6 +152,9 @@ func TestBadOptions(t *testing.T) {
 		{"DREADLOCK_LOOPS", "DREADLOCK_LOOPS=many", nil},
 		{"--loops 0", "DREADLOCK_LOOPS=0", nil},
 		{"--max-connections -1", "", []string{"--max-connections=-1"}},
+		{"--max-connections-per-address -1", "", []string{"--max-connections-per-address=-1"}},
+		{"--idle-timeout 10ms", "", []string{"--idle-timeout", "10ms"}},
+		{"--idle-timeout", "DREADLOCK_IDLE_TIMEOUT=60", nil},
 		{"--max-pipeline", "", []string{"--max-pipeline", "much"}},
 		{"--max-pipeline 0", "", []string{"--max-pipeline", "0"}},
 		{"--max-pipeline", "", []string{"--max-pipeline=-1"}},
@@ -167,6 +172,12 @@ func TestBadOptions(t *testing.T) {
 		{"--listen :http", "", []string{"--listen", ":http"}},
 		{"--listen :-1", "", []string{"--listen", ":-1"}},
 		{"--listen 127.0.0.1", "DREADLOCK_LISTEN=127.0.0.1", nil},
+		{"--listen :http", "DREADLOCK_LISTEN=:0 :http", nil},
+		{"--listen :1?alow=::1", "", []string{"--listen", ":0", "--listen", ":1?alow=::1"}},
+		{"--listen tls://:0: TLS needs --tls-cert and --tls-key", "", []string{"--listen", "tls://:0"}},
+		{"--tls-cert: open /nonexistent", "", []string{"--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"}},
+		{"--tls-key is missing", "DREADLOCK_LISTEN_TLS_CERT=cert.pem", nil},
+		{"--tls-cert is missing", "", []string{"--tls-client-ca", "ca.pem"}},
 		{"--log-level", "", []string{"--log-level", "loud"}},
 		{"--log-format", "", []string{"--log-format", "xml"}},
 		{"--nonsense", "", []string{"--nonsense"}},
@@ -204,14 +215,20 @@ func TestHelp(t *testing.T) {
 			continue
 		}
 		flag := "--" + strings.ToLower(inner.ReplaceAllString(field.Name, "$1-$2"))
+		if name := field.Tag.Get("name"); name != "" {
+			flag = "--" + name
+		}
 		env := "$" + field.Tag.Get("env")
-		if field.Name == "Version" {
-			env = ""
-		} else if field.Name == "Admin" { // $DREADLOCK_ADMIN is for dreadlockctl
-			if env != "$DREADLOCK_ADMIN_LISTEN" {
-				t.Errorf("the variable of %s is %s", flag, env)
-			}
-		} else if want := "$DREADLOCK_" + strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_")); env != want {
+		want := "$DREADLOCK_" + strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_"))
+		switch field.Name {
+		case "Version":
+			want, env = "", ""
+		case "Admin": // what the rule gives is for dreadlockctl, here and below
+			want = "$DREADLOCK_ADMIN_LISTEN"
+		case "TLSCert", "TLSKey", "TLSClientCA":
+			want = strings.Replace(want, "TLS", "LISTEN_TLS", 1)
+		}
+		if env != want {
 			t.Errorf("the variable of %s is %s, want %s", flag, env, want)
 		}
 		if !strings.Contains(got.stdout, flag) || !strings.Contains(got.stdout, env) {

@@ -32,6 +32,7 @@ waiters      2
 deadlocks    1 (see dreadlockctl deadlocks)
 
 accepted   4,321 connections
+refused    none
 ended      5 closed, 1 kicked, 2 of a newer daemon
 lock       7,000 locked, 2 already locked
 unlock     5,000 unlocked

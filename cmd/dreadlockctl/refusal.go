@@ -46,7 +46,11 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 		return failed(exitUnreachable, "the daemon at %s does not answer: it may be stopped, or a firewall may be in between (%s)",
 			g.Server, describe(err))
 	case errors.Is(err, client.ErrUnreachable) && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		return failed(exitUnreachable, "the daemon at %s ended the handshake: does it speak TLS at this port? (%s)", g.Server, describe(err))
+		return failed(exitUnreachable, "the daemon at %s ended the handshake: does it speak TLS at this port, and let clients from here in? (%s)",
+			g.Server, describe(err))
+	case errors.Is(err, client.ErrConnectionLost) && !strings.Contains(g.Server, "://"):
+		return failed(exitUnreachable, "the daemon at %s ended the connection: if it speaks TLS at this port, give tls://%s; or does it not "+
+			"let clients from here in? (%s)", g.Server, g.Server, describe(err))
 	}
 	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
 }

@@ -2,97 +2,78 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"dreadlock/proto/prototest"
 )
 
-// front leads to a daemon by another way: it passes the connections of a listener on.
-func front(t *testing.T, l net.Listener, d *daemon) (address string) {
-	t.Helper()
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer near.Close()
-				far, err := net.Dial("tcp", d.address)
-				if err != nil {
-					return
-				}
-				defer far.Close()
-				go func() {
-					io.Copy(near, far)
-					near.Close()
-				}()
-				io.Copy(far, near)
-			}()
-		}
-	}()
-	return l.Addr().String()
+// way returns the address of a daemon by a scheme.
+func (d *daemon) way(tb testing.TB, scheme string) string {
+	tb.Helper()
+	line := d.log.awaitLine(tb, "dreadlock is ready")
+	way := regexp.MustCompile(scheme + `://[^" \]]+`).FindString(line)
+	if way == "" {
+		tb.Fatalf("no %s:// in %q", scheme, line)
+	}
+	return way
 }
 
-func listenOn(t *testing.T, network, address string) net.Listener {
+// startTLS starts a daemon with a certificate.
+func startTLS(t *testing.T, ca *prototest.CA, cert tls.Certificate, args ...string) *daemon {
 	t.Helper()
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
+	certFile, keyFile := ca.Files(cert)
+	return startDaemon(t, append([]string{"--listen", "tls://127.0.0.1:0", "--tls-cert", certFile, "--tls-key", keyFile}, args...)...)
 }
 
-// overTLS leads to a daemon by TLS.
-func overTLS(t *testing.T, d *daemon, cert tls.Certificate, clients *x509.CertPool) (address string) {
+// startMutual starts a daemon that wants client certificates of the authority.
+func startMutual(t *testing.T, ca *prototest.CA) *daemon {
 	t.Helper()
-	cfg := &tls.Config{Certificates: []tls.Certificate{cert}}
-	if clients != nil {
-		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, clients
-	}
-	return "tls://" + front(t, tls.NewListener(listenOn(t, "tcp", "127.0.0.1:0"), cfg), d)
+	return startTLS(t, ca, ca.Server(), "--tls-client-ca", ca.File())
 }
 
 // Whatever way leads to the daemon, the key is held, a second one is refused, what the command runs finds the way too, and
 // the end of the daemon is noticed.
 func TestWays(t *testing.T) {
-	d := startDaemon(t)
 	ca := prototest.NewCA(t)
 	caFile := ca.File()
-	certFile, keyFile := ca.Files(ca.Client("ann"))
+	clientCert, clientKey := ca.Files(ca.Client("ann"))
+	open := startTLS(t, ca, ca.Server(), "--listen", "unix://"+filepath.Join(t.TempDir(), "lock.sock"))
+	mutual := startMutual(t, ca)
 	var holding []*job
 	for i, c := range []struct {
-		address string
+		d       *daemon
+		scheme  string
 		options []string
 	}{
-		{"tcp://" + d.address, nil},
-		{overTLS(t, d, ca.Server(), nil), []string{"--tls-ca", relative(t, caFile)}},
-		{overTLS(t, d, ca.Server(), ca.Pool()), []string{"--tls-ca", caFile, "--tls-cert", certFile, "--tls-key", relative(t, keyFile)}},
-		{"unix://" + front(t, listenOn(t, "unix", filepath.Join(t.TempDir(), "lock.sock")), d), nil},
+		{open, "tcp", nil},
+		{open, "tls", []string{"--tls-ca", relative(t, caFile)}},
+		{mutual, "tls", []string{"--tls-ca", caFile, "--tls-cert", clientCert, "--tls-key", relative(t, clientKey)}},
+		{open, "unix", nil},
 	} {
-		key := fmt.Sprintf("k%d", i)
-		options := append([]string{"lock", "--server", c.address}, c.options...)
+		key, address := fmt.Sprintf("k%d", i), c.d.way(t, c.scheme)
+		options := append([]string{"lock", "--server", address}, c.options...)
 		j := begin(t, nil, append(append(options, key), obedient...)...)
-		j.stdout.await(t, "runs with "+key+" of "+c.address+"\n")
+		j.stdout.await(t, "runs with "+key+" of "+address+"\n")
 		holding = append(holding, j)
 		if got := runs(t, append(options, "--try", key, "--", "true")...); got.status != exitConflict {
-			t.Errorf("%s: %+v, want 75", c.address, got)
+			t.Errorf("%s: %+v, want 75", address, got)
 		}
-		d.dial(t).Do("lock "+key+" 0", "t timeout")
+		c.d.dial(t).Do("lock "+key+" 0", "t timeout")
 
 		got := runs(t, append(options, "outer", "--", "sh", "-c", `cd / && exec "$0" lock inner -- sh -c 'echo "$DREADLOCK_KEY"'`, program)...)
 		if got.status != 0 || got.stdout != "inner\n" {
-			t.Errorf("%s: %+v", c.address, got)
+			t.Errorf("%s: %+v", address, got)
 		}
 	}
-	d.kill()
+	open.kill()
+	mutual.kill()
 	for _, j := range holding {
 		if got := j.wait(); got.status != exitLost || !oneLine(got.stderr, "lost the connection to ") {
 			t.Errorf("%+v", got)
@@ -115,11 +96,11 @@ func relative(t *testing.T, path string) string {
 
 // The files can be given in the environment, and an empty option takes one out.
 func TestTLSEnvironment(t *testing.T) {
-	d := startDaemon(t)
 	ca := prototest.NewCA(t)
+	d := startMutual(t, ca)
 	certFile, keyFile := ca.Files(ca.Client("ann"))
 	env := []string{
-		"DREADLOCK_SERVER=" + overTLS(t, d, ca.Server(), ca.Pool()),
+		"DREADLOCK_SERVER=" + d.way(t, "tls"),
 		"DREADLOCK_TLS_CA=" + ca.File(), "DREADLOCK_TLS_CERT=" + certFile, "DREADLOCK_TLS_KEY=" + keyFile,
 	}
 	if got := runWith(t, env, "lock", "k", "--", "true"); got.status != 0 || got.stderr != "" {
@@ -137,26 +118,27 @@ func TestTLSEnvironment(t *testing.T) {
 
 // A handshake that fails is explained, with status 69, and is not tried again.
 func TestHandshakeRefused(t *testing.T) {
-	d := startDaemon(t)
 	ca, other := prototest.NewCA(t), prototest.NewCA(t)
 	trust := []string{"--tls-ca", ca.File()}
 	with := func(cert tls.Certificate) []string {
 		certFile, keyFile := ca.Files(cert)
 		return append([]string{"--tls-cert", certFile, "--tls-key", keyFile}, trust...)
 	}
+	serving := func(cert tls.Certificate) string { return startTLS(t, ca, cert).way(t, "tls") }
+	mutual := startMutual(t, ca).way(t, "tls")
 	plain := serve(t, func(conn net.Conn) { fmt.Fprint(conn, "HTTP/1.1 400 Bad Request\r\n\r\n") })
 	for _, c := range []struct {
 		address string
 		options []string
 		says    string
 	}{
-		{overTLS(t, d, ca.Server(), nil), nil, "give the authority's certificate with --tls-ca FILE or DREADLOCK_TLS_CA"},
-		{overTLS(t, d, other.Server(), nil), trust, "is --tls-ca right?"},
-		{overTLS(t, d, ca.Server("locks.example"), nil), trust, "give a name that it is for with --server"},
-		{overTLS(t, d, ca.Issue("127.0.0.1", prototest.Expired), nil), trust, "cannot be used: renew it"},
-		{overTLS(t, d, ca.Server(), ca.Pool()), trust, "give one with --tls-cert FILE and --tls-key FILE"},
-		{overTLS(t, d, ca.Server(), ca.Pool()), with(other.Client("ann")), "from the authority that the daemon trusts"},
-		{overTLS(t, d, ca.Server(), ca.Pool()), with(ca.Issue("ann", prototest.Expired)), "expired certificate"},
+		{serving(ca.Server()), nil, "give the authority's certificate with --tls-ca FILE or DREADLOCK_TLS_CA"},
+		{serving(other.Server()), trust, "is --tls-ca right?"},
+		{serving(ca.Server("locks.example")), trust, "give a name that it is for with --server"},
+		{serving(ca.Issue("127.0.0.1", prototest.Expired)), trust, "cannot be used: renew it"},
+		{mutual, trust, "give one with --tls-cert FILE and --tls-key FILE"},
+		{mutual, with(other.Client("ann")), "from the authority that the daemon trusts"},
+		{mutual, with(ca.Issue("ann", prototest.Expired)), "expired certificate"},
 		{"tls://" + plain, nil, "does not speak TLS: is --server right?"},
 	} {
 		got := runs(t, append(append([]string{"lock", "k", "--server", c.address}, c.options...), "--", "echo", "runs")...)
@@ -179,16 +161,56 @@ func TestKeyOfAnother(t *testing.T) {
 
 // What is wrong with a way is explained, with status 69.
 func TestUnreachableWays(t *testing.T) {
-	d := startDaemon(t)
+	ca := prototest.NewCA(t)
+	d := startTLS(t, ca, ca.Server())
 	missing := "unix://" + filepath.Join(t.TempDir(), "lock.sock")
 	for _, c := range []struct{ address, says string }{
 		{missing, "there is no socket at " + missing + ": start dreadlock with --listen " + missing},
 		{"tls://" + deaf(t), "nothing listens at tls://"},
-		{"tls://" + d.address, "does it speak TLS at this port?"},
+		{"tls://" + d.address, "does it speak TLS at this port"},
+		{strings.TrimPrefix(d.way(t, "tls"), "tls://"), "if it speaks TLS at this port, give tls://127.0.0.1:"},
 	} {
 		got := runs(t, "lock", "k", "--try", "--server", c.address, "--", "echo", "runs")
 		if got.status != exitUnreachable || got.stdout != "" || !oneLine(got.stderr, c.says) {
 			t.Errorf("%s: %+v, want 69 and one line with %q", c.address, got, c.says)
 		}
+	}
+}
+
+// The commands in the README make files with which a daemon and a client trust each other.
+func TestCertificatesOfReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../server/certs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tool := range []string{"openssl req", "step certificate"} {
+		t.Run(tool, func(t *testing.T) {
+			program, _, _ := strings.Cut(tool, " ")
+			if _, err := exec.LookPath(program); err != nil {
+				t.Skip(err)
+			}
+			_, block, _ := strings.Cut(string(readme), "```sh\n"+tool)
+			block, _, found := strings.Cut(block, "```")
+			if !found {
+				t.Fatal("there are no such commands")
+			}
+			dir := t.TempDir()
+			cmd := exec.Command("sh", "-ec", tool+block)
+			cmd.Dir = dir
+			if output, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, output)
+			}
+			file := func(name string) string { return filepath.Join(dir, name) }
+			d := startDaemon(t, "--listen", "tls://127.0.0.1:0", "--tls-cert", file("server.pem"), "--tls-key", file("server.key"),
+				"--tls-client-ca", file("ca.pem"))
+			_, port, _ := net.SplitHostPort(strings.TrimPrefix(d.way(t, "tls"), "tls://"))
+			for _, host := range []string{"localhost", "127.0.0.1"} {
+				got := runs(t, "lock", "k", "--server", "tls://"+net.JoinHostPort(host, port), "--tls-ca", file("ca.pem"),
+					"--tls-cert", file("client.pem"), "--tls-key", file("client.key"), "--", "true")
+				if got.status != 0 {
+					t.Errorf("%+v", got)
+				}
+			}
+		})
 	}
 }

@@ -6,10 +6,14 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"dreadlock/proto/prototest"
+	"dreadlock/server"
+	"dreadlock/server/certs"
 )
 
 // way is one way to reach a server.
@@ -119,6 +123,94 @@ func TestSocketOptionsOfWays(t *testing.T) {
 			if got := optionOf(t, tcp, o.level, o.option); got != o.want {
 				t.Errorf("%s: option %d is %d, want %d", name, o.option, got, o.want)
 			}
+		}
+	}
+}
+
+// The real server, by every way of its own: locks exclude each other, a call that gives up leaves the queue, a holder learns
+// of the server's end, and whoever has an idle connection does not notice a restart.
+func TestServerWays(t *testing.T) {
+	ca := prototest.NewCA(t)
+	certFile, keyFile := ca.Files(ca.Server())
+	trusted := &tls.Config{RootCAs: ca.Pool()}
+	named := &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Client("ann")}}
+	socket := "unix://" + filepath.Join(t.TempDir(), "lock.sock")
+	for name, tc := range map[string]struct {
+		listen string
+		files  certs.Files
+		tls    *tls.Config
+	}{
+		"tcp":    {listen: "tcp://127.0.0.1:0"},
+		"tls":    {"tls://127.0.0.1:0", certs.Files{Cert: certFile, Key: keyFile}, trusted},
+		"mutual": {"tls://127.0.0.1:0", certs.Files{Cert: certFile, Key: keyFile, ClientCA: ca.File()}, named},
+		"unix":   {listen: socket},
+	} {
+		t.Run(name, func(t *testing.T) {
+			configured := func(listen string) func(*server.Config) {
+				return func(cfg *server.Config) {
+					cfg.Listen = []string{listen}
+					if tc.files.Cert == "" {
+						return
+					}
+					store, err := certs.Load(tc.files, zerolog.Nop())
+					if err != nil {
+						t.Fatal(err)
+					}
+					cfg.Certificates = store
+				}
+			}
+			address, stop := startServer(t, configured(tc.listen))
+			if name != "unix" {
+				address = tc.listen[:len("tcp://")] + address
+			}
+			o := Options{TLS: tc.tls, Name: "ann", Fence: true}
+			c, rival := newClient(t, address, o), newClient(t, address, o)
+			l := mustLock(t, c, "a")
+			if l.Token() == 0 {
+				t.Error("a lock without a token")
+			}
+			_, err := rival.TryLock(patient(t), "a")
+			wantErr(t, err, ErrTimeout)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			_, err = rival.Lock(ctx, "a", -1)
+			wantErr(t, err, context.DeadlineExceeded)
+			mustUnlock(t, l)
+			mustUnlock(t, mustLock(t, rival, "a"))
+
+			held := mustLock(t, c, "a")
+			stop()
+			wantLost(t, held)
+			startServer(t, configured(address))
+			mustUnlock(t, mustLock(t, c, "a"))
+			mustUnlock(t, mustLock(t, rival, "a"))
+		})
+	}
+}
+
+// The real server refuses a client without a certificate, and the client says so and does not try again. It cannot tell
+// before it has asked: with TLS 1.3 its own handshake is over by then.
+func TestServerRefusesClient(t *testing.T) {
+	ca, other := prototest.NewCA(t), prototest.NewCA(t)
+	certFile, keyFile := ca.Files(ca.Server())
+	store, err := certs.Load(certs.Files{Cert: certFile, Key: keyFile, ClientCA: ca.File()}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, _ := startServer(t, func(cfg *server.Config) {
+		cfg.Listen, cfg.Certificates = []string{"tls://127.0.0.1:0"}, store
+	})
+	for name, cert := range map[string]tls.Certificate{
+		"none": {}, "the wrong authority": other.Client("ann"), "expired": ca.Issue("ann", prototest.Expired),
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			cfg := &tls.Config{
+				RootCAs: ca.Pool(), MaxVersion: version,
+				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil },
+			}
+			_, err := newClient(t, "tls://"+address, Options{TLS: cfg, Backoff: time.Hour}).Lock(patient(t), "a", -1)
+			wantErr(t, err, ErrHandshake)
+			t.Logf("%s, %s: %v", name, tls.VersionName(version), err)
 		}
 	}
 }

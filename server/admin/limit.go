@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net"
 	"sync"
 )
@@ -21,7 +22,8 @@ type limitedListener struct {
 	closed chan struct{}
 }
 
-// Accept waits for a place, then for a connection. The others stay in the kernel's queue.
+// Accept waits for a place, then for a connection. The others stay in the kernel's queue. After an error other than
+// [net.ErrClosed], Accept can be called again.
 func (l *limitedListener) Accept() (net.Conn, error) {
 	select {
 	case l.places <- struct{}{}:
@@ -32,6 +34,9 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		leave()
+		if !errors.Is(err, net.ErrClosed) {
+			err = passing{err}
+		}
 		return nil, err
 	}
 	return &limitedConn{conn, leave}, nil
@@ -53,3 +58,11 @@ func (c *limitedConn) Close() error {
 	defer c.leave()
 	return c.Conn.Close()
 }
+
+// passing is an error after which [http.Server] accepts again, with a pause. It knows some of them, but takes a lack of memory
+// or a connection that was lost early for the end of the listener: see accept(2).
+type passing struct{ error }
+
+func (passing) Timeout() bool   { return false }
+func (passing) Temporary() bool { return true }
+func (p passing) Unwrap() error { return p.error }

@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"net"
+	"syscall"
 	"testing"
 )
 
@@ -67,4 +68,36 @@ func TestLimit(t *testing.T) {
 	if _, err := listeners[1].Accept(); err == nil || len(places) != 0 {
 		t.Errorf("%v, and %d places are taken by nobody", err, len(places))
 	}
+}
+
+// After an error of a connection or of the machine a place is free again, and the caller can go on.
+func TestAcceptError(t *testing.T) {
+	places := make(limit, 1)
+	for _, c := range []struct {
+		err     error
+		passing bool
+	}{
+		{syscall.ENOMEM, true},
+		{syscall.EPROTO, true},
+		{net.ErrClosed, false},
+	} {
+		_, err := places.share(brokenListener{err: c.err}).Accept()
+		temporary, ok := err.(interface{ Temporary() bool })
+		if !errors.Is(err, c.err) || (ok && temporary.Temporary()) != c.passing {
+			t.Errorf("%v: %#v", c.err, err)
+		}
+	}
+	if len(places) != 0 {
+		t.Errorf("%d places are taken by nobody", len(places))
+	}
+}
+
+// brokenListener accepts nothing.
+type brokenListener struct {
+	net.Listener
+	err error
+}
+
+func (l brokenListener) Accept() (net.Conn, error) {
+	return nil, &net.OpError{Op: "accept", Err: l.err}
 }

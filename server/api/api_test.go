@@ -22,8 +22,8 @@ func TestJSON(t *testing.T) {
 				`"since":"2026-11-24T08:00:00Z","held_seconds":1.5,"waiters":0,"longest_wait_seconds":0}],"matching":1}`,
 		},
 		{
-			api.Peer{Connection: 5, Address: "10.0.0.1:40001", Name: "ann@build7", Owner: "deploy"},
-			`{"connection":5,"address":"10.0.0.1:40001","name":"ann@build7","owner":"deploy"}`,
+			api.Peer{Connection: 5, Address: "10.0.0.1:40001", Identity: "build7", Name: "ann@build7", Owner: "deploy"},
+			`{"connection":5,"address":"10.0.0.1:40001","identity":"build7","name":"ann@build7","owner":"deploy"}`,
 		},
 		{
 			api.Waiter{Peer: peer, Since: at, WaitedSeconds: 2, TimeoutSeconds: 30},
@@ -41,10 +41,18 @@ func TestJSON(t *testing.T) {
 				`"since":"2026-11-24T08:00:00Z","waited_seconds":0,"held_by":6}]}],"found":1,"broken":0,"breaking":false}`,
 		},
 		{
+			api.Status{Started: at, CertificateExpires: at, Listen: []string{"unix:///s"}},
+			`{"version":"","address":"","listen":["unix:///s"],"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,` +
+				`"connections":0,"max_connections":0,"held_keys":0,"waiters":0,"deadlocks":0,"certificate_expires":"2026-11-24T08:00:00Z",` +
+				`"counters":{"commands":null,"accepted":0,"refused":null,"accept_errors":null,"grants":0,"timeouts":0,"disconnects":null,` +
+				`"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,"deadlocks_broken":0,` +
+				`"waits":{"bounds":null,"counts":null,"sum":0}}}`,
+		},
+		{
 			api.Status{Started: at, Counters: api.Counters{Commands: []api.CommandCount{{Kind: "lock", Outcome: "locked", Count: 9}}}},
-			`{"version":"","address":"","started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,"connections":0,"max_connections":0,` +
+			`{"version":"","address":"","listen":null,"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,"connections":0,"max_connections":0,` +
 				`"held_keys":0,"waiters":0,"deadlocks":0,"counters":{"commands":[{"kind":"lock","outcome":"locked","count":9}],"accepted":0,` +
-				`"grants":0,"timeouts":0,"disconnects":null,"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,` +
+				`"refused":null,"accept_errors":null,"grants":0,"timeouts":0,"disconnects":null,"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,` +
 				`"deadlocks_broken":0,"waits":{"bounds":null,"counts":null,"sum":0}}}`,
 		},
 	} {
