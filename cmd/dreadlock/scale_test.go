@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -202,12 +201,7 @@ func TestUnlockAtTimeout(t *testing.T) {
 // a key each. A queue across all ways is served in order, and all keys are free when all connections have ended.
 func TestAllWaysAtOnce(t *testing.T) {
 	n := scaled(t, 15_000, 1500)
-	passed := listenLocally(t, "tcp", "127.0.0.1:0").(*net.TCPListener)
-	file, err := passed.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
+	passed, file := passable(t)
 	ca, path := prototest.NewCA(t), socketPath(t)
 	cert, key := ca.Files(ca.Server())
 	d := startWith(t, launch{passed: file}, "--loops", "2", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca.File(), "--admin", "127.0.0.1:0",
