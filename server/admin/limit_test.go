@@ -30,7 +30,7 @@ func crowd(l *limit, from ...string) (conns []*limitedConn) {
 }
 
 func isClosed(c *limitedConn) bool {
-	return errors.Is(c.Conn.SetDeadline(time.Time{}), io.ErrClosedPipe)
+	return errors.Is(c.SetDeadline(time.Time{}), io.ErrClosedPipe)
 }
 
 // A new connection gets the place of the one that has been silent longest, at the address with the most of them.
