@@ -10,8 +10,15 @@ type Owner struct {
 	// youngest is held.prev.
 	held *entry
 
+	// keys is the length of that list.
+	keys int32
+
+	// closed is set from the first [Table.CloseSome] until the last: the owner gives up its keys, and counts as the holder of
+	// none.
+	closed bool
+
 	// queued counts the waiters of this owner that are in a queue.
-	queued int
+	queued int32
 }
 
 // Empty reports whether the owner holds no key and none of its waiters is queued: nothing in the table points at it.
@@ -22,6 +29,7 @@ func (o *Owner) Empty() bool {
 // add makes o the holder of e, as its youngest key.
 func (o *Owner) add(e *entry) {
 	e.owner = o
+	o.keys++
 	oldest := o.held
 	if oldest == nil {
 		o.held, e.next, e.prev = e, e, e
@@ -34,6 +42,7 @@ func (o *Owner) add(e *entry) {
 
 // remove takes e, which o holds, out of the list.
 func (o *Owner) remove(e *entry) {
+	o.keys--
 	if e.next == e {
 		o.held = nil
 	} else {
