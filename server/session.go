@@ -140,13 +140,11 @@ func (s *session) answered() {
 
 // continueAfterReply goes on when nothing is outstanding any more.
 func (s *session) continueAfterReply() {
-	if s.outstanding > 0 {
+	if s.outstanding > 0 || s.turn.waits {
 		s.flush()
 		return
 	}
-	if !s.turn.waits { // else it goes on when it is served
-		s.runPending(s.roster.server.pace.short)
-	}
+	s.runPending(s.roster.server.pace.short)
 	s.applyBackpressure()
 }
 
@@ -170,6 +168,7 @@ func (s *session) execute(input []byte, most int) (n int) {
 			s.flush()
 		}
 		if s.phase >= ended || !s.conn.IsOpen() {
+			s.flush() // to nobody: what is left would go to the next client
 			return len(input)
 		}
 		if ro.drains && s.keys == 0 {

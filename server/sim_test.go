@@ -90,6 +90,9 @@ func (l *simLoop) turn(f func()) {
 			c.gone()
 		}
 	}
+	if n := len(l.worker.roster.out); n > 0 {
+		l.sim.fail("%d bytes of answers are left for the next client", n)
+	}
 	for _, p := range l.outbox {
 		to := l.sim.loops[p.to]
 		to.mailbox = append(to.mailbox, p.message)
