@@ -13,13 +13,15 @@ type Owner struct {
 	// keys is the length of that list.
 	keys int32
 
-	// closed is set from the first [Table.CloseSome] until the last: the owner gives up its keys, and counts as the holder of
-	// none.
-	closed bool
-
-	// queued counts the waiters of this owner that are in a queue.
+	// queued counts the waiters of this owner that are in a queue. It is closed from the first [Table.CloseSome] until the
+	// last: the owner gives up its keys, and counts as the holder of none.
 	queued int32
 }
+
+// closed is the number of waiters of an owner that is closed, which has none.
+const closed = -1
+
+func (o *Owner) isClosed() bool { return o.queued == closed }
 
 // Empty reports whether the owner holds no key and none of its waiters is queued: nothing in the table points at it.
 func (o *Owner) Empty() bool {

@@ -152,11 +152,11 @@ func (t *Table) Close(o *Owner, g *Grants) {
 // somebody waits for goes to its first waiter with its step, and is shown as the closed owner's until then. o must not be
 // used for anything else before the last step.
 func (t *Table) CloseSome(o *Owner, n int, g *Grants) (more bool) {
-	if o.queued != 0 {
+	if o.queued > 0 {
 		panic(fmt.Sprintf("lockmgr: close of owner %p with %d waiters queued", o, o.queued))
 	}
-	if !o.closed {
-		o.closed = true
+	if !o.isClosed() {
+		o.queued = closed
 		t.closing += int(o.keys)
 	}
 	for ; o.held != nil && n > 0; n-- {
@@ -166,8 +166,10 @@ func (t *Table) CloseSome(o *Owner, n int, g *Grants) (more bool) {
 			t.free(t.index.linkTo(e))
 		}
 	}
-	o.closed = o.held != nil
-	return o.closed
+	if o.held == nil {
+		o.queued = 0
+	}
+	return o.held != nil
 }
 
 // Keys returns the number of held keys. Those of closed owners are not: see [Table.CloseSome].
@@ -206,7 +208,7 @@ func (t *Table) free(link **entry) {
 
 // leave takes e from its owner.
 func (t *Table) leave(e *entry) {
-	if e.owner.closed {
+	if e.owner.isClosed() {
 		t.closing--
 	}
 	e.owner.remove(e)

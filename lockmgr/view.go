@@ -23,7 +23,7 @@ type Holding struct {
 
 func (e *entry) holding() Holding {
 	return Holding{
-		Key: e.key, Owner: e.owner, Closed: e.owner.closed, Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
+		Key: e.key, Owner: e.owner, Closed: e.owner.isClosed(), Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
 	}
 }
 
@@ -73,7 +73,7 @@ func nextCursor(cursor, covered uint64) uint64 {
 
 // Each visits the keys that the owner holds, the one it has held longest first, until visit returns false.
 func (o *Owner) Each(visit func(Holding) bool) {
-	if o.closed {
+	if o.isClosed() {
 		return
 	}
 	for e := o.held; e != nil; e = e.next {

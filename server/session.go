@@ -53,7 +53,8 @@ type session struct {
 	remoteShard int           // the other loop that the request is with; noShard otherwise
 	outstanding uint8
 	stalled     bool // the next command has to wait until the client has read its answers
-	turn        turn // for what is pending
+	waitsTurn   bool // it is among the turns of its roster
+	nextTurn    *session
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
@@ -140,7 +141,7 @@ func (s *session) answered() {
 
 // continueAfterReply goes on when nothing is outstanding any more.
 func (s *session) continueAfterReply() {
-	if s.outstanding > 0 || s.turn.waits {
+	if s.outstanding > 0 || s.waitsTurn {
 		s.flush()
 		return
 	}

@@ -19,12 +19,6 @@ type pace struct {
 
 func defaultPace() pace { return pace{short: 64, long: 1024, release: 64} }
 
-// turn is a session's place among those that wait for a turn.
-type turn struct {
-	waits bool
-	next  *session // the one after this
-}
-
 // turns are the sessions of a roster that wait for a turn, in the order in which they came. One that has ended stays until it
 // would be served. None moves to another loop: its input is pending.
 type turns struct {
@@ -35,14 +29,14 @@ func (t *turns) empty() bool { return t.first == nil }
 
 // add adds a session, if it does not wait already.
 func (t *turns) add(s *session) {
-	if s.turn.waits {
+	if s.waitsTurn {
 		return
 	}
-	s.turn.waits = true
+	s.waitsTurn = true
 	if t.last == nil {
 		t.first = s
 	} else {
-		t.last.turn.next = s
+		t.last.nextTurn = s
 	}
 	t.last = s
 }
@@ -50,11 +44,11 @@ func (t *turns) add(s *session) {
 // next removes the first session and returns it.
 func (t *turns) next() *session {
 	s := t.first
-	t.first = s.turn.next
+	t.first = s.nextTurn
 	if t.first == nil {
 		t.last = nil
 	}
-	s.turn = turn{}
+	s.waitsTurn, s.nextTurn = false, nil
 	return s
 }
 
