@@ -25,7 +25,7 @@ func (o *Owner) isClosed() bool { return o.queued == closed }
 
 // Empty reports whether the owner holds no key and none of its waiters is queued: nothing in the table points at it.
 func (o *Owner) Empty() bool {
-	return o.held == nil && o.queued == 0
+	return o.held == nil && o.queued <= 0
 }
 
 // add makes o the holder of e, as its youngest key.
