@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,9 +144,14 @@ func (r *Reactor) serve(ctx context.Context) error {
 	defer stopAccepting()
 	r.transit.start()
 	r.startAccepting(accepting)
+	var ticking sync.WaitGroup
+	defer ticking.Wait() // it wakes loops
+	ticking.Go(func() { r.ticker.run(r) })
 	r.cfg.Ready()
-	r.ticker.run(r, ctx.Done())
-
+	select {
+	case <-ctx.Done():
+	case <-r.broken:
+	}
 	stopAccepting()
 	r.closeListeners()
 	r.transit.end(drainTime)
@@ -169,9 +173,8 @@ func (r *Reactor) closeListeners() {
 	}
 }
 
-// makeLoops makes the loops with their handlers, and for each a pair of connected sockets: a byte written into the one
-// makes the loop that gets the other, its wake-up connection, run a turn. So messages can be posted to a loop before it
-// runs.
+// makeLoops makes the loops with their handlers, and for each a waker and its wake-up connection. So messages can be posted to a
+// loop before it runs.
 func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 	for i := range r.cfg.Loops {
 		waker, wakeUp, err := socketPair()
@@ -190,6 +193,7 @@ func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 			halfClosed: make(map[*Conn]struct{}),
 		}
 		l.alarm.Store(int64(Never))
+		l.retry.Store(int64(Never))
 		r.loops = append(r.loops, l)
 	}
 	for _, l := range r.loops {
@@ -216,23 +220,11 @@ func (r *Reactor) closeHalfClosed() {
 	}
 }
 
-func socketPair() (waker int, wakeUp net.Conn, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, nil, os.NewSyscallError("socketpair", err)
-	}
-	file := os.NewFile(uintptr(fds[1]), "waker")
-	defer file.Close() //nolint:errcheck // the connection has a descriptor of its own
-	wakeUp, err = net.FileConn(file)
-	if err != nil {
-		_ = unix.Close(fds[0])
-		return -1, nil, err
-	}
-	return fds[0], wakeUp, nil
-}
-
 // started makes l the loop that c, its wake-up connection, was opened on. It runs on that loop.
 func (r *Reactor) started(l *Loop, c gnet.Conn) {
+	if l.wakeUps.Add(1) > 1 { // it replaces another one
+		return
+	}
 	l.events = c.EventLoop()
 	epoll, err := findEpoll(c.Fd())
 	if err != nil {
