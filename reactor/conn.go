@@ -60,7 +60,7 @@ type Conn struct {
 	wantsRest  bool // it is one of the loop's readers
 	last       bool // CloseAfterOutput was called
 
-	unchecked int     // bytes written since the kernel was asked whether the peer takes them
+	judgement judgement
 	output    *output // what is unsent; nil until the peer lags for the first time
 }
 
@@ -138,7 +138,6 @@ func (c *Conn) CloseAfterOutput() {
 		return
 	}
 	c.last, c.output.taken = true, c.loop.Now()
-	c.watchPeer()
 }
 
 // end closes the connection at the end of this turn, for the reason err.
@@ -154,6 +153,7 @@ func (c *Conn) open(sock gnet.Conn, l *Loop) {
 	c.loop, c.sock, c.fd = l, sock, sock.Fd()
 	c.watching, c.state = watchInput, connected
 	_, c.tcp = sock.RemoteAddr().(*net.TCPAddr)
+	c.judgement.timer.Tag = c
 	sock.SetContext(c)
 }
 
@@ -286,11 +286,9 @@ func (c *Conn) close() {
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
-	if c.output != nil {
-		c.unwatchOutput()
-		c.loop.StopTimer(&c.output.timer)
-		c.output = nil
-	}
+	c.loop.StopTimer(&c.judgement.timer)
+	c.unwatchOutput()
+	c.output = nil
 	c.sock, c.fd, c.state = nil, -1, closed
 	c.client.Closed(err)
 }

@@ -177,9 +177,11 @@ func TestSlowReaders(t *testing.T) {
 			t.Errorf("%d unread answers, at once %t: the key is lost: %q, %v", r.unread, r.atOnce, reply, err)
 		}
 	}
+	var reading sync.WaitGroup
 	for _, r := range readers {
-		r.read()
+		reading.Go(r.read)
 	}
+	reading.Wait()
 }
 
 // slowReader holds a key and does not read its answers, with the smallest buffer there is.
