@@ -122,8 +122,8 @@ func goSilent(tb testing.TB, fd int) {
 	}
 }
 
-// TestSilentPeer writes to a peer that does not acknowledge: the connection ends when the silence has lasted long enough,
-// also when the output was written late in it, and on another loop than the one that it has moved to.
+// TestSilentPeer writes to a peer that does not acknowledge: the connection ends when the silence has lasted long enough, on
+// its loop or on the one that it has moved to meanwhile.
 func TestSilentPeer(t *testing.T) {
 	srv := start(t, setup{loops: 2})
 	for name, then := range map[string]func(s *session){
@@ -211,4 +211,44 @@ func TestPeerAlive(t *testing.T) {
 		})
 		return answers >= 3 || t.Failed()
 	})
+}
+
+// backoff reads TCP_RTO_MAX_MS. It runs on the loop.
+func backoff(tb testing.TB, c *Conn) time.Duration {
+	tb.Helper()
+	ms, err := unix.GetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS)
+	if err != nil {
+		tb.Errorf("read TCP_RTO_MAX_MS: %v", err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// TestDoubt cuts a peer that does not read off for a while. The kernel is told not to end the connection before its time,
+// and to ask often again when the peer is back, which keeps its connection.
+func TestDoubt(t *testing.T) {
+	srv := start(t, setup{keepAlive: 4 * time.Second})
+	client, s := srv.dial()
+	var known error
+	s.do(t, func() { _, known = unix.GetsockoptInt(s.conn.fd, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS) })
+	if known != nil {
+		t.Skipf("the kernel cannot be told: %v", known)
+	}
+	written, usual := 0, time.Duration(0)
+	s.do(t, func() { usual, written = backoff(t, &s.conn), fill(t, &s.conn) })
+	control(t, client, func(fd int) { goSilent(t, fd) })
+	eventually(t, "the kernel is not told to be patient", func() (patient bool) {
+		s.do(t, func() { patient = backoff(t, &s.conn) == 4*time.Second })
+		return patient
+	})
+	control(t, client, func(fd int) {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the kernel is not told to ask often", func() (often bool) {
+		s.do(t, func() { often = backoff(t, &s.conn) == usual })
+		return often
+	})
+	drain(t, client, written)
+	s.allSent(t)
 }
