@@ -60,8 +60,8 @@ type Conn struct {
 	wantsRest  bool // it is one of the loop's readers
 	last       bool // CloseAfterOutput was called
 
-	judgement judgement
-	output    *output // what is unsent; nil until the peer lags for the first time
+	judgement *judgement // nil while the kernel judges the peer
+	output    *output    // what is unsent; nil until the peer lags for the first time
 }
 
 // connState is how far a connection has come.
@@ -153,7 +153,6 @@ func (c *Conn) open(sock gnet.Conn, l *Loop) {
 	c.loop, c.sock, c.fd = l, sock, sock.Fd()
 	c.watching, c.state = watchInput, connected
 	_, c.tcp = sock.RemoteAddr().(*net.TCPAddr)
-	c.judgement.timer.Tag = c
 	sock.SetContext(c)
 }
 
@@ -286,7 +285,7 @@ func (c *Conn) close() {
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
-	c.loop.StopTimer(&c.judgement.timer)
+	c.stopJudging()
 	c.unwatchOutput()
 	c.output = nil
 	c.sock, c.fd, c.state = nil, -1, closed

@@ -57,7 +57,9 @@ func (c *Conn) TryMove(loop int) bool {
 		r.moving.Add(-1)
 		return false
 	}
-	c.loop.StopTimer(&c.judgement.timer)
+	if c.judgement != nil {
+		c.loop.StopTimer(&c.judgement.timer)
+	}
 	c.output = nil
 	sock := c.sock
 	c.sock, c.fd, c.state = nil, -1, closed
@@ -118,8 +120,8 @@ func (t *transfer) arrive(sock gnet.Conn) {
 	c.open(sock, t.to)
 	c.keepAlive()
 	t.to.enter()
-	if c.judgement.ours {
-		c.watchPeer()
+	if c.judgement != nil {
+		c.lookLater()
 	}
 	c.client.Moved(t.to.index)
 	t.to.leave()

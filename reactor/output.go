@@ -64,8 +64,8 @@ func (c *Conn) put(p []byte) {
 		c.watchOutput()
 		c.updateInterest()
 	}
-	if !c.judgement.timer.Running() && (c.tcp || n < len(p)) {
-		c.watchPeer()
+	if c.judgement == nil && (c.tcp || n < len(p)) {
+		c.judge()
 	}
 }
 

@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,10 +62,9 @@ func (s silence) patience() time.Duration { return max(s.limit/2, minBackoff) }
 // doubted is the silence after which patience is due: an answer is missing.
 func (s silence) doubted() time.Duration { return s.limit / 4 }
 
-// judgement is how a connection watches its peer. It belongs to the connection.
+// judgement is what a connection has while we judge its peer. It belongs to the connection.
 type judgement struct {
-	timer  Timer // Tag: the connection. Running while output may be unacknowledged or unsent
-	ours   bool  // the kernel has been told to leave it to us
+	timer  Timer // Tag: the connection. Running, except while we look and while the connection moves
 	doubts bool  // the kernel has been told to be patient
 
 	// At the last look that found that something had come from the peer:
@@ -73,15 +73,31 @@ type judgement struct {
 	expired  uint8  // times that its acknowledgement was overdue
 }
 
-// watchPeer begins to look at the peer, after something was written.
-func (c *Conn) watchPeer() {
-	j := &c.judgement
-	if c.tcp && !j.ours {
-		j.ours = true
+// judgements are kept for reuse: a connection that has nothing to say to its peer needs none.
+var judgements = sync.Pool{New: func() any { return new(judgement) }}
+
+// judge begins to look at the peer, after something was written.
+func (c *Conn) judge() {
+	c.judgement = judgements.Get().(*judgement)
+	*c.judgement = judgement{timer: Timer{Tag: c}}
+	if c.tcp {
 		c.limitUnacknowledged(ourTime)
 	}
-	if !j.timer.Running() {
-		c.loop.StartTimer(&j.timer, 2*lookTime-c.loop.Now()%lookTime)
+	c.lookLater()
+}
+
+// lookLater has look called.
+func (c *Conn) lookLater() {
+	c.loop.StartTimer(&c.judgement.timer, 2*lookTime-c.loop.Now()%lookTime)
+}
+
+// stopJudging ends the looks at the peer, if there are any.
+func (c *Conn) stopJudging() {
+	if j := c.judgement; j != nil {
+		c.loop.StopTimer(&j.timer)
+		j.timer.Tag = nil
+		judgements.Put(j)
+		c.judgement = nil
 	}
 }
 
@@ -100,8 +116,17 @@ func (c *Conn) look() {
 	case lingers && unsent && c.loop.Now()-c.output.taken >= c.loop.reactor.cfg.Linger:
 		c.end(errNotReading)
 	default:
-		c.watchPeer()
+		c.lookLater()
 	}
+}
+
+// leaveToKernel ends our judgement: nothing is expected of the peer.
+func (c *Conn) leaveToKernel() {
+	if c.tcp {
+		c.doubt(false)
+		c.limitUnacknowledged(c.loop.reactor.silence.limit)
+	}
+	c.stopJudging()
 }
 
 // peerLost reports whether the host of the peer is gone: packets to it find no answer, and none came for as long as a silent
@@ -114,7 +139,7 @@ func (c *Conn) peerLost() bool {
 	if err != nil {
 		return false
 	}
-	j, s := &c.judgement, &c.loop.reactor.silence
+	j, s := c.judgement, &c.loop.reactor.silence
 	if info.Segs_in != j.received {
 		j.received, j.resent, j.expired = info.Segs_in, info.Total_retrans, info.Retransmits
 	}
@@ -127,7 +152,7 @@ func (c *Conn) peerLost() bool {
 
 // doubt has the kernel be patient with a peer, or ask as often as usual.
 func (c *Conn) doubt(doubts bool) {
-	j, s := &c.judgement, &c.loop.reactor.silence
+	j, s := c.judgement, &c.loop.reactor.silence
 	if doubts == j.doubts {
 		return
 	}
@@ -137,16 +162,6 @@ func (c *Conn) doubt(doubts bool) {
 	} else {
 		limitBackoff(c.fd, s.backoff())
 	}
-}
-
-// leaveToKernel ends the watch.
-func (c *Conn) leaveToKernel() {
-	if !c.tcp {
-		return
-	}
-	c.doubt(false)
-	c.judgement.ours = false
-	c.limitUnacknowledged(c.loop.reactor.silence.limit)
 }
 
 // unacknowledged returns the number of bytes that the kernel still keeps for the peer.

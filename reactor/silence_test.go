@@ -71,7 +71,7 @@ func TestJudge(t *testing.T) {
 		})
 		drain(t, client, written)
 		eventually(t, "the kernel does not judge a peer that has acknowledged everything", func() (idle bool) {
-			s.do(t, func() { idle = userTimeout(t, &s.conn) == time.Minute && !s.conn.judgement.timer.Running() })
+			s.do(t, func() { idle = userTimeout(t, &s.conn) == time.Minute && s.conn.judgement == nil })
 			return idle
 		})
 	}
@@ -159,7 +159,7 @@ func TestPeerLost(t *testing.T) {
 	srv := start(t, setup{})
 	client, s := srv.dial()
 	s.do(t, func() {
-		s.conn.watchPeer() // else the kernel ends the connection
+		s.conn.judge() // else the kernel ends the connection
 		s.conn.loop.StopTimer(&s.conn.judgement.timer)
 		s.conn.loop.reactor.silence.limit = 0
 		if s.conn.peerLost() {
