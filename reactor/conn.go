@@ -49,10 +49,11 @@ type Conn struct {
 	tls      *TLS      // nil if nothing encrypts the connection
 	sock     gnet.Conn // nil once gnet has closed its descriptor
 	fd       int       // gnet's descriptor, or our own after a half-close; -1 when closed
-	state    connState
 	watching interest
+	heard    uint32 // when something came from the peer, in seconds since the reactor started
 	err      error // why it is ending
 
+	state      connState // how far it has come
 	tcp        bool // else it is a Unix socket
 	decrypting bool // the TLS has input
 	paused     bool
@@ -165,6 +166,7 @@ func (c *Conn) data() {
 	p, _ := c.sock.Next(n) // that many are there
 	l := c.loop            // c may be on another one afterwards
 	l.enter()
+	c.hear()
 	c.input(p)
 	l.leave()
 }

@@ -121,7 +121,7 @@ func (t *transfer) arrive(sock gnet.Conn) {
 	c.keepAlive()
 	t.to.enter()
 	if c.judgement != nil {
-		c.lookLater()
+		c.lookIn(lookTime)
 	}
 	c.client.Moved(t.to.index)
 	t.to.leave()

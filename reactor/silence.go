@@ -24,8 +24,7 @@ import (
 // twice TCP_RTO_MAX_MS.
 
 const (
-	// lookTime is the time between two looks at a peer. The first comes that long after a write, or up to twice that, so
-	// that acknowledgements have had their time and a loop looks at all its peers in one turn.
+	// lookTime is the time between two looks at a peer of which something is expected.
 	lookTime = 250 * time.Millisecond
 	// unansweredPackets is the number of packets without an answer after which silence means something. A kernel leaves out
 	// an answer to a probe of its window that comes within half a second of the last, and the latest packet may be too
@@ -62,6 +61,10 @@ func (s silence) patience() time.Duration { return max(s.limit/2, minBackoff) }
 // doubted is the silence after which patience is due: an answer is missing.
 func (s silence) doubted() time.Duration { return s.limit / 4 }
 
+// firstLook is the time from a write to the first look at a peer that has just been heard of. That is early enough if it
+// vanishes now, and so rare that it costs nothing to speak of for those who send one command after the other.
+func (s silence) firstLook() time.Duration { return max(s.limit/8, lookTime) }
+
 // judgement is what a connection has while we judge its peer. It belongs to the connection.
 type judgement struct {
 	timer  Timer // Tag: the connection. Running, except while we look and while the connection moves
@@ -76,19 +79,27 @@ type judgement struct {
 // judgements are kept for reuse: a connection that has nothing to say to its peer needs none.
 var judgements = sync.Pool{New: func() any { return new(judgement) }}
 
-// judge begins to look at the peer, after something was written.
+// hear notes that something came from the peer.
+func (c *Conn) hear() { c.heard = uint32(c.loop.Now() / time.Second) }
+
+// judge begins to look at the peer, after something was written: soon if it may have been silent for long, as one that has
+// waited for a key and is granted it.
 func (c *Conn) judge() {
 	c.judgement = judgements.Get().(*judgement)
 	*c.judgement = judgement{timer: Timer{Tag: c}}
 	if c.tcp {
 		c.limitUnacknowledged(ourTime)
 	}
-	c.lookLater()
+	first := c.loop.reactor.silence.firstLook()
+	if silent := c.loop.Now() - time.Duration(c.heard)*time.Second; silent >= first+time.Second {
+		first = lookTime
+	}
+	c.lookIn(first)
 }
 
-// lookLater has look called.
-func (c *Conn) lookLater() {
-	c.loop.StartTimer(&c.judgement.timer, 2*lookTime-c.loop.Now()%lookTime)
+// lookIn has look called after the time d, or up to lookTime later, so that a loop looks at many peers in one turn.
+func (c *Conn) lookIn(d time.Duration) {
+	c.loop.StartTimer(&c.judgement.timer, d+lookTime-c.loop.Now()%lookTime)
 }
 
 // stopJudging ends the looks at the peer, if there are any.
@@ -116,7 +127,7 @@ func (c *Conn) look() {
 	case lingers && unsent && c.loop.Now()-c.output.taken >= c.loop.reactor.cfg.Linger:
 		c.end(errNotReading)
 	default:
-		c.lookLater()
+		c.lookIn(lookTime)
 	}
 }
 

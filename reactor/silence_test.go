@@ -52,7 +52,7 @@ func TestSocketOptions(t *testing.T) {
 // TestJudge follows who judges a peer: the kernel at first, the loop from the first byte that is written until all has been
 // acknowledged, however often that happens, and whether or not it was more than the buffers hold.
 func TestJudge(t *testing.T) {
-	srv := start(t, setup{keepAlive: 30 * time.Second})
+	srv := start(t, setup{keepAlive: 3 * time.Second}) // a look within 1.5 s
 	client, s := srv.dial()
 	for _, write := range []func() (written int){
 		func() int { return 0 },
@@ -71,7 +71,7 @@ func TestJudge(t *testing.T) {
 		})
 		drain(t, client, written)
 		eventually(t, "the kernel does not judge a peer that has acknowledged everything", func() (idle bool) {
-			s.do(t, func() { idle = userTimeout(t, &s.conn) == time.Minute && s.conn.judgement == nil })
+			s.do(t, func() { idle = userTimeout(t, &s.conn) == 6*time.Second && s.conn.judgement == nil })
 			return idle
 		})
 	}
@@ -109,6 +109,40 @@ func TestJudgeStays(t *testing.T) {
 		return looks > 3 || t.Failed()
 	})
 	drain(t, client, text.at)
+}
+
+// TestFirstLook looks soon at a peer that has been silent for long when something is written to it, and late at one that has just
+// sent a command. The latter costs next to nothing.
+func TestFirstLook(t *testing.T) {
+	srv := start(t, setup{keepAlive: 30 * time.Second})
+	client, s := srv.dial()
+	wait := func(write string) (first time.Duration) {
+		s.conn.Write([]byte(write))
+		r := s.conn.loop.reactor
+		return time.Duration(s.conn.judgement.timer.due-r.tick()) * r.cfg.Tick
+	}
+	s.do(t, func() {
+		now := s.conn.loop.Now()
+		s.conn.loop.now = now + time.Hour
+		if got := wait("grant"); got > 2*lookTime {
+			t.Errorf("the first look at a silent peer is after %s", got)
+		}
+		s.conn.loop.now = now
+	})
+	expect(t, client, "grant")
+	eventually(t, "the kernel does not judge a peer that has acknowledged everything", func() (idle bool) {
+		s.do(t, func() { idle = s.conn.judgement == nil })
+		return idle
+	})
+	s.do(t, func() {
+		s.data = func([]byte) {
+			if got := wait("answer"); got < 7*time.Second || got > 8*time.Second {
+				t.Errorf("the first look at a peer that has just sent something is after %s", got)
+			}
+		}
+	})
+	send(t, client, "command")
+	expect(t, client, "answer")
 }
 
 // goSilent makes the client's host look gone: its socket drops every packet that comes, so that nothing is
