@@ -19,6 +19,9 @@ import (
 //
 // A message that crosses the end of its connection, or of its watch, is told by its number and ignored.
 
+// failedPause is the time before an epoll_wait that has failed is repeated.
+const failedPause = 10 * time.Millisecond
+
 // lookTime is the time between the looks at a peer that lags.
 const lookTime = 250 * time.Millisecond
 
@@ -197,12 +200,12 @@ func newOutputWatcher() (*outputWatcher, error) {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil { // else os.File would not wait in Go's poller
-		_ = unix.Close(fd)
+		_ = unix.Close(fd) // it watches nothing
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	w := &outputWatcher{file: os.NewFile(uintptr(fd), "output watcher"), waiting: make(map[uint64]*room)}
 	if w.raw, err = w.file.SyscallConn(); err != nil {
-		_ = w.file.Close()
+		_ = w.file.Close() // it watches nothing
 		return nil, err
 	}
 	return w, nil
@@ -242,7 +245,8 @@ func (r *room) remove() {
 
 // fired takes the socket, which has had its one event, out of the epoll instance.
 func (r *room) fired() {
-	_ = r.watcher.control(unix.EPOLL_CTL_DEL, r.fd, nil) // fails when the instance is closed
+	// Fails when the instance is closed. If it failed otherwise, the next watch of this socket would, and end its connection.
+	_ = r.watcher.control(unix.EPOLL_CTL_DEL, r.fd, nil)
 }
 
 func (r *room) forget() {
@@ -265,10 +269,14 @@ func (w *outputWatcher) run() {
 		n := 0
 		err := w.raw.Read(func(epoll uintptr) bool {
 			n, _ = ignoringEINTR(func() (int, error) { return unix.EpollWait(int(epoll), events, 0) })
-			return n > 0
+			return n != 0
 		})
 		if err != nil {
 			return
+		}
+		if n < 0 { // a shortage of memory: what is there is not announced again
+			time.Sleep(failedPause)
+			continue
 		}
 		for _, e := range events[:n] {
 			if r := w.take(uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32); r != nil {
@@ -288,4 +296,4 @@ func (w *outputWatcher) take(number uint64) *room {
 }
 
 // close ends run.
-func (w *outputWatcher) close() { _ = w.file.Close() }
+func (w *outputWatcher) close() { _ = w.file.Close() } // fails only if it is closed
