@@ -188,8 +188,8 @@ func TestInterestFails(t *testing.T) {
 	}
 }
 
-// TestMoveFails leaves a connection where it is that its loop's epoll instance does not let go.
-func TestMoveFails(t *testing.T) {
+// TestUnwatchFails leaves a connection where it is that its loop's epoll instance does not let go.
+func TestUnwatchFails(t *testing.T) {
 	srv := start(t, setup{loops: 2, handler: func(h *handler) { h.opened = echo }})
 	client, s := srv.dial()
 	withoutEpoll(t, s, func() {
