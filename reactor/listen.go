@@ -2,8 +2,11 @@ package reactor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -29,11 +32,28 @@ func Listen(ctx context.Context, address string, keepAlive time.Duration) (net.L
 		},
 	}
 	config.SetMultipathTCP(false) // such a socket does not take all of the options
-	l, err := config.Listen(ctx, network, address)
-	if err != nil {
-		return nil, fmt.Errorf("listen %s: %w", address, bare(err))
+	for try := 1; ; try++ {
+		l, err := config.Listen(ctx, network, address)
+		switch {
+		case err == nil:
+			return l, nil
+		case !collides(err) || try == listenTries:
+			return nil, fmt.Errorf("listen %s: %w", address, bare(err))
+		}
+		time.Sleep(rand.N(maxCollisionPause)) //nolint:forbidigo // the other one says nothing when it is done
 	}
-	return l, nil
+}
+
+// Two processes that begin to listen in one instant may refuse each other.
+const (
+	listenTries       = 10
+	maxCollisionPause = 20 * time.Millisecond
+)
+
+// collides reports whether an address was free when it was bound and taken when it was to be listened on.
+func collides(err error) bool {
+	call, ok := errors.AsType[*os.SyscallError](err)
+	return ok && call.Syscall == "listen" && errors.Is(err, unix.EADDRINUSE)
 }
 
 // bare returns an error of package net without the address, which the caller names.
