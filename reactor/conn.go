@@ -252,10 +252,10 @@ func (c *Conn) lost(err error) {
 
 // halfClose keeps the socket by a descriptor of our own and tells the client. It reports whether that works.
 func (c *Conn) halfClose() bool {
-	fd, err := c.sock.Dup()
+	fd, err := c.duplicate()
 	if err != nil {
 		c.loop.reactor.cfg.Log.Warn().Err(err).Stringer("client", c.sock.RemoteAddr()).
-			Msg("answers are lost: the client has closed its side, and its socket cannot be kept: raise the limit on open files")
+			Msg("answers are lost: the client has closed its side, and its socket cannot be kept: see the error; for EMFILE raise the limit on open files")
 		return false
 	}
 	c.unwatchOutput()
@@ -267,6 +267,19 @@ func (c *Conn) halfClose() bool {
 	}
 	c.client.HalfClosed()
 	return true
+}
+
+// duplicate returns a duplicate of the socket, which gnet is about to close, and is not to hear of again.
+func (c *Conn) duplicate() (int, error) {
+	fd, err := c.sock.Dup()
+	if err != nil {
+		return -1, err
+	}
+	if err := unwatch(c.loop.epoll, c.sock.Fd()); err != nil {
+		_ = unix.Close(fd) // the socket goes on
+		return -1, err
+	}
+	return fd, nil
 }
 
 // close ends a connection that is ending. It is called at the end of a turn. The client hears of it first: a peer that sees
@@ -281,7 +294,7 @@ func (c *Conn) close() {
 		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
 	} else {
 		delete(c.loop.halfClosed, c)
-		_ = unix.Close(fd)
+		_ = unix.Close(fd) // closed in any case; what was written is the kernel's to send
 	}
 }
 
@@ -294,7 +307,8 @@ func (c *Conn) gone(err error) {
 	c.client.Closed(err)
 }
 
-// updateInterest makes epoll watch for what the connection wants now.
+// updateInterest makes epoll watch for what the connection wants now. A connection for which that fails would hear nothing any
+// more, or could not be held back: it is closed.
 func (c *Conn) updateInterest() {
 	if c.state != connected || c.loop.epoll < 0 {
 		return
@@ -310,7 +324,7 @@ func (c *Conn) updateInterest() {
 		return
 	}
 	if err := setInterest(c.loop.epoll, c.fd, want); err != nil {
-		c.loop.reactor.cfg.Log.Error().Err(err).Msg("cannot hold a client back")
+		c.end(err)
 		return
 	}
 	c.watching = want

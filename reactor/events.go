@@ -39,7 +39,7 @@ func (r *Reactor) loopOf(c gnet.Conn) *Loop {
 func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	switch owner := c.Context().(type) {
 	case *Loop:
-		_, _ = c.Discard(c.InboundBuffered())
+		_, _ = c.Discard(c.InboundBuffered()) // that many are there
 		owner.turn()
 	case *Conn:
 		owner.data()

@@ -47,13 +47,13 @@ func (c *Conn) TryMove(loop int) bool {
 		r.moving.Add(-1)
 		return false
 	}
-	fd, err := c.sock.Dup()
-	if err != nil {
+	if !r.transit.begin() {
 		r.moving.Add(-1)
 		return false
 	}
-	if !r.transit.begin() {
-		_ = unix.Close(fd)
+	fd, err := c.duplicate()
+	if err != nil { // it stays where it is
+		r.transit.done()
 		r.moving.Add(-1)
 		return false
 	}
@@ -102,13 +102,13 @@ func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
 		return nil, err
 	}
 	if conn.RemoteAddr() == nil { // reset since; gnet takes for granted that there is one
-		_ = conn.Close()
+		_ = conn.Close() // it is reset
 		return nil, unix.ECONNRESET
 	}
 	clearZones(conn)
 	result, err := t.to.events.Enroll(gnet.NewContext(context.Background(), t), conn)
 	if err != nil {
-		_ = conn.Close()
+		_ = conn.Close() // nothing was written on it
 	}
 	return result, err
 }

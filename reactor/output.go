@@ -19,6 +19,9 @@ import (
 //
 // A message that crosses the end of its connection, or of its watch, is told by its number and ignored.
 
+// failedPause is the time before an epoll_wait that has failed is repeated.
+const failedPause = 10 * time.Millisecond
+
 // errNotReading ends a connection that lingers for a peer that does not read.
 var errNotReading = errors.New("reactor: the peer does not read the rest of its output")
 
@@ -162,12 +165,12 @@ func newOutputWatcher() (*outputWatcher, error) {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil { // else os.File would not wait in Go's poller
-		_ = unix.Close(fd)
+		_ = unix.Close(fd) // it watches nothing
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	w := &outputWatcher{file: os.NewFile(uintptr(fd), "output watcher"), waiting: make(map[uint64]*room)}
 	if w.raw, err = w.file.SyscallConn(); err != nil {
-		_ = w.file.Close()
+		_ = w.file.Close() // it watches nothing
 		return nil, err
 	}
 	return w, nil
@@ -207,7 +210,8 @@ func (r *room) remove() {
 
 // fired takes the socket, which has had its one event, out of the epoll instance.
 func (r *room) fired() {
-	_ = r.watcher.control(unix.EPOLL_CTL_DEL, r.fd, nil) // fails when the instance is closed
+	// Fails when the instance is closed. If it failed otherwise, the next watch of this socket would, and end its connection.
+	_ = r.watcher.control(unix.EPOLL_CTL_DEL, r.fd, nil)
 }
 
 func (r *room) forget() {
@@ -230,10 +234,14 @@ func (w *outputWatcher) run() {
 		n := 0
 		err := w.raw.Read(func(epoll uintptr) bool {
 			n, _ = ignoringEINTR(func() (int, error) { return unix.EpollWait(int(epoll), events, 0) })
-			return n > 0
+			return n != 0
 		})
 		if err != nil {
 			return
+		}
+		if n < 0 { // a shortage of memory: what is there is not announced again
+			time.Sleep(failedPause)
+			continue
 		}
 		for _, e := range events[:n] {
 			if r := w.take(uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32); r != nil {
@@ -253,4 +261,4 @@ func (w *outputWatcher) take(number uint64) *room {
 }
 
 // close ends run.
-func (w *outputWatcher) close() { _ = w.file.Close() }
+func (w *outputWatcher) close() { _ = w.file.Close() } // fails only if it is closed

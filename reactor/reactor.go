@@ -128,7 +128,7 @@ func (r *Reactor) startLoops(wakeUps []net.Conn) (err error) {
 			err = errNotWatched
 		}
 		if err != nil {
-			_ = r.client.Stop()
+			_ = r.client.Stop() // the first error is the one to tell
 			return err
 		}
 	}
@@ -201,7 +201,7 @@ func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 
 func (r *Reactor) closeWakers(wakeUps []net.Conn) {
 	for _, l := range r.loops {
-		_ = unix.Close(l.waker)
+		_ = unix.Close(l.waker) // its loop has ended
 	}
 	for _, wakeUp := range wakeUps {
 		_ = wakeUp.Close() // gnet has its own descriptor, and closed this one if it got so far
@@ -212,7 +212,7 @@ func (r *Reactor) closeWakers(wakeUps []net.Conn) {
 func (r *Reactor) closeHalfClosed() {
 	for _, l := range r.loops {
 		for c := range l.halfClosed {
-			_ = unix.Close(c.fd)
+			_ = unix.Close(c.fd) // closed in any case; what was written is the kernel's to send
 		}
 	}
 }

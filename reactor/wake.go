@@ -31,7 +31,7 @@ var wakeByte = []byte{0}
 var writeWaker = unix.Write
 
 // wake makes the loop run a turn. If that fails, the ticker tries again at the next tick. Safe from any goroutine.
-func (l *Loop) wake() { _ = l.tryWake() }
+func (l *Loop) wake() { _ = l.tryWake() } // nothing is lost
 
 // tryWake is wake, and says what has failed.
 func (l *Loop) tryWake() error {
