@@ -29,6 +29,7 @@ type Server struct {
 	drain    *drain
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
+	pace      pace
 
 	lastID       atomic.Uint64 // of a connection
 	connections  atomic.Int64  // admitted and not gone
@@ -73,6 +74,7 @@ func New(cfg Config) (*Server, error) {
 		moveAfter: moveAfter,
 		walks:     make(chan struct{}, maxWalks),
 		warnings:  noise.New(cfg.Log),
+		pace:      defaultPace(),
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
