@@ -42,8 +42,9 @@
 // # What is seen from outside
 //
 // Server.Keys, Connections, Status and the like answer an operator's queries, Server.Kick ends a connection, and Server.Drain
-// the server. They run as tasks on the loops, in short steps between the turns of the clients. The detector, a goroutine,
-// looks in the same way for connections that wait for one another, as soon as one waits that holds a key or has an owner.
+// the server. They run as tasks on the loops, in short steps between the turns of the clients, with a rest after each. The
+// detector, a goroutine, looks in the same way, without the rests, for connections that wait for one another, as soon as one
+// waits that holds a key or has an owner. What clients do wrong is logged by package noise, which one client cannot flood.
 //
 // New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
 // how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, drain.go and stop.go how
