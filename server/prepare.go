@@ -57,7 +57,7 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 	in := &prefixed{Conn: conn, first: p.Input}
 	if p.TLS, err = reactor.Handshake(ctx, in, a.server.cfg.Certificates.Config()); err != nil {
 		if ctx.Err() == nil && !hungUp(err) {
-			awaitEnd(conn)
+			awaitEnd(ctx, conn)
 		}
 		return p, &barredError{noHandshake, err}
 	}
@@ -68,13 +68,14 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 	return p, nil
 }
 
-// awaitEnd gives the client of a failed handshake some time to read why, and to close: if its input is unread when the
-// connection is closed, the kernel resets the connection, and what the client was told could be lost.
-func awaitEnd(conn net.Conn) {
+// awaitEnd gives the client of a failed handshake some time to read why, and to close, unless ctx is done: if its input is unread
+// when the connection is closed, the kernel resets the connection, and what the client was told could be lost.
+func awaitEnd(ctx context.Context, conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // an error ends the reading as well
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(refusalTime))
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	_, _ = io.CopyN(io.Discard, conn, maxIgnored)
 }
 
