@@ -49,19 +49,20 @@ type Conn struct {
 	tls      *TLS      // nil if nothing encrypts the connection
 	sock     gnet.Conn // nil once gnet has closed its descriptor
 	fd       int       // gnet's descriptor, or our own after a half-close; -1 when closed
-	state    connState
 	watching interest
-	err      error // why it is ending
+	heard    uint32 // when something came from the peer, in seconds since the reactor started
+	err      error  // why it is ending
 
-	tcp        bool // else it is a Unix socket
-	decrypting bool // the TLS has input
+	state      connState // how far it has come
+	tcp        bool      // else it is a Unix socket
+	decrypting bool      // the TLS has input
 	paused     bool
 	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
 	wantsRest  bool // it is one of the loop's readers
 	last       bool // CloseAfterOutput was called
 
-	unchecked int     // bytes written since the kernel was asked whether the peer takes them
-	output    *output // what is unsent; nil until the peer lags for the first time
+	judgement *judgement // nil while the kernel judges the peer
+	output    *output    // what is unsent; nil until the peer lags for the first time
 }
 
 // connState is how far a connection has come.
@@ -138,7 +139,6 @@ func (c *Conn) CloseAfterOutput() {
 		return
 	}
 	c.last, c.output.taken = true, c.loop.Now()
-	c.watchPeer()
 }
 
 // end closes the connection at the end of this turn, for the reason err.
@@ -166,6 +166,7 @@ func (c *Conn) data() {
 	p, _ := c.sock.Next(n) // that many are there
 	l := c.loop            // c may be on another one afterwards
 	l.enter()
+	c.hear()
 	c.input(p)
 	l.leave()
 }
@@ -299,11 +300,9 @@ func (c *Conn) close() {
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
-	if c.output != nil {
-		c.unwatchOutput()
-		c.loop.StopTimer(&c.output.timer)
-		c.output = nil
-	}
+	c.stopJudging()
+	c.unwatchOutput()
+	c.output = nil
 	c.sock, c.fd, c.state = nil, -1, closed
 	c.client.Closed(err)
 }

@@ -70,6 +70,7 @@ func (l *Loop) accept(sock gnet.Conn, e *enrollment) {
 	c := client.Conn()
 	*c = Conn{client: client, tls: e.prepared.TLS}
 	c.open(sock, l)
+	c.hear()
 	client.Opened()
 	if c.state == connected {
 		c.input(e.prepared.Input)

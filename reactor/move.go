@@ -40,8 +40,7 @@ type transfer struct {
 func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
-	c.restore()
-	if c.state != connected || c.paused || c.decrypting || c.output != nil && (c.output.lag != nil || c.Unsent() > 0) {
+	if c.state != connected || c.paused || c.decrypting || c.Unsent() > 0 {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves {
@@ -58,10 +57,10 @@ func (c *Conn) TryMove(loop int) bool {
 		r.moving.Add(-1)
 		return false
 	}
-	if c.output != nil {
-		c.loop.StopTimer(&c.output.timer)
-		c.output = nil
+	if c.judgement != nil {
+		c.loop.StopTimer(&c.judgement.timer)
 	}
+	c.output = nil
 	sock := c.sock
 	c.sock, c.fd, c.state = nil, -1, closed
 	_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
@@ -121,6 +120,9 @@ func (t *transfer) arrive(sock gnet.Conn) {
 	c.open(sock, t.to)
 	c.keepAlive()
 	t.to.enter()
+	if c.judgement != nil {
+		c.lookIn(lookTime)
+	}
 	c.client.Moved(t.to.index)
 	t.to.leave()
 }

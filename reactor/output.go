@@ -22,9 +22,6 @@ import (
 // failedPause is the time before an epoll_wait that has failed is repeated.
 const failedPause = 10 * time.Millisecond
 
-// lookTime is the time between the looks at a peer that lags.
-const lookTime = 250 * time.Millisecond
-
 // errNotReading ends a connection that lingers for a peer that does not read.
 var errNotReading = errors.New("reactor: the peer does not read the rest of its output")
 
@@ -32,8 +29,6 @@ var errNotReading = errors.New("reactor: the peer does not read the rest of its 
 type output struct {
 	unsent []byte
 	room   *room         // the watch for room in the socket; nil if there is none
-	timer  Timer         // Tag: the connection. Running while the peer lags
-	lag    *lag          // set while the limit on unacknowledged data is lifted
 	taken  time.Duration // when the peer last took something that was unsent
 }
 
@@ -64,15 +59,16 @@ func (c *Conn) put(p []byte) {
 		return
 	}
 	if n < len(p) {
-		o := c.needOutput()
-		o.unsent = append(o.unsent, p[n:]...)
-		o.taken = c.loop.Now()
+		if c.output == nil {
+			c.output = &output{}
+		}
+		c.output.unsent = append(c.output.unsent, p[n:]...)
+		c.output.taken = c.loop.Now()
 		c.watchOutput()
 		c.updateInterest()
-		c.lift()
 	}
-	if c.unchecked += len(p); c.unchecked >= checkBytes {
-		c.check(len(p))
+	if c.judgement == nil && (c.tcp || n < len(p)) {
+		c.judge()
 	}
 }
 
@@ -98,14 +94,6 @@ func (c *Conn) send(p []byte) (n int, err error) {
 			return 0, err
 		}
 	}
-}
-
-func (c *Conn) needOutput() *output {
-	if c.output == nil {
-		c.output = &output{}
-		c.output.timer.Tag = c
-	}
-	return c.output
 }
 
 // writable sends what is unsent, now that the socket has room.
@@ -148,29 +136,6 @@ func (c *Conn) unwatchOutput() {
 	if c.output != nil && c.output.room != nil {
 		c.output.room.remove()
 		c.output.room = nil
-	}
-}
-
-// watchPeer looks at a peer that lags from time to time.
-func (c *Conn) watchPeer() {
-	if o := c.needOutput(); !o.timer.Running() {
-		c.loop.StartTimer(&o.timer, lookTime)
-	}
-}
-
-// look ends the connection of a peer that is lost, or that lingers and does not read.
-func (c *Conn) look() {
-	o := c.output
-	c.restore()
-	lingers := c.last || c.state == halfClosed
-	switch {
-	case !c.IsOpen():
-	case c.peerLost():
-		c.end(os.NewSyscallError("write", unix.ETIMEDOUT))
-	case lingers && len(o.unsent) > 0 && c.loop.Now()-o.taken >= c.loop.reactor.cfg.Linger:
-		c.end(errNotReading)
-	case len(o.unsent) > 0 || o.lag != nil:
-		c.watchPeer()
 	}
 }
 

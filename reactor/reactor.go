@@ -20,9 +20,6 @@ var ErrEnded = errors.New("reactor: an event loop ended unexpectedly")
 // MaxLoops is the largest number of loops that gnet can run.
 const MaxLoops = 256
 
-// keepAliveProbes is the number of unanswered probes after which a silent peer is taken for lost.
-const keepAliveProbes = 3
-
 // drainTime bounds how long the end waits for connections on their way to a loop, which take as long as the turn of that loop,
 // or as their [Listener.Prepare] needs to give up.
 const drainTime = 5 * time.Second
@@ -35,8 +32,8 @@ type Config struct {
 	Loops int
 	// Tick is the unit of the timing wheels: a timer is up to one tick late.
 	Tick time.Duration
-	// KeepAlive is the silence after which a peer is probed. Three probes a third of that apart go unanswered before
-	// the connection ends; data that is not acknowledged ends it after the same time. Whole seconds, at least one.
+	// KeepAlive is the silence after which a peer is probed, once a second. When it has been silent for twice that, its
+	// connection ends, at most two seconds later, whatever was written to it meanwhile. Whole seconds, at least one.
 	KeepAlive time.Duration
 	// Linger is how long a peer that has ended its side, or whose connection is about to be closed, may take to read the
 	// next of its output. One that is served may take for ever, as long as its host answers.

@@ -152,7 +152,7 @@ func TestPipelinesGoTogether(t *testing.T) {
 }
 
 func goTogether(t *testing.T, loops int) {
-	clients, size := 300, 250<<10
+	clients, size := 150, 64<<10
 	if testing.Short() {
 		clients = 50
 	}
