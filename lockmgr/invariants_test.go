@@ -46,7 +46,7 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 		if err != nil {
 			return fmt.Errorf("owner %d: %w", i, err)
 		}
-		if o.queued != queued[o] && !(o.isClosed() && queued[o] == 0) {
+		if o.queued != queued[o] && (!o.isClosed() || queued[o] != 0) {
 			return fmt.Errorf("owner %d has %d waiters queued, %d counted", i, queued[o], o.queued)
 		}
 		if o.Empty() != (n == 0 && queued[o] == 0) {

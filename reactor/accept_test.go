@@ -261,7 +261,7 @@ func TestBrokenLoop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(null)                                                          //nolint:errcheck // nothing was written
+	defer unix.Close(null)
 	if err := unix.Dup3(null, reactor.loops[1].epoll, unix.O_CLOEXEC); err != nil { // its next epoll_wait fails
 		t.Fatal(err)
 	}

@@ -255,7 +255,8 @@ func (c *Conn) halfClose() bool {
 	fd, err := c.duplicate()
 	if err != nil {
 		c.loop.reactor.cfg.Log.Warn().Err(err).Stringer("client", c.sock.RemoteAddr()).
-			Msg("answers are lost: the client has closed its side, and its socket cannot be kept: see the error; for EMFILE raise the limit on open files")
+			Msg("answers are lost: the client has closed its side, and its socket cannot be kept; " +
+				"if there are too many open files, raise their limit")
 		return false
 	}
 	c.unwatchOutput()

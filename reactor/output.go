@@ -240,7 +240,7 @@ func (w *outputWatcher) run() {
 			return
 		}
 		if n < 0 { // a shortage of memory: what is there is not announced again
-			time.Sleep(failedPause)
+			<-time.After(failedPause)
 			continue
 		}
 		for _, e := range events[:n] {

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// ticker wakes loops when their timers are due, and those that could not be woken when they should have been. It sleeps until the first alarm of all loops, so an idle server does
-// nothing at all, and is woken early when a loop sets an alarm before that.
+// ticker wakes loops when their timers are due, and those that could not be woken when they should have been. It sleeps until
+// the first alarm of all loops, so an idle server does nothing at all, and is woken early when a loop sets an alarm before
+// that.
 //
 // No alarm is missed: a loop stores its alarm and then looks at target; the ticker stores target and then looks at the
 // alarms once more. Whichever comes second sees the other.

@@ -141,7 +141,7 @@ func (s *session) answered() {
 
 // continueAfterReply goes on when nothing is outstanding any more.
 func (s *session) continueAfterReply() {
-	if s.outstanding > 0 || s.waitsTurn {
+	if s.outstanding > 0 {
 		s.flush()
 		return
 	}

@@ -55,9 +55,8 @@ func (t *turns) next() *session {
 // serveTurns serves the sessions that wait for a turn, as far as the loop's turn goes.
 func (ro *roster) serveTurns() {
 	for !ro.turns.empty() && !ro.closed && ro.loop.Spend(1) {
-		if s := ro.turns.next(); s.phase < ended {
-			s.runPending(ro.server.pace.long)
-			s.applyBackpressure()
-		}
+		s := ro.turns.next()
+		s.runPending(ro.server.pace.long)
+		s.applyBackpressure()
 	}
 }

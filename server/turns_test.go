@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"dreadlock/lockmgr"
 	"dreadlock/proto/prototest"
 )
 
@@ -141,61 +140,6 @@ func TestEndWhileWaitingForTurn(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-}
-
-// TestEndOfBigHolder ends a session with many keys on two loops. It takes many turns to pass them on, but nobody else can tell:
-// a key that nobody waits for is free at once, and nothing counts it. Who waits is told in the order in which he came.
-func TestEndOfBigHolder(t *testing.T) {
-	const keys, budget = 300, 20
-	s := newSim(2, moveAfter)
-	s.server.pace.release = 5
-	holder := s.connect("holder", 0)
-	var last [2]string // of the keys of each loop
-	for i := range 2 * keys {
-		loop := i % 2
-		last[loop] = s.key(fmt.Sprintf("%dx", i), loop)
-		holder.send("lock " + last[loop] + " 0\r\n")
-		s.settle()
-	}
-	waiters := []*simClient{s.connect("first", 0), s.connect("second", 1)}
-	for _, w := range waiters {
-		w.send("lock " + last[0] + " 100000\r\n")
-		s.settle()
-	}
-	other := s.connect("other", 1)
-	s.budget = budget
-	holder.reset()
-	s.loops[1].receive()
-	s.events = nil
-	for loop, l := range s.loops {
-		table := l.worker.shard.table
-		if len(l.worker.shard.releasing) != 1 || !l.behind {
-			t.Fatalf("loop %d has passed on everything in one turn", loop)
-		}
-		if l.spent > budget+4*(simPart+s.server.pace.release) {
-			t.Errorf("loop %d has spent %d in a turn", loop, l.spent)
-		}
-		if n := table.Keys(); n != 0 {
-			t.Errorf("loop %d counts %d keys of nobody", loop, n)
-		}
-		var seen []string
-		table.Walk(0, 1<<20, func(h lockmgr.Holding) { seen = append(seen, fmt.Sprint(string(h.Key), h.Closed, h.Waiters)) })
-		if want := []string{fmt.Sprint(last[0], true, 2)}[loop:]; !slices.Equal(seen, want) {
-			t.Errorf("loop %d shows the keys %q, want %q", loop, seen, want)
-		}
-	}
-	other.send(strings.ReplaceAll("unlock KEY\r\nfence KEY\r\nlock KEY 0\r\n", "KEY", last[1]))
-	if lines := s.heardLines()[other]; !slices.Equal(lines, []string{"e not locked", "e not locked", "l locked"}) {
-		t.Errorf("another client heard %q of a key that is free", lines)
-	}
-	s.settle()
-	lines := s.heardLines()
-	if !slices.Equal(lines[waiters[0]], []string{"l locked"}) || len(lines[waiters[1]]) > 0 {
-		t.Errorf("the waiters heard %v", lines)
-	}
-	if err := s.checkQuiet(); err != nil {
-		t.Error(err)
 	}
 }
 
