@@ -17,11 +17,13 @@ const port = "6001"
 // lab is a daemon on a host of its own, the hosts of its clients, and the history of all of them.
 type lab struct {
 	t       *trial
-	host    *netns.Host // of the daemon; nil for this host
+	host    *netns.Host // of the daemon
 	daemon  *daemon
 	remotes []*remote
 	history history
 	load    *load // nil without one
+	// processes end the processes of clients.
+	processes []func()
 
 	mu      sync.Mutex
 	clients []*client
@@ -42,17 +44,23 @@ type remote struct {
 // newLab starts a daemon on a host of its own, with a number of hosts for clients and with options. It is ended at the end of
 // the case, and everything is checked then.
 func (t *trial) newLab(hosts int, options ...string) *lab {
+	l := t.newHost()
+	for i := range hosts {
+		l.addRemote(i)
+	}
+	l.start(options...)
+	t.cleanup(l.finish)
+	return l
+}
+
+// newHost returns a lab whose daemon is yet to be started. Whoever starts it checks it.
+func (t *trial) newHost() *lab {
 	l := &lab{t: t}
 	var err error
 	if l.host, err = netns.New(); err != nil {
 		t.skip("%w", err)
 	}
 	t.cleanup(func() { _ = l.host.Close() })
-	for i := range hosts {
-		l.addRemote(i)
-	}
-	l.start(options...)
-	t.cleanup(l.finish)
 	return l
 }
 
@@ -103,6 +111,11 @@ func mayEnd(clients ...*client) {
 // gone, the counters must balance, and the history must be without a violation. It is called once.
 func (l *lab) finish() {
 	defer l.daemon.kill()
+	defer func() {
+		for _, end := range l.processes {
+			end()
+		}
+	}()
 	l.load.stop()
 	if !l.t.stopped() && l.daemon.running() {
 		l.checkHeld()

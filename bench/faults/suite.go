@@ -58,7 +58,7 @@ const together = 6
 
 // Cases returns all cases, in the order in which they are shown.
 func Cases() []*Case {
-	return slices.Concat(vanishCases(), partitionCases(), weatherCases(), endCases())
+	return slices.Concat(vanishCases(), partitionCases(), weatherCases(), endCases(), processCases(), syscallCases(), turnCases())
 }
 
 // Run runs the cases, and returns what came of each, in the order of Cases. Its error wraps ErrViolated if one has failed.

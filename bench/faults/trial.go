@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long something may take that a sound daemon does at once. Only a fault makes it take that long.
-const patience = 20 * time.Second
+const patience = 8 * time.Second
 
 // errSkip is wrapped by the error of a case that cannot be made on this machine.
 var errSkip = errors.New("skipped")
@@ -58,6 +58,27 @@ func runTrial(ctx context.Context, options *Options, c *Case) *Outcome {
 		out.Skipped, out.Err = t.err.Error(), nil
 	}
 	return out
+}
+
+// each runs a part of a case as a trial of its own, which is cleaned up at once. The case goes on if that part was stopped.
+func (t *trial) each(name string, f func(t *trial)) {
+	if t.ctx.Err() != nil {
+		t.fatal("%w", t.ctx.Err())
+	}
+	out := runTrial(t.ctx, t.options, &Case{Name: name, run: func(part *trial) string {
+		f(part)
+		return ""
+	}})
+	t.commands.Add(out.Commands)
+	for _, what := range out.Violations {
+		t.violate("%s: %s", name, what)
+	}
+	if out.Err != nil {
+		t.violate("%s: %v", name, out.Err)
+	}
+	if out.Skipped != "" {
+		t.skip("%s: %s", name, out.Skipped)
+	}
 }
 
 // recovered turns a panic of a case into an error, so that its processes and hosts are cleaned up.

@@ -47,3 +47,12 @@ func faultOptions(ctx context.Context, s *streams, program string) (faults.Optio
 	self, err := os.Executable()
 	return faults.Options{Daemon: daemon, Progress: s.stderr, Client: []string{self, "relay"}}, peers, err
 }
+
+// relayCommand is the command of a client process of the fault suite.
+type relayCommand struct {
+	Path   string `arg:""`
+	Daemon string `arg:""`
+}
+
+// Run carries bytes.
+func (r *relayCommand) Run(s *streams) error { return faults.Relay(s.stdin, r.Path, r.Daemon) }

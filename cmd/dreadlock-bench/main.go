@@ -33,6 +33,7 @@ type commandLine struct {
 	Compare compareCommand `cmd:"" help:"Measure several servers in turns. Without a workload, check the goals of the daemon."`
 	Faults  faultsCommand  `cmd:"" help:"Make everything fail that can, and check that the daemon keeps its promises. Needs root."`
 	Peer    peerCommand    `cmd:"" hidden:"" help:"Run an echo server until the input ends."`
+	Relay   relayCommand   `cmd:"" hidden:"" help:"Be a client process of the fault suite until the input ends."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
