@@ -152,6 +152,24 @@ func (c *client) waits(key string, nth int, timeout time.Duration) {
 	c.session.operations[len(c.session.operations)-1].queued = now()
 }
 
+// confirm looks whether the daemon has the latest command in the queue of its key. Then its order of arrival is known.
+func (c *client) confirm() {
+	var k struct {
+		Queue []struct {
+			Address string `json:"address"`
+		} `json:"queue"`
+	}
+	op := &c.session.operations[len(c.session.operations)-1]
+	if c.lab.daemon.get("/api/v1/keys/"+op.key+"?queue=1000", &k) != nil {
+		return
+	}
+	for _, w := range k.Queue {
+		if w.Address == c.conn.LocalAddr().String() {
+			op.queued = now()
+		}
+	}
+}
+
 // end notes that the connection has ended, and closes it.
 func (c *client) end() {
 	if c.session.ended == never {

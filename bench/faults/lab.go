@@ -43,12 +43,16 @@ type remote struct {
 
 // newLab starts a daemon on a host of its own, with a number of hosts for clients and with options. It is ended at the end of
 // the case, and everything is checked then.
-func (t *trial) newLab(hosts int, options ...string) *lab {
+func (t *trial) newLab(hosts int, options ...string) *lab { return t.newLabBy(nil, hosts, options...) }
+
+// newLabBy is newLab with a command that starts the daemon.
+func (t *trial) newLabBy(by []string, hosts int, options ...string) *lab {
 	l := t.newHost()
 	for i := range hosts {
 		l.addRemote(i)
 	}
-	l.start(options...)
+	l.startBy(by, options...)
+	t.must(l.awaitReady())
 	t.cleanup(l.finish)
 	return l
 }

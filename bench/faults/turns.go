@@ -5,11 +5,15 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 )
 
 // worstAnswer is the promise: how long any client may wait for an answer that nothing but the daemon's other work delays.
 const worstAnswer = 20 * time.Millisecond
+
+// politely starts a daemon that leaves the processor to the client that measures it.
+var politely = []string{"nice", "-n", "10"}
 
 func turnCases() (all []*Case) {
 	for _, loops := range []int{1, 2} {
@@ -35,8 +39,8 @@ type probe struct {
 	client *client
 	done   chan struct{}
 	ended  chan struct{}
-	worst  time.Duration
-	noise  time.Duration // by how much this machine delays a process that wants to run
+	times  []time.Duration // of all answers
+	noise  time.Duration   // by how much this machine delays a process that wants to run
 }
 
 // startProbe has a client lock and unlock a key of its own, about every millisecond.
@@ -61,7 +65,7 @@ func (l *lab) startProbe() *probe {
 			} else {
 				p.client.unlock("probe")
 			}
-			p.worst = max(p.worst, time.Since(before))
+			p.times = append(p.times, time.Since(before))
 			due = time.Now().Add(time.Millisecond)
 			tick.Reset(time.Millisecond)
 		}
@@ -73,15 +77,24 @@ func (l *lab) startProbe() *probe {
 func (p *probe) stop() {
 	close(p.done)
 	<-p.ended
+	slices.Sort(p.times)
 }
 
-// atMost holds the worst answer against a limit. What the machine delays is not the daemon's fault.
-func (p *probe) atMost(t *trial, limit time.Duration) string {
-	if p.worst > limit+p.noise {
-		t.violate("an answer took %s, want %s; this machine delays a process by %s", milliseconds(p.worst), milliseconds(limit),
-			milliseconds(p.noise))
+// atMost holds the slowest answers against a limit, all but a part of them. What the machine delays is not the daemon's fault.
+func (p *probe) atMost(t *trial, limit time.Duration, part float64) string {
+	if len(p.times) == 0 {
+		t.fatal("the probe has measured nothing")
 	}
-	return fmt.Sprintf("worst answer %s (noise %s)", milliseconds(p.worst), milliseconds(p.noise))
+	worst := p.times[int(part*float64(len(p.times)-1))]
+	what := "worst answer"
+	if part < 1 {
+		what = fmt.Sprintf("%g %% of the answers within", 100*part)
+	}
+	figure := fmt.Sprintf("%s %s", what, milliseconds(worst))
+	if worst > limit+p.noise {
+		t.violate("%s, want %s; this machine delays a process by %s", figure, milliseconds(limit), milliseconds(p.noise))
+	}
+	return figure
 }
 
 // settled returns when the daemon has done all that the pipelines ask for.
@@ -105,7 +118,7 @@ func (l *lab) settled() {
 // testPipelines has clients wait, each for a key of one holder, with many commands after the lock.
 func testPipelines(t *trial, loops int) string {
 	const clients, size = 300, 250 << 10
-	l := t.newLab(0, "--loops", fmt.Sprint(loops))
+	l := t.newLabBy(politely, 0, "--loops", fmt.Sprint(loops))
 	l.unrecorded = true
 	holder := l.dial(l.near)
 	var commands [clients]int
@@ -148,13 +161,13 @@ func testPipelines(t *trial, loops int) string {
 			t.commands.Add(1)
 		}
 	})
-	return p.atMost(t, worstAnswer)
+	return p.atMost(t, worstAnswer, 1)
 }
 
 // testBigHolders ends connections that hold many keys, all at once.
 func testBigHolders(t *trial, loops int) string {
 	const holders, keys = 10, 100_000
-	l := t.newLab(0, "--loops", fmt.Sprint(loops))
+	l := t.newLabBy(politely, 0, "--loops", fmt.Sprint(loops))
 	l.unrecorded = true
 	conns := make([]net.Conn, holders)
 	t.parallel(holders, func(i int) {
@@ -183,7 +196,7 @@ func testBigHolders(t *trial, loops int) string {
 	})
 	all := time.Since(began)
 	p.stop()
-	return p.atMost(t, worstAnswer) + fmt.Sprintf("; a key granted after %s, all free after %s", milliseconds(first), milliseconds(all))
+	return p.atMost(t, worstAnswer, 1) + fmt.Sprintf("; a key granted after %s, all free after %s", milliseconds(first), milliseconds(all))
 }
 
 // hoard locks many keys on a connection, and checks the answers.
