@@ -34,6 +34,10 @@ bench: build ## compare the daemon with its peers and check the goals, in three 
 test-faults: build ## make everything fail that can and check the promises, as root: make test-faults ARGS='--long vanish'
 	.bin/dreadlock-bench faults $(ARGS)
 
+.PHONY: soak
+soak: build ## load the daemon with faults for long, as root, and draw what grows: make soak TIME=10m ARGS='--svg FILE'
+	.bin/dreadlock-bench soak --time $(or $(TIME),10m) $(ARGS)
+
 .PHONY: microbench
 microbench: ## run the micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -161,7 +161,8 @@ type status struct {
 			Outcome string `json:"outcome"`
 			Count   int64  `json:"count"`
 		} `json:"commands"`
-		Moves int64 `json:"moves"`
+		Moves          int64 `json:"moves"`
+		DeadlocksFound int64 `json:"deadlocks_found"`
 	} `json:"counters"`
 }
 

@@ -28,8 +28,10 @@ type lab struct {
 	mu      sync.Mutex
 	clients []*client
 
-	// total is what all clients have sent and received, set when the history was checked.
-	total *verdict
+	// prefix is that of the keys for which clients compete.
+	prefix string
+	// past is what the clients of histories that were checked and forgotten have sent and received.
+	past verdict
 	// unrecorded says that there were other clients, so that the daemon may have counted more.
 	unrecorded bool
 }
@@ -115,11 +117,7 @@ func mayEnd(clients ...*client) {
 // gone, the counters must balance, and the history must be without a violation. It is called once.
 func (l *lab) finish() {
 	defer l.daemon.kill()
-	defer func() {
-		for _, end := range l.processes {
-			end()
-		}
-	}()
+	defer l.endProcesses()
 	l.load.stop()
 	if !l.t.stopped() && l.daemon.running() {
 		l.checkHeld()
@@ -133,16 +131,39 @@ func (l *lab) finish() {
 	if l.t.stopped() {
 		return
 	}
-	l.total = check(&l.history)
-	for _, what := range l.total.violations {
-		l.t.violate("%s", what)
-	}
-	l.t.commands.Add(l.total.answered())
+	l.forget()
 	if l.daemon.running() {
 		l.checkCounters()
 		l.daemon.stop()
 	}
 	l.daemon.checkLog()
+}
+
+// endProcesses ends the processes of clients.
+func (l *lab) endProcesses() {
+	for _, end := range l.processes {
+		end()
+	}
+	l.processes = nil
+}
+
+// forget checks the history so far and begins a new one. The clients must have closed all their connections, and the keys of
+// the next history must be others.
+func (l *lab) forget() {
+	v := check(&l.history)
+	for _, what := range v.violations {
+		l.t.violate("%s", what)
+	}
+	l.t.commands.Add(v.answered())
+	l.past.sent += v.sent
+	l.past.pairs += v.pairs
+	if l.past.answers == nil {
+		l.past.answers = map[string]int64{}
+	}
+	for answer, n := range v.answers {
+		l.past.answers[answer] += n
+	}
+	l.history.sessions, l.clients = nil, nil
 }
 
 // checkHeld compares what the daemon says it holds with what the clients know. Before that, the daemon has to notice the end of
@@ -202,17 +223,17 @@ func (l *lab) checkCounters() {
 	for _, n := range answers {
 		commands += n
 	}
-	unanswered := l.total.sent - l.total.answered()
+	unanswered := l.past.sent - l.past.answered()
 	loaded := l.load.commands()
 	l.t.commands.Add(loaded)
 	if l.unrecorded {
 		return
 	}
-	if least := l.total.answered() + loaded; commands < least || commands > least+unanswered {
+	if least := l.past.answered() + loaded; commands < least || commands > least+unanswered {
 		l.t.violate("the daemon has counted %d commands, and its clients had %d answers and %d commands without one",
 			commands, least, unanswered)
 	}
-	for answer, n := range l.total.answers {
+	for answer, n := range l.past.answers {
 		if got := answers[answer]; got < n || loaded == 0 && got > n+unanswered {
 			l.t.violate("the daemon has counted %d of %q, and its clients had %d and %d commands without an answer",
 				got, answer, n, unanswered)

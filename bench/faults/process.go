@@ -162,8 +162,8 @@ func testKillDaemon(t *trial) string {
 	})
 	took := time.Since(began)
 	l.daemon.checkLog()
-	l.history = history{} // the next daemon knows nothing of it
-	l.clients = nil
+	l.forget() // the next daemon knows nothing of it
+	l.past = verdict{}
 	l.start("--loops", "2")
 	back := time.Since(began)
 	heir := l.dial(l.near)

@@ -80,13 +80,15 @@ type rival struct {
 	keys   int
 }
 
+func (r *rival) key(k int) string { return fmt.Sprintf("%srival%d", r.lab.prefix, k) }
+
 // longWait is the timeout of a lock that must be granted.
 const longWait = time.Minute
 
 // step does one thing.
 func (r *rival) step() {
 	k := r.rng.IntN(r.keys)
-	key := fmt.Sprintf("rival%d", k)
+	key := r.key(k)
 	switch n := r.rng.IntN(100); {
 	case n < 2:
 		r.leave()
@@ -137,7 +139,7 @@ func (r *rival) patience(k int) time.Duration {
 // leave ends the connection in one of the ways there are, sometimes with a command under way.
 func (r *rival) leave() {
 	if r.rng.IntN(2) == 0 {
-		r.client.send(command(lock, fmt.Sprintf("rival%d", r.rng.IntN(r.keys)), longWait))
+		r.client.send(command(lock, r.key(r.rng.IntN(r.keys)), longWait))
 	}
 	switch r.rng.IntN(3) {
 	case 0:

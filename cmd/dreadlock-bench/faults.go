@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"time"
 
 	"dreadlock/bench"
 	"dreadlock/bench/faults"
@@ -56,3 +58,34 @@ type relayCommand struct {
 
 // Run carries bytes.
 func (r *relayCommand) Run(s *streams) error { return faults.Relay(s.stdin, r.Path, r.Daemon) }
+
+// soakCommand runs everything mixed for a time.
+type soakCommand struct {
+	Time   time.Duration `default:"10m" placeholder:"TIME" help:"How long (${default})."`
+	SVG    string        `name:"svg" placeholder:"FILE" help:"Draw memory, goroutines and descriptors over the time."`
+	Daemon string        `placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
+}
+
+// Run soaks.
+func (k *soakCommand) Run(ctx context.Context, s *streams) error {
+	options, peers, err := faultOptions(ctx, s, k.Daemon)
+	defer peers.Close()
+	if err != nil {
+		return err
+	}
+	soaked, err := faults.Soak(ctx, options, k.Time)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(s.stdout, "%d rounds, %d commands checked, no violation; %s\n", soaked.Rounds, soaked.Commands, soaked.Measured); err != nil {
+		return err
+	}
+	if k.SVG == "" {
+		return nil
+	}
+	text, err := bench.DrawTrends(soaked.Trends)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(k.SVG, []byte(text), 0o644)
+}

@@ -32,6 +32,7 @@ type commandLine struct {
 	Run     runCommand     `cmd:"" help:"Measure one workload on one server."`
 	Compare compareCommand `cmd:"" help:"Measure several servers in turns. Without a workload, check the goals of the daemon."`
 	Faults  faultsCommand  `cmd:"" help:"Make everything fail that can, and check that the daemon keeps its promises. Needs root."`
+	Soak    soakCommand    `cmd:"" help:"Load the daemon for a long time, with faults, and show what grows. Needs root."`
 	Peer    peerCommand    `cmd:"" hidden:"" help:"Run an echo server until the input ends."`
 	Relay   relayCommand   `cmd:"" hidden:"" help:"Be a client process of the fault suite until the input ends."`
 
