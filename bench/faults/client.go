@@ -106,8 +106,8 @@ func (c *client) answerWithin(limit time.Duration) string {
 	return op.reply
 }
 
-// want reads answers and compares them. It reports whether they are as they should be; if not, that is a violation.
-func (c *client) want(replies ...string) bool {
+// want reads answers and compares them. A wrong one is a violation, and so is a missing one, unless the connection may have ended.
+func (c *client) want(replies ...string) {
 	for _, want := range replies {
 		if c.next == len(c.session.operations) {
 			c.lab.t.fatal("session %d: it has sent no command to wait for", c.session.id)
@@ -117,10 +117,9 @@ func (c *client) want(replies ...string) bool {
 			if got != "" || c.session.lostAt() == never {
 				c.lab.t.violate("session %d: %s %s: want %q, got %q", c.session.id, op.verb, op.key, want, got)
 			}
-			return false
+			return
 		}
 	}
-	return true
 }
 
 // lock locks a key and returns the answer, which is empty if the connection has ended.
@@ -146,8 +145,8 @@ func (c *client) mustLock(keys ...string) {
 
 // waits sends a lock that has to wait, and returns when the daemon has it in the queue as the nth waiter: from then on the
 // order of arrival is known.
-func (c *client) waits(key string, nth int, timeout time.Duration) {
-	c.send(command(lock, key, timeout))
+func (c *client) waits(key string, nth int) {
+	c.send(command(lock, key, time.Hour))
 	c.lab.awaitQueue(key, nth)
 	c.session.operations[len(c.session.operations)-1].queued = now()
 }
@@ -178,12 +177,12 @@ func (c *client) end() {
 	_ = c.conn.Close()
 }
 
-// seesEnd reports whether the connection ends within the time, without another answer.
-func (c *client) seesEnd(within time.Duration) bool {
+// seesEnd reports whether the connection ends in time, without another answer.
+func (c *client) seesEnd() bool {
 	if c.session.ended != never {
 		return true
 	}
-	if c.conn.SetReadDeadline(time.Now().Add(within)) != nil {
+	if c.conn.SetReadDeadline(time.Now().Add(patience)) != nil {
 		return true
 	}
 	rest, err := c.in.ReadString('\n')

@@ -66,7 +66,7 @@ func testEnds(t *trial, end func(*client), half bool) string {
 		end(c)
 		if half {
 			c.wantAll(answers[:wanted])
-			if !c.seesEnd(patience) {
+			if !c.seesEnd() {
 				t.violate("after %d bytes: half-closed, and the daemon does not close", n)
 			}
 		}

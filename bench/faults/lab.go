@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"dreadlock/proto/prototest/netns"
 )
@@ -91,8 +92,11 @@ func (r *remote) dial(ctx context.Context) (net.Conn, error) { return dialOn(ctx
 
 func dialOn(ctx context.Context, h *netns.Host, address string) (conn net.Conn, err error) {
 	err = h.Do(func() error {
-		// Without Fallback: a second attempt would be made on another thread.
-		d := net.Dialer{FallbackDelay: -1}
+		d := net.Dialer{
+			FallbackDelay: -1, // a second attempt would be made on another thread
+			// A client that is silent learns that its connection has ended when it probes it. It does so for longer than any cut lasts.
+			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 60},
+		}
 		conn, err = d.DialContext(ctx, "tcp", address)
 		return err
 	})

@@ -50,7 +50,7 @@ func testFlood(t *trial, f *flood) string {
 	l.unrecorded = true
 	holder, waiter := l.dial(l.near), l.dial(l.near)
 	holder.mustLock("a", "b")
-	waiter.waits("b", 1, time.Hour)
+	waiter.waits("b", 1)
 	before := t.resident(l.daemon)
 
 	conns := make([]net.Conn, f.connections)

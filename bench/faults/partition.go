@@ -30,8 +30,8 @@ func testShortPartition(t *trial, keepalive time.Duration) string {
 	holder.mustLock("holder")
 	near.mustLock("near")
 	sender.mustLock("sender")
-	waiter.waits("near", 1, time.Hour)
-	second.waits("near", 2, time.Hour)
+	waiter.waits("near", 1)
+	second.waits("near", 2)
 
 	away.wire.set(weather{cut: true})
 	near.unlock("near") // its answer to the waiter is lost at first
@@ -60,9 +60,9 @@ func testLongPartition(t *trial, keepalive time.Duration) string {
 	holder, waiter, near := l.dial(away.dial), l.dial(away.dial), l.dial(l.near)
 	holder.mustLock("a")
 	near.mustLock("b")
-	waiter.waits("b", 1, time.Hour)
+	waiter.waits("b", 1)
 	heir := l.dial(l.near)
-	heir.waits("a", 1, time.Hour)
+	heir.waits("a", 1)
 
 	limit := vanishLimit(keepalive)
 	mayEnd(holder, waiter)
@@ -82,7 +82,7 @@ func testLongPartition(t *trial, keepalive time.Duration) string {
 	healed := time.Now()
 	holder.send(command(unlock, "a", 0)) // what a client does that believes that it holds the key
 	for _, c := range []*client{holder, waiter} {
-		if !c.seesEnd(patience) {
+		if !c.seesEnd() {
 			t.violate("session %d: it is back and does not see the end of its connection", c.session.id)
 		}
 	}

@@ -75,7 +75,7 @@ func testStopHolder(t *trial, keepalive time.Duration) string {
 	holder, waiter, near := l.dial(from), l.dial(from), l.dial(l.near)
 	holder.mustLock("a")
 	near.mustLock("b")
-	waiter.waits("b", 1, time.Hour)
+	waiter.waits("b", 1)
 	ld := l.startLoad(bystanders())
 	_ = process.Process.Signal(syscall.SIGSTOP)
 	began := time.Now()
@@ -105,8 +105,8 @@ func testKill(t *trial, connections int) string {
 		near.mustLock(wanted)
 		dying[i], heirs[i] = l.dial(from), l.dial(l.near)
 		dying[i].mustLock(held)
-		dying[i].waits(wanted, 1, time.Hour)
-		heirs[i].waits(held, 1, time.Hour)
+		dying[i].waits(wanted, 1)
+		heirs[i].waits(held, 1)
 	}
 	ld := l.startLoad(bystanders())
 	mayEnd(dying...)
@@ -156,7 +156,7 @@ func testKillDaemon(t *trial) string {
 	began := time.Now()
 	l.daemon.kill()
 	t.parallel(clients, func(i int) {
-		if !all[i].seesEnd(patience) {
+		if !all[i].seesEnd() {
 			t.violate("session %d: the daemon was killed, and the connection does not end", i)
 		}
 	})

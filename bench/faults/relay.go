@@ -24,7 +24,7 @@ func Relay(input io.Reader, path, daemon string) error {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
-			return nil //nolint:nilerr // the listener was closed
+			return nil // the listener was closed
 		}
 		running.Go(func() { join(conn, daemon) })
 	}

@@ -157,7 +157,7 @@ func (l *lab) vanishAndReturn(r *remote, key string) {
 		name := key + "x" + strconv.Itoa(i)
 		gone[i], heirs[i] = l.dial(r.dial), l.dial(l.near)
 		gone[i].mustLock(name)
-		heirs[i].waits(name, 1, time.Hour)
+		heirs[i].waits(name, 1)
 	}
 	mayEnd(gone...)
 	r.wire.set(weather{cut: true})
@@ -185,7 +185,7 @@ func (l *lab) killClient(r *remote, key string) {
 		gone[i] = l.dial(from)
 		gone[i].mustLock(key + "x" + strconv.Itoa(i))
 	}
-	heir.waits(key+"x0", 1, time.Hour)
+	heir.waits(key+"x0", 1)
 	mayEnd(gone...)
 	if rand.IntN(2) == 0 {
 		_ = process.Process.Signal(syscall.SIGSTOP)

@@ -194,16 +194,16 @@ func (t *trial) pause(d time.Duration) {
 	}
 }
 
-// eventually waits until check returns nil, and reports whether it did within the time. If not, that is a violation.
-func (t *trial) eventually(within time.Duration, what string, check func() error) bool {
+// eventually waits until check returns nil. It is a violation if it does not within the time.
+func (t *trial) eventually(within time.Duration, what string, check func() error) {
 	for deadline := time.Now().Add(within); ; {
 		err := check()
 		if err == nil {
-			return true
+			return
 		}
 		if time.Now().After(deadline) {
 			t.violate("%s: not within %s: %v", what, within, err)
-			return false
+			return
 		}
 		t.pause(2 * time.Millisecond)
 	}

@@ -178,7 +178,7 @@ func testBigHolders(t *trial, loops int) string {
 		l.hoard(conn, fmt.Sprintf("big%dx", i), keys)
 	})
 	heir := l.dial(l.near)
-	heir.waits("big0x99999", 1, time.Hour)
+	heir.waits("big0x99999", 1)
 	p := l.startProbe()
 	t.pause(100 * time.Millisecond)
 	began := time.Now()

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"dreadlock/bench"
 )
 
 // vanishLimit is the time within which a vanished host loses its keys, as README promises it.
@@ -57,8 +55,8 @@ func testVanish(t *trial, keepalive time.Duration) string {
 	unread.mustLock("unread")
 	living := l.dial(alive.dial)
 	living.mustLock("granted", "late")
-	both.waits("granted", 1, time.Hour)
-	doomed.waits("late", 1, time.Hour)
+	both.waits("granted", 1)
+	doomed.waits("late", 1)
 	_, err := half.conn.Write([]byte("lock hal"))
 	t.must(err)
 	l.fill(unread)
@@ -74,7 +72,7 @@ func testVanish(t *trial, keepalive time.Duration) string {
 		if h.key == "granted" || h.key == "late" {
 			position = 2
 		}
-		h.client.waits(h.key, position, time.Hour)
+		h.client.waits(h.key, position)
 		heirs = append(heirs, h)
 	}
 	mayEnd(holding, both, half, moved, unread, doomed)
@@ -114,10 +112,10 @@ func testVanishChain(t *trial, keepalive time.Duration) string {
 	var chain []*client
 	for i := range length {
 		c := l.dial(dead.dial)
-		c.waits("chain", i+1, time.Hour)
+		c.waits("chain", i+1)
 		chain = append(chain, c)
 	}
-	last.waits("chain", length+1, time.Hour)
+	last.waits("chain", length+1)
 	mayEnd(chain...)
 	dead.wire.set(weather{cut: true})
 	began := time.Now()
@@ -172,11 +170,4 @@ func (l *lab) fill(c *client) {
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 func milliseconds(d time.Duration) string {
 	return strings.Replace(fmt.Sprintf("%.1f ms", d.Seconds()*1000), ".0 ms", " ms", 1)
-}
-
-// busy is the load of a case that is about many commands.
-func busy(window time.Duration) bench.Workload {
-	w := bench.Default(bench.Mixed)
-	w.Connections, w.Window, w.Warmup = 100, window, 0
-	return w
 }

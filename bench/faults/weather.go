@@ -149,7 +149,7 @@ func (r *rival) leave() {
 	case 2:
 		r.client.closeWrite()
 		r.client.answer()
-		if !r.client.seesEnd(patience) {
+		if !r.client.seesEnd() {
 			r.lab.t.violate("session %d: half-closed, and the daemon does not close", r.client.session.id)
 		}
 	}

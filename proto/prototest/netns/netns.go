@@ -62,7 +62,7 @@ func (h *Host) Do(f func() error) error {
 // IP runs ip(8) on the host.
 func (h *Host) IP(args ...string) error {
 	return h.Do(func() error {
-		if output, err := exec.Command("ip", args...).CombinedOutput(); err != nil { //nolint:noctx // it does not wait for anything
+		if output, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %q: %w: %s", args, err, output)
 		}
 		return nil
