@@ -2,6 +2,8 @@ package faults
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -78,9 +80,13 @@ func (sum *failures) add(t *trial, call, errno, when string) {
 	}
 	began := now()
 	in := l.inject(call, errno, when)
-	t.parallel(clients+2, func(i int) {
-		if i < clients {
+	t.parallel(clients+3, func(i int) {
+		switch {
+		case i < clients:
 			all[i].exercise(i)
+			return
+		case i == clients+2:
+			l.oddClients()
 			return
 		}
 		for n := range 5 { // one comes and goes
@@ -116,6 +122,35 @@ func (sum *failures) add(t *trial, call, errno, when string) {
 		if got := newcomer.lock(fmt.Sprintf("own%d", i), 0); got != timedOut && c.session.ended == never {
 			t.violate("own%d: want %q, got %q", i, timedOut, got)
 		}
+	}
+}
+
+// oddClients come and go in ways that others do not: one breaks the protocol, one half-closes with answers owed, and one reads its
+// answers late. They make the daemon do what it does for nobody else. Their answers are not recorded.
+func (l *lab) oddClients() {
+	l.unrecorded = true
+	for n := range 5 {
+		conn, err := l.near(l.t.ctx)
+		if err != nil {
+			continue // it is the connection concerned
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		sock, _ := conn.(*net.TCPConn)
+		switch n % 3 {
+		case 0:
+			_, _ = io.WriteString(conn, "unlock nobodys\r\nnonsense\r\n")
+		case 1:
+			_, _ = io.WriteString(conn, strings.Repeat("unlock nobodys\r\nunlock nobodyselse\r\n", 50))
+			_ = sock.CloseWrite()
+		case 2:
+			const most = 100 * time.Millisecond // then it is held back
+			_ = sock.SetReadBuffer(4096)
+			_ = conn.SetWriteDeadline(time.Now().Add(most))
+			_, _ = io.WriteString(conn, strings.Repeat("unlock nobodys\r\n", 400_000))
+			_ = sock.CloseWrite()
+		}
+		_, _ = io.Copy(io.Discard, conn) // to its end
+		_ = conn.Close()
 	}
 }
 
