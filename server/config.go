@@ -52,8 +52,8 @@ type Config struct {
 	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top. 256
 	// KiB by default.
 	MaxOutput int
-	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that. Whole
-	// seconds, at least one; 30 s by default.
+	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that, at most two
+	// seconds later. Whole seconds, at least one; 30 s by default.
 	KeepAlive time.Duration
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration

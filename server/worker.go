@@ -29,6 +29,8 @@ type loop interface {
 	Send(m *reactor.Message)
 	StartTimer(t *reactor.Timer, d time.Duration)
 	StopTimer(t *reactor.Timer) bool
+	Spend(n int) (ok bool)
+	NextPart()
 	Traffic() reactor.Traffic
 	AssertOn(what string)
 }
@@ -85,6 +87,7 @@ func (w *worker) Receive(m *reactor.Message) {
 		w.shard.releaseRemote(body)
 	case *loopTask:
 		body.run(w.shard)
+		w.loop.Spend(taskUnits)
 	}
 }
 
@@ -100,6 +103,18 @@ func (w *worker) Expire(t *reactor.Timer) {
 	}
 }
 
+// Continue goes on with what earlier turns have left: first with grants, whose clients have waited longest.
+func (w *worker) Continue() {
+	w.shard.deliver()
+	w.loop.NextPart()
+	w.roster.serveTurns()
+	w.loop.NextPart()
+	w.shard.releaseMore()
+}
+
 // EndTurn delivers the grants of a turn. It is done at the end, because to answer may run further commands, which make
 // more grants.
-func (w *worker) EndTurn() (more bool) { return w.shard.deliver() }
+func (w *worker) EndTurn() (more bool) {
+	w.shard.deliver()
+	return !w.closed && (!w.shard.grants.Empty() || !w.roster.turns.empty() || len(w.shard.releasing) > 0)
+}
