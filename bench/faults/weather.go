@@ -107,7 +107,7 @@ func (r *rival) step() {
 		}
 	}
 	for r.client.next < len(r.client.session.operations) {
-		switch r.client.answer() {
+		switch r.client.answerWithin(longWait + patience) {
 		case locked:
 			r.held[k] = true
 		case unlocked:
