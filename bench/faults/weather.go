@@ -47,12 +47,25 @@ func testWeather(t *trial, w weather) string {
 	return c
 }
 
+// longWait is the timeout of a lock that must be granted.
+const longWait = time.Minute
+
 // compete has clients lock, wait for, time out on and unlock shared keys at random for a time. They come from several places.
 // Some of them leave in the middle of it, in every way there is, and come again. It returns what was measured.
 func (l *lab) compete(clients int, length time.Duration, from []dialer, keys int) string {
+	l.competeFor(clients, length, from, keys, longWait)
+	v := check(&l.history)
+	if v.pairs == 0 {
+		l.t.violate("no two waiters competed whose order is known: the check of the order has checked nothing")
+	}
+	return fmt.Sprintf("%d commands, %d pairs in confirmed order", v.answered(), v.pairs)
+}
+
+// competeFor is compete without its figures. The longest of the waits last as long as longest.
+func (l *lab) competeFor(clients int, length time.Duration, from []dialer, keys int, longest time.Duration) {
 	end := time.Now().Add(length)
 	l.t.parallel(clients, func(i int) {
-		r := &rival{lab: l, from: from[i%len(from)], rng: rand.New(rand.NewPCG(rand.Uint64(), uint64(i))), keys: keys}
+		r := &rival{lab: l, from: from[i%len(from)], rng: rand.New(rand.NewPCG(rand.Uint64(), uint64(i))), keys: keys, longest: longest}
 		for time.Now().Before(end) && !l.t.stopped() {
 			if r.client == nil {
 				r.client, r.held = l.dial(r.from), make([]bool, keys)
@@ -63,11 +76,6 @@ func (l *lab) compete(clients int, length time.Duration, from []dialer, keys int
 			r.client.close()
 		}
 	})
-	v := check(&l.history)
-	if v.pairs == 0 {
-		l.t.violate("no two waiters competed whose order is known: the check of the order has checked nothing")
-	}
-	return fmt.Sprintf("%d commands, %d pairs in confirmed order", v.answered(), v.pairs)
 }
 
 // rival is a client that does at random what clients do. It takes keys in their order, so that no deadlock comes of it.
@@ -78,12 +86,11 @@ type rival struct {
 	client *client
 	held   []bool // by key
 	keys   int
+
+	longest time.Duration // of its waits
 }
 
 func (r *rival) key(k int) string { return fmt.Sprintf("%srival%d", r.lab.prefix, k) }
-
-// longWait is the timeout of a lock that must be granted.
-const longWait = time.Minute
 
 // step does one thing.
 func (r *rival) step() {
@@ -102,12 +109,12 @@ func (r *rival) step() {
 	default:
 		timeout := r.patience(k)
 		r.client.send(command(lock, key, timeout))
-		if timeout == longWait {
+		if timeout == r.longest {
 			r.client.confirm()
 		}
 	}
 	for r.client.next < len(r.client.session.operations) {
-		switch r.client.answerWithin(longWait + patience) {
+		switch r.client.answerWithin(r.longest + patience) {
 		case locked:
 			r.held[k] = true
 		case unlocked:
@@ -133,13 +140,13 @@ func (r *rival) patience(k int) time.Duration {
 	case 1:
 		return time.Duration(r.rng.IntN(30)) * time.Millisecond
 	}
-	return longWait
+	return r.longest
 }
 
 // leave ends the connection in one of the ways there are, sometimes with a command under way.
 func (r *rival) leave() {
 	if r.rng.IntN(2) == 0 {
-		r.client.send(command(lock, r.key(r.rng.IntN(r.keys)), longWait))
+		r.client.send(command(lock, r.key(r.rng.IntN(r.keys)), r.longest))
 	}
 	switch r.rng.IntN(3) {
 	case 0:
