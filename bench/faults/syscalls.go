@@ -57,7 +57,14 @@ func testSyscall(t *trial, call string, errnos []string) string {
 	var sum failures
 	for _, errno := range errnos {
 		for _, when := range whens {
-			t.each(errno+" at "+when, func(t *trial) { sum.add(t, call, errno, when) })
+			const tries = 10
+			for range tries {
+				void := false
+				t.each(errno+" at "+when, func(t *trial) { void = sum.add(t, call, errno, when) })
+				if !void {
+					break
+				}
+			}
 		}
 	}
 	if sum.calls == 0 {
@@ -69,8 +76,9 @@ func testSyscall(t *trial, call string, errnos []string) string {
 // failures counts the calls that have failed, and the connections that have ended.
 type failures struct{ calls, connections int }
 
-// add has clients do everything while the call fails, and looks whether all are served afterwards.
-func (sum *failures) add(t *trial, call, errno, when string) {
+// add has clients do everything while the call fails, and looks whether all are served afterwards. It is void if the call was one
+// of Go's runtime to wake itself, for which the kernel has no such error, and which ends every program.
+func (sum *failures) add(t *trial, call, errno, when string) (void bool) {
 	l := t.newLab(0, "--loops", "2")
 	const clients = 8
 	all := make([]*client, clients)
@@ -102,6 +110,11 @@ func (sum *failures) add(t *trial, call, errno, when string) {
 	_ = l.daemon.get("/api/v1/status", &s) // the connection concerned may be this one
 	in.end()
 	failed, ended := in.count(), l.concerned(began)
+	if strings.Contains(l.daemon.log.String(), "runtime: netpollBreak write failed") {
+		<-l.daemon.ended
+		l.daemon.excused = true
+		return true
+	}
 	sum.calls += failed
 	sum.connections += ended
 	if ended > failed {
@@ -109,7 +122,7 @@ func (sum *failures) add(t *trial, call, errno, when string) {
 	}
 	t.soundSoFar()
 	if !l.daemon.running() {
-		return // which is reported
+		return false // which is reported
 	}
 	for i, c := range all {
 		if c.session.ended == never && c.session.lostAt() == never {
@@ -123,6 +136,7 @@ func (sum *failures) add(t *trial, call, errno, when string) {
 			t.violate("own%d: want %q, got %q", i, timedOut, got)
 		}
 	}
+	return false
 }
 
 // oddClients come and go in ways that others do not: one breaks the protocol, one half-closes with answers owed, and one reads its
