@@ -51,11 +51,11 @@ type Conn struct {
 	fd       int       // gnet's descriptor, or our own after a half-close; -1 when closed
 	watching interest
 	heard    uint32 // when something came from the peer, in seconds since the reactor started
-	err      error // why it is ending
+	err      error  // why it is ending
 
 	state      connState // how far it has come
-	tcp        bool // else it is a Unix socket
-	decrypting bool // the TLS has input
+	tcp        bool      // else it is a Unix socket
+	decrypting bool      // the TLS has input
 	paused     bool
 	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
 	wantsRest  bool // it is one of the loop's readers

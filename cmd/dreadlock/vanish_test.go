@@ -132,7 +132,7 @@ func startVanishing(t *testing.T, r *prototest.Remote, keepAlive time.Duration) 
 // grantLate grants keys to those that have vanished: one at once, one shortly before they are given up.
 func (h *vanishing) grantLate(gone time.Time) {
 	h.here.Do("unlock granted", "u unlocked")
-	time.Sleep(time.Until(gone.Add(2*h.keepAlive - h.keepAlive/4)))
+	<-time.After(time.Until(gone.Add(2*h.keepAlive - h.keepAlive/4)))
 	h.here.Do("unlock late", "u unlocked")
 }
 
@@ -229,9 +229,11 @@ func (r *slowReader) send() {
 		r.write(strings.Repeat(command, r.unread))
 		return
 	}
+	next := time.NewTicker(time.Millisecond) // so that the answers do not come together
+	defer next.Stop()
 	for range r.unread {
 		r.write(command)
-		time.Sleep(time.Millisecond) // so that the answers do not come together
+		<-next.C
 	}
 }
 
