@@ -8,7 +8,7 @@ LINT := $(GO) tool -modfile=.ci/tools.mod golangci-lint
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## run the daemon from the sources: make run PORT=6001 ARGS='--loops 1'
@@ -29,6 +29,14 @@ check: lint ## lint and the short tests, for the inner loop
 .PHONY: bench
 bench: build ## compare the daemon with its peers and check the goals, in three minutes: make bench ARGS='--json FILE'
 	.bin/dreadlock-bench compare $(ARGS)
+
+.PHONY: test-faults
+test-faults: build ## make everything fail that can and check the promises, as root: make test-faults ARGS='--long vanish'
+	.bin/dreadlock-bench faults $(ARGS)
+
+.PHONY: soak
+soak: build ## load the daemon with faults for long, as root, and draw what grows: make soak TIME=10m ARGS='--svg FILE'
+	.bin/dreadlock-bench soak --time $(or $(TIME),10m) $(ARGS)
 
 .PHONY: microbench
 microbench: ## run the micro-benchmarks

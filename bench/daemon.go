@@ -86,6 +86,9 @@ func allocatedIn(lines string) (objects int64, ok bool) {
 	return 0, false
 }
 
+// Program returns the program of our daemon, which is built if need be.
+func (ps *Peers) Program(ctx context.Context) (string, error) { return ps.daemon(ctx, nil) }
+
 // daemon returns the program of our daemon or of a variant of it.
 func (ps *Peers) daemon(ctx context.Context, v *Variant) (string, error) {
 	if v != nil && v.Program != "" {

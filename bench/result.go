@@ -22,6 +22,8 @@ type Result struct {
 	Elapsed time.Duration `json:"elapsed_ns"`
 	// Operations is the number of operations in the window; Kind.Unit says what one is.
 	Operations int64 `json:"operations"`
+	// Answered is the number of operations of the whole run, in the window and outside.
+	Answered int64 `json:"answered"`
 	// Throughput is Operations per second.
 	Throughput float64 `json:"operations_per_s"`
 	// Latency is the time from request to reply; for an open loop, from when the request should have been sent; for

@@ -87,6 +87,7 @@ func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result,
 	case <-g.failed:
 		return nil, g.err
 	default:
+		r.result.Answered = r.operations()
 		return r.result, nil
 	}
 }

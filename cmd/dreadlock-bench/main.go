@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"dreadlock/bench"
+	"dreadlock/bench/faults"
 	"dreadlock/cmd/internal/cmdline"
 )
 
@@ -31,7 +32,10 @@ Every reply is checked. A wrong or lost reply, or a key that two connections hol
 type commandLine struct {
 	Run     runCommand     `cmd:"" help:"Measure one workload on one server."`
 	Compare compareCommand `cmd:"" help:"Measure several servers in turns. Without a workload, check the goals of the daemon."`
+	Faults  faultsCommand  `cmd:"" help:"Make everything fail that can, and check that the daemon keeps its promises. Needs root."`
+	Soak    soakCommand    `cmd:"" help:"Load the daemon for a long time, with faults, and show what grows. Needs root."`
 	Peer    peerCommand    `cmd:"" hidden:"" help:"Run an echo server until the input ends."`
+	Relay   relayCommand   `cmd:"" hidden:"" help:"Be a client process of the fault suite until the input ends."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
@@ -65,7 +69,7 @@ func main() {
 	err = parsed.Run(&streams{os.Stdin, os.Stdout, os.Stderr})
 	switch {
 	case err == nil:
-	case errors.Is(err, bench.ErrWorkload), errors.Is(err, bench.ErrTarget):
+	case errors.Is(err, bench.ErrWorkload), errors.Is(err, bench.ErrTarget), errors.Is(err, faults.ErrCase):
 		fail(err, exitUsage)
 	default:
 		fail(err, exitFailed)

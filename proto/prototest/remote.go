@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"dreadlock/proto/prototest/netns"
 )
 
 // Remote is another host, which can vanish without a word: a network namespace that is linked to this one. A process can
@@ -54,37 +53,17 @@ func NewRemote(tb testing.TB) *Remote {
 // Do calls f on the remote host: sockets that f opens on its own goroutine are sockets of that host.
 func (r *Remote) Do(f func()) {
 	r.tb.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // until the thread is back on this host
-		err := r.visit(f)
-		if err == nil {
-			runtime.UnlockOSThread() // otherwise the thread ends with the goroutine
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	host, err := netns.Open("/run/netns/" + r.name)
+	if err == nil {
+		defer func() { _ = host.Close() }()
+		err = host.Do(func() error {
+			f()
+			return nil
+		})
+	}
+	if err != nil {
 		r.tb.Fatal(err)
 	}
-}
-
-// visit moves the thread to the remote host, calls f and moves it back.
-func (r *Remote) visit(f func()) error {
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = home.Close() }()
-	away, err := os.Open("/run/netns/" + r.name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = away.Close() }()
-	if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	f()
-	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
 }
 
 // Vanish takes the link of the remote host down: from then on it sends and receives nothing.

@@ -1,0 +1,241 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// daemon is a process of the daemon.
+type daemon struct {
+	t     *trial
+	cmd   *exec.Cmd
+	lock  string // its Unix socket for clients
+	admin *http.Client
+	log   logBuffer
+	ended chan struct{} // closed when the process has ended
+	died  bool          // its end was wanted
+
+	excused bool // it has ended by a fault that no program survives
+}
+
+// start starts the daemon of the lab and returns when it serves.
+func (l *lab) start(options ...string) {
+	l.startBy(nil, options...)
+	l.t.must(l.awaitReady())
+}
+
+// startBy starts the daemon of the lab by a command, that its own command line is appended to.
+func (l *lab) startBy(by []string, options ...string) {
+	lockPath, adminPath := l.t.path("lock.sock"), l.t.path("admin.sock")
+	args := append(append([]string{}, by...), l.t.options.Daemon, "--log-format", "json",
+		"--listen", ":"+port, "--listen", "unix://"+lockPath, "--admin=", "--admin", "unix://"+adminPath)
+	args = append(args, options...)
+	d := &daemon{
+		t:     l.t,
+		cmd:   exec.Command(args[0], args[1:]...), //nolint:noctx // the end of the case ends it
+		lock:  lockPath,
+		ended: make(chan struct{}),
+		admin: &http.Client{Timeout: patience, Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				var dialer net.Dialer
+				return dialer.DialContext(ctx, "unix", adminPath)
+			},
+		}},
+	}
+	l.daemon = d
+	d.cmd.Dir = l.t.dir
+	d.cmd.Stderr = &d.log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	l.t.must(l.host.Do(d.cmd.Start))
+	l.t.cleanup(d.kill)
+	go func() {
+		_ = d.cmd.Wait() // checkLog looks at the state
+		close(d.ended)
+	}()
+}
+
+// awaitReady returns when the daemon serves, with an error if it has ended.
+func (l *lab) awaitReady() error {
+	d := l.daemon
+	for deadline := time.Now().Add(patience); !strings.Contains(d.log.String(), "dreadlock is ready"); l.t.pause(time.Millisecond) {
+		if !d.running() {
+			return fmt.Errorf("the daemon ends: %s: %s", d.cmd.ProcessState, d.log.String())
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the daemon is not ready within %s: %s", patience, d.log.String())
+		}
+	}
+	return nil
+}
+
+func (d *daemon) running() bool {
+	select {
+	case <-d.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// signal sends a signal to the daemon.
+func (d *daemon) signal(s syscall.Signal) { _ = syscall.Kill(d.cmd.Process.Pid, s) }
+
+// kill ends the daemon, and whatever has started it, at once.
+func (d *daemon) kill() {
+	if d.running() {
+		d.died = true
+		_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL) // the group: it leads one
+		<-d.ended
+	}
+	d.admin.CloseIdleConnections()
+}
+
+// stop asks the daemon to stop. It must do so with status 0.
+func (d *daemon) stop() {
+	d.admin.CloseIdleConnections()
+	d.signal(syscall.SIGTERM)
+	d.died = true
+	select {
+	case <-d.ended:
+		if !d.cmd.ProcessState.Success() {
+			d.t.violate("the daemon stops with %s: %s", d.cmd.ProcessState, d.log.String())
+		}
+	case <-time.After(patience):
+		d.t.violate("the daemon does not stop within %s", patience)
+		d.kill()
+	}
+}
+
+// checkLog looks for a daemon that has ended by itself, or that says what it must not.
+func (d *daemon) checkLog() {
+	if d.excused {
+		return
+	}
+	if !d.running() && !d.died {
+		d.t.violate("the daemon has ended: %s: %s", d.cmd.ProcessState, d.log.String())
+	}
+	for _, word := range []string{"panic:", "DATA RACE", "fatal error:"} {
+		if text := d.log.String(); strings.Contains(text, word) {
+			d.t.violate("the daemon says %q: %s", word, text)
+		}
+	}
+}
+
+// logBuffer keeps what the daemon says, up to a limit.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write keeps the text.
+func (b *logBuffer) Write(p []byte) (int, error) {
+	const most = 1 << 20
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.text.Len() < most {
+		b.text.Write(p)
+	}
+	return len(p), nil
+}
+
+// String returns what was said.
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// status is what the daemon says of itself. The types are those of the API, as far as they are needed.
+type status struct {
+	Connections int `json:"connections"`
+	HeldKeys    int `json:"held_keys"`
+	Waiters     int `json:"waiters"`
+	Counters    struct {
+		Commands []struct {
+			Kind    string `json:"kind"`
+			Outcome string `json:"outcome"`
+			Count   int64  `json:"count"`
+		} `json:"commands"`
+		Moves          int64 `json:"moves"`
+		DeadlocksFound int64 `json:"deadlocks_found"`
+	} `json:"counters"`
+}
+
+// outcomes are the answers by the words that the counters have for them.
+var outcomes = map[string]string{
+	"locked": locked, "timeout": timedOut, "unlocked": unlocked,
+	"already_locked": alreadyLocked, "not_locked": notLocked, "not_owner": notOwner,
+}
+
+// commands returns the number of commands by command and answer.
+func (s *status) commands() map[string]int64 {
+	counts := map[string]int64{}
+	for _, c := range s.Counters.Commands {
+		answer := outcomes[c.Outcome]
+		if answer == "" {
+			answer = c.Outcome
+		}
+		counts[c.Kind+" "+answer] += c.Count
+	}
+	return counts
+}
+
+// errNoKey says that nobody holds a key.
+var errNoKey = errors.New("nobody holds the key")
+
+// get asks the admin interface.
+func (d *daemon) get(path string, answer any) error {
+	request, err := http.NewRequestWithContext(d.t.ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := d.admin.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // it was only read
+	switch response.StatusCode {
+	case http.StatusOK:
+		return json.NewDecoder(response.Body).Decode(answer)
+	case http.StatusNotFound:
+		return errNoKey
+	}
+	return fmt.Errorf("%s: %s", path, response.Status)
+}
+
+// ask asks for the status. It stops the case if the daemon does not answer.
+func (l *lab) ask(s *status) {
+	*s = status{}
+	if err := l.daemon.get("/api/v1/status", s); err != nil {
+		l.t.violate("the daemon does not say its status: %v", err)
+		l.t.fatal("the daemon does not say its status: %w; log: %s", err, l.daemon.log.String())
+	}
+}
+
+// awaitQueue returns when a key has as many waiters. It stops the case if that does not come.
+func (l *lab) awaitQueue(key string, waiters int) {
+	var last error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); l.t.pause(time.Millisecond) {
+		var k struct {
+			Waiters int `json:"waiters"`
+		}
+		if last = l.daemon.get("/api/v1/keys/"+key, &k); last != nil {
+			continue
+		}
+		if k.Waiters == waiters {
+			return
+		}
+		last = fmt.Errorf("it has %d", k.Waiters)
+	}
+	l.t.fatal("key %s has not %d waiters within %s: %w", key, waiters, patience, last)
+}

@@ -1,0 +1,83 @@
+package faults
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The answers of the daemon.
+const (
+	locked        = "l locked"
+	timedOut      = "t timeout"
+	unlocked      = "u unlocked"
+	alreadyLocked = "e already locked"
+	notLocked     = "e not locked"
+	notOwner      = "e not owner"
+)
+
+// verb is what a command does.
+type verb uint8
+
+const (
+	lock verb = iota
+	unlock
+)
+
+func (v verb) String() string { return [...]string{"lock", "unlock"}[v] }
+
+// moment is a time since the clock of the histories began. All clients of a process share the clock.
+type moment int64
+
+const never moment = math.MaxInt64
+
+var clock = time.Now()
+
+func now() moment { return moment(time.Since(clock)) }
+
+func (m moment) add(d time.Duration) moment { return m + moment(d) }
+
+// operation is one command as its client saw it.
+type operation struct {
+	verb     verb
+	key      string
+	timeout  time.Duration
+	sent     moment // before it was written
+	answered moment // after its answer was read; never without one
+	queued   moment // when it was known to wait in the daemon's queue; never if it was not
+	reply    string
+}
+
+// session is what is known of one connection. Its operations belong to its client until the history is checked.
+type session struct {
+	id         int
+	operations []operation // in the order in which they were sent
+
+	// lost is from when on the daemon may have ended the connection: its client has, or its host has gone. Never if neither.
+	lost atomic.Int64
+	// ended is when the client saw that the daemon had ended the connection.
+	ended moment
+}
+
+// mayEnd notes that the connection may end from now on. The first time counts.
+func (s *session) mayEnd() { s.lost.CompareAndSwap(int64(never), int64(now())) }
+
+// lostAt returns from when on the connection may have ended.
+func (s *session) lostAt() moment { return moment(s.lost.Load()) }
+
+// history is what the clients of one daemon saw.
+type history struct {
+	mu       sync.Mutex
+	sessions []*session
+}
+
+// add returns a new session. It is safe from any goroutine.
+func (h *history) add() *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &session{id: len(h.sessions), ended: never}
+	s.lost.Store(int64(never))
+	h.sessions = append(h.sessions, s)
+	return s
+}
