@@ -30,6 +30,7 @@
 //	e already locked             lock of a key that this connection holds; at once, whatever the timeout
 //	e not locked                 unlock or fence of a key that nobody holds
 //	e not owner                  unlock or fence of a key that somebody else holds
+//	e kicked                     an operator closed the connection while it waited; it is closed after it
 //	e deadlock                   the wait was part of a deadlock and was ended, if the server is told to do so
 //	e too many connections       the connection limit; the connection is closed after it
 //

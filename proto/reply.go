@@ -20,6 +20,7 @@ const (
 	AlreadyLocked
 	NotLocked
 	NotOwner
+	Kicked // ends a wait; then the connection is closed
 	Deadlock
 	TooManyConnections // answers no command: it is sent unasked, then the connection is closed
 
@@ -39,6 +40,7 @@ var replies = [NumReplies]struct{ line, outcome string }{
 	AlreadyLocked:      {"e already locked\r\n", "already_locked"},
 	NotLocked:          {"e not locked\r\n", "not_locked"},
 	NotOwner:           {"e not owner\r\n", "not_owner"},
+	Kicked:             {"e kicked\r\n", "kicked"},
 	Deadlock:           {"e deadlock\r\n", "deadlock"},
 	TooManyConnections: {"e too many connections\r\n", "too_many_connections"},
 }

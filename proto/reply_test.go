@@ -25,6 +25,7 @@ func TestReplies(t *testing.T) {
 		{"e already locked\r\n", "already_locked", Answer{Reply: AlreadyLocked, Text: "already locked"}},
 		{"e not locked\r\n", "not_locked", Answer{Reply: NotLocked, Text: "not locked"}},
 		{"e not owner\r\n", "not_owner", Answer{Reply: NotOwner, Text: "not owner"}},
+		{"e kicked\r\n", "kicked", Answer{Reply: Kicked, Text: "kicked"}},
 		{"e deadlock\r\n", "deadlock", Answer{Reply: Deadlock, Text: "deadlock"}},
 		{"e too many connections\r\n", "too_many_connections", Answer{Reply: TooManyConnections, Text: "too many connections"}},
 		{"f 1\r\n", "token", Answer{Reply: Token, Token: 1}},
@@ -81,7 +82,7 @@ func TestNoReplies(t *testing.T) {
 
 // An error of a newer server is an error.
 func TestUnknownErrors(t *testing.T) {
-	for _, text := range []string{"kicked", "e", " ", "a b ~!"} {
+	for _, text := range []string{"evicted", "e", " ", "a b ~!"} {
 		a, err := ParseReply([]byte("e " + text + "\r\n"))
 		if want := (Answer{Text: text}); a != want || err != nil {
 			t.Errorf("%q: got %+v, %v", text, a, err)
@@ -159,10 +160,10 @@ func TestTable(t *testing.T) {
 	if len(outcomes) != NumReplies-1 {
 		t.Errorf("outcomes %v", outcomes)
 	}
-	if got, want := Lock.Replies(), []Reply{Locked, TimedOut, AlreadyLocked, Deadlock}; !slices.Equal(got, want) {
+	if got, want := Lock.Replies(), []Reply{Locked, TimedOut, AlreadyLocked, Kicked, Deadlock}; !slices.Equal(got, want) {
 		t.Errorf("replies to a lock: %v", got)
 	}
-	if got := Reply(NumReplies).Outcome(); got != "Reply(12)" {
+	if got := Reply(NumReplies).Outcome(); got != "Reply(13)" {
 		t.Errorf("unknown reply: %s", got)
 	}
 }

@@ -273,10 +273,15 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID) error {
 	return err
 }
 
-// kick ends the session and its connection at once, even if the client has not read all its answers.
+// kick ends the session and its connection at once, even if the client has not read all its answers. One that waits is told:
+// its client would take the end for a loss, and ask again.
 func (s *session) kick() {
 	s.described(s.roster.server.cfg.Log.Info().Uint64("connection", uint64(s.id))).Int("held_keys", s.keys).
 		Msg("client kicked: an operator asked for it")
+	if s.phase == serving && s.outstanding > 0 && s.request.kind == proto.Lock {
+		s.reply(proto.Lock, proto.Kicked)
+		s.flush()
+	}
 	s.end(kicked)
 	s.conn.Close()
 }

@@ -334,8 +334,12 @@ func TestKick(t *testing.T) {
 				}
 				kicked++
 				next.Expect("l locked")
-				if rest, err := io.ReadAll(c); timedOutReading(err) {
+				rest, err := io.ReadAll(c)
+				if timedOutReading(err) {
 					t.Errorf("the connection of a kicked client stays open: %q", rest)
+				}
+				if told := string(rest) == "e kicked\r\n"; told != (state.state == api.Waiting) {
+					t.Errorf("it is told %.40q", rest)
 				}
 				for what, err := range map[string]error{
 					"kick":       d.server.Kick(t.Context(), id),
@@ -383,7 +387,9 @@ func TestKickWithRequestAway(t *testing.T) {
 		for _, id := range ids {
 			go func() { kicks <- d.server.Kick(t.Context(), id) }() // is done when the other loop has answered too
 		}
+		free.Expect("e kicked")
 		free.ExpectEnd()
+		taken.Expect("e kicked")
 		taken.ExpectEnd()
 		thaw()
 		for range ids {

@@ -228,7 +228,7 @@ func (w *simWorld) end(t *rapid.T) {
 		if c.loop == nil {
 			t.Skip("it moves")
 		}
-		w.lost(c)
+		w.leave(c)
 		c.loop.turn(c.session.kick)
 	case "garbage":
 		w.leave(c)

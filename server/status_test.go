@@ -81,7 +81,7 @@ func TestCounters(t *testing.T) {
 			})
 
 			if got, want := commandCounts(st), (map[string]uint64{
-				"lock locked": 2*n + 1, "lock timeout": 2 * n, "lock already_locked": n, "lock deadlock": 0,
+				"lock locked": 2*n + 1, "lock timeout": 2 * n, "lock already_locked": n, "lock deadlock": 0, "lock kicked": 0,
 				"unlock unlocked": n, "unlock not_locked": n, "unlock not_owner": 2 * n,
 				"fence token": n, "fence not_locked": n, "fence not_owner": n, "name named": 0, "owner owned": n,
 			}); !maps.Equal(got, want) {

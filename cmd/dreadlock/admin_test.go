@@ -146,6 +146,7 @@ func TestDeadlockSeen(t *testing.T) {
 	if waits[0].Address == b.Conn().LocalAddr().String() {
 		kicked, freed = b, a
 	}
+	kicked.Expect("e kicked")
 	kicked.ExpectEnd()
 	freed.Expect("l locked")
 	eventually(t, "a broken deadlock is still shown", func() bool {

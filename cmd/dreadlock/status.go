@@ -29,6 +29,9 @@ func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Si
 		case <-ctx.Done():
 			return
 		}
+		if err := holders(ctx); err != nil && ctx.Err() == nil {
+			log.Log().Str("reason", err.Error()).Msg("who holds what is not known")
+		}
 		usage := []metrics.Sample{
 			{Name: "/gc/heap/allocs:objects"},
 			{Name: "/memory/classes/heap/objects:bytes"},
@@ -41,8 +44,5 @@ func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Si
 			Uint64("heap_bytes", usage[1].Value.Uint64()).
 			Uint64("gc_cycles", usage[2].Value.Uint64()).
 			Msg("status")
-		if err := holders(ctx); err != nil && ctx.Err() == nil {
-			log.Log().Str("reason", err.Error()).Msg("who holds what is not known")
-		}
 	}
 }

@@ -30,7 +30,7 @@ func TestTables(t *testing.T) {
 connections  1,200 of 10,000
 held keys    3
 waiters      2
-deadlocks    1 (see dreadlockctl deadlocks)
+deadlocks    1 (see dreadlockctl deadlocks --admin URL)
 
 accepted   4,321 connections
 refused    none
@@ -79,9 +79,13 @@ nobody waits for it
 2 found and 1 broken since the start; the daemon does not break them
 `},
 		{"kick 5 7 --yes", 0, "POST /api/v1/connections/5/kick\nPOST /api/v1/connections/7/kick", "kicked 5\nkicked 7\n"},
+		{"kick --holder-of b -y", 0, "GET /api/v1/keys/b?queue=0\nPOST /api/v1/connections/7/kick", "kicked 7\n"},
+		{"kick 9 --name nightly@db1 --yes", 0, "GET /api/v1/connections?limit=1000\nGET /api/v1/connections?cursor=2&limit=1000\n" +
+			"POST /api/v1/connections/9/kick\nPOST /api/v1/connections/5/kick", "kicked 9\nkicked 5\n"},
 	} {
 		a := serveAdmin(t)
 		got := runWith(t, []string{"DREADLOCK_ADMIN=" + a.url}, strings.Fields(c.args)...)
+		got.stdout = strings.ReplaceAll(got.stdout, a.url, "URL")
 		if got.status != c.status || got.stdout != c.shows || got.stderr != "" {
 			t.Errorf("%s: status %d, %s\n%s\nwant %d\n%s", c.args, got.status, got.stderr, got.stdout, c.status, c.shows)
 		}
@@ -153,7 +157,7 @@ func TestStatusOfWays(t *testing.T) {
 	status.Counters.Refused = map[string]uint64{api.RefusedTLSHandshake: 2}
 	status.Counters.AcceptErrors = map[string]uint64{"EMFILE": 7}
 	var out strings.Builder
-	if err := writeStatus(&out, &status); err != nil {
+	if err := writeStatus(&out, &status, ""); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
@@ -172,6 +176,8 @@ func TestNothing(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"waiters c", "nobody holds the key c"},
 		{"kick 8 --yes", "there is no connection 8"},
+		{"kick --holder-of x --yes", "nobody holds the key x"},
+		{"kick 5 --name nobody --yes", "no client has the name nobody"},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--admin", a.url)...)
 		if got.status != exitFailed || got.stdout != "" || !oneLine(got.stderr, c.says) {

@@ -74,7 +74,11 @@ func (c *completeCommand) Run(ctx context.Context, s *streams) error {
 		words = []string{""}
 	}
 	return complete(s.stdout, parser.Model.Node, words, func(command, prefix string) []candidate {
-		_, _ = cmdline.Parse(parser, words[:len(words)-1]) // for --admin; the command line is incomplete, so errors mean nothing
+		before := words[:len(words)-1]
+		if n := len(before); n > 0 && strings.HasPrefix(before[n-1], "-") {
+			before = before[:n-1] // without its value it would be an error, and nothing would be known
+		}
+		_, _ = cmdline.Parse(parser, before) // for --admin; the command line is incomplete, so errors mean nothing
 		ctx, cancel := context.WithTimeout(ctx, tabTimeout)
 		defer cancel()
 		return liveCandidates(ctx, &line.globals, command, prefix)
@@ -114,6 +118,8 @@ func complete(w io.Writer, node *kong.Node, words []string, live func(command, p
 	switch {
 	case flag != nil && flag.PlaceHolder == "FILE":
 		return directive(w, ":files")
+	case flag != nil && flag.PlaceHolder == "KEY":
+		all = live("locks", last)
 	case flag != nil:
 		all = values(flag, "")
 	case whole && valued(node, name) != nil:

@@ -163,6 +163,7 @@ func TestDeadlockAndKick(t *testing.T) {
 	if got := v.ctl("kick", id, "--yes"); got.status != 0 || got.stdout != "kicked "+id+"\n" {
 		t.Errorf("kick: %+v", got)
 	}
+	kicked.Expect("e kicked")
 	kicked.ExpectEnd()
 	freed.Expect("l locked")
 	if got := v.ctl("kick", id, "--yes"); got.status != exitFailed || !oneLine(got.stderr, "there is no connection "+id) {

@@ -152,7 +152,8 @@ func (a *admin) states(ctx context.Context, query url.Values, show func(*api.Dra
 // lost explains why no more states come: err, unless the daemon has been silent for too long.
 func (a *admin) lost(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), errSilent) {
-		return failed(exitUnreachable, "the daemon at %s does not answer: it may drain all the same; dreadlockctl status shows that", a.where)
+		return failed(exitUnreachable, "the daemon at %s does not answer: it may drain all the same; dreadlockctl status --admin %s shows that",
+			a.where, a.where)
 	}
 	return err
 }

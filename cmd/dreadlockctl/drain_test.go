@@ -152,8 +152,9 @@ still held, the longest first:
 KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
 a1   250ms  5     10.0.0.1:40001  0        -             nightly@db1
 b    2h00m  7     10.0.0.1:40003  1        3.0s          -
-2 of 3 keys; dreadlockctl locks --sort age --all shows all
+2 of 3 keys; dreadlockctl locks --sort age --all --admin URL shows all
 `
+	got.stdout = strings.ReplaceAll(got.stdout, a.url, "URL")
 	if got.status != 0 || !head.MatchString(got.stdout) || !strings.HasSuffix(got.stdout, tail) {
 		t.Errorf("%+v", got)
 	}
@@ -242,7 +243,7 @@ func TestLockInDrain(t *testing.T) {
 	j := v.lock(t, append([]string{"k"}, obedient...)...)
 	j.stdout.await(t, "runs with k")
 	v.says("drain --timeout 1h", "1 held key")
-	if got := runWith(t, []string{"DREADLOCK_SERVER=" + v.address}, "lock", "k", "--", "true"); got.status != exitUnreachable {
+	if got := runWith(t, []string{"DREADLOCK_SERVER=" + v.address}, "lock", "k", "--wait", "100ms", "--", "true"); got.status != exitUnreachable {
 		t.Errorf("another lock: %+v", got)
 	}
 	fmt.Fprintln(j.stdin, "done")

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mattn/go-isatty"
@@ -14,8 +17,10 @@ import (
 
 // kickCommand disconnects clients.
 type kickCommand struct {
-	Connections []api.ConnectionID `arg:"" name:"connection" help:"Numbers of connections, as dreadlockctl connections lists them."`
-	Yes         bool               `short:"y" help:"Do not ask."`
+	Connections []string `arg:"" optional:"" name:"connection" help:"Numbers of connections, as dreadlockctl connections lists them."`
+	HolderOf    []string `sep:"none" placeholder:"KEY" help:"Kick the holder of a key."`
+	Name        []string `sep:"none" placeholder:"NAME" help:"Kick the clients that have given themselves this name."`
+	Yes         bool     `short:"y" help:"Do not ask."`
 	jsonOption
 }
 
@@ -25,9 +30,12 @@ func (*kickCommand) Help() string {
 
   dreadlockctl kick 5        shows what the client holds, and asks
   dreadlockctl kick 5 7 -y   disconnects two clients without asking
+  dreadlockctl kick --holder-of nightly
+  dreadlockctl kick --name nightly@db1
 
 The keys of the client are released at once and go to the next waiters. The client itself may continue its work until it
-notices that its connection has ended: kick only where two at once do no harm, or where the client is known to hang.
+notices that its connection has ended: kick only where two at once do no harm, or where the client is known to hang. A client
+that waits is told, and dreadlockctl lock then ends with status 77.
 
 --yes is required if the input is not a terminal. The exit status is 1 if any of them was not kicked.`
 }
@@ -41,6 +49,10 @@ type kicked struct {
 
 // Run disconnects clients one after another.
 func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
+	numbers, err := c.numbers()
+	if err != nil {
+		return err
+	}
 	if !c.Yes && !isatty.IsTerminal(s.stdin.Fd()) {
 		return badOption("kick asks before it disconnects a client, but the input is not a terminal: give --yes")
 	}
@@ -48,10 +60,14 @@ func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
+	found, err := c.find(ctx, a)
+	if err != nil {
+		return err
+	}
 	answers := bufio.NewReader(s.stdin)
 	results := []kicked{}
 	status := 0
-	for _, id := range c.Connections {
+	for _, id := range slices.Concat(numbers, found) {
 		done, err := c.kick(ctx, s, a, answers, id)
 		result := kicked{Connection: id, Kicked: done}
 		if err != nil {
@@ -80,6 +96,65 @@ func (c *kickCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		return &exit{status, nil}
 	}
 	return nil
+}
+
+// numbers returns the connections that are given by their numbers.
+func (c *kickCommand) numbers() ([]api.ConnectionID, error) {
+	if len(c.Connections)+len(c.HolderOf)+len(c.Name) == 0 {
+		return nil, badOption("kick whom? Give the number of a connection, such as 17, which dreadlockctl connections lists, or " +
+			"--holder-of KEY or --name NAME")
+	}
+	numbers := make([]api.ConnectionID, len(c.Connections))
+	for i, text := range c.Connections {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || n == 0 {
+			return nil, badOption("kick %s: want the number of a connection, such as 17, which dreadlockctl connections lists in the "+
+				"column CONN; for the holder of a key, give --holder-of KEY", cell(text, maxCell))
+		}
+		numbers[i] = api.ConnectionID(n)
+	}
+	for _, key := range c.HolderOf {
+		if err := checkKey(key); err != nil {
+			return nil, err
+		}
+	}
+	return numbers, nil
+}
+
+// find returns the connections that are given by a key that they hold, or by their name.
+func (c *kickCommand) find(ctx context.Context, a *admin) (all []api.ConnectionID, err error) {
+	for _, wanted := range c.HolderOf {
+		var key api.Key
+		err := a.get(ctx, &key, url.Values{"queue": {"0"}}, "keys", wanted)
+		switch {
+		case errors.Is(err, errNotFound):
+			return nil, failed(exitFailed, "nobody holds the key %s", cell(wanted, maxCell))
+		case err != nil:
+			return nil, err
+		}
+		all = append(all, key.Holder.Connection)
+	}
+	if len(c.Name) == 0 {
+		return all, nil
+	}
+	connections, err := collect(0, func(limit int, cursor string) (page[api.Connection], error) {
+		return a.connections(ctx, &api.ConnectionQuery{Limit: limit, Cursor: cursor})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, wanted := range c.Name {
+		before := len(all)
+		for i := range connections.entries {
+			if connections.entries[i].Name == wanted {
+				all = append(all, connections.entries[i].Connection)
+			}
+		}
+		if len(all) == before {
+			return nil, failed(exitFailed, "no client has the name %s", cell(wanted, maxCell))
+		}
+	}
+	return all, nil
 }
 
 // kick disconnects one client, if the user agrees.

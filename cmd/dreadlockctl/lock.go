@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"os/signal"
@@ -16,13 +17,19 @@ type lockCommand struct {
 	Key     string   `arg:"" help:"The key to lock: letters and digits."`
 	Command []string `arg:"" optional:"" passthrough:"partial" help:"The command to run and its arguments, after -- so that their options are not taken for ours. Without a command the key is held until Ctrl-C."`
 
-	Wait             *time.Duration `short:"w" placeholder:"DURATION" help:"Wait at most this long for the key: 30s, 5m, 2h. By default there is no limit." xor:"wait"`
-	Try              bool           `help:"Do not wait: give up at once if the key is held." xor:"wait"`
-	ConflictExitCode int            `short:"E" default:"${conflict}" placeholder:"N" help:"Exit status when the key was not obtained in time (${default})."`
-	OnLost           string         `default:"stop" enum:"stop,warn" placeholder:"WHAT" help:"What to do if the connection, and with it the key, is lost while the command runs. stop: end the command and all that it has started; warn: print a warning and let it run (${default})."`
-	Grace            time.Duration  `default:"${grace}" placeholder:"DURATION" help:"Time between SIGTERM and SIGKILL when the command is ended (${default})."`
-	Quiet            bool           `short:"q" help:"Print nothing if the key was not obtained, for cron." xor:"voice"`
-	Verbose          bool           `short:"v" help:"Print how long it waited, and how long it held the key." xor:"voice"`
+	Shell            *string   `short:"c" aliases:"command" placeholder:"COMMAND" help:"Run this by sh -c, instead of a command after --."`
+	Wait             *duration `short:"w" aliases:"timeout" placeholder:"DURATION" help:"Wait at most this long for the key: 30s, 5m, 2h, or a number of seconds. By default there is no limit." xor:"wait"`
+	Try              bool      `short:"n" aliases:"nonblock,nb" help:"Do not wait: give up at once if the key is held." xor:"wait"`
+	ConnectTimeout   duration  `default:"${connect_timeout}" placeholder:"DURATION" help:"Limit for one attempt to connect, and for all that --try does (${default})."`
+	ConflictExitCode int       `short:"E" default:"${conflict}" placeholder:"N" help:"Exit status when the key was not obtained in time (${default})."`
+	AtLeast          duration  `placeholder:"DURATION" help:"Hold the key for this time in all, also when the command is done sooner, so that a host whose clock is behind does not run it again."`
+	OnLost           string    `default:"stop" enum:"stop,warn" placeholder:"WHAT" help:"What to do if the connection, and with it the key, is lost while the command runs. stop: end the command and all that it has started; warn: print a warning and let it run (${default})."`
+	Restart          bool      `help:"When the key is lost, end the command, wait for the key and start the command again: for a service that runs on one host at a time."`
+	Grace            duration  `default:"${grace}" placeholder:"DURATION" help:"Time between SIGTERM and SIGKILL when the command is ended (${default})."`
+	WaitChildren     bool      `help:"Keep the key until all that the command has started has ended by itself, as flock does."`
+	Orphans          string    `default:"end" enum:"end,leave" placeholder:"WHAT" help:"What to do with processes that the command leaves behind. end: end them, and only then give the key back; leave: let them run on without the key (${default})."`
+	Quiet            bool      `short:"q" help:"Print nothing if the key was not obtained, for cron." xor:"voice"`
+	Verbose          bool      `short:"v" help:"Print how long it waited, and how long it held the key." xor:"voice"`
 }
 
 // Help has examples and the details for scripts.
@@ -32,35 +39,40 @@ func (*lockCommand) Help() string {
   dreadlockctl lock nightly -- ./backup.sh /srv         wait as long as it takes, then run it
   dreadlockctl lock nightly --wait 30s -- ./backup.sh   give up after 30 seconds, with status 75
   dreadlockctl lock nightly --try -- ./backup.sh        give up at once
-  dreadlockctl lock nightly --try -E 0 -q -- ./job.sh   in cron: no error if another host runs it
-  dreadlockctl lock deploy -- sh -c 'a && b'            more than one command
+  dreadlockctl lock nightly --try -E 0 -q --at-least 1m -- ./job.sh
+                                                        in cron: one host runs it, and for the others that is no error
+  dreadlockctl lock deploy -c 'a && b'                  more than one command
+  dreadlockctl lock scheduler --restart -- ./scheduler  a service that exactly one host runs
   dreadlockctl lock maintenance                         keep everybody out until Ctrl-C
   dreadlockctl lock nightly --server tls://locks:6002 --tls-ca ca.pem -- ./backup.sh
   dreadlockctl lock nightly --server unix:///run/dreadlock/lock.sock -- ./backup.sh
 
-The command inherits the terminal and all streams. DREADLOCK_KEY and DREADLOCK_SERVER are set in its environment, and
-what TLS needs, so that it can run dreadlockctl itself. The key is released when the command has ended, without waiting for
-processes that it left in the background.
+The command inherits the terminal and all streams. DREADLOCK_SERVER is set in its environment, and what TLS needs, so that it
+can run dreadlockctl itself; DREADLOCK_KEY is the key, or the list of nested keys, the outermost first, and DREADLOCK_FENCE
+the fencing token. A key inside itself is refused. The key is given back when the command has ended with all that it
+has started: what it leaves behind gets SIGTERM, and SIGKILL after --grace. With --wait-children it has all the time that
+it takes, and with --orphans=leave it runs on without the key. --at-least keeps the key for longer; a signal ends that.
 
-SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are passed on to the command, unless the terminal has sent
-them to it already. Signals that were ignored at the start stay ignored. If dreadlockctl is killed with SIGKILL, the command
-is killed too, but not the processes that it has started: use SIGTERM.
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGABRT and the other signals of a fault are passed on to the
+command, unless the terminal has sent them to it already; once it has ended, to what it left. Signals that were ignored at
+the start stay ignored. If dreadlockctl is killed with SIGKILL, the command is killed too, but not the processes that it
+has started: use SIGTERM.
+
+While the daemon cannot be reached or has no room, the wait goes on, without --wait for ever: it is asked again after pauses of
+up to 5 seconds. One line says when that begins, and one when it ends; the place in the line is then a new one. --try is one
+attempt.
 
 The key is lost if the connection to the daemon ends, and somebody else may get it at once. With --on-lost=stop the command
-and its descendants then get SIGTERM, and SIGKILL after --grace.
+and its descendants then get SIGTERM, and SIGKILL after --grace. With --restart it waits for the key again, and runs the
+command again, until the command ends by itself or by a signal.
 
 Exit status: that of the command, or 128+N if signal N ended it or the wait; 75 (or -E) if the key was not obtained in time;
-69 if the daemon cannot be reached; 76 if the key was lost and the command was ended; 126 if the command cannot be run; 127
+69 if the daemon could not be reached in time; 76 if the key was lost and the command was ended; 77 if an operator has ended the wait; 126 if the command cannot be run; 127
 if it is not found; 2 for invalid options.`
 }
 
-const (
-	// answerTimeout is how long after the end of a wait the daemon's answer may come: the daemon is at most 15 ms late, the
-	// rest is for the network and for connecting.
-	answerTimeout = 15 * time.Second
-	// unlockTimeout bounds the wait for the confirmation of an unlock. The end of the process releases the key anyway.
-	unlockTimeout = 5 * time.Second
-)
+// unlockTimeout bounds the wait for the confirmation of an unlock. The end of the process releases the key anyway.
+const unlockTimeout = 5 * time.Second
 
 // Run locks the key, runs the command and unlocks the key.
 func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
@@ -71,6 +83,11 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
+	outer := heldAround()
+	if pid := outer.holder(c.Key, g.Server); pid != 0 {
+		return badOption("%s is held by the dreadlockctl around this command (process %d), which waits for its end: it cannot be had "+
+			"again inside itself", c.shortKey(), pid)
+	}
 	var path string
 	if len(c.Command) > 0 { // an unknown command is an error before the wait
 		var err error
@@ -80,21 +97,29 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	}
 	signals, stop := passedSignals()
 	defer stop()
-	began := time.Now()
-	lock, err := c.acquire(ctx, s, g, options, signals)
-	if err != nil {
-		return err
+	for {
+		began := time.Now()
+		lock, err := c.acquire(ctx, s, g, options, signals)
+		if err != nil {
+			return err
+		}
+		held := time.Now()
+		c.verbose(s, "locked %s after %s", c.shortKey(), span(held.Sub(began).Seconds()))
+		if len(c.Command) == 0 {
+			err = c.hold(s, g, lock, signals)
+		} else {
+			err = c.run(s, g, outer, lock, held, path, signals)
+		}
+		c.verbose(s, "held %s for %s", c.shortKey(), span(time.Since(held).Seconds()))
+		if !c.Restart || !errors.Is(err, errLost) {
+			return err
+		}
+		s.warn("waiting for %s again", c.shortKey())
 	}
-	held := time.Now()
-	c.verbose(s, "locked %s after %s", c.shortKey(), span(held.Sub(began).Seconds()))
-	if len(c.Command) == 0 {
-		err = c.hold(s, g, lock, signals)
-	} else {
-		err = c.run(s, g, lock, path, signals)
-	}
-	c.verbose(s, "held %s for %s", c.shortKey(), span(time.Since(held).Seconds()))
-	return err
 }
+
+// errLost ends the program because the key was lost, unless it is to wait for it again. It has been reported.
+var errLost = &exit{exitLost, nil}
 
 // check returns an error for invalid options that the parser accepts.
 func (c *lockCommand) check() error {
@@ -106,11 +131,27 @@ func (c *lockCommand) check() error {
 			return badOption("there is no command after --: leave out -- to hold the key until Ctrl-C")
 		}
 	}
+	if c.Shell != nil {
+		if len(c.Command) > 0 {
+			return badOption("--shell and a command can't be used together")
+		}
+		c.Command = []string{"sh", "-c", *c.Shell}
+	}
 	switch {
 	case c.Wait != nil && *c.Wait < 0:
 		return badOption("--wait %s: want a duration of 0 or more; without --wait there is no limit", *c.Wait)
+	case c.ConnectTimeout <= 0:
+		return badOption("--connect-timeout %s: want a duration of more than 0", c.ConnectTimeout)
 	case c.ConflictExitCode < 0 || c.ConflictExitCode > math.MaxUint8:
 		return badOption("--conflict-exit-code %d: want 0 to %d", c.ConflictExitCode, math.MaxUint8)
+	case c.Restart && (c.Try || c.OnLost != "stop"):
+		return badOption("--restart waits for the key and starts the command again: it can't be used with --try or --on-lost=%s", c.OnLost)
+	case c.WaitChildren && c.Orphans == "leave":
+		return badOption("--wait-children and --orphans=leave can't be used together")
+	case c.AtLeast < 0:
+		return badOption("--at-least %s: want a duration of 0 or more", c.AtLeast)
+	case c.AtLeast > 0 && len(c.Command) == 0:
+		return badOption("--at-least is for a command, and there is none: without one the key is held until Ctrl-C")
 	case c.Grace < 0:
 		return badOption("--grace %s: want a duration of 0 or more", c.Grace)
 	}
@@ -119,7 +160,7 @@ func (c *lockCommand) check() error {
 
 // clientOptions returns the options of the Go client that reach the daemon.
 func (g *globals) clientOptions() (client.Options, error) {
-	o := client.Options{MaxIdle: -1}
+	o := client.Options{MaxIdle: -1, TryFence: true}
 	address, err := client.ParseAddress(g.Server)
 	switch {
 	case err != nil:
@@ -134,122 +175,6 @@ func (g *globals) clientOptions() (client.Options, error) {
 	return o, nil
 }
 
-// acquire waits for the key. A signal ends the wait at once.
-func (c *lockCommand) acquire(
-	ctx context.Context, s *streams, g *globals, options client.Options, signals <-chan os.Signal,
-) (*client.Lock, error) {
-	wait := time.Duration(-1)
-	switch {
-	case c.Try:
-		wait = 0
-		options.Attempts = 1 // trying again would be waiting
-	case c.Wait != nil:
-		wait = *c.Wait
-	}
-	limit := time.Duration(math.MaxInt64)
-	if wait >= 0 {
-		limit = wait + min(answerTimeout, limit-wait) // the daemon may not answer at all
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel() // it also ends the context of the lock, which is not used here
-	c.verbose(s, "locking %s at %s", c.shortKey(), g.Server)
-
-	type outcome struct {
-		lock *client.Lock
-		err  error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		lock, err := client.New(g.Server, options).Lock(ctx, c.Key, wait)
-		done <- outcome{lock, err}
-	}()
-	for {
-		select {
-		case o := <-done:
-			if o.err != nil {
-				return nil, c.refusal(g, o.err)
-			}
-			return o.lock, nil
-		case caught := <-signals:
-			if caught == syscall.SIGWINCH {
-				continue
-			}
-			cancel()
-			<-done // the client has left the queue; if it was granted the key, the end of the process releases it
-			return nil, &exit{exitSignal + int(caught.(syscall.Signal)), nil}
-		}
-	}
-}
-
-// run runs the command while the key is held.
-func (c *lockCommand) run(s *streams, g *globals, lock *client.Lock, path string, signals <-chan os.Signal) error {
-	if err := c.setEnvironment(g); err != nil {
-		return err
-	}
-	p, err := startProcess(path, c.Command, s)
-	if err != nil {
-		c.unlock(s, lock)
-		return err
-	}
-	lost := lock.Lost() // nil after the warning
-	for {
-		select {
-		case status := <-p.ended:
-			if lost != nil {
-				c.unlock(s, lock)
-			}
-			return exitOf(status)
-		case caught := <-signals:
-			p.pass(caught.(syscall.Signal))
-			continue
-		case <-lost:
-			if len(p.ended) > 0 {
-				continue // both at once: the command has ended by itself
-			}
-		}
-		if c.OnLost == "warn" {
-			s.warn("lost the connection to %s, and with it the key %s: somebody else may hold it now; the command keeps running",
-				g.Server, c.shortKey())
-			lost = nil
-			continue
-		}
-		s.warn("lost the connection to %s, and with it the key %s: ending the command", g.Server, c.shortKey())
-		p.end(s, c.Grace, signals)
-		return &exit{exitLost, nil}
-	}
-}
-
-// setEnvironment tells the command which key is held and how to reach the daemon, so that it can lock another key.
-func (c *lockCommand) setEnvironment(g *globals) error {
-	variables, err := g.TLS.environment()
-	if err != nil {
-		return err
-	}
-	variables["DREADLOCK_KEY"], variables["DREADLOCK_SERVER"] = c.Key, g.Server
-	for name, value := range variables {
-		if value == "" {
-			err = os.Unsetenv(name)
-		} else {
-			err = os.Setenv(name, value)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// exitOf returns the exit status of a command, as a shell does.
-func exitOf(status syscall.WaitStatus) error {
-	switch {
-	case status.Signaled():
-		return &exit{exitSignal + int(status.Signal()), nil}
-	case status.ExitStatus() != 0:
-		return &exit{status.ExitStatus(), nil}
-	}
-	return nil
-}
-
 // hold holds the key until a signal ends it, or until the key is lost.
 func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-chan os.Signal) error {
 	end := "Ctrl-C"
@@ -260,13 +185,19 @@ func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-
 	for {
 		select {
 		case <-lock.Lost():
-			return failed(exitLost, "lost the connection to %s, and with it the key %s: somebody else may hold it now", g.Server, c.shortKey())
+			s.warn("lost the connection to %s, and with it the key %s: somebody else may hold it now", g.Server, c.shortKey())
+			return errLost
 		case caught := <-signals:
 			switch caught {
+			case syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH:
+				continue
+			}
+			c.unlock(s, lock)
+			switch caught {
 			case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
-				c.unlock(s, lock)
 				return nil
 			}
+			return &exit{exitSignal + int(caught.(syscall.Signal)), nil}
 		}
 	}
 }

@@ -46,7 +46,7 @@ func TestTry(t *testing.T) {
 	began := time.Now()
 	second := d.lock(t, try...).wait()
 	t.Logf("the second left after %s", time.Since(began).Round(time.Millisecond))
-	if second.status != 75 || second.stdout != "" || !oneLine(second.stderr, "somebody else holds nightly", "dreadlockctl waiters nightly") {
+	if second.status != 75 || second.stdout != "" || !oneLine(second.stderr, "somebody else holds nightly", "dreadlockctl waiters nightly --server "+d.address+" shows who") {
 		t.Errorf("%+v", second)
 	}
 	if got := d.lock(t, "nightly", "--try", "-E", "9", "-q", "--", "true").wait(); got.status != 9 || got.stderr != "" {
@@ -87,6 +87,32 @@ func TestWait(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		contains(t, got.stderr, "dreadlockctl: locked k after ", "dreadlockctl: held k for ")
+	}
+}
+
+// The options of flock are understood.
+func TestHabitsOfFlock(t *testing.T) {
+	d := startDaemon(t)
+	holder := d.dial(t)
+	holder.Do("lock k 0", "l locked")
+	for _, args := range [][]string{
+		{"k", "-n"}, {"k", "--nonblock"}, {"-n", "k"}, {"k", "--nb"}, {"k", "-w", "0.05"}, {"k", "-w", "0"}, {"k", "-w0.05"},
+		{"k", "--timeout", "0.05"}, {"k", "--wait=50ms"},
+	} {
+		began := time.Now()
+		got := d.lock(t, append(args, "-E", "9", "-c", "echo runs")...).wait()
+		if got.status != 9 || !oneLine(got.stderr, "somebody else holds k") || strings.Contains(args[len(args)-1], "5") && time.Since(began) < 50*time.Millisecond {
+			t.Errorf("%q: %+v after %s, want 9", args, got, time.Since(began))
+		}
+	}
+	holder.Do("unlock k", "u unlocked")
+	for _, args := range [][]string{
+		{"k", "-c", "echo a && echo $0; exit 3"}, {"-w", "5", "k", "-c", "echo a && echo $0; exit 3"},
+		{"k", "--shell", "echo a && echo $0; exit 3"}, {"k", "--command=echo a && echo $0; exit 3"},
+	} {
+		if got := d.lock(t, args...).wait(); got.status != 3 || got.stdout != "a\nsh\n" || got.stderr != "" {
+			t.Errorf("%q: %+v", args, got)
+		}
 	}
 }
 
@@ -197,10 +223,45 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// What the command leaves in the background is neither waited for nor ended.
+// The key is held for --at-least in all, also when the command is done sooner. A signal ends that, and one that has ended
+// the command as well.
+func TestAtLeast(t *testing.T) {
+	d := startDaemon(t)
+	next := d.dial(t)
+	began := time.Now()
+	j := d.lock(t, "k", "--at-least", "700ms", "--", "sh", "-c", "echo ready; exit 3")
+	j.stdout.await(t, "ready")
+	next.Do("lock k 60000", "l locked")
+	if held := time.Since(began); held < 700*time.Millisecond {
+		t.Errorf("the next has it after %s", held)
+	}
+	if got := j.wait(); got.status != 3 || got.stderr != "" {
+		t.Errorf("%+v, want 3", got)
+	}
+	j = d.lock(t, "a", "--at-least", "1h", "-v", "--", "true")
+	j.stderr.await(t, "keeping a")
+	j.signal(syscall.SIGHUP)
+	if got := j.wait(); got.status != 0 {
+		t.Errorf("%+v, want 0", got)
+	}
+	j = d.lock(t, append([]string{"b", "--at-least", "1h"}, childCommand("catch", "TERM")...)...)
+	j.stdout.await(t, "ready")
+	j.signal(syscall.SIGTERM)
+	if got := j.wait(); got.status != 5 {
+		t.Errorf("%+v, want 5", got)
+	}
+	j = d.lock(t, "c", "--at-least", "1h", "-v", "--", "true")
+	j.stderr.await(t, "keeping c")
+	d.kill()
+	if got := j.wait(); got.status != 0 || !strings.Contains(got.stderr, "before it was held for 1h") {
+		t.Errorf("%+v, want 0 and a warning", got)
+	}
+}
+
+// With --orphans=leave, what the command leaves in the background is neither waited for nor ended.
 func TestBackground(t *testing.T) {
 	d := startDaemon(t)
-	j := d.lock(t, "k", "--", "sh", "-c", "sleep 1000 & echo $!")
+	j := d.lock(t, "k", "--orphans=leave", "--", "sh", "-c", "sleep 1000 & echo $!")
 	if status := j.waitStatus(); status != 0 {
 		t.Errorf("status %d", status)
 	}
@@ -239,8 +300,10 @@ func TestOrphans(t *testing.T) {
 func TestUnlockFails(t *testing.T) {
 	address := serve(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
-		in.ReadString('\n')
-		fmt.Fprint(conn, "l locked\r\n")
+		for range 3 { // fence, lock, fence
+			in.ReadString('\n')
+		}
+		fmt.Fprint(conn, "e not locked\r\nl locked\r\nf 7\r\n")
 		in.ReadString('\n') // unlock
 	})
 	got := runs(t, "lock", "k", "--server", address, "--", "sh", "-c", "exit 3")

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+
+	"github.com/alecthomas/kong"
 
 	"dreadlock/cmd/internal/cmdline"
 )
@@ -20,6 +23,7 @@ const (
 	exitUnreachable   = 69  // the daemon or its admin interface cannot be reached; EX_UNAVAILABLE
 	exitConflict      = 75  // lock: the key was not obtained in time; EX_TEMPFAIL, and --conflict-exit-code changes it
 	exitLost          = 76  // lock: the key was lost while it was held; EX_PROTOCOL, the nearest there is
+	exitKicked        = 77  // lock: an operator has ended the wait; EX_NOPERM
 	exitNotExecutable = 126 // lock: the command cannot be run
 	exitNotFound      = 127 // lock: there is no such command
 	exitSignal        = 128 // lock: plus the number of the signal that ended the command or the wait
@@ -80,10 +84,30 @@ func run(s *streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	if keyMissing(parser, args) {
+		return badOption("the key is missing before --: give one, as in dreadlockctl lock nightly -- ./backup.sh")
+	}
 	parsed, err := cmdline.Parse(parser, args)
 	if err != nil {
 		return &exit{exitUsage, fmt.Errorf("%w (dreadlockctl --help lists the commands and options)", err)}
 	}
+	if command := parsed.Selected(); command == nil || command.Name != "lock" && command.Name != "top" { // which catch signals themselves
+		exitQuietly()
+	}
 	parsed.BindTo(context.Background(), (*context.Context)(nil))
 	return parsed.Run(s, &line.globals)
+}
+
+// keyMissing reports whether the command line is lock -- COMMAND, as when a variable with the key is empty. The parser would take
+// the command for the key.
+func keyMissing(parser *kong.Kong, args []string) bool {
+	dashes := slices.Index(args, "--")
+	if dashes < 0 {
+		return false
+	}
+	before, err := kong.Trace(parser, args[:dashes])
+	if err != nil || before.Error != nil || before.Selected() == nil || before.Selected().Name != "lock" {
+		return false
+	}
+	return !slices.ContainsFunc(before.Path, func(p *kong.Path) bool { return p.Positional != nil })
 }

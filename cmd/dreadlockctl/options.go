@@ -44,10 +44,25 @@ type commandLine struct {
 
 // globals are the options of all commands.
 type globals struct {
-	Server         string     `default:"localhost:6001" placeholder:"ADDR" help:"The daemon: HOST:PORT, tls://HOST:PORT or unix:///PATH (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
+	Server         string     `default:"${server}" placeholder:"ADDR" help:"The daemon: HOST:PORT, tls://HOST:PORT or unix:///PATH (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
 	Admin          string     `placeholder:"URL" help:"The daemon's admin interface: http://HOST:PORT, https://HOST:PORT or unix:///PATH. By default the socket of a daemon on this machine; of several, the one with the port of --server." env:"DREADLOCK_ADMIN" group:"daemon"`
 	AdminTokenFile string     `placeholder:"FILE" help:"File with the token for the admin interface." env:"DREADLOCK_ADMIN_TOKEN_FILE" group:"daemon"`
 	TLS            tlsOptions `embed:""`
+}
+
+// defaultServer is where a daemon listens by default.
+const defaultServer = "localhost:6001"
+
+// naming returns the options with which dreadlockctl asks the same daemon, for hints: each after a blank, none if it is the
+// one that is asked anyway.
+func (g *globals) naming() string {
+	switch {
+	case g.Admin != "":
+		return " --admin " + g.Admin
+	case g.Server != defaultServer:
+		return " --server " + g.Server
+	}
+	return ""
 }
 
 // jsonOption is the option of all commands that show something.
@@ -65,12 +80,14 @@ func newParser(s *streams) (*kong.Kong, *commandLine, error) {
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110, Compact: true}),
 		kong.ExplicitGroups([]kong.Group{{Key: "daemon", Title: "Which daemon:"}}),
 		kong.Vars{
-			"version":       version(),
-			"conflict":      strconv.Itoa(exitConflict),
-			"grace":         defaultGrace.String(),
-			"default_limit": strconv.Itoa(api.DefaultLimit),
-			"interval":      defaultInterval.String(),
-			"min_interval":  minInterval.String(),
+			"server":          defaultServer,
+			"version":         version(),
+			"conflict":        strconv.Itoa(exitConflict),
+			"grace":           defaultGrace.String(),
+			"connect_timeout": defaultConnectTimeout.String(),
+			"default_limit":   strconv.Itoa(api.DefaultLimit),
+			"interval":        defaultInterval.String(),
+			"min_interval":    minInterval.String(),
 		})
 	if err != nil {
 		return nil, nil, fmt.Errorf("command line: %w", err)
@@ -92,6 +109,8 @@ func badOption(format string, args ...any) error { return failed(exitUsage, form
 const (
 	// defaultGrace is long enough for a command to clean up. It should be short, since the next holder runs already.
 	defaultGrace = 10 * time.Second
+	// defaultConnectTimeout lets a lost packet of the handshake be sent again, and --try in a script not wait for long.
+	defaultConnectTimeout = 2 * time.Second
 	// top asks the daemon at this interval; the minimum keeps it from being a load.
 	defaultInterval = 2 * time.Second
 	minInterval     = 100 * time.Millisecond

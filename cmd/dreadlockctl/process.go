@@ -28,7 +28,11 @@ import (
 type process struct {
 	handle *os.Process
 	ended  chan syscall.WaitStatus // the status of the command itself; it has room for it
-	gone   chan struct{}           // closed when no process of the tree is left
+	gone   chan struct{}           // closed when no process of the tree is left; before the status is sent, if it ends the last
+
+	// Of the goroutine that receives the status and passes signals on:
+	over    bool // the status was received, so signals go to what is left
+	stopped bool // a signal came by which users end a program
 }
 
 // find returns the path of a command.
@@ -86,26 +90,63 @@ func startProcess(path string, argv []string, s *streams) (*process, error) {
 
 // reap waits for the command and for all other processes that became our children, until none is left.
 func (p *process) reap() {
-	defer close(p.gone)
+	var command *syscall.WaitStatus // received and not yet sent
 	for {
+		options := 0
+		if command != nil {
+			options = syscall.WNOHANG
+		}
 		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		pid, err := syscall.Wait4(-1, &status, options, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil: // ECHILD: no children
+			close(p.gone)
+			if command != nil {
+				p.ended <- *command
+			}
 			return
 		case pid == p.handle.Pid:
-			p.ended <- status
+			command = &status
+		case pid == 0: // others are left
+			p.ended <- *command
+			command = nil
 		}
 	}
+}
+
+// isGone reports whether no process of the tree is left.
+func (p *process) isGone() bool { return isClosed(p.gone) }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// dumping are the signals, besides SIGQUIT, at which Go's runtime prints the stacks of all goroutines and ends the program,
+// unless they are caught. A fault of this program itself is not caught by that.
+var dumping = []os.Signal{
+	syscall.SIGABRT, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGSEGV, syscall.SIGSTKFLT, syscall.SIGSYS, syscall.SIGTRAP,
+}
+
+// exitQuietly ends the program with 128+N, as a shell would report it, at each signal that would print stacks.
+func exitQuietly() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, notIgnored(append([]os.Signal{syscall.SIGQUIT}, dumping...)...)...)
+	go func() { os.Exit(exitSignal + int((<-signals).(syscall.Signal))) }()
 }
 
 // passedSignals returns a channel of the signals to pass on to the command, and a function that stops it. Signals that were
 // ignored when we started stay ignored, by the command as well.
 func passedSignals() (<-chan os.Signal, func()) {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, notIgnored(
-		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)...)
+	signal.Notify(signals, notIgnored(append([]os.Signal{
+		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH,
+	}, dumping...)...)...)
 	// We, and so the command, must survive the reader of our warnings. The command would inherit an ignored SIGPIPE, but not
 	// one that is caught.
 	broken := make(chan os.Signal, 1)
@@ -120,7 +161,7 @@ func passedSignals() (<-chan os.Signal, func()) {
 // background of a script interrupts are: catching them would undo that.
 func notIgnored(signals ...os.Signal) []os.Signal { return slices.DeleteFunc(signals, signal.Ignored) }
 
-// pass passes a signal on to the command.
+// pass passes a signal on to the command, or once that has ended to all that it has left.
 //
 // The terminal sends its signals to every process of the foreground group, so the command has got them already, and to many
 // programs a second interrupt means more than one. We do not know who sent a signal, but if we are in the foreground it was
@@ -128,12 +169,18 @@ func notIgnored(signals ...os.Signal) []os.Signal { return slices.DeleteFunc(sig
 // kill (SIGTERM) has. A hang-up is always passed on: two have the effect of one.
 func (p *process) pass(s syscall.Signal) {
 	switch s {
+	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT:
+		p.stopped = true
+	}
+	switch s {
 	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH:
 		if foreground() {
 			return
 		}
 	}
-	_ = p.handle.Signal(s) // it fails if the command has ended
+	if p.over || p.handle.Signal(s) != nil { // which fails if the command has just ended
+		p.signalTree(s, descendants())
+	}
 }
 
 // foreground reports whether we are in the foreground of our terminal.
@@ -158,8 +205,9 @@ const (
 	freezeRounds = 50
 )
 
-// end ends the command and all that it has started: SIGTERM, and SIGKILL after the grace period.
-func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal) {
+// end ends the command and all that it has started: SIGTERM, and SIGKILL after the grace period. While the key is held, it
+// returns only when nothing is left that could do the work of a holder. lost is closed when the key is lost, or nil if it was.
+func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal, lost <-chan struct{}) {
 	p.terminate()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
@@ -173,18 +221,38 @@ func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal)
 			waiting = false
 		}
 	}
-	s.warn("the command has not ended after %s: killing it", grace)
+	what := "the command"
+	if p.over {
+		what = "what the command left"
+	}
+	s.warn("%s has not ended after %s: killing it", what, grace)
+	if p.kill() {
+		return
+	}
+	if lost != nil && !isClosed(lost) {
+		s.warn("these processes cannot be killed, so the key is kept until they end: %v", descendants())
+		select {
+		case <-p.gone:
+			return
+		case <-lost:
+		}
+	}
+	s.warn("these processes cannot be killed, and continue without the key: %v", descendants())
+}
+
+// kill kills the command and all that it has started, and reports whether nothing is left.
+func (p *process) kill() bool {
 	again := time.NewTicker(killPeriod)
 	defer again.Stop()
 	for deadline := time.Now().Add(killTimeout); time.Now().Before(deadline); {
 		p.signalTree(syscall.SIGKILL, descendants())
 		select {
 		case <-p.gone:
-			return
+			return true
 		case <-again.C:
 		}
 	}
-	s.warn("these processes cannot be killed, and continue without the key: %v", descendants())
+	return false
 }
 
 // terminate sends SIGTERM to the command and all that it has started: once to each process, and not to those that are started

@@ -12,8 +12,12 @@ import (
 	"strings"
 	"syscall"
 
+	"dreadlock/proto"
 	"dreadlock/proto/client"
 )
+
+// kickedText is the text of the daemon's answer to a wait that an operator has ended.
+var kickedText = strings.TrimSpace(proto.Kicked.Line()[len("e"):])
 
 // refusal explains why there is no lock, with advice.
 func (c *lockCommand) refusal(g *globals, err error) error {
@@ -24,7 +28,10 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 		if c.Quiet {
 			return &exit{c.ConflictExitCode, nil}
 		}
-		return failed(c.ConflictExitCode, "somebody else holds %s; dreadlockctl waiters %s shows who", c.shortKey(), c.shortKey())
+		return failed(c.ConflictExitCode, "somebody else holds %s; dreadlockctl waiters %s%s shows who", c.shortKey(), c.shortKey(),
+			g.whoseAdmin())
+	case errors.As(err, &server) && server.Text == kickedText:
+		return failed(exitKicked, "an operator has ended the wait for %s, with dreadlockctl kick or on the status page", c.shortKey())
 	case errors.As(err, &server):
 		return failed(exitUnreachable, "the daemon at %s refuses: %s", g.Server, server.Text)
 	case errors.Is(err, client.ErrHandshake):
@@ -53,6 +60,15 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 			"let clients from here in? (%s)", g.Server, g.Server, describe(err))
 	}
 	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
+}
+
+// whoseAdmin returns the options for a hint to the admin interface of the daemon: see naming. That of a daemon on another
+// machine is not known.
+func (g *globals) whoseAdmin() string {
+	if address, err := client.ParseAddress(g.Server); err == nil && g.Admin == "" && !isHere(context.Background(), address) {
+		return " --admin URL, with the address of the admin interface of " + g.Server + ","
+	}
+	return g.naming()
 }
 
 // handshakeRefusal explains why TLS failed, with advice. The flag is that of the address.

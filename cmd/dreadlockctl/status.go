@@ -40,21 +40,21 @@ func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if c.JSON {
 		return printJSON(s.stdout, status)
 	}
-	if err := writeStatus(s.stdout, &status); err != nil || status.Drain == nil || status.HeldKeys == 0 {
+	if err := writeStatus(s.stdout, &status, g.naming()); err != nil || status.Drain == nil || status.HeldKeys == 0 {
 		return err
 	}
 	held, err := a.keys(ctx, &api.KeyQuery{Order: api.ByAge, Limit: heldShown})
 	if err != nil {
 		return err
 	}
-	return writeHeld(s.stdout, &held)
+	return writeHeld(s.stdout, &held, g.naming())
 }
 
 // heldShown is the number of held keys that are shown while the daemon drains.
 const heldShown = 10
 
-// writeHeld writes the keys for which a drain waits.
-func writeHeld(w io.Writer, held *page[api.Key]) error {
+// writeHeld writes the keys for which a drain waits. naming is that of the options, for hints.
+func writeHeld(w io.Writer, held *page[api.Key], naming string) error {
 	if len(held.entries) == 0 {
 		return nil // they have been released
 	}
@@ -66,7 +66,8 @@ func writeHeld(w io.Writer, held *page[api.Key]) error {
 	if err := writeKeys(w, held); err != nil || !more {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s of %s; dreadlockctl locks --sort age --all shows all\n", count(len(held.entries)), some(held.matching, "key"))
+	_, err := fmt.Fprintf(w, "%s of %s; dreadlockctl locks --sort age --all%s shows all\n", count(len(held.entries)),
+		some(held.matching, "key"), naming)
 	return err
 }
 
@@ -79,7 +80,7 @@ func headline(s *api.Status) string {
 	return text
 }
 
-func writeStatus(w io.Writer, s *api.Status) error {
+func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	if _, err := fmt.Fprintf(w, "%s\n\n", headline(s)); err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func writeStatus(w io.Writer, s *api.Status) error {
 	if s.Deadlocks == 0 {
 		t.row("deadlocks", "none")
 	} else {
-		t.row("deadlocks", count(s.Deadlocks)+" (see dreadlockctl deadlocks)")
+		t.row("deadlocks", count(s.Deadlocks)+" (see dreadlockctl deadlocks"+naming+")")
 	}
 	if len(s.Listen) > 1 {
 		t.row("listens at", strings.Join(s.Listen, " "))

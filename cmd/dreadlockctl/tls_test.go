@@ -68,7 +68,7 @@ func TestWays(t *testing.T) {
 		c.d.dial(t).Do("lock "+key+" 0", "t timeout")
 
 		got := runs(t, append(options, "outer", "--", "sh", "-c", `cd / && exec "$0" lock inner -- sh -c 'echo "$DREADLOCK_KEY"'`, program)...)
-		if got.status != 0 || got.stdout != "inner\n" {
+		if got.status != 0 || got.stdout != "outer inner\n" {
 			t.Errorf("%s: %+v", address, got)
 		}
 	}

@@ -50,7 +50,9 @@ func (c *topCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(ctx, notIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)...)
+	ctx, stop := signal.NotifyContext(ctx, notIgnored(append([]os.Signal{
+		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
+	}, dumping...)...)...)
 	defer stop()
 	if c.JSON {
 		return c.print(ctx, s, a)

@@ -165,7 +165,7 @@ func TestCancelBetweenAttempts(t *testing.T) {
 	c := newClient(t, listen(t, func(*net.TCPConn) { dialled <- struct{}{} }), Options{Backoff: time.Hour})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	waiting := lockLater(ctx, c, "a", 0)
+	waiting := lockLater(ctx, c, "a", -1)
 	<-dialled
 	cancel()
 	wantErr(t, (<-waiting).err, context.Canceled)

@@ -51,7 +51,8 @@ func New(addr string, o Options) *Client {
 
 // Lock asks for a key and waits in its queue until the key is granted, at most for wait, counted from the call and rounded
 // up to a millisecond. A negative wait has no limit; with 0, Lock is TryLock. The time to connect counts as well, but the
-// key is asked for at least once.
+// key is asked for at least once. The wait covers the server's absence: Lock tries again until wait is over, or ctx, with
+// pauses of up to 5 s; see Options.Attempts and Options.Trouble.
 //
 // The errors are ErrTimeout, ErrConnectionLost, ErrUnreachable, ErrHandshake, ErrProtocol, ErrClosed, ErrAddress, a
 // *ServerError, those of proto.ValidKey, ValidName and ValidOwner, or that of ctx. When ctx ends, Lock returns at once, and
@@ -66,8 +67,8 @@ func (c *Client) Lock(ctx context.Context, key string, wait time.Duration) (*Loc
 	return l, nil
 }
 
-// TryLock asks for a key and does not wait: the error is ErrTimeout if somebody else holds it. The other errors are those
-// of Lock.
+// TryLock asks for a key and does not wait: the error is ErrTimeout if somebody else holds it. It makes one attempt to reach
+// the server, unless Options.Attempts allows more. The other errors are those of Lock.
 func (c *Client) TryLock(ctx context.Context, key string) (*Lock, error) { return c.Lock(ctx, key, 0) }
 
 // Close closes the idle connections; from then on Lock and TryLock fail with ErrClosed. Locks that are held stay held, and
@@ -104,28 +105,7 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 		}
 		// Whatever the error says, it may only mean that the connection was old: ask again on a new one.
 	}
-	for failed := 0; ; {
-		l, err := c.lockNew(ctx, key, remaining(wait, began))
-		if !errors.Is(err, ErrConnectionLost) && !errors.Is(err, ErrUnreachable) {
-			return l, err
-		}
-		failed++
-		if failed == c.options.Attempts {
-			return nil, err
-		}
-		if err := sleep(ctx, c.options.pause(failed)); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// lockNew asks on a new connection.
-func (c *Client) lockNew(ctx context.Context, key string, wait time.Duration) (*Lock, error) {
-	cn, err := c.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return c.lockOn(ctx, cn, key, wait)
+	return c.lockNew(ctx, key, wait, began)
 }
 
 // lockOn asks on the connection, which then belongs to the lock. If there is no lock, the connection is idle again or
@@ -134,7 +114,8 @@ func (c *Client) lockOn(ctx context.Context, cn *conn, key string, wait time.Dur
 	if wait < 0 {
 		wait = proto.MaxTimeout
 	}
-	token, err := cn.lock(ctx, key, wait, c.options.Fence)
+	try := c.options.TryFence && !cn.fenceless
+	token, err := cn.lock(ctx, key, wait, c.options.Fence || try, try && !cn.fences)
 	if errors.Is(err, ErrTimeout) {
 		c.keep(cn)
 	}
@@ -265,24 +246,4 @@ func endOf(ctx context.Context) error {
 		return context.DeadlineExceeded
 	}
 	return ctx.Err()
-}
-
-// remaining returns what is left of a wait, 0 after its end. A wait without a limit stays as it is.
-func remaining(wait time.Duration, began time.Time) time.Duration {
-	if wait <= 0 {
-		return wait
-	}
-	return max(0, wait-time.Since(began))
-}
-
-// sleep returns after d, or with the error of the context when that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

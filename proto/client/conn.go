@@ -21,7 +21,7 @@ const (
 	// maxAnswer bounds the length of an answer in bytes; proto.MaxReply is the longest that has numbers.
 	maxAnswer = 256
 	// maxAsked is the largest number of commands in one write.
-	maxAsked = 2
+	maxAsked = 3
 	// sendBuffer is the size in bytes of a socket's buffer for what it sends, with room for what the kernel adds.
 	sendBuffer = 4 * maxAsked * proto.MaxCommand
 )
@@ -39,6 +39,9 @@ const (
 type conn struct {
 	sock net.Conn // a *net.TCPConn, *tls.Conn or *net.UnixConn
 	out  []byte   // the commands to write; reused
+
+	fences    bool // the server has answered a fence
+	fenceless bool // the server is known not to have fences
 
 	owed    atomic.Int32      // answers that are outstanding: set with a write, lowered by the reader
 	answers chan proto.Answer // has room for all that are outstanding
@@ -86,17 +89,33 @@ func (c *conn) introduce(ctx context.Context, name, owner string) (named proto.A
 	return named, true, nil
 }
 
-// lock asks for a key, and with fence for the token of the grant. Without an error the connection holds the key. The error
-// is ErrTimeout, ErrConnectionLost, ErrHandshake, ErrProtocol, a *ServerError or that of the context; after all but the
-// first the connection is closed.
-func (c *conn) lock(ctx context.Context, key string, wait time.Duration, fence bool) (token uint64, err error) {
-	c.out = proto.AppendLock(c.out[:0], key, wait)
+// lock asks for a key, and with fence for the token of the grant. With probe, a fence comes first, which fails by itself: a
+// server that does not have it ends the connection before it has queued the client; the error is errFenceless then. Without
+// an error the connection holds the key. The error is ErrTimeout, ErrConnectionLost, ErrHandshake, ErrProtocol, a
+// *ServerError or that of the context; after all but the first the connection is closed.
+func (c *conn) lock(ctx context.Context, key string, wait time.Duration, fence, probe bool) (token uint64, err error) {
+	c.out = c.out[:0]
 	asked := 1
+	if probe {
+		c.out, asked = proto.AppendFence(c.out, key), asked+1
+	}
+	c.out = proto.AppendLock(c.out, key, wait)
 	if fence {
-		c.out = proto.AppendFence(c.out, key)
-		asked = 2
+		c.out, asked = proto.AppendFence(c.out, key), asked+1
 	}
 	locked, err := c.ask(ctx, asked)
+	if probe {
+		switch {
+		case errors.Is(err, ErrConnectionLost):
+			return 0, fmt.Errorf("%w: %w", errFenceless, err)
+		case err != nil:
+			return 0, err
+		case !fits(proto.TimedOut, locked.Reply):
+			return 0, c.reject(locked)
+		}
+		c.fences = true
+		locked, err = c.next(ctx)
+	}
 	switch {
 	case err != nil:
 		return 0, err

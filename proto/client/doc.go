@@ -29,8 +29,9 @@
 //     queue, and frees the key if the grant had crossed it.
 //   - After Unlock has returned, whatever it returned, the process does not hold the key: the server has said so, or the
 //     connection is closed, and the server frees the key when it sees that.
-//   - If a connection ends before the answer to a lock, the client asks again on a new one, with what is left of the wait
-//     and at the end of the queue. That is safe, since the end of the connection frees what it may have been granted.
+//   - If a connection ends before the answer to a lock, or the server cannot be reached or has no room, the client asks
+//     again on a new one, with what is left of the wait and at the end of the queue, until the wait or the context is over.
+//     That is safe, since the end of the connection frees what it may have been granted.
 //   - A lock that was lost is never taken again by itself: somebody else may have had the key in the meantime.
 //   - Lock.Lost is closed as soon as the connection of a held lock ends, and Lock.Context is done. If the server's host
 //     vanished without a word, that takes twice Options.KeepAlive. By default this is half of the time after which the

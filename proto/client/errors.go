@@ -10,7 +10,7 @@ var (
 	// ErrConnectionLost: the connection ended. From Lock and TryLock: before the answer came, in every attempt. From
 	// Unlock, and as the cause of a lock's context: somebody else may hold the key by now.
 	ErrConnectionLost = errors.New("client: connection lost")
-	// ErrUnreachable: no attempt to connect succeeded. The error of the last one is wrapped as well.
+	// ErrUnreachable: no attempt to connect succeeded until the wait was over. The error of the last one is wrapped as well.
 	ErrUnreachable = errors.New("client: the server cannot be reached")
 	// ErrHandshake: with TLS, server and client do not accept each other: the certificate of one of them is missing, has
 	// expired, or is from an authority that the other one does not know; that of the server is for another name; or what
@@ -25,6 +25,9 @@ var (
 	// ErrClosed: the client is closed.
 	ErrClosed = errors.New("client: closed")
 )
+
+// errFenceless: the server does not have the word fence. It ended the connection, and nothing else happened.
+var errFenceless = errors.New("client: the server has no fencing tokens")
 
 // ServerError is an error that the server answered. Find it with errors.As, as a *ServerError.
 type ServerError struct {

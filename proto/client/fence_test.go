@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"dreadlock/proto/prototest"
 )
 
 // Each lock comes with a greater token than the one before, in the write that asks for the lock.
@@ -15,7 +17,10 @@ func TestToken(t *testing.T) {
 	c := newClient(t, r.address, Options{Fence: true})
 	var tokens []uint64
 	for range 3 {
-		l := mustLock(t, c, "a")
+		l, err := c.Lock(patient(t), "a", -1)
+		if err != nil {
+			t.Fatal(err)
+		}
 		tokens = append(tokens, l.Token())
 		mustUnlock(t, l)
 	}
@@ -23,7 +28,7 @@ func TestToken(t *testing.T) {
 		t.Errorf("tokens %d", tokens)
 	}
 	r.await("the commands", func() bool { return len(r.commands) == 9 })
-	if got, want := r.said()[:3], []string{"lock a 30000", "fence a", "unlock a"}; !slices.Equal(got, want) {
+	if got, want := r.said()[:3], []string{"lock a 9223372036854", "fence a", "unlock a"}; !slices.Equal(got, want) {
 		t.Errorf("said %q, want %q", got, want)
 	}
 }
@@ -124,6 +129,63 @@ func TestFenceAtOlderServer(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	o.wantWords(t, "lock", "fence", "lock", "fence")
+}
+
+// A client that can do without tokens asks whether there are any before it stands in the queue: at an older server it loses
+// neither a lock nor a place. It asks once for each connection.
+func TestTryFence(t *testing.T) {
+	address, _ := startServer(t, nil)
+	r := startRelay(t, address)
+	c := newClient(t, r.address, Options{TryFence: true})
+	for range 2 {
+		l, err := c.Lock(patient(t), "a", -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Token() == 0 {
+			t.Error("there is no token")
+		}
+		mustUnlock(t, l)
+	}
+	want := []string{"fence a", "lock a 9223372036854", "fence a", "unlock a", "lock a 9223372036854", "fence a", "unlock a"}
+	r.await("the commands", func() bool { return len(r.commands) == len(want) })
+	if got := r.said(); !slices.Equal(got, want) {
+		t.Errorf("said %q, want %q", got, want)
+	}
+	prototest.Dial(t, address).Do("lock b 0", "l locked")
+	_, err := c.TryLock(patient(t), "b")
+	wantErr(t, err, ErrTimeout)
+
+	o := startOlder(t, func(*net.TCPConn) {})
+	c = newClient(t, o.address, Options{TryFence: true})
+	for range 2 {
+		l, err := c.TryLock(patient(t), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Token() != 0 {
+			t.Errorf("token %d", l.Token())
+		}
+		mustUnlock(t, l)
+	}
+	o.wantWords(t, "fence", "lock", "unlock", "lock", "unlock")
+}
+
+// Whatever else answers the question for tokens is an error, and the key is not held.
+func TestTryFenceRefused(t *testing.T) {
+	for answers, want := range map[string]string{"e too many connections\r\n": "too many connections", "f 5\r\n": "", "l locked\r\n": ""} {
+		c := newClient(t, listen(t, func(conn *net.TCPConn) {
+			takeLine(conn)
+			reply(conn, answers)
+			takeLines(conn, 3)
+		}), Options{TryFence: true})
+		_, err := c.TryLock(patient(t), "a")
+		if want != "" {
+			wantText(t, err, want)
+		} else {
+			wantErr(t, err, ErrProtocol)
+		}
+	}
 }
 
 // The context ends between the two answers.

@@ -213,9 +213,9 @@ func reply(conn net.Conn, text string) { _, _ = io.WriteString(conn, text) }
 type relay struct {
 	tb      testing.TB
 	address string // for New
-	target  string // the server's address
 
 	mu       sync.Mutex
+	target   string // the server's address
 	change   *sync.Cond
 	commands []string // that have been passed on
 	accepted int      // connections
@@ -232,9 +232,11 @@ func startRelayOn(tb testing.TB, l net.Listener, scheme, target string) *relay {
 	r := &relay{tb: tb, address: scheme + l.Addr().String(), target: target, open: make(map[net.Conn]struct{})}
 	r.change = sync.NewCond(&r.mu)
 	serveAll(tb, l, func(near net.Conn) {
+		var target string
 		r.update(func() {
 			r.accepted++
 			r.open[near] = struct{}{}
+			target = r.target
 		})
 		defer r.update(func() { delete(r.open, near) })
 		far, err := net.Dial("tcp", target)

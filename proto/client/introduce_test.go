@@ -32,9 +32,13 @@ func TestIntroduction(t *testing.T) {
 		r := startRelay(t, address)
 		c := newClient(t, r.address, tc.options)
 		for range 2 {
-			mustUnlock(t, mustLock(t, c, "a"))
+			l, err := c.Lock(patient(t), "a", -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustUnlock(t, l)
 		}
-		want := append(slices.Clone(tc.want), "lock a 30000", "unlock a", "lock a 30000", "unlock a")
+		want := append(slices.Clone(tc.want), "lock a 9223372036854", "unlock a", "lock a 9223372036854", "unlock a")
 		r.await("the commands", func() bool { return len(r.commands) == len(want) })
 		if got := r.said(); !slices.Equal(got, want) {
 			t.Errorf("said %q, want %q", got, want)

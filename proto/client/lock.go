@@ -28,7 +28,8 @@ func newLock(ctx context.Context, c *Client, cn *conn, key string, token uint64)
 // Key returns the key.
 func (l *Lock) Key() string { return l.key }
 
-// Token returns the fencing token of the lock, 1 to 2^63-1; 0 if Options.Fence is not set. Of two locks of one key the
+// Token returns the fencing token of the lock, 1 to 2^63-1; 0 if neither Options.Fence nor
+// TryFence is set, or with TryFence the server has none. Of two locks of one key the
 // later one has the greater token. A resource that remembers the greatest token it has seen and refuses smaller ones
 // cannot be written to by a holder that has lost the lock and does not know it yet.
 func (l *Lock) Token() uint64 { return l.token }

@@ -19,14 +19,20 @@ type Options struct {
 	// DialTimeout limits one attempt to connect, the handshake of TLS included; 5 s by default.
 	DialTimeout time.Duration
 
-	// Attempts is the largest number of connections that one call tries until it has an answer; 8 by default. If the
-	// server refuses connections, they take about 4 s with the default Backoff, long enough for a restart of the server.
+	// Attempts is the largest number of connections that one call tries in a row until it has an answer. By default there
+	// is no limit: Lock tries until its wait is over or its context ends, and TryLock tries once. An attempt that stood in
+	// the queue for more than 5 s before the connection was lost begins a new row.
 	Attempts int
 
-	// Backoff is the pause before the second attempt; 50 ms by default. It doubles with each further attempt, up to a
-	// factor of 32, and is shortened at random by up to half, so that the clients of a restarted server do not all
-	// connect at once.
+	// Backoff is the pause before the second attempt; 50 ms by default. It doubles with each further attempt, up to 5 s,
+	// and is shortened at random by up to half, so that the clients of a restarted server do not all connect at once.
 	Backoff time.Duration
+
+	// Trouble is called when a call of Lock cannot reach the server, or has lost its place in the queue with its
+	// connection, and will try again: with the key and the error, once, however many attempts fail. It is called again,
+	// with a nil error, when the call stands in the queue again, at its end. A call that returns is not reported. It must
+	// be safe from any goroutine, and the call waits for it. Nil: none.
+	Trouble func(key string, err error)
 
 	// KeepAlive is the time without traffic after which the server's host is probed. If it stays silent for the same
 	// time again, at least 3 s, the connection and its lock are lost. In whole seconds; 15 s by default, half of the
@@ -59,16 +65,17 @@ type Options struct {
 	// Fence asks for a fencing token with every lock, in the same write: see Lock.Token. A server that is too old to have
 	// tokens ends the connection, and the error is ErrConnectionLost.
 	Fence bool
+
+	// TryFence is Fence for programs that can do without: with a server that is too old to have tokens, Lock.Token is 0.
+	TryFence bool
 }
 
 const (
 	defaultMaxIdle     = 16
 	defaultDialTimeout = 5 * time.Second
-	defaultAttempts    = 8
 	defaultBackoff     = 50 * time.Millisecond
 	defaultKeepAlive   = 15 * time.Second
 
-	maxDoublings    = 5                   // of Backoff
 	maxBackoff      = time.Hour           // for Backoff itself
 	maxKeepAlive    = 32767 * time.Second // the kernel's limit
 	keepAliveProbes = 3                   // that remain without an answer
@@ -85,9 +92,7 @@ func (o Options) withDefaults() Options {
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = defaultDialTimeout
 	}
-	if o.Attempts <= 0 {
-		o.Attempts = defaultAttempts
-	}
+	o.Attempts = max(o.Attempts, 0)
 	if o.Backoff <= 0 {
 		o.Backoff = defaultBackoff
 	}
@@ -114,7 +119,11 @@ func (o *Options) invalid() error {
 
 // pause returns the pause after a number of failed attempts.
 func (o *Options) pause(failed int) time.Duration {
-	d := o.Backoff << min(failed-1, maxDoublings)
+	d, most := o.Backoff, max(o.Backoff, maxPause)
+	for i := 1; i < failed && d < most; i++ {
+		d *= 2
+	}
+	d = min(d, most)
 	return d - rand.N(d/2+1)
 }
 

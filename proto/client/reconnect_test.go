@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
+	"dreadlock/server"
 )
 
 func TestNobodyListens(t *testing.T) {
@@ -38,8 +40,7 @@ func TestRestartWhileIdle(t *testing.T) {
 func TestRestartWhileWaiting(t *testing.T) {
 	address, stop := startServer(t, nil)
 	r := startRelay(t, address)
-	// A relay without its server ends each connection at once; that must not use up the attempts.
-	c := newClient(t, r.address, Options{Attempts: 1 << 20})
+	c := newClient(t, r.address, Options{})
 	l := mustLock(t, c, "a")
 	waiting := lockLater(patient(t), c, "a", -1)
 	r.awaitCommand("lock a 9223372036854")
@@ -137,13 +138,110 @@ func TestWaitIsNotExtended(t *testing.T) {
 	}
 }
 
+// The wait covers the absence of the server from the start, and then the error says why.
+func TestWaitCoversAbsence(t *testing.T) {
+	address, stop := startServer(t, nil)
+	stop()
+	began := time.Now()
+	const wait = 60 * time.Millisecond
+	_, err := newClient(t, address, Options{}).Lock(patient(t), "a", wait)
+	wantErr(t, err, ErrUnreachable, syscall.ECONNREFUSED)
+	if took := time.Since(began); took < wait {
+		t.Errorf("it gave up after %s", took)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	_, err = newClient(t, address, Options{}).Lock(ctx, "a", -1)
+	wantErr(t, err, context.DeadlineExceeded, ErrUnreachable)
+
+	failed := make(chan struct{}, 1)
+	c := newClient(t, address, Options{Trouble: func(string, error) { failed <- struct{}{} }})
+	waiting := lockLater(patient(t), c, "a", -1)
+	<-failed
+	startServer(t, at(address))
+	got := <-waiting
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	mustUnlock(t, got.lock)
+}
+
+// TryLock is one attempt, which does not try again what passes.
+func TestTryLockIsOneAttempt(t *testing.T) {
+	var attempts atomic.Int32
+	c := newClient(t, listen(t, func(*net.TCPConn) { attempts.Add(1) }), Options{})
+	_, err := c.TryLock(patient(t), "a")
+	wantErr(t, err, ErrConnectionLost)
+	if n := attempts.Load(); n != 1 {
+		t.Errorf("%d attempts", n)
+	}
+}
+
+// A server that has no room is one to wait for.
+func TestWaitForRoom(t *testing.T) {
+	address, _ := startServer(t, func(cfg *server.Config) { cfg.MaxConnections = 1 })
+	other := prototest.Dial(t, address)
+	other.Do("lock b 0", "l locked")
+	_, err := newClient(t, address, Options{}).Lock(patient(t), "a", 20*time.Millisecond)
+	wantText(t, err, "too many connections")
+	failed := make(chan error, 1)
+	waiting := lockLater(patient(t), newClient(t, address, Options{Trouble: func(_ string, err error) { failed <- err }}), "a", -1)
+	wantText(t, <-failed, "too many connections")
+	other.Close()
+	got := <-waiting
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	mustUnlock(t, got.lock)
+}
+
+// Trouble is reported once when it begins, however many attempts fail, and once when the call stands in the queue again.
+func TestTrouble(t *testing.T) {
+	address, stop := startServer(t, nil)
+	r := startRelay(t, address)
+	reports := make(chan error, 100)
+	c := newClient(t, r.address, Options{Trouble: func(key string, err error) {
+		if key != "a" {
+			t.Errorf("the key is %q", key)
+		}
+		reports <- err
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	prototest.Dial(t, address).Do("lock a 0", "l locked")
+	waiting := lockLater(ctx, c, "a", -1)
+	r.awaitCommand("lock a 9223372036854")
+	before := r.count()
+	stop()
+	wantErr(t, <-reports, ErrConnectionLost)
+	r.await("failed attempts", func() bool { return r.accepted > before+3 })
+	address, _ = startServer(t, nil)
+	prototest.Dial(t, address).Do("lock a 0", "l locked")
+	r.update(func() { r.target = address })
+	for want := range 2 {
+		select {
+		case err := <-reports:
+			if (err == nil) != (want == 0) {
+				t.Errorf("report %d: %v", want, err)
+			}
+		case <-time.After(prototest.Patience):
+			t.Fatalf("no report %d", want)
+		}
+		r.cut()
+	}
+	cancel()
+	wantErr(t, (<-waiting).err, context.Canceled)
+}
+
 func TestPause(t *testing.T) {
 	o := Options{}.withDefaults()
 	for failed, most := range map[int]time.Duration{
 		1:       50 * time.Millisecond,
 		2:       100 * time.Millisecond,
 		6:       1600 * time.Millisecond,
-		1 << 40: 1600 * time.Millisecond,
+		7:       3200 * time.Millisecond,
+		8:       5 * time.Second,
+		1 << 40: 5 * time.Second,
 	} {
 		seen := map[time.Duration]bool{}
 		for range 100 {

@@ -157,9 +157,9 @@ func TestAnswerAndEnd(t *testing.T) {
 	close(cn.ended)
 	for range 50 {
 		cn.answers <- proto.Answer{Reply: proto.TimedOut}
-		_, err := cn.lock(patient(t), "a", 0, false)
+		_, err := cn.lock(patient(t), "a", 0, false, false)
 		wantErr(t, err, ErrTimeout)
 	}
-	_, err := cn.lock(patient(t), "a", 0, false)
+	_, err := cn.lock(patient(t), "a", 0, false, false)
 	wantErr(t, err, ErrConnectionLost, io.EOF)
 }

@@ -68,11 +68,13 @@ func TestPageOfRealDaemon(t *testing.T) {
 	b.click("#kick button[value=kick]")
 	b.until("!document.querySelector('#kick').open")
 	if strings.HasSuffix(victim, left.Conn().LocalAddr().String()) {
+		left.Expect("e kicked")
 		left.ExpectEnd()
 		waiter.Expect("l locked") // it is before the other one in the queue
 		waiter.Do("unlock orders", "u unlocked")
 		right.Expect("l locked")
 	} else {
+		right.Expect("e kicked")
 		right.ExpectEnd()
 		left.Expect("l locked")
 	}

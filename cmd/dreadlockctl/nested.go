@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/procfs"
+)
+
+// heldVariable tells a dreadlockctl below a command which keys are held around it: see heldKeys.
+const heldVariable = "DREADLOCK_HELD"
+
+// heldKeys are the keys that are held by dreadlockctls around this one, the outermost first.
+//
+// In the environment each is PID/KEY@SERVER, with blanks in between. The process says whether that is still so: with
+// --orphans=leave a command may outlive the dreadlockctl that ran it, with its environment. It is true as long as the process is
+// an ancestor of ours, which a dreadlockctl is for all that it has started.
+type heldKeys []heldKey
+
+type heldKey struct {
+	pid         int
+	key, server string
+}
+
+// heldAround returns the keys that are held around this process, none if /proc is not mounted.
+func heldAround() (all heldKeys) {
+	variable := os.Getenv(heldVariable)
+	if variable == "" {
+		return nil
+	}
+	above := ancestors()
+	for item := range strings.FieldsSeq(variable) {
+		process, rest, _ := strings.Cut(item, "/")
+		key, escaped, _ := strings.Cut(rest, "@")
+		server, err := url.PathUnescape(escaped)
+		if pid, wrong := strconv.Atoi(process); err == nil && wrong == nil && above[pid] {
+			all = append(all, heldKey{pid, key, server})
+		}
+	}
+	return all
+}
+
+// holder returns the process that holds a key of a server, 0 if none does.
+func (h heldKeys) holder(key, server string) int {
+	for _, k := range h {
+		if k.key == key && k.server == server {
+			return k.pid
+		}
+	}
+	return 0
+}
+
+// String returns the value of the variable.
+func (h heldKeys) String() string {
+	items := make([]string, len(h))
+	for i, k := range h {
+		items[i] = fmt.Sprintf("%d/%s@%s", k.pid, k.key, url.PathEscape(k.server))
+	}
+	return strings.Join(items, " ")
+}
+
+// keys returns the keys alone.
+func (h heldKeys) keys() string {
+	keys := make([]string, len(h))
+	for i, k := range h {
+		keys[i] = k.key
+	}
+	return strings.Join(keys, " ")
+}
+
+// ancestors returns the processes from our parent up to the first.
+func ancestors() map[int]bool {
+	all := map[int]bool{}
+	for pid := os.Getppid(); pid > 0 && !all[pid]; {
+		all[pid] = true
+		p, err := procfs.NewProc(pid)
+		if err != nil {
+			break
+		}
+		stat, err := p.Stat()
+		if err != nil {
+			break
+		}
+		pid = stat.PPID
+	}
+	return all
+}
+
+// setEnvironment tells the command which keys are held, the token of the grant unless it is 0, and how to reach the daemon,
+// so that it can lock another key.
+func (c *lockCommand) setEnvironment(g *globals, outer heldKeys, token uint64) error {
+	variables, err := g.TLS.environment()
+	if err != nil {
+		return err
+	}
+	held := slices.Concat(outer, heldKeys{{os.Getpid(), c.Key, g.Server}})
+	variables[heldVariable], variables["DREADLOCK_KEY"] = held.String(), held.keys()
+	variables["DREADLOCK_SERVER"], variables["DREADLOCK_FENCE"] = g.Server, ""
+	if token != 0 {
+		variables["DREADLOCK_FENCE"] = strconv.FormatUint(token, 10)
+	}
+	for name, value := range variables {
+		if value == "" {
+			err = os.Unsetenv(name)
+		} else {
+			err = os.Setenv(name, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
