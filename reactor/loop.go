@@ -64,7 +64,7 @@ type Loop struct {
 	mailbox mailbox
 	alarm   atomic.Int64 // tick at which the ticker has to wake the loop; Never if it need not
 	retry   atomic.Int64 // the same for a wake-up that has failed
-	wakeUps atomic.Int32 // wake-up connections that it has had
+	eventfd atomic.Int64 // our duplicate of the eventfd by which gnet wakes the loop, see wakeGnet; -1 if there is none
 }
 
 // Index returns the number of the loop, from 0.

@@ -30,7 +30,7 @@ type transfer struct {
 	conn    *Conn
 	to      *Loop
 	fd      int
-	arrived bool
+	claim   claim
 	err     error // why it failed
 }
 
@@ -84,11 +84,8 @@ func (t *transfer) enroll() {
 			return
 		}
 	}
-	if t.arrived {
+	if err = t.claim.settle(err, t.to.wakeGnet); err == nil {
 		return
-	}
-	if err == nil {
-		err = errNotWatched
 	}
 	t.err = fmt.Errorf("move a connection to loop %d: %w", t.to.index, err)
 	t.to.Send(&t.message)
@@ -115,7 +112,9 @@ func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
 
 // arrive makes the connection one of its new loop, on which it runs.
 func (t *transfer) arrive(sock gnet.Conn) {
-	t.arrived = true
+	if !t.claim.take() {
+		return
+	}
 	c := t.conn
 	c.open(sock, t.to)
 	c.keepAlive()

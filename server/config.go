@@ -153,7 +153,7 @@ func (c *Config) check() error {
 // Descriptors that are not for connections. While there are too few of them no connection can be accepted, and half-closed
 // ones are lost, so the reserve is generous.
 const (
-	reservePerLoop = 6  // epoll, its wake-up, both ends of the wake-up connection, two half-closed
+	reservePerLoop = 7  // epoll, gnet's eventfd twice, both ends of the wake-up connection, two half-closed
 	reservePerWay  = 3  // the listener, the lock of a Unix socket, one that is refused and not closed yet
 	reserveOthers  = 24 // the log, the listeners of the admin interface (at most ten), what the Go runtime and the kernel's files take
 )

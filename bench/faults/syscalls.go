@@ -25,7 +25,7 @@ var failingCalls = []struct {
 var shortages = []string{"EMFILE", "ENOBUFS", "ENOMEM", "EINTR", "EPERM"}
 
 // startCalls are the system calls of the start that are made to fail.
-var startCalls = []string{"eventfd2", "epoll_create1", "epoll_ctl", "socket", "bind", "listen", "setsockopt", "socketpair"}
+var startCalls = []string{"write", "eventfd2", "epoll_create1", "epoll_ctl", "socket", "bind", "listen", "setsockopt", "socketpair"}
 
 func syscallCases() (all []*Case) {
 	for _, f := range failingCalls {
