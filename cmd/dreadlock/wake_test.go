@@ -61,7 +61,9 @@ func testFailedWakeUps(t *testing.T, name string) (valid bool) {
 }
 
 // diedOfRuntime reports whether a write of Go's runtime to its own eventfd has failed.
-func (d *daemon) diedOfRuntime() bool { return strings.Contains(d.log.String(), "netpollBreak write failed") }
+func (d *daemon) diedOfRuntime() bool {
+	return strings.Contains(d.log.String(), "netpollBreak write failed")
+}
 
 // lockOnce connects, locks a key, and unlocks it.
 func (d *daemon) lockOnce(key string) error {
