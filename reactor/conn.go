@@ -123,10 +123,13 @@ func (c *Conn) ReadRest() bool {
 
 // CloseWrite sends the end of output after what has been written. What is unsent is lost, and the connection with it.
 func (c *Conn) CloseWrite() {
-	c.sayGoodbye()
-	if c.IsOpen() {
-		_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails if the peer is gone: the next read says so
+	if !c.IsOpen() {
+		return
 	}
+	if c.tls != nil && c.Unsent() == 0 {
+		c.sayGoodbye(c.fd)
+	}
+	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails if the peer is gone: the next read says so
 }
 
 // Close ends the connection, and what is unsent is lost. Closed follows at the end of the turn.
@@ -210,12 +213,10 @@ func (c *Conn) inputEnded() {
 	}
 }
 
-// sayGoodbye tells the peer by TLS that no more output comes, if all of it has left.
-func (c *Conn) sayGoodbye() {
-	if c.tls != nil && c.fd >= 0 && c.Unsent() == 0 {
-		c.loop.sealed = c.tls.closeNotify(c.loop.sealed[:0])
-		_, _ = c.send(c.loop.sealed) // who does not take it learns it from the end of the stream
-	}
+// sayGoodbye tells the peer by TLS that no more output comes. All of it must have left.
+func (c *Conn) sayGoodbye(fd int) {
+	c.loop.sealed = c.tls.closeNotify(c.loop.sealed[:0])
+	_, _ = write(fd, c.loop.sealed) // who does not take it learns it from the end of the stream
 }
 
 // readRest hands a piece of what is left in the socket to the client.
@@ -283,14 +284,17 @@ func (c *Conn) duplicate() (int, error) {
 	return fd, nil
 }
 
-// close ends a connection that is ending. It is called at the end of a turn. The client hears of it first: a peer that sees
-// the end may count on what Closed has done.
+// close ends a connection that is ending. It is called at the end of a turn. The client hears of it first, and what it posts leaves:
+// a peer that sees the end may count on what Closed has done, on other loops too, since what it asks them then comes after
+// these messages.
 func (c *Conn) close() {
 	sock, fd := c.sock, c.fd
-	if c.err == nil || errors.Is(c.err, io.EOF) {
-		c.sayGoodbye()
-	}
+	goodbye := c.tls != nil && c.Unsent() == 0 && (c.err == nil || errors.Is(c.err, io.EOF))
 	c.gone(c.err)
+	c.loop.sendPosted()
+	if goodbye {
+		c.sayGoodbye(fd)
+	}
 	if sock != nil {
 		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
 	} else {

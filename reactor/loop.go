@@ -159,6 +159,14 @@ func (l *Loop) enter() {
 func (l *Loop) leave() {
 	l.budget.nextPart()
 	more := l.endTurn()
+	l.sendPosted()
+	if more {
+		l.goOnLater()
+	}
+}
+
+// sendPosted has the messages leave that have been posted in this turn.
+func (l *Loop) sendPosted() {
 	for _, to := range l.posted {
 		if l.reactor.loops[to].deliver(&l.outbox[to]) && to != l.index {
 			l.traffic.WakeUps++
@@ -166,9 +174,6 @@ func (l *Loop) leave() {
 		l.outbox[to] = batch{}
 	}
 	l.posted = l.posted[:0]
-	if more {
-		l.goOnLater()
-	}
 }
 
 // goOnLater has another turn follow after those of the sockets: the wake-up comes behind what epoll has to report already.

@@ -81,9 +81,12 @@ func (c *Conn) Unsent() int {
 }
 
 // send writes p to the socket and returns how much of it found room.
-func (c *Conn) send(p []byte) (n int, err error) {
+func (c *Conn) send(p []byte) (n int, err error) { return write(c.fd, p) }
+
+// write writes p to a socket and returns how much of it found room.
+func write(fd int, p []byte) (n int, err error) {
 	for {
-		n, err = unix.Write(c.fd, p)
+		n, err = unix.Write(fd, p)
 		switch err {
 		case nil:
 			return n, nil

@@ -52,6 +52,40 @@ func TestHalfCloseReleases(t *testing.T) {
 	}
 }
 
+// Who has seen the end of a connection, whatever ended it, finds its keys free at once, on all loops and by clients of each.
+func TestEndIsSeenLast(t *testing.T) {
+	d := startDaemon(t, nil)
+	keys := append(d.keysOf(0, 3), d.keysOf(1, 3)...)
+	others := []*prototest.Client{d.dialOn(0), d.dialOn(1)}
+	rounds := 200
+	if testing.Short() {
+		rounds = 50
+	}
+	for round := range rounds {
+		c := d.dialOn(round % 2)
+		for _, key := range keys {
+			c.Do("lock "+key+" 0", "l locked")
+		}
+		switch round / 2 % 3 {
+		case 0:
+			c.Send("unlock nobodys")
+			c.CloseWrite()
+			c.Expect("e not locked")
+		case 1:
+			c.CloseWrite()
+		case 2:
+			c.Send("nonsense")
+		}
+		c.ExpectEnd()
+		for _, key := range keys {
+			o := others[round/6%2]
+			o.Do("lock "+key+" 0", "l locked")
+			o.Do("unlock "+key, "u unlocked")
+		}
+		c.Close()
+	}
+}
+
 // A client that sends much, ends its input and reads only then gets every answer: they are many times what the socket
 // buffers hold.
 func TestHalfCloseUnreadAnswers(t *testing.T) {
