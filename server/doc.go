@@ -27,11 +27,12 @@
 // # What is guaranteed
 //
 //   - A request has one outcome, decided on the loop of its shard.
-//   - A session that ends holds nothing and waits for nothing from the same turn on, on its own loop, and from the next message
-//     on, on the others: whoever asks finds its keys free. That message leaves before the socket is closed: who has seen the end
-//     and asks then comes after it, unless that loop has more messages than a turn can handle. Where it held more than a turn can pass on, those who wait for
-//     the rest are granted it in the turns that follow; until then such a key is shown with its last holder, and counted as
-//     held by nobody. A grant that crosses the end of the session is released by that message.
+//   - A session that ends holds nothing and waits for nothing from the same turn on, on its own loop, and from the next
+//     message on, on the others: whoever asks finds its keys free. That message leaves before the socket is closed: who has
+//     seen the end and asks then comes after it, unless that loop has more messages than a turn can handle. Where it held
+//     more than a turn can pass on, those who wait for the rest are granted it in the turns that follow; until then such a
+//     key is shown with its last holder, and counted as held by nobody. A grant that crosses the end of the session is
+//     released by that message.
 //   - No client keeps the others of its loop waiting for more than a few milliseconds, whatever it sends, holds, or ends.
 //   - Answers come in the order of the commands. The end of the input does not lose those that need no waiting.
 //   - A client that sends without reading, or while it waits, is held back by TCP. What it costs is bounded.
