@@ -21,6 +21,8 @@ const (
 	NotLocked
 	NotOwner
 	Deadlock
+	TooManyKeys
+	OutOfMemory        // also sent unasked, before the connection is closed
 	TooManyConnections // answers no command: it is sent unasked, then the connection is closed
 
 	// NumReplies is the length of an array indexed by Reply, the zero Reply included.
@@ -40,6 +42,8 @@ var replies = [NumReplies]struct{ line, outcome string }{
 	NotLocked:          {"e not locked\r\n", "not_locked"},
 	NotOwner:           {"e not owner\r\n", "not_owner"},
 	Deadlock:           {"e deadlock\r\n", "deadlock"},
+	TooManyKeys:        {"e too many keys\r\n", "too_many_keys"},
+	OutOfMemory:        {"e out of memory\r\n", "out_of_memory"},
 	TooManyConnections: {"e too many connections\r\n", "too_many_connections"},
 }
 

@@ -58,10 +58,12 @@ type Conn struct {
 	paused     bool
 	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
 	wantsRest  bool // it is one of the loop's readers
+	wantsSip   bool // it is one of the loop's sippers
 	last       bool // CloseAfterOutput was called
 
 	unchecked int     // bytes written since the kernel was asked whether the peer takes them
 	output    *output // what is unsent; nil until the peer lags for the first time
+	counted   int     // bytes of the loop's memory that are this connection's
 }
 
 // connState is how far a connection has come.
@@ -155,6 +157,7 @@ func (c *Conn) open(sock gnet.Conn, l *Loop) {
 	c.watching, c.state = watchInput, connected
 	_, c.tcp = sock.RemoteAddr().(*net.TCPAddr)
 	sock.SetContext(c)
+	c.recount()
 }
 
 // data hands what was read to the client. Nothing is left to gnet's own buffer, which has no bound.
@@ -185,6 +188,8 @@ func (c *Conn) input(p []byte) (delivered bool) {
 		return c.IsOpen()
 	})
 	c.decrypting = false
+	c.tls.received(len(p), delivered)
+	c.recount()
 	if !c.IsOpen() {
 		return delivered
 	}
@@ -291,6 +296,7 @@ func (c *Conn) gone(err error) {
 		c.loop.StopTimer(&c.output.timer)
 		c.output = nil
 	}
+	c.count(0)
 	c.sock, c.fd, c.state = nil, -1, closed
 	c.client.Closed(err)
 }

@@ -53,11 +53,14 @@ type Loop struct {
 
 	ending     []*Conn            // to be closed at the end of this turn
 	readers    []*Conn            // half-closed ones that want the rest of their input
+	sippers    []*Conn            // paused ones that want a little of theirs
 	halfClosed map[*Conn]struct{} // those that gnet does not know any more
 	buf        []byte             // for the input of half-closed connections; nil until it is needed
 
 	plain  tlsScratch
 	sealed []byte // what TLS has made of the latest output
+
+	memory int64 // see Memory
 
 	traffic Traffic
 
@@ -133,6 +136,7 @@ func (l *Loop) turn() {
 	more := l.receive()
 	more = l.expire() || more
 	more = l.readRests() || more
+	more = l.takeSips() || more
 	l.leave()
 	if more {
 		l.wake()
@@ -165,7 +169,7 @@ func (l *Loop) endTurn() (more bool) {
 	for range maxBatch {
 		more = l.handler.EndTurn()
 		if len(l.ending) == 0 {
-			return more || len(l.readers) > 0
+			return more || len(l.readers) > 0 || len(l.sippers) > 0
 		}
 		c := l.ending[0]
 		l.ending[0], l.ending = nil, l.ending[1:]

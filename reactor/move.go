@@ -41,7 +41,7 @@ func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
 	c.restore()
-	if c.state != connected || c.paused || c.decrypting || c.output != nil && (c.output.lag != nil || c.Unsent() > 0) {
+	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.output != nil && (c.output.lag != nil || c.Unsent() > 0) {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves {
@@ -62,6 +62,7 @@ func (c *Conn) TryMove(loop int) bool {
 		c.loop.StopTimer(&c.output.timer)
 		c.output = nil
 	}
+	c.count(0)
 	sock := c.sock
 	c.sock, c.fd, c.state = nil, -1, closed
 	_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway

@@ -27,11 +27,12 @@ var errNotReading = errors.New("reactor: the peer does not read the rest of its 
 
 // output is what a connection has when its peer lags. It belongs to the connection.
 type output struct {
-	unsent []byte
-	room   *room         // the watch for room in the socket; nil if there is none
-	timer  Timer         // Tag: the connection. Running while the peer lags
-	lag    *lag          // set while the limit on unacknowledged data is lifted
-	taken  time.Duration // when the peer last took something that was unsent
+	unsent  []byte
+	largest int           // see size
+	room    *room         // the watch for room in the socket; nil if there is none
+	timer   Timer         // Tag: the connection. Running while the peer lags
+	lag     *lag          // set while the limit on unacknowledged data is lifted
+	taken   time.Duration // when the peer last took something that was unsent
 }
 
 // Write sends p, or keeps a copy of what the peer cannot take yet. If the connection breaks, it is closed at the end of
@@ -53,6 +54,7 @@ func (c *Conn) put(p []byte) {
 		return
 	case c.Unsent() > 0:
 		c.output.unsent = append(c.output.unsent, p...)
+		c.recount()
 		return
 	}
 	n, err := c.send(p)
@@ -63,6 +65,7 @@ func (c *Conn) put(p []byte) {
 	if n < len(p) {
 		o := c.needOutput()
 		o.unsent = append(o.unsent, p[n:]...)
+		c.recount()
 		o.taken = c.loop.Now()
 		c.watchOutput()
 		c.updateInterest()
@@ -119,6 +122,7 @@ func (c *Conn) writable() {
 		c.watchOutput()
 	} else {
 		o.unsent = nil
+		c.recount()
 		c.updateInterest()
 		if c.last {
 			c.Close()

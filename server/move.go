@@ -54,6 +54,7 @@ func (s *session) move() {
 		return
 	}
 	srv.departed.Add(1)
+	s.count(0)
 	from.sessions.remove(s)
 	from.population.Add(-1)
 	to.population.Add(1)
@@ -61,6 +62,7 @@ func (s *session) move() {
 		to.population.Add(-1)
 		from.population.Add(1)
 		from.sessions.add(s)
+		s.recount()
 		srv.arrived.Add(1)
 	}
 }
@@ -81,6 +83,7 @@ func (s *session) Moved(to int) {
 	s.remoteOwners = nil // empty, as is its owner
 	s.affinity.score = 0
 	s.roster.sessions.add(s)
+	s.recount()
 	s.roster.counters.moves++
 	s.roster.server.arrived.Add(1)
 }

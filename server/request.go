@@ -31,6 +31,8 @@ type request struct {
 	owner      *lockmgr.Owner // what the session holds in that shard; of the shard's loop, like waiter and timer
 	hash       uint64
 	key        []byte // in the session's parser
+	size       int    // what the key costs while it is held, see [lockmgr.KeySize]
+	limit      limit  // of the session: the key would exceed it
 	timeout    time.Duration
 
 	// Used while it waits in the shard.

@@ -57,6 +57,8 @@ type session struct {
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
 	keys         int            // how many keys it holds in all
+	keyBytes     int            // and what they cost
+	counted      int            // what its buffers take, see recount
 
 	affinity affinity // to the loop whose keys it uses
 }
@@ -171,7 +173,7 @@ func (s *session) execute(input []byte) (n int) {
 			s.finish(drained)
 			return len(input)
 		}
-		if s.conn.Unsent() >= ro.server.cfg.MaxOutput {
+		if s.conn.Unsent() >= s.maxUnsent() {
 			s.stalled = true
 			if !stalled {
 				ro.counters.stalled++
@@ -209,6 +211,8 @@ func (s *session) command(cmd *proto.Command) {
 	r.waited, r.answered = false, false
 	r.suspicious = s.keys > 0 || s.who().owner != ""
 	r.hash = ro.server.seed.Hash(cmd.Arg)
+	r.size = lockmgr.KeySize(len(cmd.Arg))
+	r.limit = s.keyLimit(r.size)
 	to := ro.server.shardOf(r.hash)
 	if to != ro.index {
 		s.parser.Retain(cmd)
@@ -256,9 +260,9 @@ func (s *session) reply(kind proto.Kind, a proto.Reply) {
 		ro.out = proto.AppendNamed(ro.out, ro.server.cfg.silence(), ro.server.space)
 		return
 	case proto.Locked:
-		s.keys++
+		s.addKey()
 	case proto.Unlocked:
-		s.keys--
+		s.removeKey()
 	}
 	ro.out = a.Append(ro.out)
 }
@@ -288,6 +292,7 @@ func (s *session) ownerIn(loop int) *lockmgr.Owner {
 // applyBackpressure ends a turn of the session: it holds back a client that sends more than is wanted, and ends a session
 // that has executed all that came before the end of its input.
 func (s *session) applyBackpressure() {
+	s.recount()
 	switch s.phase {
 	case serving:
 		limits := &s.roster.server.cfg
@@ -301,6 +306,8 @@ func (s *session) applyBackpressure() {
 			if !s.conn.Paused() {
 				s.roster.counters.paused++
 			}
+			s.conn.Pause()
+		case s.mustNotRead():
 			s.conn.Pause()
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()

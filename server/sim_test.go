@@ -44,6 +44,7 @@ func newSim(loops, moveAfter int) *sim {
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
+	srv.budget = newBudget(cfg.memoryLimit(), loops)
 	s := &sim{server: srv}
 	for i := range loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
@@ -125,7 +126,7 @@ func (s *sim) settle() {
 			busy = l.receive() || l.expire() || busy
 		}
 		for _, c := range s.clients {
-			busy = c.readRest() || c.read() || busy
+			busy = c.readRest() || c.sip() || c.read() || busy
 		}
 	}
 }
@@ -198,6 +199,7 @@ type simPost struct {
 }
 
 func (l *simLoop) Index() int                      { return l.index }
+func (l *simLoop) Memory() int64                   { return 0 }
 func (l *simLoop) Now() time.Duration              { return l.sim.now }
 func (l *simLoop) Time(d time.Duration) time.Time  { return time.Unix(0, 0).Add(d) }
 func (l *simLoop) Traffic() reactor.Traffic        { return reactor.Traffic{} }
@@ -240,6 +242,7 @@ type simClient struct {
 	paused   bool
 	wasHeld  bool
 	wantRest bool
+	wantSip  bool
 	last     bool // closes after the output
 	inbox    []byte
 	unsent   []byte
@@ -371,6 +374,21 @@ func (c *simClient) readRest() bool {
 	return true
 }
 
+// simSip is the number of bytes of a sip.
+const simSip = 16
+
+// sip has the loop read a little of what has come, if the server has asked for that.
+func (c *simClient) sip() bool {
+	if !c.wantSip || !c.open || !c.paused || len(c.inbox) == 0 {
+		return false
+	}
+	c.wantSip = false
+	p := c.inbox[:min(len(c.inbox), simSip)]
+	c.inbox = c.inbox[len(p):]
+	c.loop.turn(func() { c.session.Data(p) })
+	return true
+}
+
 // arrive makes the client one of the loop that it has moved to.
 func (c *simClient) arrive(l *simLoop) {
 	c.loop = l
@@ -411,6 +429,7 @@ func (c *simClient) Write(p []byte) {
 }
 
 func (c *simClient) Resume() { c.paused = false }
+func (c *simClient) Sip()    { c.wantSip = c.paused }
 
 func (c *simClient) ReadRest() bool {
 	c.wantRest = c.half && c.wasHeld

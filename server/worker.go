@@ -15,6 +15,8 @@ type worker struct {
 	closed   bool // the server stops: nothing is granted and nothing answered any more
 	drains   bool // the server drains: a session that holds nothing and waits for nothing ends, and none is new
 	counters counters
+	account  account
+	throttle throttle
 
 	shard  *shard
 	roster *roster
@@ -30,6 +32,7 @@ type loop interface {
 	StartTimer(t *reactor.Timer, d time.Duration)
 	StopTimer(t *reactor.Timer) bool
 	Traffic() reactor.Traffic
+	Memory() int64
 	AssertOn(what string)
 }
 
@@ -42,6 +45,7 @@ type connection interface {
 	Pause()
 	Paused() bool
 	Resume()
+	Sip()
 	ReadRest() bool
 	Close()
 	CloseAfterOutput()
@@ -49,7 +53,8 @@ type connection interface {
 }
 
 func newWorker(srv *Server, l loop) *worker {
-	w := &worker{server: srv, loop: l, index: l.Index()}
+	w := &worker{server: srv, loop: l, index: l.Index(), account: account{budget: srv.budget}}
+	w.throttle.worker = w
 	w.shard = newShard(w)
 	w.roster = newRoster(w)
 	return w
@@ -97,9 +102,14 @@ func (w *worker) Expire(t *reactor.Timer) {
 		tag.conn.Close()
 	case *newcomers:
 		tag.expire(w.roster)
+	case *throttle:
+		tag.expire()
 	}
 }
 
-// EndTurn delivers the grants of a turn. It is done at the end, because to answer may run further commands, which make
-// more grants.
-func (w *worker) EndTurn() (more bool) { return w.shard.deliver() }
+// EndTurn delivers the grants of a turn, and accounts for the memory that it has taken. It is done at the end, because to answer
+// may run further commands, which make more grants.
+func (w *worker) EndTurn() (more bool) {
+	more = w.shard.deliver()
+	return w.throttle.endTurn() || more
+}
