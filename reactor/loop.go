@@ -14,9 +14,9 @@ import (
 const maxBatch = 256
 
 const (
-	// restPiece is the number of bytes that are read at a time of what a peer had sent before it ended its side: as much
-	// as gnet reads of others.
-	restPiece = 64 << 10
+	// readPiece is the number of bytes that are read of a peer at a time. The client has to keep what it cannot use at once,
+	// and a loop reads of every peer that has sent something before it can hold the first one back: a thousand pieces.
+	readPiece = 16 << 10
 	// maxRests is the number of such pieces in one turn.
 	maxRests = 16
 )
@@ -184,7 +184,7 @@ func (l *Loop) readRests() (more bool) {
 		return false
 	}
 	if l.buf == nil {
-		l.buf = make([]byte, restPiece)
+		l.buf = make([]byte, readPiece)
 	}
 	some := l.readers[:min(len(l.readers), maxRests)]
 	l.readers = append([]*Conn(nil), l.readers[len(some):]...) // readRest may add to them

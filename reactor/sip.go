@@ -27,7 +27,7 @@ func (l *Loop) takeSips() (more bool) {
 		return false
 	}
 	if l.buf == nil {
-		l.buf = make([]byte, restPiece)
+		l.buf = make([]byte, readPiece)
 	}
 	some := l.sippers[:min(len(l.sippers), maxSips)]
 	l.sippers = append([]*Conn(nil), l.sippers[len(some):]...) // sip may add to them

@@ -47,7 +47,7 @@ type Config struct {
 	// ever; else at least a second. It is for daemons that strangers can reach; a minute is sensible.
 	IdleTimeout time.Duration
 	// MaxPipeline is the number of bytes that are kept of what a client sends while it waits; beyond it the client is
-	// held back by TCP. One read, up to 64 KiB, may come on top. 256 KiB by default.
+	// held back by TCP. One read, up to 16 KiB, may come on top. 256 KiB by default.
 	MaxPipeline int
 	// MaxOutput is the number of bytes of answers that are kept for a client that does not read; beyond it the client
 	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top. 256
