@@ -63,7 +63,6 @@ type Conn struct {
 
 	unchecked int     // bytes written since the kernel was asked whether the peer takes them
 	output    *output // what is unsent; nil until the peer lags for the first time
-	counted   int     // bytes of the loop's memory that are this connection's
 }
 
 // connState is how far a connection has come.
@@ -291,12 +290,12 @@ func (c *Conn) close() {
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
+	c.uncount()
 	if c.output != nil {
 		c.unwatchOutput()
 		c.loop.StopTimer(&c.output.timer)
 		c.output = nil
 	}
-	c.count(0)
 	c.sock, c.fd, c.state = nil, -1, closed
 	c.client.Closed(err)
 }

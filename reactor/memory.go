@@ -31,22 +31,30 @@ func (o *output) size() int {
 	return o.largest
 }
 
-// recount keeps the memory of the loop's connections right, after that of this one may have changed.
+// recount keeps the memory of the loop right, after what the connection takes may have changed.
 func (c *Conn) recount() {
-	n := 0
 	if c.output != nil {
-		n = c.output.size()
+		c.loop.count(&c.output.counted, c.output.size())
 	}
 	if c.tls != nil {
-		n += c.tls.size()
+		c.loop.count(&c.tls.counted, c.tls.size())
 	}
-	c.count(n)
 }
 
-// count makes n bytes the memory of the connection on its loop.
-func (c *Conn) count(n int) {
-	c.loop.memory += int64(n - c.counted)
-	c.counted = n
+// uncount takes the connection, which leaves the loop, out of its memory.
+func (c *Conn) uncount() {
+	if c.output != nil {
+		c.loop.count(&c.output.counted, 0)
+	}
+	if c.tls != nil {
+		c.loop.count(&c.tls.counted, 0)
+	}
+}
+
+// count makes n bytes of the loop's memory what were counted ones.
+func (l *Loop) count(counted *int, n int) {
+	l.memory += int64(n - *counted)
+	*counted = n
 }
 
 // Memory returns what the connections of the loop take for output that is unsent and for TLS, in bytes.

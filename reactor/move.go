@@ -58,11 +58,11 @@ func (c *Conn) TryMove(loop int) bool {
 		r.moving.Add(-1)
 		return false
 	}
+	c.uncount()
 	if c.output != nil {
 		c.loop.StopTimer(&c.output.timer)
 		c.output = nil
 	}
-	c.count(0)
 	sock := c.sock
 	c.sock, c.fd, c.state = nil, -1, closed
 	_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway

@@ -29,6 +29,7 @@ var errNotReading = errors.New("reactor: the peer does not read the rest of its 
 type output struct {
 	unsent  []byte
 	largest int           // see size
+	counted int           // bytes in the memory of the loop
 	room    *room         // the watch for room in the socket; nil if there is none
 	timer   Timer         // Tag: the connection. Running while the peer lags
 	lag     *lag          // set while the limit on unacknowledged data is lifted

@@ -113,6 +113,8 @@ const (
 	maxTick = 100 * time.Millisecond
 	// maxKeepAlive is what the kernel takes.
 	maxKeepAlive = 32767 * time.Second
+	// maxBuffer is more than anybody needs, and its double can be counted in 32 bits.
+	maxBuffer = 1 << 30
 )
 
 // Validate reports the first option that cannot be used, by the name of its flag: an error that wraps [ErrOption].
@@ -140,10 +142,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("--max-connections-per-address %d: want at least 1, or 0 for no limit", c.MaxPerAddress)
 	case c.IdleTimeout != 0 && c.IdleTimeout < time.Second:
 		return fmt.Errorf("--idle-timeout %s: want at least 1s, or 0 for none", c.IdleTimeout)
-	case c.MaxPipeline < 1:
-		return fmt.Errorf("--max-pipeline %d: want at least 1 byte", c.MaxPipeline)
-	case c.MaxOutput < 1:
-		return fmt.Errorf("--max-output %d: want at least 1 byte", c.MaxOutput)
+	case c.MaxPipeline < 1 || c.MaxPipeline > maxBuffer:
+		return fmt.Errorf("--max-pipeline %d: want 1 byte to 1GiB", c.MaxPipeline)
+	case c.MaxOutput < 1 || c.MaxOutput > maxBuffer:
+		return fmt.Errorf("--max-output %d: want 1 byte to 1GiB", c.MaxOutput)
 	case c.MaxKeys < 1:
 		return fmt.Errorf("--max-keys %d: want at least 1", c.MaxKeys)
 	case c.MaxKeyBytes < lockmgr.KeySize(1):

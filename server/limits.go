@@ -65,10 +65,10 @@ func (sh *shard) refuse(r *request, l limit) proto.Reply {
 // addKey and removeKey keep count of what the session holds. They are called for the key of its request.
 func (s *session) addKey() {
 	s.keys++
-	s.keyBytes += s.request.size
+	s.keyBytes += int(s.request.size)
 }
 
 func (s *session) removeKey() {
 	s.keys--
-	s.keyBytes -= s.request.size
+	s.keyBytes -= int(s.request.size)
 }

@@ -52,13 +52,13 @@ type session struct {
 	sentAt      time.Duration // when the request was sent to another loop
 	remoteShard int           // the other loop that the request is with; noShard otherwise
 	outstanding uint8
-	stalled     bool // the next command has to wait until the client has read its answers
+	stalled     bool   // the next command has to wait until the client has read its answers
+	counted     uint32 // bytes that its buffers take, see recount
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
 	keys         int            // how many keys it holds in all
 	keyBytes     int            // and what they cost
-	counted      int            // what its buffers take, see recount
 
 	affinity affinity // to the loop whose keys it uses
 }
@@ -211,8 +211,8 @@ func (s *session) command(cmd *proto.Command) {
 	r.waited, r.answered = false, false
 	r.suspicious = s.keys > 0 || s.who().owner != ""
 	r.hash = ro.server.seed.Hash(cmd.Arg)
-	r.size = lockmgr.KeySize(len(cmd.Arg))
-	r.limit = s.keyLimit(r.size)
+	r.size = uint32(lockmgr.KeySize(len(cmd.Arg)))
+	r.limit = s.keyLimit(int(r.size))
 	to := ro.server.shardOf(r.hash)
 	if to != ro.index {
 		s.parser.Retain(cmd)

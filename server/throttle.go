@@ -90,8 +90,8 @@ func (s *session) recount() {
 
 // count makes n bytes the size of the session's buffers.
 func (s *session) count(n int) {
-	s.roster.buffered += int64(n - s.counted)
-	s.counted = n
+	s.roster.buffered += int64(n) - int64(s.counted)
+	s.counted = uint32(n)
 }
 
 // remoteOwnerSize is what a session takes for each loop, in bytes, once it has used the keys of another.
