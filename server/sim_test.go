@@ -26,6 +26,7 @@ type sim struct {
 	now     time.Duration
 	events  []simEvent // what clients have noticed, in this order, and the test has not taken
 	err     error      // the first thing that must not happen
+	ballast int64      // memory that others take, in bytes
 }
 
 // simEvent is a line that a client has read, or the end of its connection if it is empty.
@@ -131,6 +132,34 @@ func (s *sim) settle() {
 	}
 }
 
+// fillMemory has others take so many percent of the memory, and tells the loops, as the keeper does.
+func (s *sim) fillMemory(percent int64) {
+	ballast := s.server.budget.limit / 100 * percent
+	s.server.budget.reserve(ballast - s.ballast)
+	s.ballast = ballast
+	for _, l := range s.loops {
+		l.turn(func() {})
+	}
+}
+
+// settleReading is settle, until everybody has been read who has nothing else to do. Time passes if they are read in sips.
+func (s *sim) settleReading() {
+	s.settle()
+	for sips := 0; slices.ContainsFunc(s.clients, (*simClient).waitsToBeRead); sips++ {
+		if sips == 1000 {
+			s.fail("somebody is not read")
+			return
+		}
+		s.pass(sipEvery)
+		s.settle()
+	}
+}
+
+// waitsToBeRead reports whether the client has sent what was not read, although its session has nothing else to do.
+func (c *simClient) waitsToBeRead() bool {
+	return c.open && !c.half && c.loop != nil && len(c.inbox) > 0 && c.session.isIdle()
+}
+
 // pass lets time pass, and nothing happen in it.
 func (s *sim) pass(d time.Duration) { s.now += d }
 
@@ -155,10 +184,16 @@ func (s *sim) checkQuiet() error {
 		return err
 	}
 	held, waiting, sessions := 0, 0, 0
+	keyBytes, buffered := int64(0), int64(0)
 	for _, c := range s.clients {
 		if c.open {
 			sessions++
 			held += c.session.keys
+			keyBytes += int64(c.session.keyBytes)
+			buffered += int64(c.session.counted)
+			if n := cap(c.session.pending.buf); n > int(c.session.counted) {
+				return fmt.Errorf("%s has %d bytes of pending input, and %d are counted", c.name, n, c.session.counted)
+			}
 			if c.session.outstanding > 0 {
 				waiting++
 			}
@@ -169,11 +204,19 @@ func (s *sim) checkQuiet() error {
 		keys += l.worker.shard.table.Keys()
 		waiters += l.worker.shard.table.Waiters()
 		timers += l.wheel.Len()
+		if l.worker.throttle.timer.Running() {
+			timers--
+		}
+		keyBytes -= l.worker.shard.table.Size()
+		buffered -= l.worker.roster.buffered
 		served += l.worker.roster.sessions.len()
 		suspects += l.worker.shard.suspects.len()
 		if n := l.worker.roster.population.Load(); int(n) != l.worker.roster.sessions.len() {
 			return fmt.Errorf("loop %d has %d sessions and says %d", l.index, l.worker.roster.sessions.len(), n)
 		}
+	}
+	if keyBytes != 0 || buffered != 0 {
+		return fmt.Errorf("sessions count %d bytes of keys and %d of buffers more than the loops", keyBytes, buffered)
 	}
 	if held != keys || waiting != waiters || timers != waiters || suspects > waiters || sessions != served {
 		return fmt.Errorf("sessions: %d hold %d keys, %d wait; loops: %d with %d keys, %d waiters, %d timers, %d suspects",
