@@ -307,8 +307,7 @@ func (s *session) applyBackpressure() {
 				s.roster.counters.paused++
 			}
 			s.conn.Pause()
-		case s.mustNotRead():
-			s.conn.Pause()
+		case s.holdsBack():
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
 		}

@@ -46,9 +46,6 @@ func (t *throttle) step() {
 			s.parser.Trim()
 		}
 		s.applyBackpressure()
-		if s.isIdle() && t.level == over {
-			s.conn.Sip()
-		}
 		return true
 	})
 	if !t.walking && t.level == over && !t.timer.Running() {
@@ -69,10 +66,18 @@ func (s *session) isIdle() bool {
 	return s.phase == serving && s.outstanding == 0 && s.pending.len() == 0 && s.conn.Unsent() == 0
 }
 
-// mustNotRead reports whether the session is held back for the memory that its input would take.
-func (s *session) mustNotRead() bool {
+// holdsBack holds the session back if its input would take memory that is short, and reports whether it does. Where all are
+// held back, one that has nothing else to do takes a sip, and another one as soon as that is used up.
+func (s *session) holdsBack() bool {
 	level := s.roster.throttle.level
-	return level == over || level > roomy && (s.outstanding > 0 || s.pending.len() > 0)
+	if level < tight || level < over && s.outstanding == 0 && s.pending.len() == 0 {
+		return false
+	}
+	s.conn.Pause()
+	if level == over && s.isIdle() {
+		s.conn.Sip()
+	}
+	return true
 }
 
 // maxUnsent is the number of bytes of unread answers from which on the commands of the session wait.
