@@ -49,5 +49,6 @@
 // A table and everything linked into it belong to one loop, and only that loop calls any of it. Only [Seed] is safe from
 // any goroutine.
 //
-// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, size.go says what they cost, view.go shows them.
+// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, size.go says
+// what they cost, view.go shows them.
 package lockmgr

@@ -109,7 +109,7 @@ func TestMaxMemory(t *testing.T) {
 				holder.Send("lock c 0", "unlock c")
 				if line, err := holder.ReadReply(); line != "l locked" {
 					_, _ = holder.ReadReply()
-					return fmt.Errorf("%q, %v", line, err)
+					return fmt.Errorf("%q: %w", line, err)
 				}
 				_, err := holder.ReadReply()
 				return err
