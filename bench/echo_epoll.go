@@ -52,6 +52,7 @@ func ServeEpollEcho(input io.Reader, address string, loops int) error {
 
 // epollLoop serves one listening socket forever.
 func epollLoop(listener *os.File) error {
+	defer listener.Close() //nolint:errcheck // until then it must not be collected, which would close it
 	listen := int(listener.Fd())
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

@@ -158,7 +158,7 @@ func (g *generator) once(ctx context.Context, conns []*conn) error {
 func (g *generator) runDry(ctx context.Context) error {
 	waiting := 0
 	for _, l := range g.loops {
-		if l.events != nil {
+		if l.events.Load() != nil {
 			waiting++
 			l.do(l.stop)
 		}

@@ -24,7 +24,7 @@ type loop struct {
 	gnet.BuiltinEventEngine
 	gen    *generator
 	client *gnet.Client
-	events gnet.EventLoop // set when the first connection is opened, before connect returns
+	events atomic.Pointer[gnet.EventLoop] // nil before the first connection is opened
 
 	operations int64
 	published  atomic.Int64 // operations, for other goroutines
@@ -48,7 +48,7 @@ func (l *loop) do(f func()) {
 		f()
 		return nil
 	})
-	if err := l.events.Execute(context.Background(), run); err != nil {
+	if err := (*l.events.Load()).Execute(context.Background(), run); err != nil {
 		l.gen.fail(fmt.Errorf("bench: reach an event loop of the generator: %w", err))
 	}
 }
@@ -57,7 +57,7 @@ func (l *loop) do(f func()) {
 func (g *generator) onEach(f func(l *loop)) {
 	done := make(chan struct{})
 	for _, l := range g.loops {
-		if l.events == nil {
+		if l.events.Load() == nil {
 			continue // it has no connections
 		}
 		l.do(func() {
@@ -76,8 +76,9 @@ func (g *generator) onEach(f func(l *loop)) {
 // OnOpen runs when a connection has been enrolled.
 func (l *loop) OnOpen(sock gnet.Conn) ([]byte, gnet.Action) {
 	c := sock.Context().(*conn)
-	if l.events == nil {
-		l.events = sock.EventLoop()
+	if l.events.Load() == nil {
+		events := sock.EventLoop()
+		l.events.Store(&events)
 	}
 	c.sock, c.open = sock, true
 	if c.tls != nil {

@@ -26,6 +26,12 @@
 //	cancel      Cancel  a <- b c    a <- c      true; false if b was not queued
 //	close       Close   a <- b c    b <- c      for each key of a: release or grant
 //
+// CloseSome is Close in steps. Between the first and the last the owner is closed, and its keys are nobody's: "(a)".
+//
+//	acquire     Lock    (a)         b           Granted, when b asks
+//	            Lock    (a) <- b    (a) <- b c  Queued, or Busy and no change
+//	release     Unlock  (a)         (a)         NotHeld; NotOwner if somebody waits
+//
 // # Guarantees
 //
 //   - A key has an entry exactly while it is held. A key with waiters has a
@@ -38,7 +44,8 @@
 //   - When an operation returns, the waiters in the grants hold their keys
 //     already: the caller only has to tell them.
 //   - The cost of an operation does not depend on the number of waiters or keys,
-//     except that Close does constant work for each key that its owner holds.
+//     except that Close does constant work for each key that its owner holds, and
+//     CloseSome for a given number of them.
 //   - The table allocates nothing in the steady state, and gives memory back when
 //     keys are released. It knows what the held keys cost: Size.
 //   - Any key of any length is valid. A broken invariant panics and names the

@@ -39,6 +39,9 @@ type entry struct {
 	inline [inlineKey]byte
 }
 
+// abandoned reports whether the holder has closed and nobody waits: nobody holds the key any more, and it is anybody's.
+func (e *entry) abandoned() bool { return e.owner.isClosed() && e.first == nil }
+
 // setKey copies key into the entry. Storage of an earlier long key is reused for a long key and dropped for a short
 // one, so that a held key never costs much more than its length.
 func (e *entry) setKey(key []byte) {

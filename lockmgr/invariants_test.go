@@ -27,7 +27,7 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 	}
 
 	waiters := 0
-	queued := map[*Owner]int{}
+	queued := map[*Owner]int32{}
 	for e := range held {
 		n, err := checkQueue(e, queued)
 		if err != nil {
@@ -38,8 +38,14 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 	if waiters != tb.waiters || tb.Waiters() != waiters {
 		return fmt.Errorf("%d waiters queued, %d counted", waiters, tb.waiters)
 	}
-	if tb.Keys() != len(held) {
-		return fmt.Errorf("%d keys in the index, Keys says %d", len(held), tb.Keys())
+	closing := 0
+	for e := range held {
+		if e.owner.isClosed() {
+			closing++
+		}
+	}
+	if tb.Keys() != len(held)-closing {
+		return fmt.Errorf("%d keys in the index, %d of them of closed owners, Keys says %d", len(held), closing, tb.Keys())
 	}
 
 	keys := 0
@@ -48,7 +54,7 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 		if err != nil {
 			return fmt.Errorf("owner %d: %w", i, err)
 		}
-		if o.queued != queued[o] {
+		if o.queued != queued[o] && !(o.isClosed() && queued[o] == 0) {
 			return fmt.Errorf("owner %d has %d waiters queued, %d counted", i, queued[o], o.queued)
 		}
 		if o.Empty() != (n == 0 && queued[o] == 0) {
@@ -108,7 +114,7 @@ func checkIndex(x *index, hash func([]byte) uint64) (map[*entry]bool, error) {
 }
 
 // checkQueue returns the length of the queue of e and adds its waiters to the counts of their owners.
-func checkQueue(e *entry, queued map[*Owner]int) (int, error) {
+func checkQueue(e *entry, queued map[*Owner]int32) (int, error) {
 	n := 0
 	var prev *Waiter
 	for w := e.first; w != nil; prev, w = w, w.next {
@@ -130,6 +136,9 @@ func checkQueue(e *entry, queued map[*Owner]int) (int, error) {
 // checkOwner returns the number of keys in the list of o.
 func checkOwner(o *Owner, held map[*entry]bool) (int, error) {
 	if o.held == nil {
+		if o.keys != 0 {
+			return 0, fmt.Errorf("it has no keys, %d counted", o.keys)
+		}
 		return 0, nil
 	}
 	n := 0
@@ -139,6 +148,9 @@ func checkOwner(o *Owner, held map[*entry]bool) (int, error) {
 		}
 		n++
 		if e.next == o.held {
+			if n != int(o.keys) {
+				return n, fmt.Errorf("it has %d keys, %d counted", n, o.keys)
+			}
 			return n, nil
 		}
 		if n > len(held) {

@@ -2,6 +2,7 @@ package lockmgr
 
 import (
 	"hash/fnv"
+	"math"
 	"slices"
 	"strconv"
 	"testing"
@@ -14,6 +15,7 @@ import (
 type model struct {
 	line  map[string][]*place
 	held  map[int][]string // keys by owner, in the order in which it got them
+	ended map[int]bool     // owners that are being closed
 	token uint64           // of the next grant
 }
 
@@ -41,6 +43,9 @@ func (m *model) lock(owner, waiter int, key string, wait bool) Outcome {
 		return Granted
 	case line[0].owner == owner:
 		return AlreadyHeld
+	case m.abandoned(key):
+		m.unlock(line[0].owner, key)
+		return m.lock(owner, waiter, key, wait)
 	case !wait:
 		return Busy
 	}
@@ -55,6 +60,9 @@ func (m *model) unlock(owner int, key string) (Outcome, []int) {
 		return NotHeld, nil
 	}
 	if line[0].owner != owner {
+		if m.abandoned(key) {
+			return NotHeld, nil
+		}
 		return NotOwner, nil
 	}
 	m.held[owner] = slices.DeleteFunc(m.held[owner], func(k string) bool { return k == key })
@@ -80,13 +88,33 @@ func (m *model) cancel(waiter int) bool {
 	return false
 }
 
-func (m *model) close(owner int) []int {
-	var granted []int
-	for _, key := range slices.Clone(m.held[owner]) {
+// abandoned reports whether a key is nobody's, and only waits to be freed.
+func (m *model) abandoned(key string) bool {
+	line := m.line[key]
+	return len(line) == 1 && m.ended[line[0].owner]
+}
+
+// close gives up at most n keys, and returns the waiters that were granted one.
+func (m *model) close(owner, n int) (granted []int) {
+	m.ended[owner] = true
+	for _, key := range slices.Clone(m.held[owner][:min(n, len(m.held[owner]))]) {
 		_, g := m.unlock(owner, key)
 		granted = append(granted, g...)
 	}
+	if len(m.held[owner]) == 0 {
+		delete(m.ended, owner)
+	}
 	return granted
+}
+
+// keys counts the keys that somebody holds.
+func (m *model) keys() (n int) {
+	for _, line := range m.line {
+		if !m.ended[line[0].owner] {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *model) waiters() int {
@@ -163,9 +191,9 @@ func (m *machine) check(t *rapid.T) {
 	if err := checkTable(m.table, m.hash, owners...); err != nil {
 		t.Fatalf("invariant broken: %v", err)
 	}
-	if m.table.Keys() != len(m.model.line) || m.table.Waiters() != m.model.waiters() {
+	if m.table.Keys() != m.model.keys() || m.table.Waiters() != m.model.waiters() {
 		t.Fatalf("%d keys and %d waiters, want %d and %d",
-			m.table.Keys(), m.table.Waiters(), len(m.model.line), m.model.waiters())
+			m.table.Keys(), m.table.Waiters(), m.model.keys(), m.model.waiters())
 	}
 	for i := range m.owners {
 		keys := heldKeys(&m.owners[i])
@@ -174,8 +202,13 @@ func (m *machine) check(t *rapid.T) {
 		}
 	}
 	for key, line := range m.model.line {
-		if h := m.table.Find(m.hash([]byte(key)), []byte(key)); h.Token != line[0].token {
-			t.Fatalf("key %q is held by grant %d, want %d", key, h.Token, line[0].token)
+		want := line[0].token
+		if m.model.abandoned(key) {
+			want = 0
+		}
+		h := m.table.Find(m.hash([]byte(key)), []byte(key))
+		if h.Token != want || h.Closed != (want > 0 && m.model.ended[line[0].owner]) {
+			t.Fatalf("key %q is held by grant %d of an owner that has closed: %t, want grant %d", key, h.Token, h.Closed, want)
 		}
 	}
 }
@@ -199,7 +232,7 @@ func TestModel(t *testing.T) {
 		m := &machine{
 			table: NewTable(first),
 			mask:  rapid.SampledFrom([]uint64{^uint64(0), 0xffffffff00000007, 3, 0}).Draw(t, "mask"),
-			model: model{line: map[string][]*place{}, held: map[int][]string{}, token: first},
+			model: model{line: map[string][]*place{}, held: map[int][]string{}, ended: map[int]bool{}, token: first},
 		}
 		for i := range m.waiters {
 			m.waiters[i].Tag = i
@@ -213,18 +246,26 @@ func TestModel(t *testing.T) {
 		}
 		owner := rapid.IntRange(0, modelOwners-1)
 		waiter := rapid.IntRange(0, modelWaiters-1)
+		// open draws an owner, or a waiter of one, that is not being closed.
+		open := func(t *rapid.T, which *rapid.Generator[int], label string) int {
+			i := which.Draw(t, label)
+			if m.model.ended[i%modelOwners] {
+				t.Skip("it is being closed")
+			}
+			return i
+		}
 		key := rapid.SampledFrom(keys)
 		batch := rapid.SampledFrom([]int{1, 10, segmentBuckets / 2, segmentBuckets + 200})
 
 		t.Repeat(map[string]func(*rapid.T){
 			"": m.check,
 			"lock": func(t *rapid.T) {
-				w := waiter.Draw(t, "waiter")
+				w := open(t, waiter, "waiter")
 				wait := !m.waiters[w].Queued() && rapid.Bool().Draw(t, "wait")
 				m.lock(t, w%modelOwners, w, key.Draw(t, "key"), wait)
 			},
 			"unlock": func(t *rapid.T) {
-				m.unlock(t, owner.Draw(t, "owner"), key.Draw(t, "key"))
+				m.unlock(t, open(t, owner, "owner"), key.Draw(t, "key"))
 			},
 			"cancel": func(t *rapid.T) {
 				m.cancel(t, waiter.Draw(t, "waiter"))
@@ -234,17 +275,21 @@ func TestModel(t *testing.T) {
 				for w := o; w < modelWaiters; w += modelOwners {
 					m.cancel(t, w)
 				}
-				m.table.Close(&m.owners[o], &m.grants)
-				m.compareGrants(t, m.model.close(o))
+				n := rapid.SampledFrom([]int{0, 1, 2, 1000, math.MaxInt}).Draw(t, "keys at most")
+				more := m.table.CloseSome(&m.owners[o], n, &m.grants)
+				m.compareGrants(t, m.model.close(o, n))
+				if more != m.model.ended[o] {
+					t.Fatalf("owner %d has more to give up: %t, want %t", o, more, m.model.ended[o])
+				}
 			},
 			"lock batch": func(t *rapid.T) {
-				w := waiter.Draw(t, "waiter")
+				w := open(t, waiter, "waiter")
 				for i := range batch.Draw(t, "n") {
 					m.lock(t, w%modelOwners, w, strconv.Itoa(i), false)
 				}
 			},
 			"unlock batch": func(t *rapid.T) {
-				o := owner.Draw(t, "owner")
+				o := open(t, owner, "owner")
 				for i := range batch.Draw(t, "n") {
 					m.unlock(t, o, strconv.Itoa(i))
 				}

@@ -10,18 +10,28 @@ type Owner struct {
 	// youngest is held.prev.
 	held *entry
 
-	// queued counts the waiters of this owner that are in a queue.
-	queued int
+	// keys is the length of that list.
+	keys int32
+
+	// queued counts the waiters of this owner that are in a queue. It is closed from the first [Table.CloseSome] until the
+	// last: the owner gives up its keys, and counts as the holder of none.
+	queued int32
 }
+
+// closed is the number of waiters of an owner that is closed, which has none.
+const closed = -1
+
+func (o *Owner) isClosed() bool { return o.queued == closed }
 
 // Empty reports whether the owner holds no key and none of its waiters is queued: nothing in the table points at it.
 func (o *Owner) Empty() bool {
-	return o.held == nil && o.queued == 0
+	return o.held == nil && o.queued <= 0
 }
 
 // add makes o the holder of e, as its youngest key.
 func (o *Owner) add(e *entry) {
 	e.owner = o
+	o.keys++
 	oldest := o.held
 	if oldest == nil {
 		o.held, e.next, e.prev = e, e, e
@@ -34,6 +44,7 @@ func (o *Owner) add(e *entry) {
 
 // remove takes e, which o holds, out of the list.
 func (o *Owner) remove(e *entry) {
+	o.keys--
 	if e.next == e {
 		o.held = nil
 	} else {

@@ -24,6 +24,9 @@ func (w *Waiter) Queued() bool {
 
 // enqueue puts w, which waits for o, at the end of the queue of e.
 func (e *entry) enqueue(w *Waiter, o *Owner) {
+	if o.isClosed() {
+		panic(fmt.Sprintf("lockmgr: closed owner %p asks for key %q", o, e.key))
+	}
 	if w.owner != nil {
 		panic(fmt.Sprintf("lockmgr: waiter %p of owner %p, still in use, asks for key %q", w, w.owner, e.key))
 	}

@@ -20,7 +20,8 @@ import (
 //	unlock s a    s gives up a
 //	cancel s      s waits no longer
 //	close s       s ends: its wait is cancelled, what it holds given up
-//	show          every held key
+//	step s        s ends as well, but gives up one key only: the rest with further steps
+//	show          every key that is held, or not given up yet
 //
 // The first line of an answer is the outcome with the grants it caused; then comes one line for every key that was
 // touched: the holder with the token of its grant, then the waiters.
@@ -98,6 +99,16 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		s.table.Cancel(&session.waiter)
 		s.table.Close(&session.owner, &grants)
 		return s.answer("closed", &grants, touched...)
+
+	case "step":
+		session := s.session(arg(0))
+		touched := append(session.waits(), session.holds()...)
+		s.table.Cancel(&session.waiter)
+		outcome := "closed"
+		if s.table.CloseSome(&session.owner, 1, &grants) {
+			outcome = "closing"
+		}
+		return s.answer(outcome, &grants, touched...)
 
 	case "show":
 		var keys []string

@@ -2,6 +2,7 @@ package lockmgr
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -58,6 +59,7 @@ type Table struct {
 	pool    pool
 	size    int64 // see Size
 	waiters int
+	closing int           // keys of closed owners, which have not been passed on yet
 	now     time.Duration // the time of grants
 	token   uint64        // of the next grant
 }
@@ -92,6 +94,10 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 		return Granted
 	case e.owner == o:
 		return AlreadyHeld
+	case e.abandoned():
+		t.leave(e)
+		t.assign(e, o)
+		return Granted
 	case !wait:
 		return Busy
 	default:
@@ -108,6 +114,8 @@ func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 	e := *link
 	switch {
 	case e == nil:
+		return NotHeld
+	case e.owner != o && e.abandoned():
 		return NotHeld
 	case e.owner != o:
 		return NotOwner
@@ -138,21 +146,37 @@ func (t *Table) Cancel(w *Waiter) bool {
 // The caller must have cancelled the waiters of o, since an owner that ends must not be granted a key. If one is queued,
 // Close panics before it changes anything.
 func (t *Table) Close(o *Owner, g *Grants) {
-	if o.queued != 0 {
+	t.CloseSome(o, math.MaxInt, g)
+}
+
+// CloseSome is Close in steps: it passes on at most n keys and reports whether there are more. From the first step on o holds
+// nothing as far as anybody can tell: a key that nobody waits for is free for whoever asks, even before its step. A key that
+// somebody waits for goes to its first waiter with its step, and is shown as the closed owner's until then. o must not be
+// used for anything else before the last step.
+func (t *Table) CloseSome(o *Owner, n int, g *Grants) (more bool) {
+	if o.queued > 0 {
 		panic(fmt.Sprintf("lockmgr: close of owner %p with %d waiters queued", o, o.queued))
 	}
-	for e := o.held; e != nil; e = o.held {
-		if e.first != nil {
+	if !o.isClosed() {
+		o.queued = closed
+		t.closing += int(o.keys)
+	}
+	for ; o.held != nil && n > 0; n-- {
+		if e := o.held; e.first != nil {
 			t.grant(e, g)
 		} else {
 			t.free(t.index.linkTo(e))
 		}
 	}
+	if o.held == nil {
+		o.queued = 0
+	}
+	return o.held != nil
 }
 
-// Keys returns the number of held keys.
+// Keys returns the number of held keys. Those of closed owners are not: see [Table.CloseSome].
 func (t *Table) Keys() int {
-	return int(t.index.keys)
+	return int(t.index.keys) - t.closing
 }
 
 // Waiters returns the number of queued waiters, over all keys.
@@ -172,7 +196,7 @@ func (t *Table) grant(e *entry, g *Grants) {
 	w := e.first
 	e.dequeue(w)
 	t.waiters--
-	e.owner.remove(e)
+	t.leave(e)
 	t.assign(e, w.owner)
 	g.push(w)
 }
@@ -181,6 +205,14 @@ func (t *Table) grant(e *entry, g *Grants) {
 func (t *Table) free(link **entry) {
 	e := t.index.remove(link)
 	t.size -= int64(KeySize(len(e.key)))
-	e.owner.remove(e)
+	t.leave(e)
 	t.pool.put(e)
+}
+
+// leave takes e from its owner.
+func (t *Table) leave(e *entry) {
+	if e.owner.isClosed() {
+		t.closing--
+	}
+	e.owner.remove(e)
 }

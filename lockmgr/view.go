@@ -9,6 +9,8 @@ import (
 type Holding struct {
 	Key   []byte
 	Owner *Owner
+	// Closed says that the owner has closed, and the first waiter has not been granted the key yet.
+	Closed bool
 	// Since is when the owner was granted the key, see [Table.Advance].
 	Since time.Duration
 	// Token is the fencing token of that grant, and identifies it among all grants of the table; 0 if nobody holds the
@@ -21,13 +23,13 @@ type Holding struct {
 
 func (e *entry) holding() Holding {
 	return Holding{
-		Key: e.key, Owner: e.owner, Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
+		Key: e.key, Owner: e.owner, Closed: e.owner.isClosed(), Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
 	}
 }
 
 // Find returns the holding of key; its Owner is nil if nobody holds the key.
 func (t *Table) Find(hash uint64, key []byte) Holding {
-	if e := *t.index.find(hash, key); e != nil {
+	if e := *t.index.find(hash, key); e != nil && !e.abandoned() {
 		return e.holding()
 	}
 	return Holding{}
@@ -40,7 +42,9 @@ func (t *Table) Walk(cursor uint64, buckets int, visit func(Holding)) (next uint
 	for range buckets {
 		chain, covered := t.index.chainAt(cursor)
 		for e := chain; e != nil; e = e.chain {
-			visit(e.holding())
+			if !e.abandoned() {
+				visit(e.holding())
+			}
 		}
 		if cursor = nextCursor(cursor, covered); cursor == 0 {
 			break
@@ -69,6 +73,9 @@ func nextCursor(cursor, covered uint64) uint64 {
 
 // Each visits the keys that the owner holds, the one it has held longest first, until visit returns false.
 func (o *Owner) Each(visit func(Holding) bool) {
+	if o.isClosed() {
+		return
+	}
 	for e := o.held; e != nil; e = e.next {
 		if !visit(e.holding()) || e.next == o.held {
 			return

@@ -119,7 +119,7 @@ func spareDescriptors() error {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return os.NewSyscallError("pipe2", err)
 	}
-	_ = unix.Close(fds[0])
+	_ = unix.Close(fds[0]) // both are closed in any case, and nothing was written
 	_ = unix.Close(fds[1])
 	return nil
 }
@@ -133,7 +133,7 @@ func (a *acceptor) take(ctx context.Context, conn net.Conn, scarce bool) {
 	}
 	switch {
 	case !ok:
-		_ = conn.Close()
+		_ = conn.Close() // closed in any case, and nothing was written
 	case a.Prepare != nil:
 		a.startPreparing(ctx, e)
 	case scarce:

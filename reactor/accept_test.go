@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -256,7 +257,15 @@ func TestBrokenLoop(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- Run(context.Background(), cfg) }()
 	receive(t, ready, "it does not serve")
-	_ = unix.Shutdown(reactor.loops[1].waker, unix.SHUT_WR) // gnet closes the other end
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)                                                          //nolint:errcheck // nothing was written
+	if err := unix.Dup3(null, reactor.loops[1].epoll, unix.O_CLOEXEC); err != nil { // its next epoll_wait fails
+		t.Fatal(err)
+	}
+	reactor.loops[1].wake()
 	if err := receive(t, ended, "it does not end"); !errors.Is(err, ErrEnded) {
 		t.Errorf("Run returned %v, want %v", err, ErrEnded)
 	}

@@ -49,20 +49,21 @@ type Conn struct {
 	tls      *TLS      // nil if nothing encrypts the connection
 	sock     gnet.Conn // nil once gnet has closed its descriptor
 	fd       int       // gnet's descriptor, or our own after a half-close; -1 when closed
-	state    connState
 	watching interest
-	err      error // why it is ending
+	heard    uint32 // when something came from the peer, in seconds since the reactor started
+	err      error  // why it is ending
 
-	tcp        bool // else it is a Unix socket
-	decrypting bool // the TLS has input
+	state      connState // how far it has come
+	tcp        bool      // else it is a Unix socket
+	decrypting bool      // the TLS has input
 	paused     bool
 	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
 	wantsRest  bool // it is one of the loop's readers
 	wantsSip   bool // it is one of the loop's sippers
 	last       bool // CloseAfterOutput was called
 
-	unchecked int     // bytes written since the kernel was asked whether the peer takes them
-	output    *output // what is unsent; nil until the peer lags for the first time
+	judgement *judgement // nil while the kernel judges the peer
+	output    *output    // what is unsent; nil until the peer lags for the first time
 }
 
 // connState is how far a connection has come.
@@ -139,7 +140,6 @@ func (c *Conn) CloseAfterOutput() {
 		return
 	}
 	c.last, c.output.taken = true, c.loop.Now()
-	c.watchPeer()
 }
 
 // end closes the connection at the end of this turn, for the reason err.
@@ -168,6 +168,7 @@ func (c *Conn) data() {
 	p, _ := c.sock.Next(n) // that many are there
 	l := c.loop            // c may be on another one afterwards
 	l.enter()
+	c.hear()
 	c.input(p)
 	l.leave()
 }
@@ -255,10 +256,10 @@ func (c *Conn) lost(err error) {
 
 // halfClose keeps the socket by a descriptor of our own and tells the client. It reports whether that works.
 func (c *Conn) halfClose() bool {
-	fd, err := c.sock.Dup()
+	fd, err := c.duplicate()
 	if err != nil {
 		c.loop.reactor.cfg.Log.Warn().Err(err).Stringer("client", c.sock.RemoteAddr()).
-			Msg("answers are lost: the client has closed its side, and its socket cannot be kept: raise the limit on open files")
+			Msg("answers are lost: the client has closed its side, and its socket cannot be kept: see the error; for EMFILE raise the limit on open files")
 		return false
 	}
 	c.unwatchOutput()
@@ -270,6 +271,19 @@ func (c *Conn) halfClose() bool {
 	}
 	c.client.HalfClosed()
 	return true
+}
+
+// duplicate returns a duplicate of the socket, which gnet is about to close, and is not to hear of again.
+func (c *Conn) duplicate() (int, error) {
+	fd, err := c.sock.Dup()
+	if err != nil {
+		return -1, err
+	}
+	if err := unwatch(c.loop.epoll, c.sock.Fd()); err != nil {
+		_ = unix.Close(fd) // the socket goes on
+		return -1, err
+	}
+	return fd, nil
 }
 
 // close ends a connection that is ending. It is called at the end of a turn. The client hears of it first: a peer that sees
@@ -284,23 +298,22 @@ func (c *Conn) close() {
 		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
 	} else {
 		delete(c.loop.halfClosed, c)
-		_ = unix.Close(fd)
+		_ = unix.Close(fd) // closed in any case; what was written is the kernel's to send
 	}
 }
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
 	c.uncount()
-	if c.output != nil {
-		c.unwatchOutput()
-		c.loop.StopTimer(&c.output.timer)
-		c.output = nil
-	}
+	c.stopJudging()
+	c.unwatchOutput()
+	c.output = nil
 	c.sock, c.fd, c.state = nil, -1, closed
 	c.client.Closed(err)
 }
 
-// updateInterest makes epoll watch for what the connection wants now.
+// updateInterest makes epoll watch for what the connection wants now. A connection for which that fails would hear nothing any
+// more, or could not be held back: it is closed.
 func (c *Conn) updateInterest() {
 	if c.state != connected || c.loop.epoll < 0 {
 		return
@@ -316,7 +329,7 @@ func (c *Conn) updateInterest() {
 		return
 	}
 	if err := setInterest(c.loop.epoll, c.fd, want); err != nil {
-		c.loop.reactor.cfg.Log.Error().Err(err).Msg("cannot hold a client back")
+		c.end(err)
 		return
 	}
 	c.watching = want

@@ -212,7 +212,7 @@ func TestBrokenWrites(t *testing.T) {
 
 // TestManyEndInOneTurn closes more connections in a turn than one turn takes: the others follow.
 func TestManyEndInOneTurn(t *testing.T) {
-	const peers = 2*maxBatch + 10
+	const peers = 2*turnUnits/closeUnits + 10
 	srv := start(t, setup{})
 	var clients []*net.TCPConn
 	var sessions []*session

@@ -46,7 +46,7 @@ func (e *enrollment) enroll() {
 
 // abandon ends a connection that does not get to a loop.
 func (e *enrollment) abandon(err error) {
-	_ = e.conn.Close()
+	_ = e.conn.Close() // closed in any case; it may be so already
 	if abandoned := e.acceptor.reactor.cfg.Abandoned; abandoned != nil {
 		abandoned(e.info, err)
 	}
@@ -70,6 +70,7 @@ func (l *Loop) accept(sock gnet.Conn, e *enrollment) {
 	c := client.Conn()
 	*c = Conn{client: client, tls: e.prepared.TLS}
 	c.open(sock, l)
+	c.hear()
 	client.Opened()
 	if c.state == connected {
 		c.input(e.prepared.Input)

@@ -39,7 +39,7 @@ func (r *Reactor) loopOf(c gnet.Conn) *Loop {
 func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	switch owner := c.Context().(type) {
 	case *Loop:
-		_, _ = c.Discard(c.InboundBuffered())
+		_, _ = c.Discard(c.InboundBuffered()) // that many are there
 		owner.turn()
 	case *Conn:
 		owner.data()
@@ -47,13 +47,13 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// OnClose runs when a connection has ended. If it is that of a loop, so has the loop.
+// OnClose runs when a connection has ended.
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	switch owner := c.Context().(type) {
 	case *Conn:
 		owner.lost(err)
 	case *Loop:
-		e.breaking.Do(func() { close(e.broken) })
+		e.wakeUpLost(owner, err)
 	}
 	return gnet.None
 }

@@ -163,6 +163,7 @@ type handler struct {
 	opened   func(s *session)
 	receive  func(m *Message)
 	expire   func(t *Timer)
+	goOn     func()
 	endTurn  func() (more bool)
 	turns    atomic.Int64
 }
@@ -181,6 +182,12 @@ func (h *handler) Receive(m *Message) {
 }
 
 func (h *handler) Expire(t *Timer) { h.expire(t) }
+
+func (h *handler) Continue() {
+	if h.goOn != nil {
+		h.goOn()
+	}
+}
 
 func (h *handler) EndTurn() (more bool) {
 	h.turns.Add(1)

@@ -2,8 +2,11 @@ package reactor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -13,7 +16,7 @@ import (
 // Listen takes the TCP address host:port. Without a host, or with "[::]", that is every address of the machine, of both IP
 // families; port 0 is a free port. The kernel refuses an address on which anybody else listens. Errors are those of a
 // listening socket, syscall.EADDRINUSE above all. A client whose host is silent for keepAlive is probed, and given up after
-// twice that.
+// twice that, or up to two seconds later.
 func Listen(ctx context.Context, address string, keepAlive time.Duration) (net.Listener, error) {
 	network := "tcp"
 	if host, _, err := net.SplitHostPort(address); err == nil && net.ParseIP(host).To4() != nil {
@@ -29,11 +32,28 @@ func Listen(ctx context.Context, address string, keepAlive time.Duration) (net.L
 		},
 	}
 	config.SetMultipathTCP(false) // such a socket does not take all of the options
-	l, err := config.Listen(ctx, network, address)
-	if err != nil {
-		return nil, fmt.Errorf("listen %s: %w", address, bare(err))
+	for try := 1; ; try++ {
+		l, err := config.Listen(ctx, network, address)
+		switch {
+		case err == nil:
+			return l, nil
+		case !collides(err) || try == listenTries:
+			return nil, fmt.Errorf("listen %s: %w", address, bare(err))
+		}
+		time.Sleep(rand.N(maxCollisionPause)) //nolint:forbidigo // the other one says nothing when it is done
 	}
-	return l, nil
+}
+
+// Two processes that begin to listen in one instant may refuse each other.
+const (
+	listenTries       = 10
+	maxCollisionPause = 20 * time.Millisecond
+)
+
+// collides reports whether an address was free when it was bound and taken when it was to be listened on.
+func collides(err error) bool {
+	call, ok := errors.AsType[*os.SyscallError](err)
+	return ok && call.Syscall == "listen" && errors.Is(err, unix.EADDRINUSE)
 }
 
 // bare returns an error of package net without the address, which the caller names.
@@ -56,29 +76,15 @@ func Adopt(l *net.TCPListener, keepAlive time.Duration) error {
 	return err
 }
 
-// silence says when a silent peer is taken for lost.
-type silence struct {
-	idle     time.Duration // before the first probe
-	interval time.Duration // between two
-	limit    time.Duration // for everything
-}
-
-func silenceOf(keepAlive time.Duration) silence {
-	interval := max(keepAlive/keepAliveProbes, time.Second).Truncate(time.Second)
-	return silence{idle: keepAlive, interval: interval, limit: keepAlive + keepAliveProbes*interval}
-}
-
 // setInherited sets what the accepted sockets inherit from a listening one.
 func setInherited(fd int, keepAlive time.Duration) error {
 	s := silenceOf(keepAlive)
-	return setOptions(fd, []option{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(s.idle.Seconds())},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(s.interval.Seconds())},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveProbes},
-		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(s.limit.Milliseconds())},
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-	})
+	limitBackoff(fd, s.backoff())
+	return setOptions(fd, append(s.probes(),
+		option{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		option{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(s.limit.Milliseconds())},
+		option{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+	))
 }
 
 type option struct{ level, name, value int }

@@ -1,17 +1,11 @@
 package reactor
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
-	"golang.org/x/sys/unix"
 )
-
-// maxBatch is the number of messages, and of timers, that a loop works off before it looks at its sockets again. What
-// is left waits for the next turn, so a flood of messages does not starve the clients of the loop.
-const maxBatch = 256
 
 const (
 	// readPiece is the number of bytes that are read of a peer at a time. The client has to keep what it cannot use at once,
@@ -29,8 +23,11 @@ type Handler interface {
 	Receive(m *Message)
 	// Expire takes a timer that ran out.
 	Expire(t *Timer)
+	// Continue goes on with the work that earlier turns have left, as far as [Loop.Spend] allows. It is called in a turn of its
+	// own, which comes after those of the sockets.
+	Continue()
 	// EndTurn does what the calls of the turn have put off. It is called again if that has ended connections. It reports
-	// whether there is work left for another turn, which then follows after the sockets had theirs.
+	// whether there is work left for another turn.
 	EndTurn() (more bool)
 }
 
@@ -42,10 +39,12 @@ type Loop struct {
 	index   int
 	events  gnet.EventLoop
 	epoll   int // descriptor of its epoll instance, -1 if it was not found
-	waker   int // our end of its wake-up connection: a byte written here wakes the loop
+	waker   int // our end of its wake-up connection, see wake
 	handler Handler
 
 	now    time.Duration // of this turn; 0 if nobody has asked
+	budget budget        // of this turn, or of the turns until the next wake-up if the loop is behind
+	behind bool          // work was left for the turn of a wake-up that is under way
 	inbox  *Message      // taken from the mailbox and not handled yet
 	wheel  *Wheel
 	outbox []batch // by destination: what this turn posts
@@ -67,6 +66,8 @@ type Loop struct {
 	// Reached from other goroutines:
 	mailbox mailbox
 	alarm   atomic.Int64 // tick at which the ticker has to wake the loop; Never if it need not
+	retry   atomic.Int64 // the same for a wake-up that has failed
+	wakeUps atomic.Int32 // wake-up connections that it has had
 }
 
 // Index returns the number of the loop, from 0.
@@ -130,26 +131,38 @@ func (l *Loop) seal(t *TLS, p []byte) []byte {
 	return l.sealed
 }
 
-// turn handles what came by mailbox and what is due. It runs when the loop was woken.
+// turn handles what came by mailbox, what is due, and what earlier turns have left. It runs when the loop was woken.
 func (l *Loop) turn() {
+	l.behind = false
 	l.enter()
 	more := l.receive()
+	l.budget.nextPart()
 	more = l.expire() || more
-	more = l.readRests() || more
-	more = l.takeSips() || more
+	l.budget.nextPart()
+	l.readRests()
+	l.budget.nextPart()
+	l.takeSips()
+	l.budget.nextPart()
+	l.handler.Continue()
 	l.leave()
 	if more {
-		l.wake()
+		l.goOnLater()
 	}
 }
 
 // enter and leave enclose every callback of gnet's: what happens between the two is a turn.
 func (l *Loop) enter() {
 	l.now = 0
+	if l.behind {
+		l.budget.nextPart()
+	} else {
+		l.budget.renew()
+	}
 	l.onLoop()
 }
 
 func (l *Loop) leave() {
+	l.budget.nextPart()
 	more := l.endTurn()
 	for _, to := range l.posted {
 		if l.reactor.loops[to].deliver(&l.outbox[to]) && to != l.index {
@@ -159,6 +172,14 @@ func (l *Loop) leave() {
 	}
 	l.posted = l.posted[:0]
 	if more {
+		l.goOnLater()
+	}
+}
+
+// goOnLater has another turn follow after those of the sockets: the wake-up comes behind what epoll has to report already.
+func (l *Loop) goOnLater() {
+	if !l.behind {
+		l.behind = true
 		l.wake()
 	}
 }
@@ -166,40 +187,45 @@ func (l *Loop) leave() {
 // endTurn closes the connections that have ended in this turn, which may end more of them, and reports whether there is
 // work left for another one.
 func (l *Loop) endTurn() (more bool) {
-	for range maxBatch {
+	for {
 		more = l.handler.EndTurn()
 		if len(l.ending) == 0 {
 			return more || len(l.readers) > 0 || len(l.sippers) > 0
+		}
+		if !l.Spend(closeUnits) {
+			return true
 		}
 		c := l.ending[0]
 		l.ending[0], l.ending = nil, l.ending[1:]
 		c.close()
 	}
-	return true
 }
 
-// readRests reads for half-closed connections, a piece for each of some, and reports whether there are more.
-func (l *Loop) readRests() (more bool) {
+// readRests reads for half-closed connections, a piece for each of some.
+func (l *Loop) readRests() {
 	if len(l.readers) == 0 {
-		return false
+		return
 	}
 	if l.buf == nil {
 		l.buf = make([]byte, readPiece)
 	}
 	some := l.readers[:min(len(l.readers), maxRests)]
 	l.readers = append([]*Conn(nil), l.readers[len(some):]...) // readRest may add to them
-	for _, c := range some {
+	for i, c := range some {
+		if !l.Spend(1) {
+			l.readers = append(some[i:], l.readers...)
+			return
+		}
 		c.readRest(l.buf)
 	}
-	return len(l.readers) > 0
 }
 
-// receive handles one batch of messages and reports whether more are waiting.
+// receive handles the messages that have come, as far as the turn may, and reports whether more are waiting.
 func (l *Loop) receive() (more bool) {
 	if l.inbox == nil {
 		l.inbox = l.mailbox.take()
 	}
-	for n := 0; l.inbox != nil && n < maxBatch; n++ {
+	for l.inbox != nil && l.Spend(1) {
 		m := l.inbox
 		l.inbox, m.next = m.next, nil
 		switch body := m.Body.(type) {
@@ -214,14 +240,14 @@ func (l *Loop) receive() (more bool) {
 	return l.inbox != nil || l.mailbox.top.Load() != nil
 }
 
-// expire handles one batch of timers and reports whether more are due.
+// expire handles the timers that have run out, as far as the turn may, and reports whether more are due.
 func (l *Loop) expire() (more bool) {
 	if l.wheel.Len() == 0 {
 		return false
 	}
 	now := l.reactor.tick()
 	l.wheel.Advance(now)
-	for range maxBatch {
+	for l.Spend(1) {
 		t := l.wheel.Pop()
 		if t == nil {
 			break
@@ -257,16 +283,3 @@ func (l *Loop) deliver(b *batch) (woken bool) {
 	l.wake()
 	return true
 }
-
-// wake makes the loop run a turn. Safe from any goroutine.
-func (l *Loop) wake() {
-	for {
-		_, err := unix.Write(l.waker, wakeByte)
-		// A full socket wakes the loop as well; a closed one has no loop any more.
-		if !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
-}
-
-var wakeByte = []byte{0}

@@ -65,7 +65,7 @@ func TestPostOrder(t *testing.T) {
 // TestFlood keeps one loop busy with messages that are posted again as soon as they are handled. An echo client of that
 // loop is served all the same, because a turn is bounded.
 func TestFlood(t *testing.T) {
-	const messages = 5 * maxBatch
+	const messages = 2 * turnUnits
 	var handled, largest int // of one turn; they belong to the loop
 	var total, stop atomic.Int64
 	srv := start(t, setup{handler: func(h *handler) {
@@ -95,15 +95,15 @@ func TestFlood(t *testing.T) {
 	}
 	stop.Store(1)
 	srv.handlers[0].do(t, func() {
-		if largest > maxBatch || largest < maxBatch/2 {
-			t.Errorf("a turn handled up to %d messages, want about the bound of %d", largest, maxBatch)
+		if largest > turnUnits || largest < partUnits {
+			t.Errorf("a turn handled up to %d messages, want %d to %d", largest, partUnits, turnUnits)
 		}
 	})
 }
 
 // TestTimerFlood has more timers run out at once than one turn takes. Messages come in between.
 func TestTimerFlood(t *testing.T) {
-	const timers = 4*maxBatch + 1
+	const timers = 4*turnUnits + 1
 	var handled, largest, turns int
 	all := make(chan struct{})
 	total := 0
@@ -132,8 +132,8 @@ func TestTimerFlood(t *testing.T) {
 	})
 	receive(t, all, "timers are missing")
 	h.do(t, func() {
-		if largest > maxBatch || turns < 5 {
-			t.Errorf("up to %d timers in one of %d turns, want no more than %d", largest, turns, maxBatch)
+		if largest > turnUnits || turns < 5 {
+			t.Errorf("up to %d timers in one of %d turns, want no more than %d", largest, turns, turnUnits)
 		}
 	})
 }

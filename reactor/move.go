@@ -40,29 +40,28 @@ type transfer struct {
 func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
-	c.restore()
-	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.output != nil && (c.output.lag != nil || c.Unsent() > 0) {
+	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.Unsent() > 0 {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves {
 		r.moving.Add(-1)
 		return false
 	}
-	fd, err := c.sock.Dup()
-	if err != nil {
+	if !r.transit.begin() {
 		r.moving.Add(-1)
 		return false
 	}
-	if !r.transit.begin() {
-		_ = unix.Close(fd)
+	fd, err := c.duplicate()
+	if err != nil { // it stays where it is
+		r.transit.done()
 		r.moving.Add(-1)
 		return false
+	}
+	if c.judgement != nil {
+		c.loop.StopTimer(&c.judgement.timer)
 	}
 	c.uncount()
-	if c.output != nil {
-		c.loop.StopTimer(&c.output.timer)
-		c.output = nil
-	}
+	c.output = nil
 	sock := c.sock
 	c.sock, c.fd, c.state = nil, -1, closed
 	_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
@@ -104,13 +103,13 @@ func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
 		return nil, err
 	}
 	if conn.RemoteAddr() == nil { // reset since; gnet takes for granted that there is one
-		_ = conn.Close()
+		_ = conn.Close() // it is reset
 		return nil, unix.ECONNRESET
 	}
 	clearZones(conn)
 	result, err := t.to.events.Enroll(gnet.NewContext(context.Background(), t), conn)
 	if err != nil {
-		_ = conn.Close()
+		_ = conn.Close() // nothing was written on it
 	}
 	return result, err
 }
@@ -122,6 +121,9 @@ func (t *transfer) arrive(sock gnet.Conn) {
 	c.open(sock, t.to)
 	c.keepAlive()
 	t.to.enter()
+	if c.judgement != nil {
+		c.lookIn(lookTime)
+	}
 	c.client.Moved(t.to.index)
 	t.to.leave()
 }

@@ -19,8 +19,8 @@ import (
 //
 // A message that crosses the end of its connection, or of its watch, is told by its number and ignored.
 
-// lookTime is the time between the looks at a peer that lags.
-const lookTime = 250 * time.Millisecond
+// failedPause is the time before an epoll_wait that has failed is repeated.
+const failedPause = 10 * time.Millisecond
 
 // errNotReading ends a connection that lingers for a peer that does not read.
 var errNotReading = errors.New("reactor: the peer does not read the rest of its output")
@@ -31,8 +31,6 @@ type output struct {
 	largest int           // see size
 	counted int           // bytes in the memory of the loop
 	room    *room         // the watch for room in the socket; nil if there is none
-	timer   Timer         // Tag: the connection. Running while the peer lags
-	lag     *lag          // set while the limit on unacknowledged data is lifted
 	taken   time.Duration // when the peer last took something that was unsent
 }
 
@@ -64,16 +62,17 @@ func (c *Conn) put(p []byte) {
 		return
 	}
 	if n < len(p) {
-		o := c.needOutput()
-		o.unsent = append(o.unsent, p[n:]...)
+		if c.output == nil {
+			c.output = &output{}
+		}
+		c.output.unsent = append(c.output.unsent, p[n:]...)
 		c.recount()
-		o.taken = c.loop.Now()
+		c.output.taken = c.loop.Now()
 		c.watchOutput()
 		c.updateInterest()
-		c.lift()
 	}
-	if c.unchecked += len(p); c.unchecked >= checkBytes {
-		c.check(len(p))
+	if c.judgement == nil && (c.tcp || n < len(p)) {
+		c.judge()
 	}
 }
 
@@ -99,14 +98,6 @@ func (c *Conn) send(p []byte) (n int, err error) {
 			return 0, err
 		}
 	}
-}
-
-func (c *Conn) needOutput() *output {
-	if c.output == nil {
-		c.output = &output{}
-		c.output.timer.Tag = c
-	}
-	return c.output
 }
 
 // writable sends what is unsent, now that the socket has room.
@@ -153,29 +144,6 @@ func (c *Conn) unwatchOutput() {
 	}
 }
 
-// watchPeer looks at a peer that lags from time to time.
-func (c *Conn) watchPeer() {
-	if o := c.needOutput(); !o.timer.Running() {
-		c.loop.StartTimer(&o.timer, lookTime)
-	}
-}
-
-// look ends the connection of a peer that is lost, or that lingers and does not read.
-func (c *Conn) look() {
-	o := c.output
-	c.restore()
-	lingers := c.last || c.state == halfClosed
-	switch {
-	case !c.IsOpen():
-	case c.peerLost():
-		c.end(os.NewSyscallError("write", unix.ETIMEDOUT))
-	case lingers && len(o.unsent) > 0 && c.loop.Now()-o.taken >= c.loop.reactor.cfg.Linger:
-		c.end(errNotReading)
-	case len(o.unsent) > 0 || o.lag != nil:
-		c.watchPeer()
-	}
-}
-
 // room is one watch for room in a socket.
 type room struct {
 	message Message // Body: the room
@@ -202,12 +170,12 @@ func newOutputWatcher() (*outputWatcher, error) {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil { // else os.File would not wait in Go's poller
-		_ = unix.Close(fd)
+		_ = unix.Close(fd) // it watches nothing
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	w := &outputWatcher{file: os.NewFile(uintptr(fd), "output watcher"), waiting: make(map[uint64]*room)}
 	if w.raw, err = w.file.SyscallConn(); err != nil {
-		_ = w.file.Close()
+		_ = w.file.Close() // it watches nothing
 		return nil, err
 	}
 	return w, nil
@@ -247,7 +215,8 @@ func (r *room) remove() {
 
 // fired takes the socket, which has had its one event, out of the epoll instance.
 func (r *room) fired() {
-	_ = r.watcher.control(unix.EPOLL_CTL_DEL, r.fd, nil) // fails when the instance is closed
+	// Fails when the instance is closed. If it failed otherwise, the next watch of this socket would, and end its connection.
+	_ = r.watcher.control(unix.EPOLL_CTL_DEL, r.fd, nil)
 }
 
 func (r *room) forget() {
@@ -270,10 +239,14 @@ func (w *outputWatcher) run() {
 		n := 0
 		err := w.raw.Read(func(epoll uintptr) bool {
 			n, _ = ignoringEINTR(func() (int, error) { return unix.EpollWait(int(epoll), events, 0) })
-			return n > 0
+			return n != 0
 		})
 		if err != nil {
 			return
+		}
+		if n < 0 { // a shortage of memory: what is there is not announced again
+			time.Sleep(failedPause)
+			continue
 		}
 		for _, e := range events[:n] {
 			if r := w.take(uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32); r != nil {
@@ -293,4 +266,4 @@ func (w *outputWatcher) take(number uint64) *room {
 }
 
 // close ends run.
-func (w *outputWatcher) close() { _ = w.file.Close() }
+func (w *outputWatcher) close() { _ = w.file.Close() } // fails only if it is closed

@@ -173,8 +173,8 @@ func TestServedMayRead(t *testing.T) {
 	looks, due := 0, Tick(0)
 	eventually(t, "nobody looks at a peer that lags", func() bool {
 		s.do(t, func() {
-			if o := s.conn.output; o.timer.due > due {
-				looks, due = looks+1, o.timer.due
+			if timer := &s.conn.judgement.timer; timer.due > due {
+				looks, due = looks+1, timer.due
 			}
 		})
 		return looks > 2

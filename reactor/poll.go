@@ -32,6 +32,15 @@ func setInterest(epoll, fd int, want interest) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, unix.EPOLL_CTL_MOD, fd, &ev))
 }
 
+// unwatch takes a socket out of an epoll instance. gnet does so itself when it closes one, but ignores an error, and the instance
+// would go on to report a socket that lives on as a duplicate, under a number that is another's by then.
+func unwatch(epoll, fd int) error {
+	if epoll < 0 {
+		return nil // there is nothing to do it with
+	}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, unix.EPOLL_CTL_DEL, fd, nil))
+}
+
 // findEpoll returns the descriptor of the epoll instance that watches fd. The kernel lists, for every epoll instance of
 // the process, the descriptors that it watches.
 func findEpoll(fd int) (int, error) {

@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -146,4 +147,56 @@ func unwatched(tb testing.TB) int {
 		_ = unix.Close(fds[1])
 	})
 	return fds[0]
+}
+
+// withoutEpoll runs f on the loop of a session while its epoll instance takes no change.
+func withoutEpoll(t *testing.T, s *session, f func()) {
+	t.Helper()
+	s.do(t, func() {
+		l := s.handler.loop
+		epoll := l.epoll
+		l.epoll = s.conn.fd // a socket: epoll_ctl fails
+		f()
+		l.epoll = epoll
+	})
+}
+
+// TestInterestFails closes a connection that cannot be held back, or could not be read again: it alone.
+func TestInterestFails(t *testing.T) {
+	srv := start(t, setup{handler: func(h *handler) { h.opened = echo }})
+	other, _ := srv.dial()
+	for name, paused := range map[string]bool{"pause": false, "resume": true} {
+		t.Run(name, func(t *testing.T) {
+			client, s := srv.dial()
+			if paused {
+				s.do(t, s.conn.Pause)
+			}
+			withoutEpoll(t, s, func() {
+				if paused {
+					s.conn.Resume()
+				} else {
+					s.conn.Pause()
+				}
+			})
+			expectEnd(t, client)
+			if err := receive(t, s.ended, "Closed was not called"); !errors.Is(err, unix.EINVAL) {
+				t.Errorf("the connection ended with %v, want %v", err, unix.EINVAL)
+			}
+			send(t, other, "echo")
+			expect(t, other, "echo")
+		})
+	}
+}
+
+// TestUnwatchFails leaves a connection where it is that its loop's epoll instance does not let go.
+func TestUnwatchFails(t *testing.T) {
+	srv := start(t, setup{loops: 2, handler: func(h *handler) { h.opened = echo }})
+	client, s := srv.dial()
+	withoutEpoll(t, s, func() {
+		if s.conn.TryMove(1 - s.handler.loop.Index()) {
+			t.Error("it moves")
+		}
+	})
+	send(t, client, "echo")
+	expect(t, client, "echo")
 }

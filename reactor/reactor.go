@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,9 +20,6 @@ var ErrEnded = errors.New("reactor: an event loop ended unexpectedly")
 // MaxLoops is the largest number of loops that gnet can run.
 const MaxLoops = 256
 
-// keepAliveProbes is the number of unanswered probes after which a silent peer is taken for lost.
-const keepAliveProbes = 3
-
 // drainTime bounds how long the end waits for connections on their way to a loop, which take as long as the turn of that loop,
 // or as their [Listener.Prepare] needs to give up.
 const drainTime = 5 * time.Second
@@ -36,8 +32,8 @@ type Config struct {
 	Loops int
 	// Tick is the unit of the timing wheels: a timer is up to one tick late.
 	Tick time.Duration
-	// KeepAlive is the silence after which a peer is probed. Three probes a third of that apart go unanswered before
-	// the connection ends; data that is not acknowledged ends it after the same time. Whole seconds, at least one.
+	// KeepAlive is the silence after which a peer is probed, once a second. When it has been silent for twice that, its
+	// connection ends, at most two seconds later, whatever was written to it meanwhile. Whole seconds, at least one.
 	KeepAlive time.Duration
 	// Linger is how long a peer that has ended its side, or whose connection is about to be closed, may take to read the
 	// next of its output. One that is served may take for ever, as long as its host answers.
@@ -133,7 +129,7 @@ func (r *Reactor) startLoops(wakeUps []net.Conn) (err error) {
 			err = errNotWatched
 		}
 		if err != nil {
-			_ = r.client.Stop()
+			_ = r.client.Stop() // the first error is the one to tell
 			return err
 		}
 	}
@@ -146,9 +142,14 @@ func (r *Reactor) serve(ctx context.Context) error {
 	defer stopAccepting()
 	r.transit.start()
 	r.startAccepting(accepting)
+	var ticking sync.WaitGroup
+	defer ticking.Wait() // it wakes loops
+	ticking.Go(func() { r.ticker.run(r) })
 	r.cfg.Ready()
-	r.ticker.run(r, ctx.Done())
-
+	select {
+	case <-ctx.Done():
+	case <-r.broken:
+	}
 	stopAccepting()
 	r.closeListeners()
 	r.transit.end(drainTime)
@@ -170,9 +171,8 @@ func (r *Reactor) closeListeners() {
 	}
 }
 
-// makeLoops makes the loops with their handlers, and for each a pair of connected sockets: a byte written into the one
-// makes the loop that gets the other, its wake-up connection, run a turn. So messages can be posted to a loop before it
-// runs.
+// makeLoops makes the loops with their handlers, and for each a waker and its wake-up connection. So messages can be posted to a
+// loop before it runs.
 func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 	for i := range r.cfg.Loops {
 		waker, wakeUp, err := socketPair()
@@ -191,6 +191,7 @@ func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 			halfClosed: make(map[*Conn]struct{}),
 		}
 		l.alarm.Store(int64(Never))
+		l.retry.Store(int64(Never))
 		r.loops = append(r.loops, l)
 	}
 	for _, l := range r.loops {
@@ -201,7 +202,7 @@ func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 
 func (r *Reactor) closeWakers(wakeUps []net.Conn) {
 	for _, l := range r.loops {
-		_ = unix.Close(l.waker)
+		_ = unix.Close(l.waker) // its loop has ended
 	}
 	for _, wakeUp := range wakeUps {
 		_ = wakeUp.Close() // gnet has its own descriptor, and closed this one if it got so far
@@ -212,28 +213,16 @@ func (r *Reactor) closeWakers(wakeUps []net.Conn) {
 func (r *Reactor) closeHalfClosed() {
 	for _, l := range r.loops {
 		for c := range l.halfClosed {
-			_ = unix.Close(c.fd)
+			_ = unix.Close(c.fd) // closed in any case; what was written is the kernel's to send
 		}
 	}
 }
 
-func socketPair() (waker int, wakeUp net.Conn, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, nil, os.NewSyscallError("socketpair", err)
-	}
-	file := os.NewFile(uintptr(fds[1]), "waker")
-	defer file.Close() //nolint:errcheck // the connection has a descriptor of its own
-	wakeUp, err = net.FileConn(file)
-	if err != nil {
-		_ = unix.Close(fds[0])
-		return -1, nil, err
-	}
-	return fds[0], wakeUp, nil
-}
-
 // started makes l the loop that c, its wake-up connection, was opened on. It runs on that loop.
 func (r *Reactor) started(l *Loop, c gnet.Conn) {
+	if l.wakeUps.Add(1) > 1 { // it replaces another one
+		return
+	}
 	l.events = c.EventLoop()
 	epoll, err := findEpoll(c.Fd())
 	if err != nil {

@@ -20,58 +20,129 @@ func userTimeout(tb testing.TB, c *Conn) time.Duration {
 
 // TestSocketOptions reads back what an accepted socket is set to.
 func TestSocketOptions(t *testing.T) {
-	srv := start(t, setup{loops: 2, keepAlive: 60 * time.Second})
-	for range 5 {
-		_, s := srv.dial()
-		s.do(t, func() {
-			if got := userTimeout(t, &s.conn); got != 120*time.Second {
-				t.Errorf("TCP_USER_TIMEOUT is %s, want 2m0s", got)
-			}
-			for _, option := range []struct {
-				name                string
-				level, option, want int
-			}{
-				{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-				{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60},
-				{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 20},
-				{"TCP_KEEPCNT", unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
-				{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-			} {
-				got, err := unix.GetsockoptInt(s.conn.fd, option.level, option.option)
-				if got != option.want || err != nil {
-					t.Errorf("%s is %d (%v), want %d", option.name, got, err, option.want)
+	for keepAlive, backoff := range map[int]int{60: 20_000, 6: 2000, 1: 1000} {
+		srv := start(t, setup{loops: 2, keepAlive: time.Duration(keepAlive) * time.Second})
+		for range 3 {
+			_, s := srv.dial()
+			s.do(t, func() {
+				for _, option := range []struct {
+					name                string
+					level, option, want int
+				}{
+					{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+					{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
+					{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 1},
+					{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 2000 * keepAlive},
+					{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+					{"TCP_RTO_MAX_MS", unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, backoff},
+				} {
+					got, err := unix.GetsockoptInt(s.conn.fd, option.level, option.option)
+					if errors.Is(err, unix.ENOPROTOOPT) && option.option == unix.TCP_RTO_MAX_MS {
+						continue // before Linux 6.15
+					}
+					if got != option.want || err != nil {
+						t.Errorf("keepalive %d s: %s is %d (%v), want %d", keepAlive, option.name, got, err, option.want)
+					}
 				}
+			})
+		}
+	}
+}
+
+// TestJudge follows who judges a peer: the kernel at first, the loop from the first byte that is written until all has been
+// acknowledged, however often that happens, and whether or not it was more than the buffers hold.
+func TestJudge(t *testing.T) {
+	srv := start(t, setup{keepAlive: 3 * time.Second}) // a look within 1.5 s
+	client, s := srv.dial()
+	for _, write := range []func() (written int){
+		func() int { return 0 },
+		func() int { s.conn.Write((&pattern{}).next(1)); return 1 },
+		func() int { return fill(t, &s.conn) },
+		func() int { s.conn.Write((&pattern{}).next(100)); return 100 },
+	} {
+		written := 0
+		s.do(t, func() {
+			if written = write(); written == 0 {
+				return
 			}
+			if got := userTimeout(t, &s.conn); got != ourTime {
+				t.Errorf("TCP_USER_TIMEOUT is %s after %d bytes were written, want %s", got, written, ourTime)
+			}
+		})
+		drain(t, client, written)
+		eventually(t, "the kernel does not judge a peer that has acknowledged everything", func() (idle bool) {
+			s.do(t, func() { idle = userTimeout(t, &s.conn) == 6*time.Second && s.conn.judgement == nil })
+			return idle
 		})
 	}
 }
 
-// TestUserTimeoutLifted has output wait for a peer that is alive and does not read: the kernel must not end that
-// connection. When all is acknowledged, the limit comes back by itself.
-func TestUserTimeoutLifted(t *testing.T) {
+// TestJudgeStays has a peer leave unread what it has no room for, and the socket has. The kernel does not get to judge it:
+// TestSlowReaders of the daemon shows what would come of that.
+func TestJudgeStays(t *testing.T) {
 	srv := start(t, setup{keepAlive: 30 * time.Second})
 	client, s := srv.dial()
-	written := 0
+	control(t, client, func(fd int) {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+			t.Error(err)
+		}
+	})
+	var text pattern
 	s.do(t, func() {
-		written = fill(t, &s.conn)
-		if got := userTimeout(t, &s.conn); got != 0 {
-			t.Errorf("TCP_USER_TIMEOUT is %s with output unsent, want none", got)
+		for range 80 {
+			s.conn.Write(text.next(100))
 		}
-		s.conn.Write([]byte("more"))
-		if got := userTimeout(t, &s.conn); got != 0 {
-			t.Errorf("TCP_USER_TIMEOUT is %s with more output unsent, want none", got)
+		if n := s.conn.Unsent(); n > 0 {
+			t.Errorf("%d bytes do not find room in the socket", n)
 		}
 	})
-	drain(t, client, written)
-	expect(t, client, "more")
-	var got time.Duration
-	eventually(t, "TCP_USER_TIMEOUT does not come back when all was read", func() bool {
-		s.do(t, func() { got = userTimeout(t, &s.conn) })
-		return got != 0
+	looks, due := 0, Tick(0)
+	eventually(t, "nobody looks at the peer", func() bool {
+		s.do(t, func() {
+			if got := userTimeout(t, &s.conn); got != ourTime {
+				t.Errorf("TCP_USER_TIMEOUT is %s", got)
+			}
+			if timer := &s.conn.judgement.timer; timer.due > due {
+				looks, due = looks+1, timer.due
+			}
+		})
+		return looks > 3 || t.Failed()
 	})
-	if got != time.Minute {
-		t.Errorf("TCP_USER_TIMEOUT is %s when all was sent, want 1m0s", got)
+	drain(t, client, text.at)
+}
+
+// TestFirstLook looks soon at a peer that has been silent for long when something is written to it, and late at one that has just
+// sent a command. The latter costs next to nothing.
+func TestFirstLook(t *testing.T) {
+	srv := start(t, setup{keepAlive: 30 * time.Second})
+	client, s := srv.dial()
+	wait := func(write string) (first time.Duration) {
+		s.conn.Write([]byte(write))
+		r := s.conn.loop.reactor
+		return time.Duration(s.conn.judgement.timer.due-r.tick()) * r.cfg.Tick
 	}
+	s.do(t, func() {
+		now := s.conn.loop.Now()
+		s.conn.loop.now = now + time.Hour
+		if got := wait("grant"); got > 2*lookTime {
+			t.Errorf("the first look at a silent peer is after %s", got)
+		}
+		s.conn.loop.now = now
+	})
+	expect(t, client, "grant")
+	eventually(t, "the kernel does not judge a peer that has acknowledged everything", func() (idle bool) {
+		s.do(t, func() { idle = s.conn.judgement == nil })
+		return idle
+	})
+	s.do(t, func() {
+		s.data = func([]byte) {
+			if got := wait("answer"); got < 7*time.Second || got > 8*time.Second {
+				t.Errorf("the first look at a peer that has just sent something is after %s", got)
+			}
+		}
+	})
+	send(t, client, "command")
+	expect(t, client, "answer")
 }
 
 // goSilent makes the client's host look gone: its socket drops every packet that comes, so that nothing is
@@ -85,16 +156,34 @@ func goSilent(tb testing.TB, fd int) {
 	}
 }
 
-// TestSilentPeer writes to a peer that does not acknowledge: the connection ends by the user timeout.
+// TestSilentPeer writes to a peer that does not acknowledge: the connection ends when the silence has lasted long enough, on
+// its loop or on the one that it has moved to meanwhile.
 func TestSilentPeer(t *testing.T) {
-	srv := start(t, setup{})
-	h := srv.handlers[0]
-	h.do(t, func() { h.loop.reactor.silence.limit = 300 * time.Millisecond })
-	client, s := srv.dial()
-	control(t, client, func(fd int) { goSilent(t, fd) })
-	s.do(t, func() { s.conn.Write([]byte("answer")) })
-	if err := receive(t, s.ended, "the silence was not noticed"); !errors.Is(err, unix.ETIMEDOUT) {
-		t.Errorf("the connection ended with %v, want %v", err, unix.ETIMEDOUT)
+	srv := start(t, setup{loops: 2})
+	for name, then := range map[string]func(s *session){
+		"stays": func(*session) {},
+		"moves": func(s *session) {
+			if !s.conn.TryMove(1 - s.handler.loop.Index()) {
+				t.Error("it does not move")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, s := srv.dial()
+			control(t, client, func(fd int) { goSilent(t, fd) })
+			began := time.Now()
+			s.do(t, func() {
+				s.moved = func(to int) { s.handler = srv.handlers[to] }
+				s.conn.Write([]byte("answer"))
+				then(s)
+			})
+			if err := receive(t, s.ended, "the silence was not noticed"); !errors.Is(err, unix.ETIMEDOUT) {
+				t.Errorf("the connection ended with %v, want %v", err, unix.ETIMEDOUT)
+			}
+			if took := time.Since(began); took < 2*time.Second-100*time.Millisecond { // what the handshake took
+				t.Errorf("it ended after %s, want twice the keepalive of 1s", took)
+			}
+		})
 	}
 }
 
@@ -104,15 +193,18 @@ func TestPeerLost(t *testing.T) {
 	srv := start(t, setup{})
 	client, s := srv.dial()
 	s.do(t, func() {
-		s.conn.lift() // as with output unsent: else the kernel ends the connection
-		s.conn.loop.StopTimer(&s.conn.output.timer)
+		s.conn.judge() // else the kernel ends the connection
+		s.conn.loop.StopTimer(&s.conn.judgement.timer)
 		s.conn.loop.reactor.silence.limit = 0
 		if s.conn.peerLost() {
 			t.Error("lost before anything was sent")
 		}
 	})
 	control(t, client, func(fd int) { goSilent(t, fd) })
-	s.do(t, func() { s.conn.Write([]byte("answer")) })
+	s.do(t, func() {
+		s.conn.Write([]byte("answer"))
+		s.conn.loop.StopTimer(&s.conn.judgement.timer) // the looks are ours
+	})
 	eventually(t, "the peer is never lost", func() (lost bool) {
 		s.do(t, func() { lost = s.conn.peerLost() })
 		return lost
@@ -132,7 +224,7 @@ func TestPeerAlive(t *testing.T) {
 	_, s := srv.dial()
 	s.do(t, func() {
 		fill(t, &s.conn)
-		s.conn.loop.StopTimer(&s.conn.output.timer)     // the looks are ours
+		s.conn.loop.StopTimer(&s.conn.judgement.timer)  // the looks are ours
 		s.conn.loop.reactor.silence.limit = time.Second // so that it is up to the unanswered packets, if those are counted wrongly
 	})
 	answers, last := 0, uint32(0)
@@ -153,4 +245,44 @@ func TestPeerAlive(t *testing.T) {
 		})
 		return answers >= 3 || t.Failed()
 	})
+}
+
+// backoff reads TCP_RTO_MAX_MS. It runs on the loop.
+func backoff(tb testing.TB, c *Conn) time.Duration {
+	tb.Helper()
+	ms, err := unix.GetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS)
+	if err != nil {
+		tb.Errorf("read TCP_RTO_MAX_MS: %v", err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// TestDoubt cuts a peer that does not read off for a while. The kernel is told not to end the connection before its time,
+// and to ask often again when the peer is back, which keeps its connection.
+func TestDoubt(t *testing.T) {
+	srv := start(t, setup{keepAlive: 4 * time.Second})
+	client, s := srv.dial()
+	var known error
+	s.do(t, func() { _, known = unix.GetsockoptInt(s.conn.fd, unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS) })
+	if known != nil {
+		t.Skipf("the kernel cannot be told: %v", known)
+	}
+	written, usual := 0, time.Duration(0)
+	s.do(t, func() { usual, written = backoff(t, &s.conn), fill(t, &s.conn) })
+	control(t, client, func(fd int) { goSilent(t, fd) })
+	eventually(t, "the kernel is not told to be patient", func() (patient bool) {
+		s.do(t, func() { patient = backoff(t, &s.conn) == 4*time.Second })
+		return patient
+	})
+	control(t, client, func(fd int) {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the kernel is not told to ask often", func() (often bool) {
+		s.do(t, func() { often = backoff(t, &s.conn) == usual })
+		return often
+	})
+	drain(t, client, written)
+	s.allSent(t)
 }

@@ -5,12 +5,8 @@ import "golang.org/x/sys/unix"
 // gnet reads up to 64 KiB of a connection at a time, and what the client cannot use yet it has to keep. Where memory is short
 // that is too much for each of many: a paused connection can be read in sips.
 
-const (
-	// sipBytes is what is read of a paused connection at a time.
-	sipBytes = 2 << 10
-	// maxSips is the number of sips that a loop takes in one turn.
-	maxSips = 64
-)
+// sipBytes is what is read of a paused connection at a time.
+const sipBytes = 2 << 10
 
 // Sip asks for a little of the input of a connection that is paused. It comes by Data, in a later turn, unless there is none
 // or the connection is not paused any more by then.
@@ -21,20 +17,23 @@ func (c *Conn) Sip() {
 	}
 }
 
-// takeSips reads for connections that want it, and reports whether there are more.
-func (l *Loop) takeSips() (more bool) {
+// takeSips reads for connections that want it, as far as the turn may.
+func (l *Loop) takeSips() {
 	if len(l.sippers) == 0 {
-		return false
+		return
 	}
 	if l.buf == nil {
 		l.buf = make([]byte, readPiece)
 	}
-	some := l.sippers[:min(len(l.sippers), maxSips)]
-	l.sippers = append([]*Conn(nil), l.sippers[len(some):]...) // sip may add to them
-	for _, c := range some {
+	all := l.sippers
+	l.sippers = nil // sip may add to them
+	for i, c := range all {
+		if !l.Spend(1) {
+			l.sippers = append(all[i:], l.sippers...)
+			return
+		}
 		c.sip(l.buf[:sipBytes])
 	}
-	return len(l.sippers) > 0
 }
 
 // sip hands a little of what is in the socket to the client. What ends the connection is gnet's to notice.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ticker wakes loops when their timers are due. It sleeps until the first alarm of all loops, so an idle server does
+// ticker wakes loops when their timers are due, and those that could not be woken when they should have been. It sleeps until the first alarm of all loops, so an idle server does
 // nothing at all, and is woken early when a loop sets an alarm before that.
 //
 // No alarm is missed: a loop stores its alarm and then looks at target; the ticker stores target and then looks at the
@@ -13,6 +13,7 @@ import (
 type ticker struct {
 	target atomic.Int64  // tick that the ticker sleeps for; Never while there is no alarm
 	early  chan struct{} // one token: an alarm was set before target
+	warned time.Time     // when it last warned that a wake-up had failed
 }
 
 func (t *ticker) notify(at Tick) {
@@ -24,8 +25,8 @@ func (t *ticker) notify(at Tick) {
 	}
 }
 
-// run serves the alarms of the loops until done is closed or one of them has ended.
-func (t *ticker) run(r *Reactor, done <-chan struct{}) {
+// run serves the alarms of the loops until they are about to end.
+func (t *ticker) run(r *Reactor) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -47,9 +48,7 @@ func (t *ticker) run(r *Reactor, done <-chan struct{}) {
 		select {
 		case <-due:
 		case <-t.early:
-		case <-done:
-			return
-		case <-r.broken:
+		case <-r.ended:
 			return
 		}
 	}
@@ -59,7 +58,7 @@ func (t *ticker) run(r *Reactor, done <-chan struct{}) {
 func (r *Reactor) firstAlarm() Tick {
 	first := Never
 	for _, l := range r.loops {
-		first = min(first, Tick(l.alarm.Load()))
+		first = min(first, Tick(l.alarm.Load()), Tick(l.retry.Load()))
 	}
 	return first
 }
@@ -70,6 +69,18 @@ func (r *Reactor) ring(now Tick) {
 		if at := l.alarm.Load(); Tick(at) <= now && l.alarm.CompareAndSwap(at, int64(Never)) {
 			l.wake()
 		}
+		if at := l.retry.Load(); Tick(at) <= now && l.retry.CompareAndSwap(at, int64(Never)) {
+			r.wakeAgain(l)
+		}
+	}
+}
+
+// wakeAgain repeats a wake-up that has failed.
+func (r *Reactor) wakeAgain(l *Loop) {
+	if err := l.tryWake(); err != nil && time.Since(r.ticker.warned) >= warnEvery {
+		r.ticker.warned = time.Now()
+		r.cfg.Log.Warn().Err(err).Int("loop", l.index).
+			Msg("a loop cannot be woken, its clients wait: the machine may lack memory; it is tried again at every tick")
 	}
 }
 

@@ -19,7 +19,12 @@ func startTLS(tb testing.TB, s setup) (srv *server, connect func() (*tls.Conn, *
 	tb.Helper()
 	ca := prototest.NewCA(tb)
 	cfg := &tls.Config{Certificates: []tls.Certificate{ca.Server("localhost")}, MinVersion: tls.VersionTLS12}
-	encrypted := &Listener{Listener: listen(tb), Prepare: func(ctx context.Context, conn net.Conn, _ any) (Prepared, error) {
+	s.keepAlive = patience // the kernel closes for us, and gives up soon if it is to be impatient
+	listener, err := Listen(tb.Context(), "127.0.0.1:0", s.keepAlive)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	encrypted := &Listener{Listener: listener, Prepare: func(ctx context.Context, conn net.Conn, _ any) (Prepared, error) {
 		t, err := Handshake(ctx, conn, cfg)
 		return Prepared{TLS: t}, err
 	}}

@@ -8,7 +8,8 @@ import (
 )
 
 // A session ends by the end of its input, a broken connection, a syntax error, a limit or a drain. In that very turn it gives
-// up all it holds and leaves its queue. Answers that the client has not read yet may remain for a while.
+// up all it holds and leaves its queue. If it held more than a turn can pass on, those who wait for the rest are told in the
+// turns that follow; anybody else finds the keys free at once. Answers that the client has not read yet may remain for a while.
 //
 //	serving ─────── end of input, answers owed ──────► inputEnded
 //	   │                                                    │
@@ -89,6 +90,7 @@ func (s *session) end(why reason) {
 	}
 	s.phase = ended
 	s.stalled = false
+	s.keys = 0
 	ro := s.roster
 	ro.newcomers.remove(s)
 	ro.counters.disconnects[why]++

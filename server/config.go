@@ -63,8 +63,8 @@ type Config struct {
 	// is held stays, and unlocks work. At least 4 MiB; zero, the default, is half of the memory that the process may use: of its
 	// cgroup or of the machine, whichever is less.
 	MaxMemory int
-	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that. Whole
-	// seconds, at least one; 30 s by default.
+	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that, at most two
+	// seconds later. Whole seconds, at least one; 30 s by default.
 	KeepAlive time.Duration
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration

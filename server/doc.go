@@ -21,11 +21,17 @@
 //     ended by whatever comes first there: a grant, the timer, or the end of the session.
 //  4. session.answered appends the reply and runs the pending input. The replies of a turn leave in one write.
 //
+// A session that has more to execute than a turn of its loop allows keeps that as pending input, and waits among the turns of
+// its roster: see turns.go.
+//
 // # What is guaranteed
 //
 //   - A request has one outcome, decided on the loop of its shard.
-//   - A session that ends frees its keys and leaves its queue in the same turn on its own loop, and with the next message on
-//     the others. A grant that crosses the end of the session is released by that message.
+//   - A session that ends holds nothing and waits for nothing from the same turn on, on its own loop, and from the next message
+//     on, on the others: whoever asks finds its keys free. Where it held more than a turn can pass on, those who wait for
+//     the rest are granted it in the turns that follow; until then such a key is shown with its last holder, and counted as
+//     held by nobody. A grant that crosses the end of the session is released by that message.
+//   - No client keeps the others of its loop waiting for more than a few milliseconds, whatever it sends, holds, or ends.
 //   - Answers come in the order of the commands. The end of the input does not lose those that need no waiting.
 //   - A client that sends without reading, or while it waits, is held back by TCP. What it costs is bounded, and what all cost
 //     together is: see memory.go.

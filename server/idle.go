@@ -13,9 +13,6 @@ type newcomers struct {
 	running        bool
 }
 
-// maxDropped is the number of newcomers that are dropped in one turn.
-const maxDropped = 256
-
 // add adds a session that has just begun.
 func (n *newcomers) add(s *session) {
 	if s.roster.server.cfg.IdleTimeout == 0 {
@@ -65,7 +62,7 @@ func (n *newcomers) expire(ro *roster) {
 	if ro.closed {
 		return
 	}
-	for range maxDropped {
+	for ro.loop.Spend(1) {
 		s := n.oldest
 		if s == nil || ro.loop.Now()-s.since < ro.server.cfg.IdleTimeout {
 			break

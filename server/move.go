@@ -25,8 +25,8 @@ const (
 // affinity says to which other loop a session belongs by what it does: its latest commands, as many as the score, were all
 // for keys of that loop, and were carried out without a wait.
 type affinity struct {
-	to    int
-	score int
+	to    int32
+	score int32
 }
 
 // observe takes the answer of a command for a key of a loop.
@@ -34,8 +34,8 @@ func (af *affinity) observe(loop int, a proto.Reply, waited bool) {
 	switch {
 	case waited || a != proto.Locked && a != proto.Unlocked && a != proto.Token:
 		af.score = 0
-	case af.to != loop:
-		af.to, af.score = loop, 1
+	case af.to != int32(loop):
+		af.to, af.score = int32(loop), 1
 	default:
 		af.score++
 	}
@@ -46,7 +46,7 @@ func (af *affinity) observe(loop int, a proto.Reply, waited bool) {
 func (s *session) move() {
 	from, srv := s.roster, s.roster.server
 	to := srv.shards[s.affinity.to].roster
-	if from.closed || s.phase != serving || s.keys > 0 || s.outstanding > 0 || s.pending.len() > 0 || s.stalled {
+	if from.closed || s.phase != serving || s.keys > 0 || s.outstanding > 0 || s.pending.len() > 0 || s.stalled || s.waitsTurn {
 		return // and tries again after the next command
 	}
 	if srv.crowded(to) {

@@ -57,7 +57,7 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 	in := &prefixed{Conn: conn, first: p.Input}
 	if p.TLS, err = reactor.Handshake(ctx, in, a.server.cfg.Certificates.Config()); err != nil {
 		if ctx.Err() == nil && !hungUp(err) {
-			awaitEnd(conn)
+			awaitEnd(ctx, conn)
 		}
 		return p, &barredError{noHandshake, err}
 	}
@@ -68,14 +68,16 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 	return p, nil
 }
 
-// awaitEnd gives the client of a failed handshake some time to read why, and to close: if its input is unread when the
-// connection is closed, the kernel resets the connection, and what the client was told could be lost.
-func awaitEnd(conn net.Conn) {
+// awaitEnd gives the client of a failed handshake some time to read why, and to close, unless ctx is done: if its input is unread
+// when the connection is closed, the kernel resets the connection, and what the client was told could be lost.
+func awaitEnd(ctx context.Context, conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // an error ends the reading as well
 	}
+	// Deadlines cannot be set only on a closed connection, from which nothing can be read either.
 	_ = conn.SetReadDeadline(time.Now().Add(refusalTime))
-	_, _ = io.CopyN(io.Discard, conn, maxIgnored)
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	_, _ = io.CopyN(io.Discard, conn, maxIgnored) // ends when the client closes, or its time is up
 }
 
 // maxIgnored is the number of bytes that are read of a client that has failed.
@@ -99,6 +101,7 @@ func (c *prefixed) Read(p []byte) (int, error) {
 // readHeader reads a PROXY header, until ctx is done. It returns the address of the client, invalid if the header has none, and
 // what was read after the header.
 func readHeader(ctx context.Context, conn net.Conn) (client netip.AddrPort, rest []byte, err error) {
+	// Fails only if the connection is closed, and the reading with it.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	in := bufio.NewReader(&headerReader{conn: conn})
 	var header *proxyproto.Header

@@ -10,6 +10,7 @@ type roster struct {
 	*worker
 	sessions  bag[*session]
 	newcomers newcomers
+	turns     turns
 	out       []byte // answers of the session that is running; empty in between
 	spare     spareBuffers
 	buffered  int64 // bytes that the sessions take beside their own size: see session.recount

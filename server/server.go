@@ -31,6 +31,7 @@ type Server struct {
 	budget   *budget
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
+	pace      pace
 
 	lastID       atomic.Uint64 // of a connection
 	connections  atomic.Int64  // admitted and not gone
@@ -72,6 +73,7 @@ func New(cfg Config) (*Server, error) {
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
+		pace:      defaultPace(),
 		warnings: cfg.Log.Sample(&zerolog.BurstSampler{
 			Burst:       10,
 			Period:      time.Second,

@@ -53,7 +53,9 @@ type session struct {
 	remoteShard int           // the other loop that the request is with; noShard otherwise
 	outstanding uint8
 	stalled     bool   // the next command has to wait until the client has read its answers
+	waitsTurn   bool   // it is among the turns of its roster
 	counted     uint32 // bytes that its buffers take, see recount
+	nextTurn    *session
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
@@ -103,7 +105,7 @@ func (s *session) Data(p []byte) {
 	if s.outstanding > 0 || s.pending.len() > 0 {
 		s.pending.add(p, &ro.spare)
 	} else {
-		n := s.execute(p)
+		n := s.execute(p, ro.server.pace.long)
 		s.pending.add(p[n:], &ro.spare)
 	}
 	s.applyBackpressure()
@@ -112,7 +114,7 @@ func (s *session) Data(p []byte) {
 // Drained goes on with commands that had to wait until the client has read its answers.
 func (s *session) Drained() {
 	if s.stalled && !s.roster.closed {
-		s.runPending()
+		s.runPending(s.roster.server.pace.short)
 		s.applyBackpressure()
 	}
 }
@@ -134,30 +136,32 @@ func (s *session) answered() {
 	s.affinity.observe(loop, a, s.request.waited)
 	s.reply(s.request.kind, a)
 	s.continueAfterReply()
-	if s.affinity.score >= s.roster.server.moveAfter {
+	if int(s.affinity.score) >= s.roster.server.moveAfter {
 		s.move() // the last that is done with the session here
 	}
 }
 
 // continueAfterReply goes on when nothing is outstanding any more.
 func (s *session) continueAfterReply() {
-	if s.outstanding > 0 {
+	if s.outstanding > 0 || s.waitsTurn {
 		s.flush()
 		return
 	}
-	s.runPending()
+	s.runPending(s.roster.server.pace.short)
 	s.applyBackpressure()
 }
 
 // runPending executes the pending input, as far as it goes.
-func (s *session) runPending() {
-	n := s.execute(s.pending.bytes())
+func (s *session) runPending(most int) {
+	n := s.execute(s.pending.bytes(), most)
 	s.pending.discard(n, &s.roster.spare)
 }
 
-// execute parses and executes commands until the input is used up, one has to wait, or the client has too many answers
-// to read. It writes the answers and returns the number of bytes consumed: all of them if the session has ended.
-func (s *session) execute(input []byte) (n int) {
+// execute parses and executes commands, at most the given number, until the input is used up, one has to wait, the client has
+// too many answers to read, or nothing is left of the loop's turn. It writes the answers and returns the number of bytes
+// consumed: all of them if the session has ended. If it has to stop because of the number or the turn, the session is served
+// again in another turn.
+func (s *session) execute(input []byte, most int) (n int) {
 	ro := s.roster
 	var cmd proto.Command
 	stalled := s.stalled
@@ -167,6 +171,7 @@ func (s *session) execute(input []byte) (n int) {
 			s.flush()
 		}
 		if s.phase >= ended || !s.conn.IsOpen() {
+			s.flush() // to nobody: what is left would go to the next client
 			return len(input)
 		}
 		if ro.drains && s.keys == 0 {
@@ -178,6 +183,10 @@ func (s *session) execute(input []byte) (n int) {
 			if !stalled {
 				ro.counters.stalled++
 			}
+			break
+		}
+		if most--; most < 0 || !ro.loop.Spend(1) {
+			ro.turns.add(s)
 			break
 		}
 		consumed, status := s.parser.Next(input[n:], &cmd)
@@ -303,7 +312,7 @@ func (s *session) applyBackpressure() {
 				Msg("client dropped: it sends too much and cannot be held back")
 			s.finish(tooMuch)
 		case waiting >= limits.MaxPipeline:
-			if !s.conn.Paused() {
+			if !s.conn.Paused() && s.outstanding > 0 { // else it waits for nothing but a turn
 				s.roster.counters.paused++
 			}
 			s.conn.Pause()

@@ -9,16 +9,13 @@ import (
 	"dreadlock/server/api"
 )
 
-// maxGrants is the number of grants that are delivered before the loop looks at its sockets again. Each may run a whole
-// pipeline of commands, which may grant more.
-const maxGrants = 256
-
 // shard is the keys that one loop owns. It knows requests, not the sessions that they come from.
 type shard struct {
 	*worker
-	table    *lockmgr.Table
-	grants   lockmgr.Grants // made in this turn, delivered at its end
-	suspects bag[*request]  // see [shard.suspect]
+	table     *lockmgr.Table
+	grants    lockmgr.Grants   // not delivered yet: that is done at the end of a turn
+	releasing []*lockmgr.Owner // of sessions that have ended and held much: see release
+	suspects  bag[*request]    // see [shard.suspect]
 }
 
 // holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
@@ -136,16 +133,11 @@ func (sh *shard) expire(r *request) {
 	}
 }
 
-// deliver tells the waiters that the turn has made holders, and reports whether some are left.
-func (sh *shard) deliver() (more bool) {
-	for range maxGrants {
-		w := sh.grants.Pop()
-		if w == nil {
-			return false
-		}
-		w.Tag.(queued).granted(sh)
+// deliver tells the waiters that have become holders, as far as the loop's turn goes.
+func (sh *shard) deliver() {
+	for !sh.closed && !sh.grants.Empty() && sh.loop.Spend(1) {
+		sh.grants.Pop().Tag.(queued).granted(sh)
 	}
-	return !sh.grants.Empty()
 }
 
 // answer ends a request of this shard and tells its session.
@@ -178,11 +170,33 @@ func (sh *shard) cancelRemote(c *cancellation) {
 	sh.loop.Post(c.session.roster.index, &c.message)
 }
 
-// release frees what a session holds in this shard.
+// release frees what a session that has ended holds in this shard: as much as the loop's turn allows at once, the rest in
+// turns to come. Nobody can tell, but those who wait for the rest.
 func (sh *shard) release(o *lockmgr.Owner) {
-	if !sh.closed {
-		sh.table.Advance(sh.loop.Now())
-		sh.table.Close(o, &sh.grants)
+	if sh.closed {
+		return
+	}
+	sh.table.Advance(sh.loop.Now())
+	step := sh.server.pace.release
+	for sh.table.CloseSome(o, step, &sh.grants) {
+		if !sh.loop.Spend(step) {
+			sh.releasing = append(sh.releasing, o)
+			return
+		}
+	}
+}
+
+// releaseMore goes on with what release has left, the session that has ended first before the others.
+func (sh *shard) releaseMore() {
+	if len(sh.releasing) == 0 {
+		return
+	}
+	sh.table.Advance(sh.loop.Now())
+	step := sh.server.pace.release
+	for len(sh.releasing) > 0 && !sh.closed && sh.loop.Spend(step) {
+		if !sh.table.CloseSome(sh.releasing[0], step, &sh.grants) {
+			sh.releasing[0], sh.releasing = nil, sh.releasing[1:]
+		}
 	}
 }
 

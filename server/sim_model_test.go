@@ -273,6 +273,12 @@ func TestSimulation(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newSimWorld(rapid.IntRange(1, 3).Draw(t, "loops"))
+		w.budget = rapid.SampledFrom([]int{2, 3, 5, 10, 1000}).Draw(t, "budget")
+		w.server.pace = pace{
+			short:   rapid.IntRange(1, 3).Draw(t, "short slice"),
+			long:    rapid.IntRange(1, 4).Draw(t, "long slice"),
+			release: rapid.IntRange(1, 2).Draw(t, "keys a step"),
+		}
 		w.drains = rapid.IntRange(0, 3).Draw(t, "drains") == 0
 		w.server.cfg.MaxKeys = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max-keys")
 		loop := rapid.IntRange(0, len(w.loops)-1)
@@ -293,6 +299,7 @@ func TestSimulation(t *testing.T) {
 			"ask":     w.ask,
 			"receive": func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].receive() },
 			"expire":  func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].expire() },
+			"go on":   func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].goOn() },
 			"pass": func(t *rapid.T) {
 				w.pass(time.Duration(rapid.SampledFrom([]int{1, 3, 40, 60, 200_000}).Draw(t, "ms")) * time.Millisecond)
 			},

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ type sim struct {
 	running *simLoop // whose turn it is
 	clients []*simClient
 	now     time.Duration
+	budget  int        // what a turn may spend
 	events  []simEvent // what clients have noticed, in this order, and the test has not taken
 	err     error      // the first thing that must not happen
 	ballast int64      // memory that others take, in bytes
@@ -35,18 +37,23 @@ type simEvent struct {
 	line   string
 }
 
-const simTick = time.Millisecond
+const (
+	simTick = time.Millisecond
+	simPart = 2 // units of a part of a turn
+)
 
+// newSim returns a sim whose turns are not bounded.
 func newSim(loops, moveAfter int) *sim {
 	cfg := DefaultConfig()
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
 	srv := &Server{
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: zerolog.Nop(),
+		pace: defaultPace(),
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
 	srv.budget = newBudget(cfg.memoryLimit(), loops)
-	s := &sim{server: srv}
+	s := &sim{server: srv, budget: math.MaxInt}
 	for i := range loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
 		l.worker = newWorker(srv, l)
@@ -75,13 +82,18 @@ func (s *sim) fail(format string, args ...any) {
 // turn has a loop do something in a turn of its own.
 func (l *simLoop) turn(f func()) {
 	l.sim.running = l
+	l.budget, l.spent = l.sim.budget, 0
 	f()
-	for l.worker.EndTurn() || len(l.ending) > 0 {
+	l.NextPart()
+	for l.behind = l.worker.EndTurn(); len(l.ending) > 0; l.behind = l.worker.EndTurn() {
 		ending := l.ending
 		l.ending = nil
 		for _, c := range ending {
 			c.gone()
 		}
+	}
+	if n := len(l.worker.roster.out); n > 0 {
+		l.sim.fail("%d bytes of answers are left for the next client", n)
 	}
 	for _, p := range l.outbox {
 		to := l.sim.loops[p.to]
@@ -90,6 +102,28 @@ func (l *simLoop) turn(f func()) {
 	l.outbox = nil
 	l.sim.running = nil
 }
+
+// goOn has the loop do some of what earlier turns have left, and reports whether there was anything.
+func (l *simLoop) goOn() bool {
+	if !l.behind {
+		return false
+	}
+	l.turn(l.worker.Continue)
+	return true
+}
+
+// Spend takes n units of what the turn may do.
+func (l *simLoop) Spend(n int) (ok bool) {
+	if l.budget <= 0 {
+		return false
+	}
+	l.budget -= n
+	l.spent += n
+	return true
+}
+
+// NextPart lets a turn spend a little more in any case: enough for a session and a command of it.
+func (l *simLoop) NextPart() { l.budget = max(l.budget, simPart) }
 
 // receive has the loop take the oldest message of its mailbox, and reports whether there was one.
 func (l *simLoop) receive() bool {
@@ -124,7 +158,7 @@ func (s *sim) settle() {
 	for busy := true; busy; {
 		busy = false
 		for _, l := range s.loops {
-			busy = l.receive() || l.expire() || busy
+			busy = l.receive() || l.expire() || l.goOn() || busy
 		}
 		for _, c := range s.clients {
 			busy = c.readRest() || c.sip() || c.read() || busy
@@ -196,6 +230,8 @@ func (s *sim) checkQuiet() error {
 			}
 			if c.session.outstanding > 0 {
 				waiting++
+			} else if c.session.pending.len() > 0 {
+				return fmt.Errorf("%s has %d bytes that nobody executes", c.name, c.session.pending.len())
 			}
 		}
 	}
@@ -211,6 +247,9 @@ func (s *sim) checkQuiet() error {
 		buffered -= l.worker.roster.buffered
 		served += l.worker.roster.sessions.len()
 		suspects += l.worker.shard.suspects.len()
+		if !l.worker.roster.turns.empty() || len(l.worker.shard.releasing) > 0 || !l.worker.shard.grants.Empty() {
+			return fmt.Errorf("loop %d has work left", l.index)
+		}
 		if n := l.worker.roster.population.Load(); int(n) != l.worker.roster.sessions.len() {
 			return fmt.Errorf("loop %d has %d sessions and says %d", l.index, l.worker.roster.sessions.len(), n)
 		}
@@ -234,6 +273,9 @@ type simLoop struct {
 	mailbox []*reactor.Message
 	outbox  []simPost
 	ending  []*simClient
+	budget  int  // left of the turn
+	spent   int  // in the latest turn
+	behind  bool // there is work left for another turn
 }
 
 type simPost struct {

@@ -58,7 +58,7 @@ func (sh *shard) close(l *losses) (more bool) {
 	sh.closed = true // from here on the table stays as it is
 	l.keys, l.waiters = sh.table.Keys(), sh.table.Waiters()
 	l.cursor = sh.table.Walk(l.cursor, bucketsPerStep, func(h lockmgr.Holding) {
-		if len(l.named) < maxLost {
+		if len(l.named) < maxLost && !h.Closed {
 			l.named = append(l.named, sh.describe(h))
 		}
 	})

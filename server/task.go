@@ -12,6 +12,9 @@ import (
 // queryTime bounds how long the loops may take to answer a query.
 const queryTime = 5 * time.Second
 
+// taskUnits is what a step of a task takes of a turn: so much that the loop looks at the clock after each.
+const taskUnits = 64
+
 // loopTask is work that a goroutine outside the loops has done on one of them, to see or change what only that loop may
 // touch. It is done in steps, each in a turn of its own, so that the clients of the loop are served in between.
 type loopTask struct {

@@ -41,6 +41,9 @@ func (t *throttle) endTurn() (more bool) {
 func (t *throttle) begin() { t.walk, t.walking = bagWalk{}, true }
 
 func (t *throttle) step() {
+	if !t.worker.loop.Spend(taskUnits) {
+		return
+	}
 	t.walking = t.worker.roster.sessions.walk(&t.walk, throttledPerTurn, func(s *session) bool {
 		if s.isIdle() && t.level > roomy {
 			s.parser.Trim()

@@ -125,10 +125,11 @@ func (sh *shard) clear(r *request, granted bool) {
 	}
 }
 
-// edge returns the wait of a suspect, or nil if it is over and its session has not been told yet.
+// edge returns the wait of a suspect, or nil if it is over, or about to be since the holder has ended, and its session has not
+// been told yet.
 func (sh *shard) edge(r *request) *waitEdge {
 	h := r.waiter.WaitsFor()
-	if h.Owner == nil {
+	if h.Owner == nil || h.Closed {
 		return nil
 	}
 	return &waitEdge{

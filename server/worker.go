@@ -31,6 +31,8 @@ type loop interface {
 	Send(m *reactor.Message)
 	StartTimer(t *reactor.Timer, d time.Duration)
 	StopTimer(t *reactor.Timer) bool
+	Spend(n int) (ok bool)
+	NextPart()
 	Traffic() reactor.Traffic
 	Memory() int64
 	AssertOn(what string)
@@ -90,6 +92,7 @@ func (w *worker) Receive(m *reactor.Message) {
 		w.shard.releaseRemote(body)
 	case *loopTask:
 		body.run(w.shard)
+		w.loop.Spend(taskUnits)
 	}
 }
 
@@ -107,9 +110,19 @@ func (w *worker) Expire(t *reactor.Timer) {
 	}
 }
 
+// Continue goes on with what earlier turns have left: first with grants, whose clients have waited longest.
+func (w *worker) Continue() {
+	w.shard.deliver()
+	w.loop.NextPart()
+	w.roster.serveTurns()
+	w.loop.NextPart()
+	w.shard.releaseMore()
+}
+
 // EndTurn delivers the grants of a turn, and accounts for the memory that it has taken. It is done at the end, because to answer
 // may run further commands, which make more grants.
 func (w *worker) EndTurn() (more bool) {
-	more = w.shard.deliver()
-	return w.throttle.endTurn() || more
+	w.shard.deliver()
+	more = w.throttle.endTurn()
+	return !w.closed && (more || !w.shard.grants.Empty() || !w.roster.turns.empty() || len(w.shard.releasing) > 0)
 }

@@ -1,17 +1,20 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"dreadlock/proto/prototest"
+	"dreadlock/server/api"
 )
 
 // scaled returns a size, or a smaller one for -short or where there are fewer descriptors.
@@ -192,4 +195,66 @@ func TestUnlockAtTimeout(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%v", outcomes)
+}
+
+// Fifteen thousand connections, by TCP, by TLS with client certificates, by a Unix socket and by a socket that was passed, hold
+// a key each. A queue across all ways is served in order, and all keys are free when all connections have ended.
+func TestAllWaysAtOnce(t *testing.T) {
+	n := scaled(t, 15_000, 1500)
+	passed, file := passable(t)
+	ca, path := prototest.NewCA(t), socketPath(t)
+	cert, key := ca.Files(ca.Server())
+	d := startWith(t, launch{passed: file}, "--loops", "2", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca.File(), "--admin", "127.0.0.1:0",
+		"--listen", "127.0.0.1:0", "--listen", "tls://127.0.0.1:0", "--listen", "unix://"+path, "--listen", "fd://")
+	secure := &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Client("worker")}}
+	secured := strings.TrimPrefix(d.listen()[1], "tls://")
+	connect := func(i int) *prototest.Client {
+		switch {
+		case i%15 == 0: // a handshake takes far longer than the others' connects
+			return prototest.DialTLS(t, secured, secure)
+		case i%3 == 0:
+			return prototest.DialUnix(t, path)
+		case i%3 == 1:
+			return prototest.Dial(t, passed.Addr().String())
+		}
+		return d.dial()
+	}
+	clients := make([]*prototest.Client, n)
+	var dialing sync.WaitGroup
+	const dialers = 16
+	for start := range dialers {
+		dialing.Go(func() {
+			for i := start; i < n; i += dialers {
+				clients[i] = connect(i)
+				clients[i].Do(fmt.Sprintf("lock k%d 0", i), "l locked")
+			}
+		})
+	}
+	dialing.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	v := &view{d: d, url: d.adminAddresses()[0]}
+	clients[0].Do("lock shared 0", "l locked")
+	for i, c := range clients[1:30] {
+		c.Send("lock shared 600000")
+		eventually(t, "a client does not stand in the queue", func() bool {
+			var status api.Status
+			v.get("/api/v1/status", &status)
+			return status.Waiters == i+1
+		})
+	}
+	clients[0].Do("unlock shared", "u unlocked")
+	for _, c := range clients[1:30] {
+		c.Expect("l locked")
+		c.Do("unlock shared", "u unlocked")
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	next := d.dial()
+	for i := range n {
+		next.Do(fmt.Sprintf("lock k%d 600000", i), "l locked")
+	}
+	d.stop()
 }

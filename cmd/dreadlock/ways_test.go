@@ -115,20 +115,27 @@ func TestReloadCertificates(t *testing.T) {
 	}
 }
 
-// A socket that was passed is served if nothing else is asked for. Clients that came before the daemon are served too.
-func TestPassedSocketIsServed(t *testing.T) {
+// passable returns a listening socket as systemd opens it, and the file to pass it by.
+func passable(t *testing.T) (net.Listener, *os.File) {
+	t.Helper()
 	var config net.ListenConfig
-	config.SetMultipathTCP(false) // as systemd does it
+	config.SetMultipathTCP(false)
 	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	file, err := l.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	t.Cleanup(func() { _ = file.Close() })
+	return l, file
+}
+
+// A socket that was passed is served if nothing else is asked for. Clients that came before the daemon are served too.
+func TestPassedSocketIsServed(t *testing.T) {
+	l, file := passable(t)
 	early := prototest.Dial(t, l.Addr().String())
 	early.Send("lock a 0")
 	d := startWith(t, launch{passed: file}, "--loops", "2")

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,6 +118,51 @@ func TestJSON(t *testing.T) {
 		}
 		if got.status != c.status || got.stdout != string(want)+"\n" {
 			t.Errorf("%s: %+v\nwant %s", c.args, got, want)
+		}
+	}
+}
+
+// Who a client is has a column if any client has an identity, and is in sentences too.
+func TestIdentities(t *testing.T) {
+	connections := []api.Connection{
+		{Peer: api.Peer{Connection: 1, Address: "10.0.0.1:1", Identity: "build7.example"}, State: api.Idle},
+		{Peer: api.Peer{Connection: 2, Address: "unix:/s", Identity: "uid 1000 pid 4711", Name: "ann"}, State: api.Idle},
+		{Peer: api.Peer{Connection: 3, Address: "10.0.0.1:2"}, State: api.Idle},
+	}
+	var out strings.Builder
+	if err := writeConnections(&out, &page[api.Connection]{entries: connections}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `CONN  CLIENT      AGE  LOOP  STATE  HOLDS  WAITS FOR  NAME  IDENTITY
+1     10.0.0.1:1  0ms  0     idle   -      -          -     build7.example
+2     unix:/s     0ms  0     idle   -      -          ann   uid 1000 pid 4711
+3     10.0.0.1:2  0ms  0     idle   -      -          -     -
+`
+	if out.String() != want {
+		t.Errorf("got:\n%swant:\n%s", &out, want)
+	}
+	if got := who(&connections[1].Peer); got != "2 (ann, uid 1000 pid 4711, unix:/s)" {
+		t.Errorf("in a sentence: %s", got)
+	}
+}
+
+// The status has a line for what only some daemons have.
+func TestStatusOfWays(t *testing.T) {
+	status := statusAt(1)
+	status.Listen = []string{"tcp://:6001", "unix:///s"}
+	status.CertificateExpires = time.Date(2030, 1, 2, 3, 4, 5, 0, time.Local)
+	status.Counters.Refused = map[string]uint64{api.RefusedTLSHandshake: 2}
+	status.Counters.AcceptErrors = map[string]uint64{"EMFILE": 7}
+	var out strings.Builder
+	if err := writeStatus(&out, &status); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"listens at   tcp://:6001 unix:///s", "certificate  expires 2030-01-02 03:04:05", "refused        2 tls handshake",
+		"accept errors  7 EMFILE",
+	} {
+		if !strings.Contains(out.String(), line+"\n") {
+			t.Errorf("there is no line %q in\n%s", line, &out)
 		}
 	}
 }

@@ -208,8 +208,9 @@ type KeyPage struct {
 
 // Key is a held key.
 type Key struct {
-	Key    string `json:"key"`
-	Holder Peer   `json:"holder"`
+	Key string `json:"key"`
+	// Holder may be a connection that has just ended with very many keys, until the first waiter is granted this one.
+	Holder Peer `json:"holder"`
 	// Token is the fencing token of the holder. In JSON it is a string, since JavaScript's numbers are too small for it.
 	Token       uint64    `json:"token,string"`
 	Since       time.Time `json:"since"` // when the holder got it

@@ -26,6 +26,10 @@ func TestJSON(t *testing.T) {
 			`{"connection":5,"address":"10.0.0.1:40001","identity":"build7","name":"ann@build7","owner":"deploy"}`,
 		},
 		{
+			api.Drain{Since: at, Until: at.Add(time.Minute), SecondsLeft: 2.5, HeldKeys: 3, Waiters: 1},
+			`{"since":"2026-11-24T08:00:00Z","until":"2026-11-24T08:01:00Z","seconds_left":2.5,"held_keys":3,"waiters":1,"over":false}`,
+		},
+		{
 			api.Waiter{Peer: peer, Since: at, WaitedSeconds: 2, TimeoutSeconds: 30},
 			`{"connection":5,"address":"10.0.0.1:40001","since":"2026-11-24T08:00:00Z","waited_seconds":2,"timeout_seconds":30}`,
 		},
