@@ -59,6 +59,7 @@ type Conn struct {
 	paused     bool
 	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
 	wantsRest  bool // it is one of the loop's readers
+	wantsSip   bool // it is one of the loop's sippers
 	last       bool // CloseAfterOutput was called
 
 	judgement *judgement // nil while the kernel judges the peer
@@ -155,6 +156,7 @@ func (c *Conn) open(sock gnet.Conn, l *Loop) {
 	c.watching, c.state = watchInput, connected
 	_, c.tcp = sock.RemoteAddr().(*net.TCPAddr)
 	sock.SetContext(c)
+	c.recount()
 }
 
 // data hands what was read to the client. Nothing is left to gnet's own buffer, which has no bound.
@@ -186,6 +188,8 @@ func (c *Conn) input(p []byte) (delivered bool) {
 		return c.IsOpen()
 	})
 	c.decrypting = false
+	c.tls.received(len(p), delivered)
+	c.recount()
 	if !c.IsOpen() {
 		return delivered
 	}
@@ -301,6 +305,7 @@ func (c *Conn) close() {
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
+	c.uncount()
 	c.stopJudging()
 	c.unwatchOutput()
 	c.output = nil

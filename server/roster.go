@@ -13,6 +13,7 @@ type roster struct {
 	turns     turns
 	out       []byte // answers of the session that is running; empty in between
 	spare     spareBuffers
+	buffered  int64 // bytes that the sessions take beside their own size: see session.recount
 
 	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
 }
@@ -20,3 +21,6 @@ type roster struct {
 func newRoster(w *worker) *roster {
 	return &roster{worker: w, out: make([]byte, 0, 2*flushMark)}
 }
+
+// trim gives up what the roster keeps for reuse.
+func (ro *roster) trim() { ro.spare = nil }

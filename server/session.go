@@ -52,13 +52,15 @@ type session struct {
 	sentAt      time.Duration // when the request was sent to another loop
 	remoteShard int           // the other loop that the request is with; noShard otherwise
 	outstanding uint8
-	stalled     bool // the next command has to wait until the client has read its answers
-	waitsTurn   bool // it is among the turns of its roster
+	stalled     bool   // the next command has to wait until the client has read its answers
+	waitsTurn   bool   // it is among the turns of its roster
+	counted     uint32 // bytes that its buffers take, see recount
 	nextTurn    *session
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
 	keys         int            // how many keys it holds in all
+	keyBytes     int            // and what they cost
 
 	affinity affinity // to the loop whose keys it uses
 }
@@ -134,7 +136,7 @@ func (s *session) answered() {
 	s.affinity.observe(loop, a, s.request.waited)
 	s.reply(s.request.kind, a)
 	s.continueAfterReply()
-	if s.affinity.score >= s.roster.server.moveAfter {
+	if int(s.affinity.score) >= s.roster.server.moveAfter {
 		s.move() // the last that is done with the session here
 	}
 }
@@ -176,7 +178,7 @@ func (s *session) execute(input []byte, most int) (n int) {
 			s.finish(drained)
 			return len(input)
 		}
-		if s.conn.Unsent() >= ro.server.cfg.MaxOutput {
+		if s.conn.Unsent() >= s.maxUnsent() {
 			s.stalled = true
 			if !stalled {
 				ro.counters.stalled++
@@ -218,6 +220,8 @@ func (s *session) command(cmd *proto.Command) {
 	r.waited, r.answered = false, false
 	r.suspicious = s.keys > 0 || s.who().owner != ""
 	r.hash = ro.server.seed.Hash(cmd.Arg)
+	r.size = uint32(lockmgr.KeySize(len(cmd.Arg)))
+	r.limit = s.keyLimit(int(r.size))
 	to := ro.server.shardOf(r.hash)
 	if to != ro.index {
 		s.parser.Retain(cmd)
@@ -265,9 +269,9 @@ func (s *session) reply(kind proto.Kind, a proto.Reply) {
 		ro.out = proto.AppendNamed(ro.out, ro.server.cfg.silence(), ro.server.space)
 		return
 	case proto.Locked:
-		s.keys++
+		s.addKey()
 	case proto.Unlocked:
-		s.keys--
+		s.removeKey()
 	}
 	ro.out = a.Append(ro.out)
 }
@@ -297,6 +301,7 @@ func (s *session) ownerIn(loop int) *lockmgr.Owner {
 // applyBackpressure ends a turn of the session: it holds back a client that sends more than is wanted, and ends a session
 // that has executed all that came before the end of its input.
 func (s *session) applyBackpressure() {
+	s.recount()
 	switch s.phase {
 	case serving:
 		limits := &s.roster.server.cfg
@@ -307,10 +312,11 @@ func (s *session) applyBackpressure() {
 				Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).Send()
 			s.finish(tooMuch)
 		case waiting >= limits.MaxPipeline:
-			if !s.conn.Paused() {
+			if !s.conn.Paused() && s.outstanding > 0 { // else it waits for nothing but a turn
 				s.roster.counters.paused++
 			}
 			s.conn.Pause()
+		case s.holdsBack():
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
 		}

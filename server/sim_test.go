@@ -29,6 +29,7 @@ type sim struct {
 	budget  int        // what a turn may spend
 	events  []simEvent // what clients have noticed, in this order, and the test has not taken
 	err     error      // the first thing that must not happen
+	ballast int64      // memory that others take, in bytes
 }
 
 // simEvent is a line that a client has read, or the end of its connection if it is empty.
@@ -52,6 +53,7 @@ func newSim(loops, moveAfter int) *sim {
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
+	srv.budget = newBudget(cfg.memoryLimit(), loops)
 	s := &sim{server: srv, budget: math.MaxInt}
 	for i := range loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
@@ -160,9 +162,37 @@ func (s *sim) settle() {
 			busy = l.receive() || l.expire() || l.goOn() || busy
 		}
 		for _, c := range s.clients {
-			busy = c.readRest() || c.read() || busy
+			busy = c.readRest() || c.sip() || c.read() || busy
 		}
 	}
+}
+
+// fillMemory has others take so many percent of the memory, and tells the loops, as the keeper does.
+func (s *sim) fillMemory(percent int64) {
+	ballast := s.server.budget.limit / 100 * percent
+	s.server.budget.reserve(ballast - s.ballast)
+	s.ballast = ballast
+	for _, l := range s.loops {
+		l.turn(func() {})
+	}
+}
+
+// settleReading is settle, until everybody has been read who has nothing else to do. Time passes if they are read in sips.
+func (s *sim) settleReading() {
+	s.settle()
+	for sips := 0; slices.ContainsFunc(s.clients, (*simClient).waitsToBeRead); sips++ {
+		if sips == 1000 {
+			s.fail("somebody is not read")
+			return
+		}
+		s.pass(sipEvery)
+		s.settle()
+	}
+}
+
+// waitsToBeRead reports whether the client has sent what was not read, although its session has nothing else to do.
+func (c *simClient) waitsToBeRead() bool {
+	return c.open && !c.half && c.loop != nil && len(c.inbox) > 0 && c.session.isIdle()
 }
 
 // pass lets time pass, and nothing happen in it.
@@ -189,10 +219,16 @@ func (s *sim) checkQuiet() error {
 		return err
 	}
 	held, waiting, sessions := 0, 0, 0
+	keyBytes, buffered := int64(0), int64(0)
 	for _, c := range s.clients {
 		if c.open {
 			sessions++
 			held += c.session.keys
+			keyBytes += int64(c.session.keyBytes)
+			buffered += int64(c.session.counted)
+			if n := cap(c.session.pending.buf); n > int(c.session.counted) {
+				return fmt.Errorf("%s has %d bytes of pending input, and %d are counted", c.name, n, c.session.counted)
+			}
 			if c.session.outstanding > 0 {
 				waiting++
 			} else if c.session.pending.len() > 0 {
@@ -205,6 +241,11 @@ func (s *sim) checkQuiet() error {
 		keys += l.worker.shard.table.Keys()
 		waiters += l.worker.shard.table.Waiters()
 		timers += l.wheel.Len()
+		if l.worker.throttle.timer.Running() {
+			timers--
+		}
+		keyBytes -= l.worker.shard.table.Size()
+		buffered -= l.worker.roster.buffered
 		served += l.worker.roster.sessions.len()
 		suspects += l.worker.shard.suspects.len()
 		if !l.worker.roster.turns.empty() || len(l.worker.shard.releasing) > 0 || !l.worker.shard.grants.Empty() {
@@ -213,6 +254,9 @@ func (s *sim) checkQuiet() error {
 		if n := l.worker.roster.population.Load(); int(n) != l.worker.roster.sessions.len() {
 			return fmt.Errorf("loop %d has %d sessions and says %d", l.index, l.worker.roster.sessions.len(), n)
 		}
+	}
+	if keyBytes != 0 || buffered != 0 {
+		return fmt.Errorf("sessions count %d bytes of keys and %d of buffers more than the loops", keyBytes, buffered)
 	}
 	if held != keys || waiting != waiters || timers != waiters || suspects > waiters || sessions != served {
 		return fmt.Errorf("sessions: %d hold %d keys, %d wait; loops: %d with %d keys, %d waiters, %d timers, %d suspects",
@@ -241,6 +285,7 @@ type simPost struct {
 }
 
 func (l *simLoop) Index() int                      { return l.index }
+func (l *simLoop) Memory() int64                   { return 0 }
 func (l *simLoop) Now() time.Duration              { return l.sim.now }
 func (l *simLoop) Time(d time.Duration) time.Time  { return time.Unix(0, 0).Add(d) }
 func (l *simLoop) Traffic() reactor.Traffic        { return reactor.Traffic{} }
@@ -283,6 +328,7 @@ type simClient struct {
 	paused   bool
 	wasHeld  bool
 	wantRest bool
+	wantSip  bool
 	last     bool // closes after the output
 	inbox    []byte
 	unsent   []byte
@@ -414,6 +460,21 @@ func (c *simClient) readRest() bool {
 	return true
 }
 
+// simSip is the number of bytes of a sip.
+const simSip = 16
+
+// sip has the loop read a little of what has come, if the server has asked for that.
+func (c *simClient) sip() bool {
+	if !c.wantSip || !c.open || !c.paused || len(c.inbox) == 0 {
+		return false
+	}
+	c.wantSip = false
+	p := c.inbox[:min(len(c.inbox), simSip)]
+	c.inbox = c.inbox[len(p):]
+	c.loop.turn(func() { c.session.Data(p) })
+	return true
+}
+
 // arrive makes the client one of the loop that it has moved to.
 func (c *simClient) arrive(l *simLoop) {
 	c.loop = l
@@ -454,6 +515,7 @@ func (c *simClient) Write(p []byte) {
 }
 
 func (c *simClient) Resume() { c.paused = false }
+func (c *simClient) Sip()    { c.wantSip = c.paused }
 
 func (c *simClient) ReadRest() bool {
 	c.wantRest = c.half && c.wasHeld
