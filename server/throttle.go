@@ -92,8 +92,11 @@ func (s *session) maxUnsent() int {
 }
 
 // recount keeps what the buffers of the roster take right, after those of the session may have changed.
-func (s *session) recount() {
-	s.count(cap(s.pending.buf) + s.parser.Kept() + len(s.remoteOwners)*remoteOwnerSize)
+func (s *session) recount() { s.count(s.bufferSize()) }
+
+// bufferSize returns what the buffers of the session take, in bytes.
+func (s *session) bufferSize() int {
+	return cap(s.pending.buf) + s.parser.Kept() + len(s.remoteOwners)*remoteOwnerSize
 }
 
 // count makes n bytes the size of the session's buffers.
