@@ -187,6 +187,7 @@ func (s *session) execute(input []byte, most int) (n int) {
 		}
 		if most--; most < 0 || !ro.loop.Spend(1) {
 			ro.turns.add(s)
+			s.stalled = stalled // it has not caught up yet
 			break
 		}
 		consumed, status := s.parser.Next(input[n:], &cmd)
