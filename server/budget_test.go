@@ -102,3 +102,29 @@ func TestGiveBack(t *testing.T) {
 	use(150 << 20)
 	due(false, "it is in use again")
 }
+
+// The log says at once that the memory is used up, and that it is not any more when that has lasted: once each, however often
+// the level changes meanwhile.
+func TestShortage(t *testing.T) {
+	var s shortage
+	now := time.Now()
+	changes := func(l level, want bool) {
+		t.Helper()
+		if got := s.changes(l, now); got != want {
+			t.Errorf("level %d: changes is %t", l, got)
+		}
+	}
+	changes(tight, false)
+	changes(full, true)
+	for range 100 {
+		now = now.Add(calmTime - 1)
+		changes(tight, false)
+		changes(over, false)
+	}
+	now = now.Add(calmTime - 1)
+	changes(roomy, false)
+	now = now.Add(1)
+	changes(tight, true)
+	changes(roomy, false)
+	changes(over, true)
+}

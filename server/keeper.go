@@ -24,17 +24,21 @@ const (
 
 // keepMemory runs until ctx is done.
 func (srv *Server) keepMemory(ctx context.Context) {
-	told := roomy
+	applied := roomy
 	var back giveBack
+	var report shortage
 	for {
-		if !srv.budget.await(ctx, told > roomy || back.pending()) {
+		if !srv.budget.await(ctx, applied > roomy || back.pending() || report.said) {
 			return
 		}
 		srv.budget.settle()
-		if now := srv.budget.now(); now != told {
-			srv.reportLevel(told, now)
-			told = now
+		now := srv.budget.now()
+		if now != applied {
+			applied = now
 			_, _ = eachShard(ctx, srv, srv.shards, func(*shard, *struct{}) bool { return false }) // its EndTurn applies the level
+		}
+		if report.changes(now, time.Now()) {
+			srv.report(&report)
 		}
 		if back.due(srv.budget, time.Now()) {
 			_, _ = eachShard(ctx, srv, srv.shards, (*shard).trim)
@@ -60,18 +64,38 @@ func (b *budget) await(ctx context.Context, busy bool) bool {
 	return ctx.Err() == nil
 }
 
-// reportLevel says when the memory is used up, and when it is not any more.
-func (srv *Server) reportLevel(was, now level) {
-	b := srv.budget
-	switch {
-	case was < full && now >= full:
-		srv.cfg.Log.Warn().Int64("memory_bytes", b.reserved.Load()).Int64("memory_limit_bytes", b.limit).
-			Msg("the memory is used up: locks are answered \"e out of memory\", and connections refused, until some is free; " +
-				"raise --max-memory, or look for clients that take too much")
-	case was >= full && now < full:
-		srv.cfg.Log.Info().Int64("memory_bytes", b.reserved.Load()).Int64("memory_limit_bytes", b.limit).
-			Msg("there is memory again: locks and connections are served as before")
+// shortage is what the log says of the memory: at once that it is used up, and that it is not any more when that has lasted for
+// calmTime. So a server that stays at its limit and goes back and forth says so once, and not again and again.
+type shortage struct {
+	said bool      // that the memory is used up
+	last time.Time // when it was so
+}
+
+// calmTime is the time for which the memory must not have been used up, before the log says that there is some again.
+const calmTime = 10 * time.Second
+
+// changes takes note of the level and reports whether the log has to say something else now.
+func (s *shortage) changes(l level, now time.Time) bool {
+	if l >= full {
+		s.last = now
 	}
+	if s.said == (l >= full) || s.said && now.Sub(s.last) < calmTime {
+		return false
+	}
+	s.said = !s.said
+	return true
+}
+
+// report says whether the memory is used up.
+func (srv *Server) report(s *shortage) {
+	event := srv.cfg.Log.Info()
+	text := "there is memory again: locks and connections are served as before"
+	if s.said {
+		event = srv.cfg.Log.Warn()
+		text = "the memory is used up: locks are answered \"e out of memory\", and connections refused, until some is free; " +
+			"raise --max-memory, or look for clients that take too much"
+	}
+	event.Int64("memory_bytes", srv.budget.reserved.Load()).Int64("memory_limit_bytes", srv.budget.limit).Msg(text)
 }
 
 // giveBack says when memory is given back to the system: once after it was given up.
