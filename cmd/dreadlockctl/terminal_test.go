@@ -27,7 +27,7 @@ type terminal struct {
 func beginAt(tb testing.TB, env []string, name string, args ...string) *terminal {
 	tb.Helper()
 	tt := &terminal{tb: tb, cmd: exec.Command(name, args...)}
-	tt.cmd.Env = environment(append(env, "PS1=$ ", "TERM=xterm")...)
+	tt.cmd.Env = environment(append(env, "PS1="+prompt, "TERM=xterm")...)
 	master, err := pty.StartWithSize(tt.cmd, &pty.Winsize{Rows: 30, Cols: 100})
 	if err != nil {
 		tb.Skipf("no terminal: %v", err)
@@ -38,6 +38,16 @@ func beginAt(tb testing.TB, env []string, name string, args ...string) *terminal
 		_ = tt.cmd.Wait()
 	})
 	return tt
+}
+
+// prompt is that of a shell.
+const prompt = "ready> "
+
+// awaitPrompt waits for a prompt after the first bytes. What is typed sooner, while the shell changes the mode of the terminal, may
+// lose a character.
+func (tt *terminal) awaitPrompt(bytes int) {
+	tt.tb.Helper()
+	tt.shown.awaitAfter(tt.tb, bytes, prompt)
 }
 
 func (tt *terminal) typed(keys string) {
@@ -91,16 +101,20 @@ func TestJobControl(t *testing.T) {
 	}
 	d := startDaemon(t)
 	tt := beginAt(t, []string{"DREADLOCK_SERVER=" + d.address}, bash, "--norc", "--noprofile", "-i")
+	tt.awaitPrompt(0)
 	tt.typed(program + ` lock k -- sh -c 'echo be""gan; read line; echo "read <$line>"' | cat; echo sta""tus ${PIPESTATUS[0]}` + "\n")
 	tt.shown.await(t, "began")
+	stopped := tt.shown.len()
 	tt.typed("\x1a")
 	tt.shown.await(t, "Stopped")
+	tt.awaitPrompt(stopped)
 	d.dial(t).Do("lock k 0", "t timeout")
 	before := tt.shown.len()
 	tt.typed("fg\n")
 	tt.shown.awaitAfter(t, before, "lock k -- sh") // bash prints what it continues, and stops reading
 	tt.typed("a word\n")
 	tt.shown.await(t, "read <a word>")
+	tt.awaitPrompt(before)
 	tt.typed("exit\n")
 	tt.exit()
 	d.free(t, "k")
