@@ -2,7 +2,7 @@ package reactor
 
 import "golang.org/x/sys/unix"
 
-// gnet reads up to 64 KiB of a connection at a time, and what the client cannot use yet it has to keep. Where memory is short
+// gnet reads up to 16 KiB of a connection at a time, and what the client cannot use yet it has to keep. Where memory is short
 // that is too much for each of many: a paused connection can be read in sips.
 
 // sipBytes is what is read of a paused connection at a time.
