@@ -101,6 +101,18 @@ func (c *Conn) Pause() {
 // Paused reports whether reading is paused.
 func (c *Conn) Paused() bool { return c.paused }
 
+// Unread returns the number of bytes that have come from the peer and were not read, 0 if that is not known.
+func (c *Conn) Unread() int {
+	if c.fd < 0 {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Resume ends a pause.
 func (c *Conn) Resume() {
 	if c.paused {

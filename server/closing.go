@@ -62,6 +62,7 @@ func (s *session) Closed(err error) {
 	s.phase = gone
 	s.pending.discard(s.pending.len(), &ro.spare)
 	s.count(0)
+	ro.search.gone(s)
 	ro.sessions.remove(s)
 	ro.newcomers.remove(s)
 	ro.population.Add(-1)

@@ -47,7 +47,8 @@ type Config struct {
 	// ever; else at least a second. It is for daemons that strangers can reach; a minute is sensible.
 	IdleTimeout time.Duration
 	// MaxPipeline is the number of bytes that are kept of what a client sends while it waits; beyond it the client is
-	// held back by TCP. One read, up to 16 KiB, may come on top. 256 KiB by default.
+	// held back by TCP. One read, up to 16 KiB, may come on top, and up to 5 MiB to find out whether it has ended. 256 KiB by
+	// default.
 	MaxPipeline int
 	// MaxOutput is the number of bytes of answers that are kept for a client that does not read; beyond it the client
 	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top. 256
@@ -61,7 +62,7 @@ type Config struct {
 	// MaxMemory is the memory, in bytes, that all clients together may make the server take: keys, connections, input that is not
 	// executed yet, and answers that are not read. At the limit locks and connections are refused and clients are held back; what
 	// is held stays, and unlocks work. At least 4 MiB; zero, the default, is half of the memory that the process may use: of its
-	// cgroup or of the machine, whichever is less.
+	// cgroup or of the machine, whichever is less. An eighth may come on top, to find clients that have ended.
 	MaxMemory int
 	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that, at most two
 	// seconds later. Whole seconds, at least one; 30 s by default.

@@ -49,7 +49,7 @@
 //
 // New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
 // how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, drain.go and stop.go how
-// the server does, move.go why sessions change loops; memory.go what happens when memory is short;
-// task.go begins what is seen from outside, waitfor.go says when a
+// the server does, move.go why sessions change loops; memory.go what happens when memory is short, search.go how
+// the end of a client is noticed that is not read; task.go begins what is seen from outside, waitfor.go says when a
 // deadlock is believed. sim_test.go drives all of it without sockets and time.
 package server

@@ -31,7 +31,8 @@ type session struct {
 	phase  phase
 
 	newcomer     bool     // one of the newcomers of its roster: it has sent no command yet
-	older, newer *session // among them
+	ahead        uint32   // bytes of its pending input that it has only because it was read on, see search
+	older, newer *session // among the newcomers
 
 	// Constant once the connection is open, so that any loop may read it.
 	id      api.ConnectionID
@@ -308,6 +309,7 @@ func (s *session) applyBackpressure() {
 		limits := &s.roster.server.cfg
 		waiting := s.pending.len()
 		switch {
+		case s.roster.search.reads(s):
 		case !s.conn.CanHold() && (waiting > limits.MaxPipeline || s.conn.Unsent() > limits.MaxOutput):
 			s.warn("client dropped: it sends too much and cannot be held back").
 				Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).Send()
@@ -316,7 +318,7 @@ func (s *session) applyBackpressure() {
 			if !s.conn.Paused() && s.outstanding > 0 { // else it waits for nothing but a turn
 				s.roster.counters.paused++
 			}
-			s.conn.Pause()
+			s.pause()
 		case s.holdsBack():
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
@@ -325,5 +327,13 @@ func (s *session) applyBackpressure() {
 		if s.outstanding == 0 && s.pending.len() == 0 && !s.conn.ReadRest() {
 			s.finish(clientClosed)
 		}
+	}
+}
+
+// pause holds the client back.
+func (s *session) pause() {
+	s.conn.Pause()
+	if s.outstanding > 0 {
+		s.roster.search.begin()
 	}
 }

@@ -83,7 +83,7 @@ func (w *simWorld) connected(t *rapid.T) *simClient {
 // ask has a client send some commands in one write, perhaps cut in two.
 func (w *simWorld) ask(t *rapid.T) {
 	c := w.connected(t)
-	if c.half {
+	if c.fin {
 		t.Skip("it has ended its side")
 	}
 	var text strings.Builder

@@ -162,7 +162,7 @@ func (s *sim) settle() {
 			busy = l.receive() || l.expire() || l.goOn() || busy
 		}
 		for _, c := range s.clients {
-			busy = c.readRest() || c.sip() || c.read() || busy
+			busy = c.readRest() || c.sip() || c.read() || c.deliverEnd() || busy
 		}
 	}
 }
@@ -188,11 +188,24 @@ func (s *sim) settleReading() {
 		s.pass(sipEvery)
 		s.settle()
 	}
+	for looks := time.Duration(0); slices.ContainsFunc(s.clients, (*simClient).unnoticed); looks++ {
+		if looks > 2*simClients*(searchEvery/searchLook+searchQuiet) {
+			s.fail("nobody notices that a client has ended")
+			return
+		}
+		s.pass(searchLook)
+		s.settle()
+	}
 }
 
 // waitsToBeRead reports whether the client has sent what was not read, although its session has nothing else to do.
 func (c *simClient) waitsToBeRead() bool {
 	return c.open && !c.half && c.loop != nil && len(c.inbox) > 0 && c.session.isIdle()
+}
+
+// unnoticed reports whether the client has ended its side, and nothing keeps the server from noticing.
+func (c *simClient) unnoticed() bool {
+	return c.open && c.fin && !c.half && c.loop != nil && len(c.unsent) == 0
 }
 
 // pass lets time pass, and nothing happen in it.
@@ -219,12 +232,13 @@ func (s *sim) check() error {
 // checkBuffers checks that each loop counts just what the buffers of its sessions take, and nothing of those that are gone or on
 // their way.
 func (s *sim) checkBuffers() error {
-	buffered := make([]int64, len(s.loops))
+	buffered, readOn := make([]int64, len(s.loops)), make([]int64, len(s.loops))
 	for _, c := range s.clients {
 		n := 0
 		if c.open && c.loop != nil {
 			n = c.session.bufferSize()
 			buffered[c.loop.index] += int64(n)
+			readOn[c.loop.index] += int64(c.session.ahead)
 		}
 		if int(c.session.counted) != n {
 			return fmt.Errorf("the buffers of %s take %d bytes, and %d are counted", c.name, n, c.session.counted)
@@ -233,6 +247,9 @@ func (s *sim) checkBuffers() error {
 	for i, l := range s.loops {
 		if n := l.worker.roster.buffered; n != buffered[i] {
 			return fmt.Errorf("the buffers of the sessions of loop %d take %d bytes, and it counts %d", i, buffered[i], n)
+		}
+		if n := l.worker.roster.search.readOn; n != readOn[i] || n > buffered[i] {
+			return fmt.Errorf("%d bytes of the sessions of loop %d are read on, of %d, and it counts %d", readOn[i], i, buffered[i], n)
 		}
 	}
 	return nil
@@ -262,8 +279,10 @@ func (s *sim) checkQuiet() error {
 		keys += l.worker.shard.table.Keys()
 		waiters += l.worker.shard.table.Waiters()
 		timers += l.wheel.Len()
-		if l.worker.throttle.timer.Running() {
-			timers--
+		for _, timer := range []*reactor.Timer{&l.worker.throttle.timer, &l.worker.roster.search.timer} {
+			if timer.Running() {
+				timers--
+			}
 		}
 		keyBytes -= l.worker.shard.table.Size()
 		served += l.worker.roster.sessions.len()
@@ -343,7 +362,8 @@ type simClient struct {
 	session *session
 
 	open     bool // the server's side
-	half     bool // the client has ended its side
+	fin      bool // the client has ended its side
+	half     bool // and the server could see that
 	deaf     bool // the client reads nothing
 	paused   bool
 	wasHeld  bool
@@ -394,7 +414,7 @@ func (s *sim) connect(name string, loop int) *simClient {
 
 // send has the client send text; the loop reads what it is willing to read.
 func (c *simClient) send(text string) {
-	if !c.half {
+	if !c.fin {
 		c.inbox = append(c.inbox, text...)
 		c.read()
 	}
@@ -411,11 +431,21 @@ func (c *simClient) read() bool {
 	return true
 }
 
-// closeWrite has the client end its side. The server sees that only if it reads, or waits for just that.
+// closeWrite has the client end its side.
 func (c *simClient) closeWrite() {
+	c.fin = true
 	c.read()
-	if !c.open || c.half || c.loop == nil || len(c.unsent) > 0 || len(c.inbox) > 0 && !c.paused {
-		return
+	c.deliverEnd()
+}
+
+// simWindow is the number of bytes that fit into a socket. What is more stays with the client's host.
+const simWindow = 40
+
+// deliverEnd has the end of the client's side arrive, if that can be, and reports whether the server notices. That sees it only if it
+// reads, or waits for just that.
+func (c *simClient) deliverEnd() bool {
+	if !c.fin || !c.open || c.half || c.loop == nil || len(c.unsent) > 0 || len(c.inbox) > 0 && !c.paused || len(c.inbox) > simWindow {
+		return false
 	}
 	c.half = true
 	c.loop.turn(func() {
@@ -425,6 +455,7 @@ func (c *simClient) closeWrite() {
 			c.finish(io.EOF)
 		}
 	})
+	return true
 }
 
 // reset has the client break the connection.
@@ -521,6 +552,7 @@ func (c *simClient) IsOpen() bool  { return c.open && !c.closing }
 func (c *simClient) Unsent() int   { return len(c.unsent) }
 func (c *simClient) CanHold() bool { return true }
 func (c *simClient) Paused() bool  { return c.paused }
+func (c *simClient) Unread() int   { return len(c.inbox) }
 func (c *simClient) Pause()        { c.paused, c.wasHeld = true, true }
 func (c *simClient) Close()        { c.finish(nil) }
 

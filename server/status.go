@@ -19,7 +19,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	found, err := queryAll(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
-			keys: sh.table.Keys(), waiters: sh.table.Waiters(), memory: sh.memory()}
+			keys: sh.table.Keys(), waiters: sh.table.Waiters(), memory: sh.memory() + sh.roster.search.readOn}
 		return false
 	})
 	if err != nil {

@@ -76,7 +76,7 @@ func (s *session) holdsBack() bool {
 	if level < tight || level < over && s.outstanding == 0 && s.pending.len() == 0 {
 		return false
 	}
-	s.conn.Pause()
+	s.pause()
 	if level == over && s.isIdle() {
 		s.conn.Sip()
 	}
@@ -92,7 +92,11 @@ func (s *session) maxUnsent() int {
 }
 
 // recount keeps what the buffers of the roster take right, after those of the session may have changed.
-func (s *session) recount() { s.count(s.bufferSize()) }
+func (s *session) recount() {
+	if n := s.bufferSize(); n != int(s.counted) {
+		s.count(n)
+	}
+}
 
 // bufferSize returns what the buffers of the session take, in bytes.
 func (s *session) bufferSize() int {
@@ -103,6 +107,7 @@ func (s *session) bufferSize() int {
 func (s *session) count(n int) {
 	s.roster.buffered += int64(n) - int64(s.counted)
 	s.counted = uint32(n)
+	s.roster.search.recount(s)
 }
 
 // remoteOwnerSize is what a session takes for each loop, in bytes, once it has used the keys of another.

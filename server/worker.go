@@ -46,6 +46,7 @@ type connection interface {
 	CanHold() bool
 	Pause()
 	Paused() bool
+	Unread() int
 	Resume()
 	Sip()
 	ReadRest() bool
@@ -107,6 +108,8 @@ func (w *worker) Expire(t *reactor.Timer) {
 		tag.expire(w.roster)
 	case *throttle:
 		tag.expire()
+	case *search:
+		tag.expire()
 	}
 }
 
@@ -124,5 +127,6 @@ func (w *worker) Continue() {
 func (w *worker) EndTurn() (more bool) {
 	w.shard.deliver()
 	more = w.throttle.endTurn()
+	more = w.roster.search.endTurn() || more
 	return !w.closed && (more || !w.shard.grants.Empty() || !w.roster.turns.empty() || len(w.shard.releasing) > 0)
 }
