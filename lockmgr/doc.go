@@ -47,7 +47,7 @@
 //     except that Close does constant work for each key that its owner holds, and
 //     CloseSome for a given number of them.
 //   - The table allocates nothing in the steady state, and gives memory back when
-//     keys are released.
+//     keys are released. It knows what the held keys cost: Size.
 //   - Any key of any length is valid. A broken invariant panics and names the
 //     values.
 //
@@ -56,5 +56,6 @@
 // A table and everything linked into it belong to one loop, and only that loop calls any of it. Only [Seed] is safe from
 // any goroutine.
 //
-// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, view.go shows them.
+// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, size.go says
+// what they cost, view.go shows them.
 package lockmgr

@@ -18,6 +18,14 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 		grants[e.token] = true
 	}
 
+	size := int64(0)
+	for e := range held {
+		size += int64(KeySize(len(e.key)))
+	}
+	if size != tb.Size() {
+		return fmt.Errorf("the keys cost %d bytes, Size says %d", size, tb.Size())
+	}
+
 	waiters := 0
 	queued := map[*Owner]int32{}
 	for e := range held {

@@ -57,6 +57,7 @@ func (o Outcome) String() string {
 type Table struct {
 	index   index
 	pool    pool
+	size    int64 // see Size
 	waiters int
 	closing int           // keys of closed owners, which have not been passed on yet
 	now     time.Duration // the time of grants
@@ -88,6 +89,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 	case e == nil:
 		e = t.pool.get(hash, key)
 		t.index.insert(link, e)
+		t.size += int64(KeySize(len(key)))
 		t.assign(e, o)
 		return Granted
 	case e.owner == o:
@@ -202,6 +204,7 @@ func (t *Table) grant(e *entry, g *Grants) {
 // free takes the key at link, which nobody waits for, from its owner and out of the table.
 func (t *Table) free(link **entry) {
 	e := t.index.remove(link)
+	t.size -= int64(KeySize(len(e.key)))
 	t.leave(e)
 	t.pool.put(e)
 }

@@ -59,6 +59,7 @@ type Conn struct {
 	paused     bool
 	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
 	wantsRest  bool // it is one of the loop's readers
+	wantsSip   bool // it is one of the loop's sippers
 	last       bool // CloseAfterOutput was called
 
 	judgement *judgement // nil while the kernel judges the peer
@@ -99,6 +100,18 @@ func (c *Conn) Pause() {
 
 // Paused reports whether reading is paused.
 func (c *Conn) Paused() bool { return c.paused }
+
+// Unread returns the number of bytes that have come from the peer and were not read, 0 if that is not known.
+func (c *Conn) Unread() int {
+	if c.fd < 0 {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // Resume ends a pause.
 func (c *Conn) Resume() {
@@ -158,6 +171,7 @@ func (c *Conn) open(sock gnet.Conn, l *Loop) {
 	c.watching, c.state = watchInput, connected
 	_, c.tcp = sock.RemoteAddr().(*net.TCPAddr)
 	sock.SetContext(c)
+	c.recount()
 }
 
 // data hands what was read to the client. Nothing is left to gnet's own buffer, which has no bound.
@@ -189,6 +203,8 @@ func (c *Conn) input(p []byte) (delivered bool) {
 		return c.IsOpen()
 	})
 	c.decrypting = false
+	c.tls.received(len(p), delivered)
+	c.recount()
 	if !c.IsOpen() {
 		return delivered
 	}
@@ -305,6 +321,7 @@ func (c *Conn) close() {
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
+	c.uncount()
 	c.stopJudging()
 	c.unwatchOutput()
 	c.output = nil

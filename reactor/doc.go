@@ -65,7 +65,7 @@
 // goroutine for each listener accepts, waits out a shortage of descriptors or memory, and enrolls the connection on the loop
 // with the fewest (accept.go, enroll.go). Run turns the end of a loop into an error. Conn keeps writes
 // away from descriptors that are somebody else's by now, keeps what a peer does not take at once (output.go), holds back a
-// peer that sends or does not read more than is good (poll.go), finds out that a peer's host has vanished (silence.go), and
+// peer that sends or does not read more than is good (poll.go, sip.go), finds out that a peer's host has vanished (silence.go), and
 // keeps the socket of a peer that has ended its side while answers are owed.
 //
 // TLS works over memory on the loop once its handshake is done (tls.go), so that an encrypted connection costs no goroutine.

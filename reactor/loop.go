@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// restPiece is the number of bytes that are read at a time of what a peer had sent before it ended its side: as much
-	// as gnet reads of others.
-	restPiece = 64 << 10
+	// readPiece is the number of bytes that are read of a peer at a time. The client has to keep what it cannot use at once,
+	// and a loop reads of every peer that has sent something before it can hold the first one back: a thousand pieces.
+	readPiece = 16 << 10
 	// maxRests is the number of such pieces in one turn.
 	maxRests = 16
 )
@@ -52,11 +52,14 @@ type Loop struct {
 
 	ending     []*Conn            // to be closed at the end of this turn
 	readers    []*Conn            // half-closed ones that want the rest of their input
+	sippers    []*Conn            // paused ones that want a little of theirs
 	halfClosed map[*Conn]struct{} // those that gnet does not know any more
 	buf        []byte             // for the input of half-closed connections; nil until it is needed
 
 	plain  tlsScratch
 	sealed []byte // what TLS has made of the latest output
+
+	memory int64 // see Memory
 
 	traffic Traffic
 
@@ -138,6 +141,8 @@ func (l *Loop) turn() {
 	l.budget.nextPart()
 	l.readRests()
 	l.budget.nextPart()
+	l.takeSips()
+	l.budget.nextPart()
 	l.handler.Continue()
 	l.leave()
 	if more {
@@ -190,7 +195,7 @@ func (l *Loop) endTurn() (more bool) {
 	for {
 		more = l.handler.EndTurn()
 		if len(l.ending) == 0 {
-			return more || len(l.readers) > 0
+			return more || len(l.readers) > 0 || len(l.sippers) > 0
 		}
 		if !l.Spend(closeUnits) {
 			return true
@@ -207,7 +212,7 @@ func (l *Loop) readRests() {
 		return
 	}
 	if l.buf == nil {
-		l.buf = make([]byte, restPiece)
+		l.buf = make([]byte, readPiece)
 	}
 	some := l.readers[:min(len(l.readers), maxRests)]
 	l.readers = append([]*Conn(nil), l.readers[len(some):]...) // readRest may add to them

@@ -40,7 +40,7 @@ type transfer struct {
 func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
-	if c.state != connected || c.paused || c.decrypting || c.Unsent() > 0 {
+	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.Unsent() > 0 {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves {
@@ -60,6 +60,7 @@ func (c *Conn) TryMove(loop int) bool {
 	if c.judgement != nil {
 		c.loop.StopTimer(&c.judgement.timer)
 	}
+	c.uncount()
 	c.output = nil
 	sock := c.sock
 	c.sock, c.fd, c.state = nil, -1, closed

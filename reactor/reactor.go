@@ -125,6 +125,7 @@ func (r *Reactor) startLoops(wakeUps []net.Conn) (err error) {
 	r.client, err = gnet.NewClient(&events{Reactor: r},
 		gnet.WithNumEventLoop(r.cfg.Loops),
 		gnet.WithTCPNoDelay(gnet.TCPDelay), // set already: see Listen
+		gnet.WithReadBufferCap(readPiece),
 		gnet.WithLogger(&r.log))
 	if err != nil {
 		return err

@@ -199,8 +199,8 @@ func TestFloodBehindWait(t *testing.T) {
 	}
 }
 
-// The end of a client that is held back while it waits is noticed all the same, as soon as it arrives: an end of input
-// that stands behind more than the socket buffers take does not.
+// The end of a client that is held back while it waits is noticed all the same, as soon as it arrives. It does not arrive while it stands
+// after more than the sockets take: see TestEndBehindFlood.
 func TestFloodBehindWaitEnds(t *testing.T) {
 	for _, end := range []string{"reset", "half-close", "close"} {
 		t.Run(end, func(t *testing.T) {

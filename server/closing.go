@@ -61,6 +61,8 @@ func (s *session) Closed(err error) {
 	}
 	s.phase = gone
 	s.pending.discard(s.pending.len(), &ro.spare)
+	s.count(0)
+	ro.search.gone(s)
 	ro.sessions.remove(s)
 	ro.newcomers.remove(s)
 	ro.population.Add(-1)
@@ -89,7 +91,7 @@ func (s *session) end(why reason) {
 	}
 	s.phase = ended
 	s.stalled = false
-	s.keys = 0
+	s.keys, s.keyBytes = 0, 0
 	ro := s.roster
 	ro.newcomers.remove(s)
 	ro.counters.disconnects[why]++

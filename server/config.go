@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"dreadlock/lockmgr"
 	"dreadlock/reactor"
 	"dreadlock/server/certs"
 )
@@ -46,12 +47,23 @@ type Config struct {
 	// ever; else at least a second. It is for daemons that strangers can reach; a minute is sensible.
 	IdleTimeout time.Duration
 	// MaxPipeline is the number of bytes that are kept of what a client sends while it waits; beyond it the client is
-	// held back by TCP. One read, up to 64 KiB, may come on top. 256 KiB by default.
+	// held back by TCP. One read, up to 16 KiB, may come on top, and up to 5 MiB to find out whether it has ended. 256 KiB by
+	// default.
 	MaxPipeline int
 	// MaxOutput is the number of bytes of answers that are kept for a client that does not read; beyond it the client
 	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top. 256
 	// KiB by default.
 	MaxOutput int
+	// MaxKeys is the number of keys that one client may hold, at least 1. A lock beyond it is refused. 100,000 by default.
+	MaxKeys int
+	// MaxKeyBytes is the memory that the keys of one client may take, in bytes: 144 for a key of up to 28 bytes, as
+	// [lockmgr.KeySize] says. A lock beyond it is refused. 16 MiB by default.
+	MaxKeyBytes int
+	// MaxMemory is the memory, in bytes, that all clients together may make the server take: keys, connections, input that is not
+	// executed yet, and answers that are not read. At the limit locks and connections are refused and clients are held back; what
+	// is held stays, and unlocks work. At least 4 MiB; zero, the default, is half of the memory that the process may use: of its
+	// cgroup or of the machine, whichever is less. An eighth may come on top, to find clients that have ended.
+	MaxMemory int
 	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that, at most two
 	// seconds later. Whole seconds, at least one; 30 s by default.
 	KeepAlive time.Duration
@@ -83,6 +95,8 @@ func DefaultConfig() Config {
 		Loops:       min(runtime.GOMAXPROCS(0), reactor.MaxLoops),
 		MaxPipeline: 256 << 10,
 		MaxOutput:   256 << 10,
+		MaxKeys:     100_000,
+		MaxKeyBytes: 16 << 20,
 		KeepAlive:   30 * time.Second,
 		Tick:        5 * time.Millisecond,
 		Log:         zerolog.Nop(),
@@ -100,6 +114,8 @@ const (
 	maxTick = 100 * time.Millisecond
 	// maxKeepAlive is what the kernel takes.
 	maxKeepAlive = 32767 * time.Second
+	// maxBuffer is more than anybody needs, and its double can be counted in 32 bits.
+	maxBuffer = 1 << 30
 )
 
 // Validate reports the first option that cannot be used, by the name of its flag: an error that wraps [ErrOption].
@@ -127,10 +143,16 @@ func (c *Config) check() error {
 		return fmt.Errorf("--max-connections-per-address %d: want at least 1, or 0 for no limit", c.MaxPerAddress)
 	case c.IdleTimeout != 0 && c.IdleTimeout < time.Second:
 		return fmt.Errorf("--idle-timeout %s: want at least 1s, or 0 for none", c.IdleTimeout)
-	case c.MaxPipeline < 1:
-		return fmt.Errorf("--max-pipeline %d: want at least 1 byte", c.MaxPipeline)
-	case c.MaxOutput < 1:
-		return fmt.Errorf("--max-output %d: want at least 1 byte", c.MaxOutput)
+	case c.MaxPipeline < 1 || c.MaxPipeline > maxBuffer:
+		return fmt.Errorf("--max-pipeline %d: want 1 byte to 1GiB", c.MaxPipeline)
+	case c.MaxOutput < 1 || c.MaxOutput > maxBuffer:
+		return fmt.Errorf("--max-output %d: want 1 byte to 1GiB", c.MaxOutput)
+	case c.MaxKeys < 1:
+		return fmt.Errorf("--max-keys %d: want at least 1", c.MaxKeys)
+	case c.MaxKeyBytes < lockmgr.KeySize(1):
+		return fmt.Errorf("--max-key-bytes %d: want at least %d bytes, which is what a key takes", c.MaxKeyBytes, lockmgr.KeySize(1))
+	case c.MaxMemory != 0 && c.MaxMemory < minMaxMemory:
+		return fmt.Errorf("--max-memory %d: want at least 4MiB, or 0 for half of the memory that the process may use", c.MaxMemory)
 	case c.KeepAlive < time.Second || c.KeepAlive > maxKeepAlive || c.KeepAlive%time.Second != 0:
 		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
 	case c.Tick < time.Millisecond || c.Tick > maxTick:

@@ -160,7 +160,7 @@ func TestAffinity(t *testing.T) {
 		loop   int
 		answer proto.Reply
 		waited bool
-		want   int
+		want   int32
 	}{
 		{1, proto.Locked, false, 1},
 		{1, proto.Unlocked, false, 2},

@@ -28,6 +28,8 @@ type request struct {
 	kind       proto.Kind
 	mayWait    bool           // false after the end of the session's input
 	suspicious bool           // its wait may be part of a deadlock: the session holds a key, or belongs to an owner
+	limit      limit          // of the session: the key would exceed it
+	size       uint32         // what the key costs while it is held, see [lockmgr.KeySize]
 	owner      *lockmgr.Owner // what the session holds in that shard; of the shard's loop, like waiter and timer
 	hash       uint64
 	key        []byte // in the session's parser

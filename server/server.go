@@ -27,6 +27,7 @@ type Server struct {
 	warnings *noise.Log // of what clients do wrong
 	detector *detector
 	drain    *drain
+	budget   *budget
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 	pace      pace
@@ -78,6 +79,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
+	srv.budget = newBudget(cfg.memoryLimit(), cfg.Loops)
 	return srv, nil
 }
 
@@ -92,6 +94,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { srv.detector.run(serving) })
+	helpers.Go(func() { srv.keepMemory(serving) })
 	helpers.Go(func() {
 		srv.runDrain(serving, entrances)
 		stop()
@@ -178,6 +181,9 @@ func (srv *Server) ready(entrances []*entrance) {
 		Stringer("idle_timeout", srv.cfg.IdleTimeout).
 		Int("max_pipeline", srv.cfg.MaxPipeline).
 		Int("max_output", srv.cfg.MaxOutput).
+		Int("max_keys", srv.cfg.MaxKeys).
+		Int("max_key_bytes", srv.cfg.MaxKeyBytes).
+		Int64("max_memory", srv.budget.limit).
 		Stringer("keepalive", srv.cfg.KeepAlive).
 		Stringer("tick", srv.cfg.Tick).
 		Str("version", srv.cfg.Version).

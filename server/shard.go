@@ -65,6 +65,9 @@ func (sh *shard) execute(r *request) proto.Reply {
 }
 
 func (sh *shard) lock(r *request) proto.Reply {
+	if l := sh.lockLimit(r); l != noLimit {
+		return sh.refuse(r, l)
+	}
 	wait := r.timeout > 0 && r.mayWait
 	switch sh.table.Lock(r.owner, &r.waiter, r.hash, r.key, wait) {
 	case lockmgr.Granted:

@@ -22,6 +22,7 @@ import (
 //   - No wait ends with a timeout before its time.
 //   - A later grant of a key has a greater token.
 //   - On a loop that drains, nobody is served who holds nothing and waits for nothing.
+//   - However little memory there is, whoever has nothing under way is read.
 //
 // And whenever nothing is under way, what sessions, tables, wheels and counters say of each other must be the same.
 
@@ -82,7 +83,7 @@ func (w *simWorld) connected(t *rapid.T) *simClient {
 // ask has a client send some commands in one write, perhaps cut in two.
 func (w *simWorld) ask(t *rapid.T) {
 	c := w.connected(t)
-	if c.half {
+	if c.fin {
 		t.Skip("it has ended its side")
 	}
 	var text strings.Builder
@@ -187,7 +188,7 @@ func (w *simWorld) quiet(t *rapid.T) {
 	for _, c := range w.clients {
 		c.hear()
 	}
-	w.settle()
+	w.settleReading()
 	w.hear(t)
 	if err := w.checkQuiet(); err != nil {
 		t.Fatal(err)
@@ -279,6 +280,7 @@ func TestSimulation(t *testing.T) {
 			release: rapid.IntRange(1, 2).Draw(t, "keys a step"),
 		}
 		w.drains = rapid.IntRange(0, 3).Draw(t, "drains") == 0
+		w.server.cfg.MaxKeys = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max-keys")
 		loop := rapid.IntRange(0, len(w.loops)-1)
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
@@ -309,6 +311,9 @@ func TestSimulation(t *testing.T) {
 					t.Skip("the server does not drain in this run")
 				}
 				w.drain(w.loops[loop.Draw(t, "loop")])
+			},
+			"memory": func(t *rapid.T) {
+				w.fillMemory(rapid.SampledFrom([]int64{0, 80, 102, 110}).Draw(t, "percent"))
 			},
 			"quiet": func(t *rapid.T) {
 				w.quiet(t)

@@ -14,11 +14,12 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		counters        counters
 		messages, wakes uint64
 		keys, waiters   int
+		memory          int64
 	}
 	found, err := queryAll(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
-			keys: sh.table.Keys(), waiters: sh.table.Waiters()}
+			keys: sh.table.Keys(), waiters: sh.table.Waiters(), memory: sh.memory() + sh.roster.search.readOn}
 		return false
 	})
 	if err != nil {
@@ -36,6 +37,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		sum.wakes += t.wakes
 		sum.keys += t.keys
 		sum.waiters += t.waiters
+		sum.memory += t.memory
 	}
 	st := &api.Status{
 		Version:        srv.cfg.Version,
@@ -51,6 +53,9 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		Deadlocks:      len(standing),
 		Drain:          srv.drain.state(),
 		Counters:       sum.counters.words(srv.refused()),
+
+		MemoryBytes:      sum.memory,
+		MemoryLimitBytes: srv.budget.limit,
 	}
 	st.Counters.AcceptErrors = srv.acceptErrors.counts()
 	if srv.cfg.Certificates != nil {

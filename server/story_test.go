@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ import (
 //	deaf a, hear a  a reads no answers; reads them again
 //	kick a          an operator kicks a
 //	drain 0         loop 0 learns that the server drains, or looks again who is left
+//	memory 102      others take so many percent of the memory
 //	show            every held key, with its queue
 //
 // What is printed is what the clients have read since the last command.
@@ -88,6 +90,12 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	case "settle":
 		st.sim.settle()
+	case "memory":
+		percent, err := strconv.ParseInt(name, 10, 64)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		st.sim.fillMemory(percent)
 	case "time":
 		passed, err := time.ParseDuration(name)
 		if err != nil {

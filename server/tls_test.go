@@ -238,7 +238,7 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				srv := &Server{cfg: DefaultConfig(), tally: newTally(1), warnings: noise.New(zerolog.Nop())}
+				srv := &Server{cfg: DefaultConfig(), tally: newTally(1), budget: newBudget(1<<30, 1), warnings: noise.New(zerolog.Nop())}
 				srv.cfg.Certificates = store
 				srv.connections.Add(1)
 				a := &arrival{server: srv, address: address{entrance: &entrance{way: &c.way}}, counted: asConnection}

@@ -195,3 +195,29 @@ func goTogether(t *testing.T, loops int) {
 		t.Errorf("another client has waited %s of %s for an answer", worst, all)
 	}
 }
+
+// TestGoneWaitsForATurn ends a session that waits for a turn. When it would be served, its loop counts nothing for it.
+func TestGoneWaitsForATurn(t *testing.T) {
+	for name, end := range map[string]func(*simClient){
+		"half-closed": (*simClient).closeWrite, "reset": (*simClient).reset, "kicked": func(c *simClient) { c.loop.turn(c.session.kick) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(1, moveAfter)
+			s.server.pace.long = 1
+			c := s.connect("c", 0)
+			c.send("lock x") // the parser keeps the first byte of the key
+			c.send("1 0\r\nlock y 0\r\nlock z 0\r\n")
+			if !c.session.waitsTurn {
+				t.Fatal("it does not wait for a turn")
+			}
+			end(c)
+			s.settle()
+			if c.open {
+				t.Fatal("it is open")
+			}
+			if err := s.checkQuiet(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -94,6 +95,9 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 		helpers.Go(func() { certificates.Watch(ctx) })
 	}
 	runtime.GOMAXPROCS(cfg.Procs())
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(cfg.RuntimeMemory())
+	}
 	view, stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err

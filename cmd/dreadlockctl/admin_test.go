@@ -29,6 +29,7 @@ func TestTables(t *testing.T) {
 
 connections  1,200 of 10,000
 held keys    3
+memory       3.0 MiB of 1.0 GiB
 waiters      2
 deadlocks    1 (see dreadlockctl deadlocks --admin URL)
 

@@ -46,6 +46,7 @@ func statusAt(sample int) api.Status {
 	return api.Status{
 		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(sample), Loops: 4,
 		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
+		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
 		Counters: api.Counters{
 			Commands: []api.CommandCount{
 				{Kind: "lock", Outcome: "locked", Count: 7000 * n},

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"dreadlock/server/api"
 )
 
@@ -91,6 +93,9 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	}
 	t.row("connections", fmt.Sprintf("%s of %s", count(s.Connections), count(s.MaxConnections)))
 	t.row("held keys", count(s.HeldKeys))
+	if s.MemoryLimitBytes > 0 { // else it is an older daemon
+		t.row("memory", fmt.Sprintf("%s of %s", humanize.IBytes(uint64(s.MemoryBytes)), humanize.IBytes(uint64(s.MemoryLimitBytes))))
+	}
 	t.row("waiters", count(s.Waiters))
 	if s.Deadlocks == 0 {
 		t.row("deadlocks", "none")

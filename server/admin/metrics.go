@@ -70,6 +70,9 @@ var plainMetrics = []plainMetric{
 		}
 		return 0
 	}),
+	gauge("memory_bytes", "Memory that clients take: keys, connections, input and output.",
+		func(s *api.Status) int { return int(s.MemoryBytes) }),
+	gauge("memory_limit_bytes", "Memory that clients may take.", func(s *api.Status) int { return int(s.MemoryLimitBytes) }),
 	gauge("deadlocks", "Deadlocks that exist now.", func(s *api.Status) int { return s.Deadlocks }),
 
 	counter("connections_accepted_total", "Connections that were accepted, without those that were refused.",

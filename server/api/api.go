@@ -56,6 +56,10 @@ type Status struct {
 	HeldKeys       int       `json:"held_keys"`
 	Waiters        int       `json:"waiters"`
 	Deadlocks      int       `json:"deadlocks"` // now
+	// MemoryBytes is what clients make the server take, of at most MemoryLimitBytes: keys, waiters, connections, input that is not
+	// executed yet, answers that are not read.
+	MemoryBytes      int64 `json:"memory_bytes"`
+	MemoryLimitBytes int64 `json:"memory_limit_bytes"`
 	// CertificateExpires is when the TLS certificate expires; there is none if it is zero.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	// Drain is the drain that is under way, nil if there is none.
@@ -144,6 +148,7 @@ var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kic
 const (
 	RefusedMaxConnections = "max_connections" // too many connections
 	RefusedMaxPerAddress  = "max_per_address" // too many connections from one address
+	RefusedMaxMemory      = "max_memory"      // the memory of the server is used up
 	RefusedNotAllowed     = "not_allowed"     // the address is not among those of allow=
 	RefusedNotProxy       = "not_proxy"       // the address is not among those of proxy=
 	RefusedProxyHeader    = "proxy_header"    // no PROXY header came, or not in time
@@ -153,7 +158,8 @@ const (
 
 // RefusalReasons are all keys of Counters.Refused.
 var RefusalReasons = []string{
-	RefusedMaxConnections, RefusedMaxPerAddress, RefusedNotAllowed, RefusedNotProxy, RefusedProxyHeader, RefusedTLSHandshake, RefusedLost,
+	RefusedMaxConnections, RefusedMaxPerAddress, RefusedMaxMemory, RefusedNotAllowed, RefusedNotProxy, RefusedProxyHeader,
+	RefusedTLSHandshake, RefusedLost,
 }
 
 // AcceptErrors are the keys of Counters.AcceptErrors that can be expected: shortages, and connections that were lost early.
@@ -164,10 +170,13 @@ const (
 	LimitConnections = "max_connections" // a connection was refused
 	LimitPipeline    = "max_pipeline"    // a client was held back because it sent on while it waited
 	LimitOutput      = "max_output"      // a client was held back because it did not read
+	LimitKeys        = "max_keys"        // a lock was refused: the connection holds too many keys
+	LimitKeyBytes    = "max_key_bytes"   // a lock was refused: the keys of the connection take too much memory
+	LimitMemory      = "max_memory"      // a lock or a connection was refused: the memory of the server is used up
 )
 
 // Limits are all keys of Counters.LimitHits.
-var Limits = []string{LimitConnections, LimitPipeline, LimitOutput}
+var Limits = []string{LimitConnections, LimitPipeline, LimitOutput, LimitKeys, LimitKeyBytes, LimitMemory}
 
 // KeyOrder is an order of keys.
 type KeyOrder string
