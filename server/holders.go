@@ -12,8 +12,8 @@ import (
 // maxNamed is the number of keys that the log names at a time.
 const maxNamed = 100
 
-// LogHolders logs who holds what, whatever the level of the log: a line for each of the first [maxNamed] keys by name, and how
-// many more there are. Safe from any goroutine; the error wraps [api.ErrUnavailable].
+// LogHolders logs who holds what, whatever the level of the log, and which keys rest: a line for each of the first [maxNamed]
+// keys by name, and how many more there are. Safe from any goroutine; the error wraps [api.ErrUnavailable].
 func (srv *Server) LogHolders(ctx context.Context) error {
 	page, err := srv.Keys(ctx, api.KeyQuery{Limit: maxNamed})
 	if err != nil {
@@ -39,6 +39,12 @@ func nameKeys(begin func() *zerolog.Event, keys []api.Key, text string) {
 			}
 		}
 		held := time.Duration(k.HeldSeconds * float64(time.Second)).Round(time.Millisecond)
-		line.Stringer("held", held).Int("waiters", k.Waiters).Msg(text)
+		line = line.Stringer("held", held).Int("waiters", k.Waiters)
+		if k.FreesInSeconds > 0 {
+			free := time.Duration(k.FreesInSeconds * float64(time.Second)).Round(time.Millisecond)
+			line.Stringer("free_in", free).Msg("key rests: the connection of its holder has ended")
+			continue
+		}
+		line.Msg(text)
 	}
 }

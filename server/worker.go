@@ -100,6 +100,8 @@ func (w *worker) Expire(t *reactor.Timer) {
 		tag.conn.Close()
 	case *newcomers:
 		tag.expire(w.roster)
+	case *shard:
+		tag.releaseMore()
 	}
 }
 
@@ -116,5 +118,5 @@ func (w *worker) Continue() {
 // more grants.
 func (w *worker) EndTurn() (more bool) {
 	w.shard.deliver()
-	return !w.closed && (!w.shard.grants.Empty() || !w.roster.turns.empty() || len(w.shard.releasing) > 0)
+	return !w.closed && (!w.shard.grants.Empty() || !w.roster.turns.empty() || w.shard.releasesMore())
 }
