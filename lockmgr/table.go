@@ -100,14 +100,14 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 	e := *link
 	switch {
 	case e == nil && t.now >= t.opens:
-		t.assign(t.insert(link, hash, key), o)
+		e = t.pool.get(hash, key)
+		t.index.insert(link, e)
+		t.assign(e, o)
 		return Granted
+	case e == nil && wait:
+		e = t.entrust(link, hash, key)
 	case e == nil:
-		if !wait {
-			return Busy
-		}
-		e = t.insert(link, hash, key)
-		t.entrust(e)
+		return Busy
 	case e.owner == o:
 		return AlreadyHeld
 	case t.abandoned(e):
@@ -225,18 +225,14 @@ func (t *Table) Waiters() int {
 	return t.waiters
 }
 
-// insert puts key at link into the table, without an owner.
-func (t *Table) insert(link **entry, hash uint64, key []byte) *entry {
+// entrust gives key, which belongs at link, to the unknown owner: no grant is known by which it has it.
+func (t *Table) entrust(link **entry, hash uint64, key []byte) *entry {
 	e := t.pool.get(hash, key)
 	t.index.insert(link, e)
-	return e
-}
-
-// entrust gives e, which has no owner, to the unknown owner: no grant is known by which it has it.
-func (t *Table) entrust(e *entry) {
 	t.unknown.add(e)
 	t.closing++
 	e.since, e.token = 0, 0
+	return e
 }
 
 // rests reports whether the holder of e has closed, and no other may have the key yet.
