@@ -26,11 +26,14 @@ func (srv *Server) LogHolders(ctx context.Context) error {
 	return nil
 }
 
-// nameKeys logs a line for each of the keys, with who holds it.
+// nameKeys logs a line for each of the keys, with who holds it, or has held it if it rests.
 func nameKeys(begin func() *zerolog.Event, keys []api.Key, text string) {
 	for i := range keys {
 		k := &keys[i]
-		line := begin().Str("key", k.Key).Uint64("connection", uint64(k.Holder.Connection)).Str("client", k.Holder.Address)
+		line := begin().Str("key", k.Key)
+		if k.Holder.Connection != 0 {
+			line = line.Uint64("connection", uint64(k.Holder.Connection)).Str("client", k.Holder.Address)
+		}
 		for _, known := range []struct{ name, value string }{
 			{"identity", k.Holder.Identity}, {"name", k.Holder.Name}, {"owner", k.Holder.Owner},
 		} {
@@ -42,7 +45,7 @@ func nameKeys(begin func() *zerolog.Event, keys []api.Key, text string) {
 		line = line.Stringer("held", held).Int("waiters", k.Waiters)
 		if k.FreesInSeconds > 0 {
 			free := time.Duration(k.FreesInSeconds * float64(time.Second)).Round(time.Millisecond)
-			line.Stringer("free_in", free).Msg("key rests: the connection of its holder has ended")
+			line.Stringer("free_in", free).Msg("key rests: nobody holds it until it goes to the next")
 			continue
 		}
 		line.Msg(text)

@@ -203,3 +203,39 @@ func TestRestsInOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestStartSeen asks a server that has just started, and has a long lock delay: nothing is granted, and it says for how long.
+func TestStartSeen(t *testing.T) {
+	const delay = time.Hour
+	d := startDaemon(t, func(cfg *Config) { cfg.LockDelay = delay })
+	d.wantLog(1, `"message":"nothing is granted yet`, `"lock_delay":"1h0m0s"`, `"until":`)
+	waiter, other := d.dial(), d.dial()
+	waiter.Send("lock a 600000")
+	other.Do("lock b 0", "t timeout")
+	other.Do("lock b 20", "t timeout")
+	d.awaitWaiters(1)
+	other.Do("unlock a", "e not locked")
+	other.Do("fence a", "e not locked")
+
+	soon := func(seconds float64) bool { return seconds > 0 && seconds <= delay.Seconds() }
+	if st := d.status(); st.LockDelaySeconds != delay.Seconds() || !soon(st.GrantsInSeconds) || st.RestingKeys != 1 || st.HeldKeys != 0 {
+		t.Errorf("the status is %+v", st)
+	}
+	keys := d.allKeys(api.KeyQuery{Limit: 10}, 1)
+	k := d.key("a")
+	if len(keys) != 1 || k == nil || d.key("b") != nil {
+		t.Fatalf("the keys are %+v and %+v", keys, k)
+	}
+	for _, k := range []*api.Key{&keys[0], k} {
+		if k.Key != "a" || !soon(k.FreesInSeconds) || k.Holder != (api.Peer{}) || k.Token != 0 || k.Waiters != 1 {
+			t.Errorf("the key is %+v", k)
+		}
+	}
+	if err := d.server.LogHolders(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.wantLog(1, `"message":"key rests: `, `"key":"a"`, `"free_in":"59m5`, `"waiters":1`)
+	d.wantLog(0, `"message":"key held"`)
+	d.stop()
+	d.wantLog(1, "no key was held")
+}
