@@ -162,8 +162,8 @@ func (s *sweep) step(sh *shard, n int) (more bool) {
 	})
 }
 
-// breakWait ends the wait of an edge, if it still lasts and is for the same grant of a holder that has not ended. The request belongs to the shard as long as
-// it is among the suspects.
+// breakWait ends the wait of an edge, if it still lasts and is for the same grant of a holder that has not ended. The request
+// belongs to the shard as long as it is among the suspects.
 func (sh *shard) breakWait(e *waitEdge) {
 	if !slices.Contains(sh.suspects.members, e.request) {
 		return
