@@ -324,7 +324,7 @@ func (c *Conn) gone(err error) {
 	c.uncount()
 	c.stopJudging()
 	c.unwatchOutput()
-	c.output = nil
+	c.output, c.tls = nil, nil // who keeps the client for longer keeps no more than that
 	c.sock, c.fd, c.state = nil, -1, closed
 	c.client.Closed(err)
 }

@@ -70,6 +70,10 @@ type Config struct {
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration
 
+	// LockDelay is how long a key whose holder's connection has ended without an unlock is kept from the next: the time that the
+	// holder has to notice and stop. After a start it is how long nothing is granted. Zero, the default, is not at all; at most
+	// an hour.
+	LockDelay time.Duration
 	// Drain is the time of a drain for which no other is given, at most 24 h; zero, the default, means 30 s. See
 	// [Server.Drain].
 	Drain time.Duration
@@ -116,6 +120,8 @@ const (
 	maxKeepAlive = 32767 * time.Second
 	// maxBuffer is more than anybody needs, and its double can be counted in 32 bits.
 	maxBuffer = 1 << 30
+	// maxLockDelay bounds what the keys of all who have ended take until they go on.
+	maxLockDelay = time.Hour
 )
 
 // Validate reports the first option that cannot be used, by the name of its flag: an error that wraps [ErrOption].
@@ -157,6 +163,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
 	case c.Tick < time.Millisecond || c.Tick > maxTick:
 		return fmt.Errorf("--tick %s: want 1ms to %s", c.Tick, maxTick)
+	case c.LockDelay < 0 || c.LockDelay > maxLockDelay:
+		return fmt.Errorf("--lock-delay %s: want 0s to %s", c.LockDelay, maxLockDelay)
 	case c.Drain < 0 || c.Drain > maxDrain:
 		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}

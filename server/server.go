@@ -186,8 +186,13 @@ func (srv *Server) ready(entrances []*entrance) {
 		Int64("max_memory", srv.budget.limit).
 		Stringer("keepalive", srv.cfg.KeepAlive).
 		Stringer("tick", srv.cfg.Tick).
+		Stringer("lock_delay", srv.cfg.LockDelay).
 		Str("version", srv.cfg.Version).
 		Msg("dreadlock is ready")
+	if d := srv.cfg.LockDelay; d > 0 {
+		srv.cfg.Log.Info().Stringer("lock_delay", d).Time("until", srv.grantsAt()).
+			Msg("nothing is granted yet: who held a key before the start may still be about to stop")
+	}
 	if srv.cfg.Ready != nil {
 		srv.cfg.Ready(service.address)
 	}

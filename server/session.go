@@ -28,10 +28,7 @@ type session struct {
 	conn   connection   // sock, but in tests
 	roster *roster      // of the connection's loop
 	slot   int          // see [bag]
-	phase  phase
 
-	newcomer     bool     // one of the newcomers of its roster: it has sent no command yet
-	ahead        uint32   // bytes of its pending input that it has only because it was read on, see search
 	older, newer *session // among the newcomers
 
 	// Constant once the connection is open, so that any loop may read it.
@@ -53,9 +50,12 @@ type session struct {
 	sentAt      time.Duration // when the request was sent to another loop
 	remoteShard int           // the other loop that the request is with; noShard otherwise
 	outstanding uint8
+	phase       phase
+	newcomer    bool   // one of the newcomers of its roster: it has sent no command yet
 	stalled     bool   // the next command has to wait until the client has read its answers
 	waitsTurn   bool   // it is among the turns of its roster
 	counted     uint32 // bytes that its buffers take, see recount
+	ahead       uint32 // bytes of its pending input that it has only because it was read on, see search
 	nextTurn    *session
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop

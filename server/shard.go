@@ -6,6 +6,7 @@ import (
 
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
+	"dreadlock/reactor"
 	"dreadlock/server/api"
 )
 
@@ -14,7 +15,9 @@ type shard struct {
 	*worker
 	table     *lockmgr.Table
 	grants    lockmgr.Grants   // not delivered yet: that is done at the end of a turn
-	releasing []*lockmgr.Owner // of sessions that have ended and held much: see release
+	releasing []*lockmgr.Owner // of sessions that have ended, in that order, and whose keys have not all gone on: see release
+	unknown   lockmgr.Owner    // who may have held keys before the start: see [lockmgr.Table.SetDelay]
+	rest      reactor.Timer    // runs while the first of releasing rests; Tag: the shard
 	suspects  bag[*request]    // see [shard.suspect]
 }
 
@@ -37,7 +40,11 @@ type queued interface {
 // newShard makes a shard whose tokens are greater than those of any daemon that ran before, unless the machine's clock was
 // set back: a grant takes longer than a nanosecond.
 func newShard(w *worker) *shard {
-	return &shard{worker: w, table: lockmgr.NewTable(uint64(time.Now().UnixNano()))}
+	sh := &shard{worker: w, table: lockmgr.NewTable(uint64(time.Now().UnixNano()))}
+	if d := w.server.cfg.LockDelay; d > 0 {
+		sh.beginDelay(d)
+	}
+	return sh
 }
 
 // serve executes a request of another loop and answers it, unless it has to wait.
@@ -97,10 +104,10 @@ func (sh *shard) unlock(r *request) proto.Reply {
 // fence finds the token of the grant by which the request's owner holds the key.
 func (sh *shard) fence(r *request) proto.Reply {
 	h := sh.table.Find(r.hash, r.key)
-	switch h.Owner {
-	case nil:
+	switch {
+	case h.Owner == nil || sh.table.Rest(h.Owner) > 0:
 		return proto.NotLocked
-	case r.owner:
+	case h.Owner == r.owner:
 		r.token = h.Token
 		return proto.Token
 	}
@@ -170,8 +177,8 @@ func (sh *shard) cancelRemote(c *cancellation) {
 	sh.loop.Post(c.session.roster.index, &c.message)
 }
 
-// release frees what a session that has ended holds in this shard: as much as the loop's turn allows at once, the rest in
-// turns to come. Nobody can tell, but those who wait for the rest.
+// release frees what a session that has ended holds in this shard, after the lock delay if there is one: as much as the loop's
+// turn allows at once, the rest in turns to come. Nobody can tell, but those who wait for the rest.
 func (sh *shard) release(o *lockmgr.Owner) {
 	if sh.closed {
 		return
@@ -179,25 +186,32 @@ func (sh *shard) release(o *lockmgr.Owner) {
 	sh.table.Advance(sh.loop.Now())
 	step := sh.server.pace.release
 	for sh.table.CloseSome(o, step, &sh.grants) {
-		if !sh.loop.Spend(step) {
+		if sh.table.Rest(o) > 0 || !sh.loop.Spend(step) {
 			sh.releasing = append(sh.releasing, o)
+			sh.awaitRest()
 			return
 		}
 	}
 }
 
-// releaseMore goes on with what release has left, the session that has ended first before the others.
+// releaseMore goes on with what release has left and does not rest, the session that has ended first before the others.
 func (sh *shard) releaseMore() {
-	if len(sh.releasing) == 0 {
+	if len(sh.releasing) == 0 || sh.closed {
 		return
 	}
 	sh.table.Advance(sh.loop.Now())
 	step := sh.server.pace.release
-	for len(sh.releasing) > 0 && !sh.closed && sh.loop.Spend(step) {
+	for sh.releasesMore() && sh.loop.Spend(step) {
 		if !sh.table.CloseSome(sh.releasing[0], step, &sh.grants) {
 			sh.releasing[0], sh.releasing = nil, sh.releasing[1:]
 		}
 	}
+	sh.awaitRest()
+}
+
+// releasesMore reports whether releaseMore has something to do.
+func (sh *shard) releasesMore() bool {
+	return len(sh.releasing) > 0 && sh.table.Rest(sh.releasing[0]) == 0
 }
 
 // releaseRemote frees what a session of another loop holds here, and ends its wait. The session has ended.

@@ -44,8 +44,12 @@ const (
 )
 
 // newSim returns a sim whose turns are not bounded.
-func newSim(loops, moveAfter int) *sim {
+func newSim(loops, moveAfter int) *sim { return newDelayedSim(loops, moveAfter, 0) }
+
+// newDelayedSim returns such a sim with a lock delay, which has just started.
+func newDelayedSim(loops, moveAfter int, delay time.Duration) *sim {
 	cfg := DefaultConfig()
+	cfg.LockDelay = delay
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
 	srv := &Server{
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: noise.New(zerolog.Nop()),
@@ -287,8 +291,16 @@ func (s *sim) checkQuiet() error {
 		keyBytes -= l.worker.shard.table.Size()
 		served += l.worker.roster.sessions.len()
 		suspects += l.worker.shard.suspects.len()
-		if !l.worker.roster.turns.empty() || len(l.worker.shard.releasing) > 0 || !l.worker.shard.grants.Empty() {
+		sh := l.worker.shard
+		if sh.rest.Running() {
+			timers--
+		}
+		if !l.worker.roster.turns.empty() || sh.releasesMore() || !sh.grants.Empty() {
 			return fmt.Errorf("loop %d has work left", l.index)
+		}
+		if sh.rest.Running() != (len(sh.releasing) > 0) || sh.table.Resting() > 0 && len(sh.releasing) == 0 {
+			return fmt.Errorf("loop %d has %d keys that rest, of %d owners: its timer runs: %t",
+				l.index, sh.table.Resting(), len(sh.releasing), sh.rest.Running())
 		}
 		if n := l.worker.roster.population.Load(); int(n) != l.worker.roster.sessions.len() {
 			return fmt.Errorf("loop %d has %d sessions and says %d", l.index, l.worker.roster.sessions.len(), n)

@@ -29,7 +29,8 @@ import (
 //	kick a          an operator kicks a
 //	drain 0         loop 0 learns that the server drains, or looks again who is left
 //	memory 102      others take so many percent of the memory
-//	show            every held key, with its queue
+//	delay 10s       first of all: the server has a lock delay
+//	show            every key that is held or rests, with its queue
 //
 // What is printed is what the clients have read since the last command.
 func TestStories(t *testing.T) {
@@ -74,6 +75,12 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return st.sim.loops[n]
 	}
 	switch d.Cmd {
+	case "delay":
+		delay, err := time.ParseDuration(name)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		st.sim = newDelayedSim(2, 3, delay)
 	case "connect":
 		if st.sim.connect(name, loop(1).index) == nil {
 			return "refused"
@@ -184,8 +191,11 @@ func (st *story) show() string {
 			var line bytes.Buffer
 			for name, key := range st.keys {
 				if key == string(h.Key) {
-					fmt.Fprintf(&line, "%s: %s", name, st.nameOf(h.Owner.Tag.(*session)))
+					fmt.Fprintf(&line, "%s: %s", name, st.nameOf(h.Owner.Tag))
 				}
+			}
+			if h.Closed && l.sim.now < h.Until {
+				fmt.Fprintf(&line, " until %s", h.Until)
 			}
 			for w := h.First; w != nil; w = w.Next() {
 				if w == h.First {
@@ -200,9 +210,9 @@ func (st *story) show() string {
 	return strings.Join(lines, "\n")
 }
 
-func (st *story) nameOf(s *session) string {
+func (st *story) nameOf(holder any) string {
 	for _, c := range st.sim.clients {
-		if c.session == s && c.open {
+		if holder == c.session && c.open {
 			return c.name
 		}
 	}

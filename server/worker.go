@@ -110,6 +110,8 @@ func (w *worker) Expire(t *reactor.Timer) {
 		tag.expire()
 	case *search:
 		tag.expire()
+	case *shard:
+		tag.releaseMore()
 	}
 }
 
@@ -128,5 +130,5 @@ func (w *worker) EndTurn() (more bool) {
 	w.shard.deliver()
 	more = w.throttle.endTurn()
 	more = w.roster.search.endTurn() || more
-	return !w.closed && (more || !w.shard.grants.Empty() || !w.roster.turns.empty() || len(w.shard.releasing) > 0)
+	return !w.closed && (more || !w.shard.grants.Empty() || !w.roster.turns.empty() || w.shard.releasesMore())
 }

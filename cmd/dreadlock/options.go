@@ -45,6 +45,7 @@ type options struct {
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
 	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
+	LockDelay      time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that a key is kept from the next whose holder's connection has ended without an unlock, so that its work can stop; after a start nothing is granted for as long. 0s: not at all (${default})." env:"DREADLOCK_LOCK_DELAY"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
 	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which off turns off." env:"DREADLOCK_ADMIN_LISTEN"`
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
@@ -150,6 +151,7 @@ func (o *options) config(sockets passedSockets, certificates *certs.Store, log z
 		KeepAlive:      o.Keepalive,
 		Tick:           o.Tick,
 		Drain:          o.Drain,
+		LockDelay:      o.LockDelay,
 		BreakDeadlocks: o.BreakDeadlocks,
 		Version:        shortVersion(),
 		Log:            log,

@@ -68,6 +68,17 @@ PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
 2      101   10.0.0.1:40097  4m12s   never
 2 of 1,234 waiters; --limit 1000 shows more
 `},
+		{"waiters rests", 0, "GET /api/v1/keys/rests?queue=100", `rests was held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1m15s, which has ended: it is free in 8.0s
+fencing token 7
+
+PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
+1      100   10.0.0.1:40096  4m12s   30.0s
+`},
+		{"waiters early", 0, "GET /api/v1/keys/early?queue=100", `early may have been held before the daemon started: it is free in 250ms
+
+PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
+1      100   10.0.0.1:40096  4m12s   30.0s
+`},
 		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 250ms
 nobody waits for it
 `},
@@ -178,6 +189,7 @@ func TestNothing(t *testing.T) {
 		{"waiters c", "nobody holds the key c"},
 		{"kick 8 --yes", "there is no connection 8"},
 		{"kick --holder-of x --yes", "nobody holds the key x"},
+		{"kick --holder-of rests --yes", "nobody holds the key rests any more: it is free in 8.0s"},
 		{"kick 5 --name nobody --yes", "no client has the name nobody"},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--admin", a.url)...)

@@ -50,6 +50,8 @@ func runChild(args []string) int {
 		_, _ = child.Wait() // it says that it is ready, and does not end by itself
 	case "count":
 		return countInterrupts()
+	case "write":
+		return writeToken(args[1], args[2], args[3])
 	default:
 		fmt.Fprintf(os.Stderr, "there is no role %q\n", role)
 		return 1

@@ -69,6 +69,12 @@ var fakeKeys = []api.Key{
 	{Key: "nightly", Holder: peer(5), Token: 1_795_521_600_000_000_007, Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
 }
 
+// restingKeys are found by name only. The connection of the holder of the first has ended, and nobody knows of the second's.
+var restingKeys = []api.Key{
+	{Key: "rests", Holder: peer(5), Token: 7, Since: began, HeldSeconds: 75, FreesInSeconds: 8, Waiters: 1, LongestWaitSeconds: 3},
+	{Key: "early", Since: began, FreesInSeconds: 0.25, Waiters: 1, LongestWaitSeconds: 2},
+}
+
 var fakeConnections = []api.Connection{
 	{Peer: peer(5), Since: began, ConnectedSeconds: 90_000, State: api.Waiting, Held: 2, Holds: []string{"nightly", "a1"}, WaitsFor: "b", WaitedSeconds: 3},
 	{Peer: peer(7), Since: began, ConnectedSeconds: 59.99, Loop: 1, State: api.Idle, Held: 1, Holds: []string{"b"}},
@@ -107,7 +113,7 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		answer(w, page)
 	})
 	mux.HandleFunc("GET /api/v1/keys/{key}", func(w http.ResponseWriter, r *http.Request) {
-		for _, k := range fakeKeys {
+		for _, k := range slices.Concat(fakeKeys, restingKeys) {
 			if k.Key == r.PathValue("key") {
 				for i := range min(k.Waiters, atoi(r.FormValue("queue")), 2) {
 					k.Queue = append(k.Queue, api.Waiter{

@@ -49,6 +49,7 @@ func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
+	held.entries = slices.DeleteFunc(held.entries, func(k api.Key) bool { return k.FreesInSeconds > 0 }) // nobody can give them up
 	return writeHeld(s.stdout, &held, g.naming())
 }
 
@@ -91,10 +92,16 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 		t.row("draining", fmt.Sprintf("since %s, until %s at the latest (%s left)",
 			d.Since.Local().Format(time.DateTime), d.Until.Local().Format(time.DateTime), span(d.SecondsLeft)))
 	}
+	if s.GrantsInSeconds > 0 {
+		t.row("granting", "in "+span(s.GrantsInSeconds)+": keys may have been held before the daemon started")
+	}
 	t.row("connections", fmt.Sprintf("%s of %s", count(s.Connections), count(s.MaxConnections)))
 	t.row("held keys", count(s.HeldKeys))
 	if s.MemoryLimitBytes > 0 { // else it is an older daemon
 		t.row("memory", fmt.Sprintf("%s of %s", humanize.IBytes(uint64(s.MemoryBytes)), humanize.IBytes(uint64(s.MemoryLimitBytes))))
+	}
+	if s.LockDelaySeconds > 0 {
+		t.row("resting keys", fmt.Sprintf("%s, for %s after the end of their holder's connection", count(s.RestingKeys), span(s.LockDelaySeconds)))
 	}
 	t.row("waiters", count(s.Waiters))
 	if s.Deadlocks == 0 {

@@ -67,8 +67,14 @@ func nameCell(name string) string {
 	return cell(name, maxName)
 }
 
-// who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name.
-func who(p *api.Peer) string { return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p)) }
+// who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name; unknown if
+// it is one before the daemon started.
+func who(p *api.Peer) string {
+	if p.Connection == 0 {
+		return "unknown"
+	}
+	return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p))
+}
 
 // nameAndAddress is the client of a connection in a sentence: its name and its identity, where it has them, and its address.
 func nameAndAddress(p *api.Peer) string {

@@ -68,7 +68,7 @@ func list(title string, keys []api.Key, width int) []line {
 	t := newTable(&text, "KEY", "WAITERS", "LONGEST WAIT", "HELD", "HOLDER")
 	for i := range keys {
 		k := &keys[i]
-		t.row(cell(k.Key, max(width/3, 12)), count(k.Waiters), span(k.LongestWaitSeconds), span(k.HeldSeconds),
+		t.row(cell(k.Key, max(width/3, 12)), count(k.Waiters), span(k.LongestWaitSeconds), held(k),
 			who(&k.Holder))
 	}
 	_ = t.Flush() // a Builder returns no errors

@@ -62,6 +62,8 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_connections", 111, nil},
 		{"dreadlock_max_connections", 1000, nil},
 		{"dreadlock_held_keys", 33, nil},
+		{"dreadlock_resting_keys", 3, nil},
+		{"dreadlock_lock_delay_seconds", 7.5, nil},
 		{"dreadlock_waiters", 81, nil},
 		{"dreadlock_deadlocks", 1, nil},
 		{"dreadlock_memory_bytes", 3 << 20, nil},
