@@ -140,7 +140,7 @@ func (c *Conn) CloseWrite() {
 		return
 	}
 	if c.tls != nil && c.Unsent() == 0 {
-		c.sayGoodbye(c.fd)
+		c.loop.sayGoodbye(c.tls, c.fd)
 	}
 	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails if the peer is gone: the next read says so
 }
@@ -229,10 +229,10 @@ func (c *Conn) inputEnded() {
 	}
 }
 
-// sayGoodbye tells the peer by TLS that no more output comes. All of it must have left.
-func (c *Conn) sayGoodbye(fd int) {
-	c.loop.sealed = c.tls.closeNotify(c.loop.sealed[:0])
-	_, _ = write(fd, c.loop.sealed) // who does not take it learns it from the end of the stream
+// sayGoodbye tells a peer by TLS that no more output comes. All of it must have left.
+func (l *Loop) sayGoodbye(t *TLS, fd int) {
+	l.sealed = t.closeNotify(l.sealed[:0])
+	_, _ = write(fd, l.sealed) // who does not take it learns it from the end of the stream
 }
 
 // readRest hands a piece of what is left in the socket to the client.
@@ -304,12 +304,12 @@ func (c *Conn) duplicate() (int, error) {
 // a peer that sees the end may count on what Closed has done, on other loops too, since what it asks them then comes after
 // these messages.
 func (c *Conn) close() {
-	sock, fd := c.sock, c.fd
-	goodbye := c.tls != nil && c.Unsent() == 0 && (c.err == nil || errors.Is(c.err, io.EOF))
+	sock, fd, tls := c.sock, c.fd, c.tls
+	goodbye := tls != nil && c.Unsent() == 0 && (c.err == nil || errors.Is(c.err, io.EOF))
 	c.gone(c.err)
 	c.loop.sendPosted()
 	if goodbye {
-		c.sayGoodbye(fd)
+		c.loop.sayGoodbye(tls, fd)
 	}
 	if sock != nil {
 		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway

@@ -40,7 +40,7 @@ type request struct {
 	timer   reactor.Timer  // Tag: the request
 	since   time.Duration  // when the wait began
 	serial  uint64         // of the wait: how many the session has begun
-	suspect int            // see place
+	suspect int32          // see place
 
 	// The answer.
 	answered bool // it travels back; false on the way there
@@ -57,7 +57,7 @@ func (r *request) init(s *session) {
 }
 
 // place returns where the request keeps its place among the suspects of the shard.
-func (r *request) place() *int { return &r.suspect }
+func (r *request) place() *int32 { return &r.suspect }
 
 // granted answers the request: it was queued, and its owner holds the key now.
 func (r *request) granted(sh *shard) {

@@ -27,7 +27,8 @@ type session struct {
 	sock   reactor.Conn // the reactor's; everything here goes by conn
 	conn   connection   // sock, but in tests
 	roster *roster      // of the connection's loop
-	slot   int          // see [bag]
+	slot   int32        // see [bag]
+	ahead  uint32       // bytes of its pending input that it has only because it was read on, see search
 
 	older, newer *session // among the newcomers
 
@@ -55,7 +56,6 @@ type session struct {
 	stalled     bool   // the next command has to wait until the client has read its answers
 	waitsTurn   bool   // it is among the turns of its roster
 	counted     uint32 // bytes that its buffers take, see recount
-	ahead       uint32 // bytes of its pending input that it has only because it was read on, see search
 	nextTurn    *session
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
@@ -81,7 +81,7 @@ func newSession(ro *roster, a *arrival) *session {
 }
 
 // place returns where the session keeps its place among the sessions of its shard.
-func (s *session) place() *int { return &s.slot }
+func (s *session) place() *int32 { return &s.slot }
 
 // Conn returns the connection.
 func (s *session) Conn() *reactor.Conn { return &s.sock }
