@@ -13,7 +13,7 @@ const (
 	longKeyUnit = 16
 )
 
-// KeySize returns what a held key of that length costs in memory, in bytes: the same for every table, and at every time.
+// KeySize returns what a key that is held or rests of that length costs in memory, in bytes: the same for every table, and at every time.
 func KeySize(length int) int {
 	if length <= inlineKey {
 		return entrySize
@@ -21,8 +21,8 @@ func KeySize(length int) int {
 	return entrySize + max(minLongKey, (length+length/8+longKeyUnit-1)&^(longKeyUnit-1))
 }
 
-// Size returns what the held keys cost in memory, in bytes: the sum of their [KeySize]. What a table keeps for reuse is not
-// in it; that is bounded.
+// Size returns what the keys that are held or rest cost in memory, in bytes: the sum of their [KeySize]. What a table keeps for
+// reuse is not in it; that is bounded.
 func (t *Table) Size() int64 { return t.size }
 
 // Trim gives up what the table keeps for reuse. Its next keys cost an allocation each.

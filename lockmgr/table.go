@@ -231,6 +231,7 @@ func (t *Table) Waiters() int {
 func (t *Table) entrust(link **entry, hash uint64, key []byte) *entry {
 	e := t.pool.get(hash, key)
 	t.index.insert(link, e)
+	t.size += int64(KeySize(len(key)))
 	t.unknown.add(e)
 	t.closing++
 	e.since, e.token = 0, 0

@@ -301,7 +301,7 @@ func TestUnreadAnswersHoldCommandsBack(t *testing.T) {
 
 // Many clients that neither read nor end do not keep the others from being served, nor the server from stopping.
 func TestManyPeersThatNeverRead(t *testing.T) {
-	d := startDaemon(t, func(cfg *Config) { cfg.MaxOutput = 32 << 10 })
+	d := startDaemon(t, func(cfg *Config) { cfg.MaxOutput, cfg.MaxMemory = 32<<10, 128<<20 }) // of which an eighth may be read on
 	cs := d.canaries()
 	text := makeCycle(0, append(d.keysOf(0, 2), d.keysOf(1, 2)...)...)
 	before := heap()

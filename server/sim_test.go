@@ -289,6 +289,11 @@ func (s *sim) checkQuiet() error {
 			}
 		}
 		keyBytes -= l.worker.shard.table.Size()
+		l.worker.shard.table.Walk(0, math.MaxInt, func(h lockmgr.Holding) {
+			if h.Closed { // it rests, and no session has it
+				keyBytes += int64(lockmgr.KeySize(len(h.Key)))
+			}
+		})
 		served += l.worker.roster.sessions.len()
 		suspects += l.worker.shard.suspects.len()
 		sh := l.worker.shard
