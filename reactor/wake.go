@@ -130,6 +130,7 @@ func (r *Reactor) replaceWakeUp(l *Loop, lost error) {
 	for {
 		err := r.renewWakeUp(l)
 		if err == nil {
+			l.wake() // what was to wake it may have been lost with the old one
 			return
 		}
 		if time.Now().After(deadline) {

@@ -102,7 +102,7 @@ func TestNoHandshake(t *testing.T) {
 		cfg.Certificates = loadCertificates(t, ca, nil)
 	})
 	plain := d.dial()
-	plain.Send("lock a 30000")
+	plain.Send("lock a 600000")
 	if _, err := plain.ReadReply(); err == nil {
 		t.Error("a client without TLS gets an answer")
 	}
