@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,7 +59,7 @@ func (e *enrollment) send(ctx context.Context) {
 
 // enroll gives the connection to the loop with the fewest, and returns when that has it.
 func (e *enrollment) enroll() {
-	clearZones(e.conn)
+	trimAddresses(e.conn)
 	r := e.acceptor.reactor
 	_, err := r.client.EnrollContext(e.conn, e) // closes conn: gnet has a descriptor of its own
 	if err = e.claim.settle(err, r.wakeGnet); err != nil {
@@ -75,13 +76,17 @@ func (e *enrollment) abandon(err error) {
 	}
 }
 
-// clearZones takes away the zones of addresses, which link-local ones of IPv6 have. gnet recycles the memory of a zone when
-// a connection ends, which is good for those that it has made itself, and not for those of package net.
-func clearZones(conn net.Conn) {
-	for _, addr := range []net.Addr{conn.LocalAddr(), conn.RemoteAddr()} {
-		if tcp, ok := addr.(*net.TCPAddr); ok {
-			tcp.Zone = ""
-		}
+// trimAddresses takes out of the addresses of a connection what gnet should not keep as long as the connection lives:
+//
+//   - Zones, which link-local addresses of IPv6 have. gnet recycles the memory of a zone when a connection ends, which is good
+//     for those that it has made itself, and not for those of package net.
+//   - The local address, which nobody asks for, and all but the bytes of the other one. Each holds on to what it was made from.
+func trimAddresses(conn net.Conn) {
+	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		local.IP, local.Zone = nil, ""
+	}
+	if remote, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		remote.IP, remote.Zone = slices.Clone(remote.IP), ""
 	}
 }
 

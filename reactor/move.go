@@ -103,7 +103,7 @@ func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
 		_ = conn.Close() // it is reset
 		return nil, unix.ECONNRESET
 	}
-	clearZones(conn)
+	trimAddresses(conn)
 	result, err := t.to.events.Enroll(gnet.NewContext(context.Background(), t), conn)
 	if err != nil {
 		_ = conn.Close() // nothing was written on it

@@ -189,21 +189,24 @@ func discard(c net.Conn) {
 	}
 }
 
-// GOMEMLIMIT follows --max-memory, unless the environment sets it.
+// GOMEMLIMIT follows --max-memory, and GOGC is low, unless the environment sets them.
 func TestRuntimeMemory(t *testing.T) {
 	for _, c := range []struct {
-		env  []string
-		args []string
-		want float64
+		env         []string
+		args        []string
+		limit, gogc float64
 	}{
-		{nil, []string{"--max-memory", "64MiB"}, 112 << 20},
-		{[]string{"GOMEMLIMIT=1GiB"}, []string{"--max-memory", "64MiB"}, 1 << 30},
-		{[]string{"DREADLOCK_MAX_MEMORY=128MiB"}, nil, 208 << 20},
+		{nil, []string{"--max-memory", "64MiB"}, 112 << 20, gcPercent},
+		{[]string{"GOMEMLIMIT=1GiB"}, []string{"--max-memory", "64MiB"}, 1 << 30, gcPercent},
+		{[]string{"DREADLOCK_MAX_MEMORY=128MiB", "GOGC=90"}, nil, 208 << 20, 90},
 	} {
 		v := startAdminWith(t, launch{env: c.env}, c.args...)
 		_, text := v.request("GET", "/metrics")
-		if got := metric(text, "go_gc_gomemlimit_bytes"); got != c.want {
-			t.Errorf("%q %q: GOMEMLIMIT is %g, want %g", c.env, c.args, got, c.want)
+		if got := metric(text, "go_gc_gomemlimit_bytes"); got != c.limit {
+			t.Errorf("%q %q: GOMEMLIMIT is %g, want %g", c.env, c.args, got, c.limit)
+		}
+		if got := metric(text, "go_gc_gogc_percent"); got != c.gogc {
+			t.Errorf("%q %q: GOGC is %g, want %g", c.env, c.args, got, c.gogc)
 		}
 	}
 }
