@@ -125,7 +125,13 @@ func (c *Client) lockOn(ctx context.Context, cn *conn, key string, wait time.Dur
 		if cn.server == nil {
 			r.name = c.options.Name
 		}
-		r.owner = cn.ownerToSay(c.ownerOf(ctx))
+		owner := c.ownerOf(ctx)
+		if owner == "" && wait > 0 {
+			var over func()
+			owner, over = gather(ctx)
+			defer over()
+		}
+		r.owner = cn.ownerToSay(owner)
 	}
 	token, err := cn.lock(ctx, r)
 	if errors.Is(err, ErrTimeout) {

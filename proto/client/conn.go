@@ -36,8 +36,8 @@ const (
 //	              held ───────────────────────────► ended ◄── from every state
 //
 // It belongs to one goroutine at a time: the one that runs Lock or Unlock on it. While it is idle it belongs to the Client,
-// and while it is held to nobody. Its reader lives as long as the socket does, and sees the end of the connection in every
-// state. At most the commands of one write are outstanding.
+// and while it is held to whoever has mu. Its reader lives as long as the socket does, and sees the end of the connection in every
+// state. At most the commands of one write are outstanding, and the owners that it is given while it is held.
 type conn struct {
 	sock      net.Conn      // a *net.TCPConn, *tls.Conn or *net.UnixConn
 	keepAlive time.Duration // with which it was made
@@ -48,6 +48,7 @@ type conn struct {
 	older  bool          // the server is known not to have names, owners and tokens, which came together
 
 	owed    atomic.Int32      // answers that are outstanding: set with a write, lowered by the reader
+	aside   atomic.Int32      // answers to owners that come before these, and that the reader drops
 	answers chan proto.Answer // has room for all that are outstanding
 	ended   chan struct{}     // closed by the reader after the last answer
 	err     error             // why the connection ended; constant once ended is closed
@@ -55,6 +56,7 @@ type conn struct {
 	mu     sync.Mutex
 	over   bool  // ended is closed or about to be
 	holder *Lock // notified when the connection ends; nil unless the connection is held
+	joined bool  // it has the owner of a wait that goes on under the holder
 }
 
 func newConn(sock net.Conn, keepAlive time.Duration) *conn {
@@ -221,7 +223,7 @@ func (c *conn) letGo(l *Lock) bool {
 	if c.holder != l {
 		return false
 	}
-	c.holder = nil
+	c.holder, c.joined = nil, false
 	return true
 }
 
@@ -294,11 +296,15 @@ func (c *conn) pass() error {
 		if err != nil {
 			return fmt.Errorf("%w: %.60q", ErrProtocol, line)
 		}
-		owed := c.owed.Load()
-		if more := in.Buffered(); more > 0 && owed <= 1 { // a later command would take it for its own answer
+		owed, aside := c.owed.Load(), c.aside.Load()
+		if more := in.Buffered(); more > 0 && owed+aside <= 1 { // a later command would take it for its own answer
 			return fmt.Errorf("%w: %d bytes after %.60q", ErrProtocol, more, line)
 		}
-		if owed == 0 { // such as too many connections, which answers no command
+		if aside > 0 && answer.Reply == proto.Owned {
+			c.aside.Add(-1)
+			continue
+		}
+		if owed == 0 || aside > 0 { // such as too many connections, which answers no command
 			return refusalOf(answer, "was not asked for")
 		}
 		c.owed.Store(owed - 1)
