@@ -52,6 +52,7 @@ func TestComplete(t *testing.T) {
 		{[]string{"lock", "--sh"}, "--shell"},
 		{[]string{"lock", "--wa"}, "--wait --wait-children"},
 		{[]string{"kick", "--n"}, "--name"},
+		{[]string{"lock", "--n"}, "--name"},
 		{[]string{"lock", "k", "--gr"}, "--grace"},
 		{[]string{"lock", "k", "ec"}, ":command 2"},
 		{[]string{"lock", "k", "--", ""}, ":command 3"},

@@ -64,7 +64,17 @@ func nameCell(name string) string {
 	if name == "" {
 		return "-"
 	}
-	return cell(name, maxName)
+	return shortName(name)
+}
+
+// shortName shortens a name in the middle, if it is long: user@host:pid:command has much to tell at both ends.
+func shortName(name string) string {
+	runes := []rune(name)
+	if len(runes) <= maxName {
+		return name
+	}
+	const after = (maxName - 1) / 2
+	return string(runes[:maxName-1-after]) + "…" + string(runes[len(runes)-after:])
 }
 
 // who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name.
@@ -75,7 +85,7 @@ func nameAndAddress(p *api.Peer) string {
 	var parts []string
 	for _, name := range []string{p.Name, p.Identity} {
 		if name != "" {
-			parts = append(parts, cell(name, maxName))
+			parts = append(parts, shortName(name))
 		}
 	}
 	return strings.Join(append(parts, p.Address), ", ")
@@ -140,10 +150,10 @@ func some[T int | uint64](n T, thing string) string {
 // maxCell is how many characters of a key are shown. A key may have 9,979, and its column would be as wide.
 const maxCell = 64
 
-// maxName is how many characters of a client's name or identity are shown, of 128. With shortCell, for keys of a connection, it keeps
-// a row within 80 columns in most cases.
+// maxName is how many characters of a client's name or identity are shown, of 128: enough for most. They come last in a row.
+// shortCell is the same for keys of a connection.
 const (
-	maxName   = 24
+	maxName   = 40
 	shortCell = 20
 )
 

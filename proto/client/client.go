@@ -110,6 +110,7 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 			return l, err
 		}
 		// Whatever the error says, it may only mean that the connection was old: ask again on a new one.
+		ctx = c.afterLoss(ctx, err)
 	}
 	return c.lockNew(ctx, key, wait, began)
 }

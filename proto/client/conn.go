@@ -91,7 +91,7 @@ func (r *request) append(out []byte) ([]byte, int) {
 
 // lock asks for a key. Without an error the connection holds it. The error is ErrTimeout, ErrConnectionLost, ErrHandshake,
 // ErrProtocol, a *ServerError or that of the context; after all but the first the connection is closed. It is also
-// errNameless if the connection ended before its name was answered: then it has never asked for the key.
+// errNameless if the connection ended before its name was answered.
 func (c *conn) lock(ctx context.Context, r request) (token uint64, err error) {
 	out, n := r.append(c.out[:0])
 	c.out = out

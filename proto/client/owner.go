@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 
 	"dreadlock/proto"
 )
@@ -43,6 +44,16 @@ func (c *Client) ownerOf(ctx context.Context) string {
 		return owner
 	}
 	return c.options.Owner
+}
+
+// afterLoss returns the context with which a key is asked for again after an error. If a connection was lost after it had asked,
+// the server may not know that yet, and grant it the key. To a server that was told an owner, that owner would then wait for
+// itself: so the locks of the call belong to nobody from now on. An owner that gather makes is another one at each attempt.
+func (c *Client) afterLoss(ctx context.Context, err error) context.Context {
+	if c.ownerOf(ctx) == "" || !errors.Is(err, ErrConnectionLost) {
+		return ctx
+	}
+	return WithOwner(ctx, "")
 }
 
 // contextOf returns the context of a lock, which tells those that are asked for with it to whom they belong.

@@ -233,6 +233,51 @@ func TestAnswersToOwners(t *testing.T) {
 	}
 }
 
+// A connection that is lost while it waits may still be granted the key, as far as the server knows: the owner that it has
+// named is not named again, or it would wait for itself.
+func TestOwnerAfterLoss(t *testing.T) {
+	for _, answers := range []string{"", namedReply, namedReply + "o owned\r\n"} {
+		said := make(chan string, 10)
+		c := newClient(t, listen(t, func(conn *net.TCPConn) {
+			in := bufio.NewReader(conn)
+			for first := true; ; first = false {
+				command, err := in.ReadString('\n')
+				if err != nil {
+					return
+				}
+				said <- command
+				switch word, _, _ := strings.Cut(command, " "); {
+				case word == "name" && !first: // of a probe
+					reply(conn, namedReply)
+				case word == "unlock":
+					reply(conn, "e not locked\r\n")
+				case word == "owner":
+					_, _ = in.ReadString('\n') // the lock
+					reply(conn, answers)
+					return
+				case word == "lock":
+					reply(conn, "l locked\r\n")
+				case answers != "": // the name of the second connection
+					if len(said) > 2 {
+						reply(conn, namedReply)
+					}
+				}
+			}
+		}), Options{Owner: "ann"})
+		l := mustLock(t, c, "a")
+		close(said)
+		owners := 0
+		for command := range said {
+			if strings.HasPrefix(command, "owner ") {
+				owners++
+			}
+		}
+		if owners != 1 || l.conn.owner != "" {
+			t.Errorf("after %q it said %d owners, the last on %q", answers, owners, l.conn.owner)
+		}
+	}
+}
+
 // An older server is told no owners.
 func TestNestedAtOlderServer(t *testing.T) {
 	o := startOlder(t, func(*net.TCPConn) {})
