@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -38,7 +37,6 @@ func nameKeys(begin func() *zerolog.Event, keys []api.Key, text string) {
 				line = line.Str(known.name, known.value)
 			}
 		}
-		held := time.Duration(k.HeldSeconds * float64(time.Second)).Round(time.Millisecond)
-		line.Stringer("held", held).Int("waiters", k.Waiters).Msg(text)
+		line.Str("held", api.Age(k.HeldSeconds)).Int("waiters", k.Waiters).Msg(text)
 	}
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -91,6 +90,9 @@ func nameAndAddress(p *api.Peer) string {
 	return strings.Join(append(parts, p.Address), ", ")
 }
 
+// nameOrAddress is the shortest that tells people who a client is.
+func nameOrAddress(p *api.Peer) string { return cmp.Or(p.Name, p.Identity, p.Address) }
+
 // row adds a row.
 func (t table) row(cells ...string) {
 	_, _ = fmt.Fprintln(t.Writer, strings.Join(cells, "\t")) // Flush has the error
@@ -106,23 +108,8 @@ func printJSON(w io.Writer, value any) error {
 	return err
 }
 
-// span formats a duration in seconds, with at most two units.
-func span(seconds float64) string {
-	const most = math.MaxInt64 / int64(time.Second)
-	d := time.Duration(max(min(seconds, float64(most)), 0) * float64(time.Second))
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Second:
-		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
-	case d < time.Minute:
-		return strconv.FormatFloat(math.Floor(d.Seconds()*10)/10, 'f', 1, 64) + "s"
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < day:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
-}
+// span formats a duration in seconds.
+func span(seconds float64) string { return api.Age(seconds) }
 
 // timeout formats the timeout of a wait. Clients that wait without a limit ask for the longest timeout there is.
 func timeout(seconds float64) string {
