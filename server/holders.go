@@ -30,13 +30,7 @@ func nameKeys(begin func() *zerolog.Event, keys []api.Key, text string) {
 	for i := range keys {
 		k := &keys[i]
 		line := begin().Str("key", k.Key).Uint64("connection", uint64(k.Holder.Connection)).Str("client", k.Holder.Address)
-		for _, known := range []struct{ name, value string }{
-			{"identity", k.Holder.Identity}, {"name", k.Holder.Name}, {"owner", k.Holder.Owner},
-		} {
-			if known.value != "" {
-				line = line.Str(known.name, known.value)
-			}
-		}
+		line = called(line, k.Holder.Identity, k.Holder.Name, k.Holder.Owner)
 		line.Str("held", api.Age(k.HeldSeconds)).Int("waiters", k.Waiters).Msg(text)
 	}
 }
