@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -34,18 +33,10 @@ func nameKeys(begin func() *zerolog.Event, keys []api.Key, text string) {
 		if k.Holder.Connection != 0 {
 			line = line.Uint64("connection", uint64(k.Holder.Connection)).Str("client", k.Holder.Address)
 		}
-		for _, known := range []struct{ name, value string }{
-			{"identity", k.Holder.Identity}, {"name", k.Holder.Name}, {"owner", k.Holder.Owner},
-		} {
-			if known.value != "" {
-				line = line.Str(known.name, known.value)
-			}
-		}
-		held := time.Duration(k.HeldSeconds * float64(time.Second)).Round(time.Millisecond)
-		line = line.Stringer("held", held).Int("waiters", k.Waiters)
+		line = called(line, k.Holder.Identity, k.Holder.Name, k.Holder.Owner)
+		line = line.Str("held", api.Age(k.HeldSeconds)).Int("waiters", k.Waiters)
 		if k.FreesInSeconds > 0 {
-			free := time.Duration(k.FreesInSeconds * float64(time.Second)).Round(time.Millisecond)
-			line.Stringer("free_in", free).Msg("key rests: nobody holds it until it goes to the next")
+			line.Str("free_in", api.Age(k.FreesInSeconds)).Msg("key rests: nobody holds it until it goes to the next")
 			continue
 		}
 		line.Msg(text)

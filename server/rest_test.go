@@ -234,7 +234,7 @@ func TestStartSeen(t *testing.T) {
 	if err := d.server.LogHolders(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d.wantLog(1, `"message":"key rests: `, `"key":"a"`, `"free_in":"59m5`, `"waiters":1`)
+	d.wantLog(1, `"message":"key rests: `, `"key":"a"`, `"free_in":"59 min 5`, `"waiters":1`)
 	d.wantLog(0, `"message":"key held"`)
 	d.stop()
 	d.wantLog(1, "no key was held")

@@ -17,19 +17,19 @@ func TestRestingKeys(t *testing.T) {
 	if err := writeKeys(&table, &page[api.Key]{entries: slices.Concat(fakeKeys[:1], restingKeys)}); err != nil {
 		t.Fatal(err)
 	}
-	const want = `KEY    HELD           CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
-a1     250ms          5     10.0.0.1:40001  0        -             nightly@db1
-rests  free in 8.0s   5     10.0.0.1:40001  1        3.0s          nightly@db1
-early  free in 250ms  -     unknown         1        2.0s          -
+	const want = `KEY    HELD            CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1     250 ms          5     10.0.0.1:40001  0        -             nightly@db1
+rests  free in 8.0 s   5     10.0.0.1:40001  1        3.0 s         nightly@db1
+early  free in 250 ms  -     unknown         1        2.0 s         -
 `
 	if table.String() != want {
 		t.Errorf("locks:\n%s\nwant\n%s", &table, want)
 	}
 	var screen []string
-	for _, l := range list("Hottest keys", restingKeys, 120) {
+	for _, l := range hottestKeys(restingKeys).table(120, 10) {
 		screen = append(screen, l.text)
 	}
-	contains(t, strings.Join(screen, "\n"), "free in 8.0s", "free in 250ms  unknown")
+	contains(t, strings.Join(screen, "\n"), "free in 8.0 s", "free in 250 ms  unknown")
 
 	var status strings.Builder
 	s := statusAt(1)
@@ -37,7 +37,7 @@ early  free in 250ms  -     unknown         1        2.0s          -
 	if err := writeStatus(&status, &s, ""); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, status.String(), "granting      in 7.5s", "resting keys  2, for 15.0s after")
+	contains(t, status.String(), "granting      in 7.5 s", "resting keys  2, for 15 s after")
 }
 
 // A dreadlockctl that is killed cannot say that it is done with the key, and what it was doing may go on for a moment: the next
@@ -45,7 +45,7 @@ early  free in 250ms  -     unknown         1        2.0s          -
 func TestLockDelay(t *testing.T) {
 	const delay = 2 * time.Second
 	v := startViewed(t, "--lock-delay", delay.String())
-	v.says("status", `resting keys +\d, for 2\.0s`)
+	v.says("status", `resting keys +\d, for 2\.0 s`)
 	began := time.Now()
 	killed := v.lock(t, "k", "--", "sh", "-c", "echo killed runs; sleep 1000")
 	killed.stdout.await(t, "killed runs\n")
