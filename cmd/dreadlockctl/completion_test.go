@@ -53,6 +53,8 @@ func TestComplete(t *testing.T) {
 		{[]string{"lock", "--wa"}, "--wait --wait-children"},
 		{[]string{"kick", "--n"}, "--name"},
 		{[]string{"lock", "k", "--gr"}, "--grace"},
+		{[]string{"lock", "k", "--hea"}, "--heartbeat"},
+		{[]string{"lock", "k", "--ke"}, "--keepalive"},
 		{[]string{"lock", "k", "ec"}, ":command 2"},
 		{[]string{"lock", "k", "--", ""}, ":command 3"},
 		{[]string{"lock", "k", "--try", "--", "ls", "--al"}, ":command 4"},

@@ -41,10 +41,11 @@
 //
 // # How to hold a lock
 //
-// Do the work under Lock.Context, in calls that end when it is done; see the example there. Where the connection ends, the holder
-// learns of it a moment after the server, and whatever the agreement about silence: the process may have been stopped or
-// suspended in the meantime, and a write that is on its way cannot be called back. Where two writers at a time would destroy something, the resource itself must refuse
-// the older one. Options.Fence and Lock.Token give it a number to compare; a lock alone cannot do it.
+// Do the work under Lock.Context, in calls that end when it is done; see the example there. Where the connection ends, the
+// holder learns of it a moment after the server. And whatever is agreed about silence, the process may have been stopped or
+// suspended in the meantime, and a write that is on its way cannot be called back. Where two writers at a time would destroy
+// something, the resource itself must refuse the older one. Options.Fence and Lock.Token give it a number to compare; a lock
+// alone cannot do it.
 //
 // If the server's host is reachable but the server does not answer, calls wait until their contexts end; a lock that is held is
 // lost, as with a host that is not reachable.
@@ -67,5 +68,6 @@
 // does without names, owners and fencing tokens. It tries them again when that server has ended a connection, since its
 // successor may be a newer one, and after a minute.
 //
-// All methods are safe from any goroutine. Start reading at Client.Lock, then conn.go; silence.go and pulse.go have what is done about silence.
+// All methods are safe from any goroutine. Start reading at Client.Lock, then conn.go; silence.go says what is done about
+// silence, and pulse.go does it.
 package client
