@@ -112,9 +112,16 @@ func (s *session) warn(text string) *zerolog.Event {
 
 // described adds to a log line who the client is.
 func (s *session) described(event *zerolog.Event) *zerolog.Event {
-	event = event.Stringer("client", s.address)
-	if proven := s.who().proven; proven != "" {
-		event = event.Str("identity", proven)
+	i := s.who()
+	return called(event.Stringer("client", s.address), i.proven, i.name, i.owner)
+}
+
+// called adds to a log line what is known about a client, beside its address.
+func called(event *zerolog.Event, identity, name, owner string) *zerolog.Event {
+	for _, known := range []struct{ what, text string }{{"identity", identity}, {"name", name}, {"owner", owner}} {
+		if known.text != "" {
+			event = event.Str(known.what, known.text)
+		}
 	}
 	return event
 }

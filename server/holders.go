@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -31,14 +30,7 @@ func nameKeys(begin func() *zerolog.Event, keys []api.Key, text string) {
 	for i := range keys {
 		k := &keys[i]
 		line := begin().Str("key", k.Key).Uint64("connection", uint64(k.Holder.Connection)).Str("client", k.Holder.Address)
-		for _, known := range []struct{ name, value string }{
-			{"identity", k.Holder.Identity}, {"name", k.Holder.Name}, {"owner", k.Holder.Owner},
-		} {
-			if known.value != "" {
-				line = line.Str(known.name, known.value)
-			}
-		}
-		held := time.Duration(k.HeldSeconds * float64(time.Second)).Round(time.Millisecond)
-		line.Stringer("held", held).Int("waiters", k.Waiters).Msg(text)
+		line = called(line, k.Holder.Identity, k.Holder.Name, k.Holder.Owner)
+		line.Str("held", api.Age(k.HeldSeconds)).Int("waiters", k.Waiters).Msg(text)
 	}
 }

@@ -149,7 +149,7 @@ func TestLogOptions(t *testing.T) {
 		}
 	}
 
-	console := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INF dreadlock is ready .*address=127\.0\.0\.1:\d+.*$`)
+	console := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) INF dreadlock is ready .*address=127\.0\.0\.1:\d+.*$`)
 	for _, l := range []launch{{env: []string{"DREADLOCK_LOG_FORMAT=console"}}, {env: []string{"DREADLOCK_LOG_FORMAT=json"}}} {
 		args := []string{"--listen", address}
 		if l.env[0] == "DREADLOCK_LOG_FORMAT=json" {

@@ -52,6 +52,9 @@ func TestComplete(t *testing.T) {
 		{[]string{"lock", "--sh"}, "--shell"},
 		{[]string{"lock", "--wa"}, "--wait --wait-children"},
 		{[]string{"kick", "--n"}, "--name"},
+		{[]string{"kick", "--name", ""}, "nightly@db1"},
+		{[]string{"lock", "--n"}, "--name"},
+		{[]string{"lock", "--name", ""}, ""},
 		{[]string{"lock", "k", "--gr"}, "--grace"},
 		{[]string{"lock", "k", "--hea"}, "--heartbeat"},
 		{[]string{"lock", "k", "--ke"}, "--keepalive"},
@@ -65,7 +68,7 @@ func TestComplete(t *testing.T) {
 	// --admin on the line is heeded, and if the daemon refuses there are no candidates.
 	eventually(t, func() (bool, any) {
 		got := runs(t, "__complete", "--", "--admin", a.url, "waiters", "")
-		return strings.HasPrefix(got.stdout, "a1\theld 250ms, 0 waiters\n"), got
+		return strings.HasPrefix(got.stdout, "a1\theld 250 ms, 0 waiters\n"), got
 	})
 	a.down.Store(true)
 	if got := runs(t, "__complete", "--", "--admin", a.url, "waiters", ""); got.status != 0 || got.stdout != "" || got.stderr != "" {

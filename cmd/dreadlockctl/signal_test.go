@@ -96,7 +96,8 @@ func TestSignalWhileWaiting(t *testing.T) {
 			address := serve(t, func(conn net.Conn) { // a daemon at which somebody else holds the key
 				in := bufio.NewReader(conn)
 				_, _ = in.ReadString('\n') // its name
-				fmt.Fprint(conn, "n named 60000 00000000000000af\r\n")
+				_, _ = in.ReadString('\n') // and owner
+				fmt.Fprint(conn, "n named 60000 00000000000000af\r\no owned\r\n")
 				command, _ := in.ReadString('\n')
 				_, _ = in.ReadString('\n') // for the token
 				asked <- command

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"dreadlock/server/api"
 )
@@ -72,12 +71,15 @@ func writeHeld(w io.Writer, held *page[api.Key], naming string) error {
 }
 
 // headline identifies the daemon.
-func headline(s *api.Status) string {
-	text := fmt.Sprintf("dreadlock %s at %s, up %s, %s", s.Version, s.Address, span(s.UptimeSeconds), some(s.Loops, "loop"))
+func headline(s *api.Status) string { return strings.Join(headlineParts(s), ", ") }
+
+// headlineParts returns the parts of the headline.
+func headlineParts(s *api.Status) []string {
+	parts := []string{fmt.Sprintf("dreadlock %s at %s", s.Version, s.Address)}
 	if s.Drain != nil {
-		text += ", draining"
+		parts = append(parts, "draining")
 	}
-	return text
+	return append(parts, "up "+span(s.UptimeSeconds), some(s.Loops, "loop"))
 }
 
 func writeStatus(w io.Writer, s *api.Status, naming string) error {
@@ -87,7 +89,7 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	t := newTable(w)
 	if d := s.Drain; d != nil {
 		t.row("draining", fmt.Sprintf("since %s, until %s at the latest (%s left)",
-			d.Since.Local().Format(time.DateTime), d.Until.Local().Format(time.DateTime), span(d.SecondsLeft)))
+			api.Instant(d.Since), api.Instant(d.Until), span(d.SecondsLeft)))
 	}
 	t.row("connections", fmt.Sprintf("%s of %s", count(s.Connections), count(s.MaxConnections)))
 	t.row("held keys", count(s.HeldKeys))
@@ -101,7 +103,7 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 		t.row("listens at", strings.Join(s.Listen, " "))
 	}
 	if !s.CertificateExpires.IsZero() {
-		t.row("certificate", "expires "+s.CertificateExpires.Local().Format(time.DateTime))
+		t.row("certificate", "expires "+api.Instant(s.CertificateExpires))
 	}
 	t.row("")
 	c := &s.Counters

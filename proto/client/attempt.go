@@ -34,6 +34,7 @@ func (c *Client) lockNew(ctx context.Context, key string, wait time.Duration, be
 		if time.Since(asked) > maxPause {
 			failed = 0 // it stood in the queue: this is another absence
 		}
+		ctx = c.afterLoss(ctx, err)
 		failed++
 		if failed == attempts || wait > 0 && remaining(wait, began) == 0 {
 			return nil, err
@@ -82,6 +83,7 @@ func (c *Client) ask(ctx, dialing context.Context, key string, wait time.Duratio
 	if !errors.Is(err, errNameless) {
 		return l, err
 	}
+	ctx = c.afterLoss(ctx, err)
 	if cn, err = c.explore(dialing, key); err != nil {
 		return nil, err
 	}

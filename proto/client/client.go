@@ -108,6 +108,7 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 			return l, err
 		}
 		// Whatever the error says, it may only mean that the connection was old: ask again on a new one.
+		ctx = c.afterLoss(ctx, err)
 	}
 	return c.lockNew(ctx, key, wait, began)
 }
@@ -123,7 +124,13 @@ func (c *Client) lockOn(ctx context.Context, cn *conn, key string, wait time.Dur
 		if cn.server == nil {
 			r.name = c.options.Name
 		}
-		r.owner = cn.ownerToSay(c.ownerOf(ctx))
+		owner := c.ownerOf(ctx)
+		if owner == "" && wait > 0 {
+			var over func()
+			owner, over = gather(ctx)
+			defer over()
+		}
+		r.owner = cn.ownerToSay(owner)
 	}
 	token, err := cn.lock(ctx, r)
 	if errors.Is(err, ErrTimeout) {

@@ -33,8 +33,9 @@ const (
 //	              held ───────────────────────────► ended ◄── from every state
 //
 // It belongs to one goroutine at a time: the one that runs Lock or Unlock on it. While it is idle it belongs to the Client,
-// and while it is held to nobody. Its reader lives as long as the socket does, and sees the end of the connection in every
-// state. At most the commands of one write are outstanding, and before them a heartbeat.
+// and while it is held to whoever has mu. Its reader lives as long as the socket does, and sees the end of the connection in every
+// state. At most the commands of one write are outstanding, and before them a heartbeat and the owners that it was given while
+// it was held.
 type conn struct {
 	sock      net.Conn      // a *net.TCPConn, *tls.Conn or *net.UnixConn
 	keepAlive time.Duration // Options.KeepAlive and Heartbeat
@@ -47,14 +48,16 @@ type conn struct {
 	owner   string        // that was said last; empty if none was
 	older   bool          // the server is known not to have names, owners and tokens, which came together
 
-	owed    atomic.Int32      // answers that are outstanding: raised before a write, lowered by the reader
-	answers chan proto.Answer // has room for all that are outstanding; those to heartbeats do not come here
+	owed    atomic.Int32      // answers that are outstanding: set with a write, lowered by the reader
+	aside   atomic.Int32      // answers to owners and a heartbeat that come before these, and that nobody waits for
+	answers chan proto.Answer // has room for all that are owed
 	ended   chan struct{}     // closed by the reader after the last answer
 	err     error             // why the connection ended; constant once ended is closed
 
 	mu     sync.Mutex
 	over   bool  // ended is closed or about to be
 	holder *Lock // notified when the connection ends; nil unless the connection is held
+	joined bool  // it has the owner of a wait that goes on under the holder
 	pulse  pulse
 }
 
@@ -91,7 +94,7 @@ func (r *request) append(out []byte) ([]byte, int) {
 
 // lock asks for a key. Without an error the connection holds it. The error is ErrTimeout, ErrConnectionLost, ErrHandshake,
 // ErrProtocol, a *ServerError or that of the context; after all but the first the connection is closed. It is also
-// errNameless if the connection ended before its name was answered: then it has never asked for the key.
+// errNameless if the connection ended before its name was answered.
 func (c *conn) lock(ctx context.Context, r request) (token uint64, err error) {
 	out, n := r.append(c.out[:0])
 	c.out = out
@@ -172,7 +175,7 @@ func (c *conn) send(ctx context.Context, n int) error {
 		c.close()
 		return err
 	}
-	c.owed.Add(int32(n))
+	c.owed.Store(int32(n))
 	c.asked = time.Now()
 	// Write does not block: all earlier commands but a heartbeat were answered, so the buffer of the socket is as good as empty,
 	// and these fit. If it fails, the reader finds out why, and before that reads what the server may have sent.
@@ -231,7 +234,7 @@ func (c *conn) letGo(l *Lock) bool {
 	if c.holder != l {
 		return false
 	}
-	c.holder = nil
+	c.holder, c.joined = nil, false
 	c.stopPulse()
 	return true
 }
@@ -285,19 +288,21 @@ func (c *conn) pass() error {
 		if err != nil {
 			return fmt.Errorf("%w: %.60q", ErrProtocol, line)
 		}
-		owed := c.owed.Load()
-		if more := in.Buffered(); more > 0 && owed <= 1 { // a later command would take it for its own answer
+		owed, aside := c.owed.Load(), c.aside.Load()
+		if more := in.Buffered(); more > 0 && owed+aside <= 1 { // a later command would take it for its own answer
 			return fmt.Errorf("%w: %d bytes after %.60q", ErrProtocol, more, line)
+		}
+		if aside > 0 {
+			if err := c.takeAside(answer); err != nil {
+				return err
+			}
+			continue
 		}
 		if owed == 0 { // such as too many connections, which answers no command
 			return refusalOf(answer, "was not asked for")
 		}
-		c.owed.Add(-1)
-		if taken, err := c.takeBeat(answer); err != nil {
-			return err
-		} else if !taken {
-			c.answers <- answer
-		}
+		c.owed.Store(owed - 1)
+		c.answers <- answer
 	}
 }
 

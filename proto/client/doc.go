@@ -57,6 +57,19 @@
 // Options.TLS has the authorities, and the certificate of the client if the server wants one. A handshake that fails
 // because one side does not accept the other is ErrHandshake, which is not tried again; one that is interrupted is.
 //
+// # Several locks
+//
+// Two goroutines that take two keys in two orders wait for each other for ever, and so do two programs. The server finds that
+// if it knows which locks stay held while a call waits: give the call the context of the innermost lock that it is needed
+// under.
+//
+//	a, err := c.Lock(ctx, "a", -1)
+//	b, err := c.Lock(a.Context(), "b", -1) // a is not released before this returns
+//
+// The server then shows the deadlock, and one that is to break deadlocks answers the youngest call, with a *ServerError. Locks
+// that are taken with unrelated contexts are never taken for one another's. WithOwner and Options.Owner are for programs that
+// know more than their contexts tell.
+//
 // # Names and older servers
 //
 // Every connection has a name, by which people see who holds and who waits: Options.Name. It is said in the same write as

@@ -34,6 +34,13 @@ func TestMain(m *testing.M) {
 // the address and a function that stops the server, which otherwise ends with the test.
 func startServer(tb testing.TB, change func(*server.Config)) (address string, stop func()) {
 	tb.Helper()
+	_, address, stop = runServer(tb, change)
+	return address, stop
+}
+
+// runServer is startServer for tests that ask the server itself as well.
+func runServer(tb testing.TB, change func(*server.Config)) (srv *server.Server, address string, stop func()) {
+	tb.Helper()
 	ready := make(chan string, 1)
 	cfg := server.DefaultConfig()
 	cfg.Listen = []string{"127.0.0.1:0"}
@@ -62,7 +69,7 @@ func startServer(tb testing.TB, change func(*server.Config)) (address string, st
 		tb.Fatalf("the server: %v", err)
 	}
 	tb.Cleanup(stop)
-	return address, stop
+	return srv, address, stop
 }
 
 // at makes a server listen at an address, such as that of one that was stopped.

@@ -56,7 +56,7 @@ type Options struct {
 	Name string
 
 	// Owner tells the server that the connections of all clients with this owner belong together: letters and digits,
-	// see proto.ValidOwner. Empty: none, unless a context has one, see WithOwner. The server can then see deadlocks in
+	// see proto.ValidOwner. Empty: what contexts tell, see Lock.Context and WithOwner. The server can then see deadlocks in
 	// which one of these connections waits and another one holds. Set it only if whoever waits on one of them releases
 	// nothing that the others hold until the wait is over. That is true of one goroutine that takes several locks, and of a
 	// command that runs under one lock and takes another. It is not true of independent goroutines that share a client:

@@ -10,7 +10,6 @@ import (
 // pulse is the heartbeat of a connection. It is guarded by conn.mu.
 type pulse struct {
 	timer   *time.Timer // for the next beat; nil before the first lock with heartbeats
-	out     []byte      // reused
 	proven  time.Time   // when the last command was sent that was answered: until then at least, the server has heard of us
 	sent    time.Time   // when the heartbeat was sent that is not answered yet; zero if there is none
 	patient bool        // the kernel was told to leave the connection alone
@@ -62,31 +61,35 @@ func (c *conn) beat() {
 			p.patient = true
 			c.trustHost()
 		}
-		p.sent, p.out = now, proto.AppendFence(p.out[:0], c.holder.key)
-		c.owed.Add(1)
-		_, _ = c.sock.Write(p.out) // see send
+		p.sent, c.out = now, proto.AppendFence(c.out[:0], c.holder.key)
+		c.aside.Add(1)
+		_, _ = c.sock.Write(c.out) // see send
 	}
 	p.timer.Reset(next.Sub(now))
 }
 
-// takeBeat takes an answer if it is that of a heartbeat, and reports whether it was. The error ends the connection: the
-// server says that the key is not ours.
-func (c *conn) takeBeat(answer proto.Answer) (taken bool, err error) {
+// takeAside takes an answer that nobody waits for: to an owner, or to a heartbeat. The error ends the connection: the server
+// says that the key is not ours.
+func (c *conn) takeAside(answer proto.Answer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, l := &c.pulse, c.holder
-	if p.sent.IsZero() {
-		return false, nil
+	beats := !p.sent.IsZero()
+	switch left := c.aside.Add(-1); {
+	case answer.Reply == proto.Owned && (!beats || left > 0):
+		return nil
+	case !beats:
+		return refusalOf(answer, "was not asked for")
 	}
 	p.proven, p.sent = p.sent, time.Time{}
 	switch {
 	case l == nil: // it is being unlocked, which is answered next, or has lapsed
 	case answer.Reply != proto.Token, l.token != 0 && answer.Token != l.token:
-		return true, refusalOf(answer, "does not answer the heartbeat")
+		return refusalOf(answer, "does not answer the heartbeat")
 	default:
 		p.timer.Reset(time.Until(p.proven.Add(c.silence.Heartbeat)))
 	}
-	return true, nil
+	return nil
 }
 
 // lapse ends the lock because the server has been silent for too long. The connection stays as it is until the holder has

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dreadlock/proto"
 	"dreadlock/proto/prototest"
 )
 
@@ -270,4 +271,77 @@ func TestKernelIsPatient(t *testing.T) {
 	want(0, 120_000)
 	mustUnlock(t, l)
 	want(1, 30_000)
+}
+
+// The owners that a held connection is given go between its heartbeats.
+func TestHeartbeatsAndOwners(t *testing.T) {
+	address, _ := startServer(t, nil)
+	r := startRelay(t, address)
+	c, other := newClient(t, r.address, often), newClient(t, address, Options{})
+	inner, outer := mustLock(t, other, "inner"), mustLock(t, c, "outer")
+	for range 20 {
+		_, err := c.Lock(outer.Context(), "inner", often.Heartbeat+time.Millisecond)
+		wantErr(t, err, ErrTimeout)
+	}
+	if isClosed(outer.Lost()) {
+		t.Error(outer.err)
+	}
+	mustUnlock(t, outer)
+	mustUnlock(t, inner)
+	heartbeats, owners := 0, 0
+	for _, command := range r.said() {
+		if command == "fence outer" {
+			heartbeats++
+		}
+		if strings.HasPrefix(command, "owner ") {
+			owners++
+		}
+	}
+	if heartbeats < 10 || owners < 20 {
+		t.Errorf("%d heartbeats, %d owners", heartbeats, owners)
+	}
+}
+
+// Both are answered in the order in which they were sent, whichever that is, also after the lock was let go.
+func TestAnswersAside(t *testing.T) {
+	owned, token := proto.Answer{Reply: proto.Owned}, proto.Answer{Reply: proto.Token, Token: 7}
+	for _, tc := range []struct {
+		answers []proto.Answer
+		beats   bool
+		refused bool
+	}{
+		{[]proto.Answer{owned, owned}, false, false},
+		{[]proto.Answer{owned, token}, true, false},
+		{[]proto.Answer{token, owned}, true, false},
+		{[]proto.Answer{owned, token, owned}, true, false},
+		{[]proto.Answer{token}, false, true},
+		{[]proto.Answer{owned}, true, true},
+		{[]proto.Answer{token, token}, true, true},
+		{[]proto.Answer{owned, {Reply: proto.NotOwner, Text: "not owner"}}, true, true},
+	} {
+		for _, held := range []bool{true, false} {
+			if tc.refused && !held {
+				continue // who unlocks finds out by that
+			}
+			c := &conn{asked: time.Now(), silence: Silence{Lost: time.Hour, Heartbeat: time.Hour}}
+			if held {
+				c.holder = &Lock{token: 7}
+				c.startPulse()
+				defer c.pulse.timer.Stop()
+			}
+			if tc.beats {
+				c.pulse.sent = time.Now()
+			}
+			c.aside.Store(int32(len(tc.answers)))
+			var err error
+			for _, answer := range tc.answers {
+				if err == nil {
+					err = c.takeAside(answer)
+				}
+			}
+			if (err != nil) != tc.refused || err == nil && !c.pulse.sent.IsZero() {
+				t.Errorf("%+v, held %t: %v", tc, held, err)
+			}
+		}
+	}
 }
