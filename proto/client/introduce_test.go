@@ -265,10 +265,8 @@ func TestServerEndsAfterName(t *testing.T) {
 	names := 0
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		in := bufio.NewReader(conn)
-		for _, command := range []string{"name ann\r\n", "owner x\r\n"} {
-			if got, err := in.ReadString('\n'); err != nil || got != command {
-				t.Errorf("got %q, %v, want %q", got, err, command)
-			}
+		if got, err := in.ReadString('\n'); err != nil || got != "name ann\r\n" {
+			t.Errorf("got %q, %v", got, err)
 		}
 		_, _ = in.ReadString('\n')
 		reply(conn, namedReply)
@@ -279,10 +277,9 @@ func TestServerEndsAfterName(t *testing.T) {
 		if !last {
 			return
 		}
-		reply(conn, "o owned\r\n")
 		reply(conn, "l locked\r\n")
 		_, _ = in.ReadString('\n')
-	}), Options{Name: "ann", Owner: "x", Attempts: 3})
+	}), Options{Name: "ann", Attempts: 3})
 	mustLock(t, c, "a")
 	if names != 3 {
 		t.Errorf("%d names", names)

@@ -221,7 +221,7 @@ func TestAnswersToOwners(t *testing.T) {
 		}
 		if tc.lost {
 			reply(<-a, tc.answers)
-			mustEnd(t, "the loss", l.Lost())
+			mustEnd(t, "the end of the context", l.Context().Done())
 			wantErr(t, context.Cause(l.Context()), ErrConnectionLost, tc.err)
 			continue
 		}
