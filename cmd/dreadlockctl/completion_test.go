@@ -56,6 +56,8 @@ func TestComplete(t *testing.T) {
 		{[]string{"lock", "--n"}, "--name"},
 		{[]string{"lock", "--name", ""}, ""},
 		{[]string{"lock", "k", "--gr"}, "--grace"},
+		{[]string{"lock", "k", "--hea"}, "--heartbeat"},
+		{[]string{"lock", "k", "--ke"}, "--keepalive"},
 		{[]string{"lock", "k", "ec"}, ":command 2"},
 		{[]string{"lock", "k", "--", ""}, ":command 3"},
 		{[]string{"lock", "k", "--try", "--", "ls", "--al"}, ":command 4"},

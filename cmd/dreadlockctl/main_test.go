@@ -84,6 +84,8 @@ func TestBadUsage(t *testing.T) {
 		{"lock a -E 256 -- true", "--conflict-exit-code 256"},
 		{"lock a --grace=-1s -- true", "--grace -1s"},
 		{"lock a --on-lost=nothing -- true", "--on-lost"},
+		{"lock a --keepalive 0s -- true", "--keepalive 0s"},
+		{"lock a --heartbeat=-1s -- true", "--heartbeat -1s"},
 		{"lock a -q -v -- true", "--quiet"},
 		{"lock a --name a|bä -- true", "--name"},
 		{"lock a --name " + strings.Repeat("n", 129) + " -- true", "at most 128"},

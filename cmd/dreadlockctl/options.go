@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"dreadlock/proto/client"
 	"dreadlock/server/api"
 )
 
@@ -85,6 +86,7 @@ func newParser(s *streams) (*kong.Kong, *commandLine, error) {
 			"conflict":        strconv.Itoa(exitConflict),
 			"grace":           defaultGrace.String(),
 			"connect_timeout": defaultConnectTimeout.String(),
+			"keepalive":       client.DefaultKeepAlive.String(),
 			"default_limit":   strconv.Itoa(api.DefaultLimit),
 			"interval":        defaultInterval.String(),
 			"min_interval":    minInterval.String(),
