@@ -179,7 +179,7 @@ $('queue-more').addEventListener('click', more(detail, views.detail));
 
 $('close').addEventListener('click', closeDetail);
 addEventListener('keydown', event => {
-  if (event.key === 'Escape' && detail.kind && !event.defaultPrevented && !document.querySelector('dialog[open]')) closeDetail();
+  if (event.key === 'Escape' && event.target.localName !== 'input' && detail.kind && !event.defaultPrevented && !document.querySelector('dialog[open]')) closeDetail();
 });
 addEventListener('hashchange', route);
 document.addEventListener('visibilitychange', () => document.hidden ? clearTimeout(timer) : poll());

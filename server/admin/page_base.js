@@ -101,7 +101,8 @@ const nameOf = peer => `#${peer.connection} ${shorten(peer.name || peer.identity
 
 const connectionLink = peer => {
   const all = [peer.name, peer.identity, peer.address, peer.owner && 'owner ' + peer.owner].filter(Boolean).join(', ');
-  return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, nameOf(peer));
+  const parts = nameOf(peer).split(/(?<=[:@])/).flatMap(part => [part, element('wbr')]); // where a long name is best broken
+  return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, ...parts);
 };
 
 // connectionCell shows a connection in a cell, and again when the client takes another name. more is true where there is

@@ -40,7 +40,7 @@ func TestPageLockDelay(t *testing.T) {
 	}
 	b.until(text("#facts") + ".includes('held last by') && " + text("#frees") + ".startsWith('8.0 s') && " + text("#acts") + " === ''")
 	eval[string](b, "(window.amended = () => {}, '')")
-	b.until("!" + text("#hot") + ".includes('has ended') && " + text("#acts") + " === 'Kick holder'")
+	b.until("!" + text("#hot") + ".includes('has ended') && " + text("#acts") + ".startsWith('Kick holder')")
 	b.quiet()
 }
 
@@ -64,6 +64,31 @@ func TestPageHistory(t *testing.T) {
 	b.until(rows(4) + " && " + text("#history tbody tr:nth-child(1)") + ".includes('gave it back\\nheld 9.0 s')")
 	eval[string](b, "(window.events = [], location.hash = 'connection=1')")
 	b.until(text("#detail-title") + " === 'Connection 1' && " + text("#past-text") + ".startsWith('Nothing that the daemon remembers') && " + rows(0))
+}
+
+// Where no key is held, the lines that lock one are for the ways in that there are.
+func TestPageHow(t *testing.T) {
+	skipIfShort(t)
+	f := newFake()
+	f.change(pageStates[0].change)
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	for _, c := range []struct {
+		listen []string
+		want   string
+	}{
+		{[]string{"tcp://[::]:6001"}, `dreadlockctl lock hello --server lock7:6001 -- sleep 60\n(echo lock hello 5000; sleep 60) | nc -C lock7 6001`},
+		{[]string{"tcp://[2001:db8::1]:7"}, `dreadlockctl lock hello --server [2001:db8::1]:7 -- sleep 60\n(echo lock hello 5000; sleep 60) | nc -C 2001:db8::1 7`},
+		{[]string{"tls://:6002?allow=10.0.0.0/8"}, `dreadlockctl lock hello --server tls://lock7:6002 -- sleep 60`},
+		{[]string{"tls://0.0.0.0:6002", "unix:///run/l.sock?mode=0660"},
+			`dreadlockctl lock hello --server tls://lock7:6002 -- sleep 60\n(echo lock hello 5000; sleep 60) | nc -CU /run/l.sock`},
+	} {
+		f.change(func(f *fake) { f.status.Listen = c.listen })
+		b.until(text("#how-lines") + fmt.Sprintf(" === '%s'", c.want))
+	}
+	f.change(func(f *fake) { f.status.HeldKeys = 1 })
+	b.until(text("#how") + " === ''")
+	b.quiet()
 }
 
 // The detail is closed by a key, and the focus is back where it was.

@@ -80,13 +80,14 @@ function showHow(status) {
   $('how').hidden = status.held_keys > 0 || status.waiters > 0;
   if ($('how').hidden) return;
   const everywhere = /^(\[::\]|0\.0\.0\.0)?(?=:)/; // all addresses of the machine
-  const ways = (status.listen ?? []).map(way => /^(tcp|tls|unix):\/\/(.*?)(\?.*)?$/.exec(way)).filter(Boolean)
-    .map(([, kind, where]) => ({kind, where: kind === 'unix' ? where : where.replace(everywhere, status.host || location.hostname)}));
-  const lines = ways.slice(0, 1).map(({kind, where}) =>
-    `dreadlockctl lock --server ${kind === 'tcp' ? '' : kind + ':/' + '/'}${where} hello -- sleep 60`);
-  const plain = ways.find(way => way.kind !== 'tls');
+  const ways = (status.listen ?? []).map(way => /^(?<scheme>(tcp|tls|unix):\/\/)(?<where>[^?]*)/.exec(way)?.groups).filter(Boolean)
+    .map(({scheme, where}) => ({scheme, where: where.replace(everywhere, status.host || location.hostname)}));
+  const lines = ways.slice(0, 1).map(({scheme, where}) =>
+    `dreadlockctl lock hello --server ${scheme.startsWith('tcp') ? '' : scheme}${where} -- sleep 60`);
+  const plain = ways.find(({scheme}) => !scheme.startsWith('tls'));
   if (plain) {
-    const to = plain.kind === 'unix' ? '-CU ' + plain.where : '-C ' + plain.where.replace(/^\[(.*)\]/, '$1').replace(/:(\d+)$/, ' $1');
+    const to = plain.scheme.startsWith('unix') ? '-CU ' + plain.where
+      : '-C ' + plain.where.replace(/^\[(.*)\]/, '$1').replace(/:(\d+)$/, ' $1');
     lines.push(`(echo lock hello 5000; sleep 60) | nc ${to}`);
   }
   setText($('how-lines'), lines.join('\n'));
