@@ -48,6 +48,7 @@ const views = {
     client: $('client').value.trim(), holding: $('holding').checked, waiting: $('waiting').checked, order: listed.order, limit: listed.limit,
   })), showConnections),
   kick: latest(askBeforeKick, showKick),
+  release: latest(askBeforeRelease, showRelease),
   open: latest(askWhetherKnown, openKey),
 };
 

@@ -9,7 +9,7 @@ function route() {
   Object.assign(detail, {kind: kind ?? '', name: '', limit: 100});
   Object.assign(past, {events: [], since: null});
   // The answer to an earlier question must not lead away from here.
-  for (const view of ['open', 'kick']) views[view].forget();
+  for (const view of ['open', 'kick', 'release']) views[view].forget();
   $('detail').hidden = !kind;
   if (!kind) return;
   try {
@@ -79,7 +79,8 @@ function showKey(key) {
   if (ended) setText($('frees'), duration(frees) + ', since its connection has ended');
   setText($('held-for'), duration(key.held_seconds));
   setText($('key-waiters'), grouped.format(key.waiters));
-  refill($('acts'), [key.key, holder.connection, ended], () => ended ? [] : [kickButton('Kick holder', holder)]);
+  refill($('acts'), [key.key, holder.connection, ended], () => ended ? []
+    : [kickButton('Kick holder', holder), askButton('Release key', () => refresh(views.release, key.key))]);
   const queue = key.queue ?? [];
   updateRows($('queue'), queue.map((waiter, i) => ({place: i + 1, ...waiter})), waiter => waiter.connection,
     () => [element('td'), cell(''), numberCell('waited'), numberCell('gives up')],
@@ -187,6 +188,26 @@ function showKick(c, id) {
     note: c.held ? 'The client notices only when it next uses its connection. ' +
       'Until then it may believe that it still holds what it has lost.' : '',
     path: `connections/${id}/kick`, done: `Connection ${id} is closed` + (c.held ? `, ${freed} freed.` : '.'),
+  });
+}
+
+async function askBeforeRelease(key) {
+  try {
+    return await call(`keys/${encodeURIComponent(key)}?queue=1`);
+  } catch (failure) {
+    throw failure.status === 404 ? new Failure(404, 'Nobody holds this key now.') : failure;
+  }
+}
+
+// showRelease asks whether to take the key from the holder that is named, and from no later one.
+function showRelease({key, holder, token, held_seconds: held, waiters, queue}) {
+  const name = shorten(key, 40);
+  confirmAct({
+    title: `Release key ${name}?`, who: `${nameOf(holder)} has held it for ${duration(held)}.`, yes: 'Release',
+    text: 'This takes the key from its holder and leaves the connection open. ' +
+      (waiters ? `The key goes to the first waiter${queue?.length ? ', ' + nameOf(queue[0]) : ''}.` : 'Nobody waits for it.'),
+    note: 'The holder is told only when it unlocks. Until then it may believe that it holds the key.',
+    path: `keys/${encodeURIComponent(key)}/release` + parameters({connection: holder.connection, token}), done: `Key ${name} is released.`,
   });
 }
 
