@@ -82,7 +82,7 @@ func skipIfShort(t *testing.T) {
 const amend = `
 	window.events = [];
 	window.fetch = (real => async (url, ...rest) => {
-		if (String(url).startsWith('api/v1/events')) return Response.json({events: url.includes('since') ? [] : events, next: 9, lost: 0});
+		if (String(url).startsWith('api/v1/events')) return Response.json({events: url.includes('since') ? [] : events, next: 9, lost: 0, oldest: events[0]?.time});
 		const response = await real(url, ...rest);
 		if (!window.amended || !response.ok) return response;
 		const body = await response.json();

@@ -7,7 +7,7 @@ let opener = null; // what had the focus before
 function route() {
   const [, kind, name] = /^#(key|connection)=(.+)$/.exec(location.hash) ?? [];
   Object.assign(detail, {kind: kind ?? '', name: '', limit: 100});
-  Object.assign(past, {events: [], since: null});
+  Object.assign(past, {events: [], since: null, oldest: null});
   // The answer to an earlier question must not lead away from here.
   for (const view of ['open', 'kick', 'release']) views[view].forget();
   $('detail').hidden = !kind;
@@ -118,7 +118,7 @@ function showConnection(c) {
 // What has happened to it. The first question gets the latest events, each later one those since. A server that keeps none
 // says so once.
 
-const past = {events: [], since: null, none: false};
+const past = {events: [], since: null, oldest: null, none: false};
 const maxPast = 50; // events
 
 async function askPast() {
@@ -134,11 +134,12 @@ async function askPast() {
 
 function showPast(page) {
   if (!detail.kind || !page) return;
-  if (page.restarted) past.events = [];
+  if (page.restarted) Object.assign(past, {events: [], oldest: null});
+  past.oldest ??= page.oldest; // what the server forgets later is still here
   past.events = [...page.events.toReversed(), ...past.events].slice(0, maxPast);
   past.since = page.next;
   $('past').hidden = false;
-  const kept = page.oldest ? 'The daemon remembers what has happened since ' + instant(page.oldest) + '.' : '';
+  const kept = past.oldest ? 'The daemon remembers what has happened since ' + instant(past.oldest) + '.' : '';
   setText($('past-text'), past.events.length ? kept : 'Nothing that the daemon remembers. ' + kept);
   updateRows($('history'), past.events, event => event.seq,
     event => [cell(''), cell('', ...eventText(event)), cell('')],

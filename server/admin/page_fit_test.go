@@ -100,20 +100,20 @@ func axe(t *testing.T) string {
 func TestPageAccessible(t *testing.T) {
 	skipIfShort(t)
 	source := axe(t)
-	pictures := os.Getenv("PAGE_PICTURES")
+	pictures, widths := os.Getenv("PAGE_PICTURES"), []int64{390, 1440}
+	if pictures != "" {
+		widths = []int64{390, 820, 1100, 1440}
+	}
 	for _, state := range pageStates {
 		t.Run(state.name, func(t *testing.T) {
 			b := openTab(t)
 			state.show(b)
 			eval[bool](b, source+"; true")
 			for _, scheme := range []string{"light", "dark"} {
-				for _, width := range []int64{390, 820, 1100, 1440} {
+				for _, width := range widths {
 					b.size(width, 900, scheme)
 					if pictures != "" {
 						b.picture(filepath.Join(pictures, fmt.Sprintf("%s-%s-%d.png", state.name, scheme, width)))
-					}
-					if width == 820 || width == 1100 {
-						continue
 					}
 					for _, fault := range eval[[]string](b, `axe.run({resultTypes: ['violations']}).then(found => found.violations.flatMap(v =>
 						v.nodes.map(n => v.id + ': ' + n.target + ': ' + n.html.slice(0, 200) + ': ' + n.failureSummary)))`) {

@@ -60,8 +60,10 @@ func TestPageHistory(t *testing.T) {
 	b.until(text("#history tbody tr:nth-child(2)") + ".includes('lost it\\nheld 40 s, kicked, by uid 0 pid 4711')")
 	b.until(text("#history tbody tr:nth-child(3)") + ".startsWith('2026-11-28T')")
 	eval[string](b, `(fetch = (real => async (url, ...rest) => !url.includes('since=9') ? real(url, ...rest)
-		: Response.json({events: [{seq: 11, time: '2026-11-28T17:00:00Z', kind: 'released', key: 'gone', connection: 1, address: 'a', held_seconds: 9}], next: 11, lost: 0}))(fetch), '')`)
+		: Response.json({events: [{seq: 11, time: '2026-11-28T17:00:00Z', kind: 'released', key: 'gone', connection: 1, address: 'a', held_seconds: 9}], next: 11, lost: 0,
+			oldest: '2026-11-28T16:59:00Z'}))(fetch), '')`)
 	b.until(rows(4) + " && " + text("#history tbody tr:nth-child(1)") + ".includes('gave it back\\nheld 9.0 s')")
+	b.until(text("#past-text") + " === 'The daemon remembers what has happened since ' + instant('2026-11-28T16:03:12Z') + '.'")
 	eval[string](b, "(window.events = [], location.hash = 'connection=1')")
 	b.until(text("#detail-title") + " === 'Connection 1' && " + text("#past-text") + ".startsWith('Nothing that the daemon remembers') && " + rows(0))
 }
