@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"dreadlock/server/api"
@@ -41,8 +42,10 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		sum.memory += t.memory
 		sum.resting += t.resting
 	}
+	host, _ := os.Hostname() // there is no name where the kernel does not tell one
 	st := &api.Status{
 		Version:        srv.cfg.Version,
+		Host:           host,
 		Address:        service.address,
 		Listen:         service.listen,
 		Started:        service.began,

@@ -60,6 +60,8 @@ nightly  1 min 15 s  5     10.0.0.1:40001  1,234    4 min 12 s    nightly@db1
 b    2 h 0 min  7     10.0.0.1:40003  1        3.0 s
 `},
 		{"locks zz", 0, "GET /api/v1/keys?limit=100&order=key&prefix=zz", "no held key begins with zz\n"},
+		{"locks --contains z --client ann@", 0, "GET /api/v1/keys?client=ann%40&contains=z&limit=100&order=key", "no held keys match\n"},
+		{"connections --client x --sort wait", 0, "GET /api/v1/connections?client=x&limit=100&order=wait", "no connections match\n"},
 		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1 min 15 s
 fencing token 1795521600000000007
 

@@ -103,7 +103,9 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 	mux.HandleFunc("GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
 		var page api.KeyPage
 		all := slices.Clone(fakeKeys)
-		all = slices.DeleteFunc(all, func(k api.Key) bool { return !strings.HasPrefix(k.Key, r.FormValue("prefix")) })
+		all = slices.DeleteFunc(all, func(k api.Key) bool {
+			return !strings.HasPrefix(k.Key, r.FormValue("prefix")) || !strings.Contains(k.Key, r.FormValue("contains"))
+		})
 		switch r.FormValue("order") {
 		case "waiters", "wait":
 			slices.Reverse(all)
@@ -127,8 +129,12 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		refuse(w, http.StatusNotFound, "not found")
 	})
 	mux.HandleFunc("GET /api/v1/connections", func(w http.ResponseWriter, r *http.Request) {
-		page := api.ConnectionPage{Matching: len(fakeConnections)}
-		page.Connections, page.Next = cut(fakeConnections, r)
+		all := fakeConnections
+		if r.FormValue("client") == "x" { // of which there is none
+			all = nil
+		}
+		page := api.ConnectionPage{Matching: len(all)}
+		page.Connections, page.Next = cut(all, r)
 		answer(w, page)
 	})
 	mux.HandleFunc("GET /api/v1/connections/{id}", func(w http.ResponseWriter, r *http.Request) {

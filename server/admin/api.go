@@ -32,12 +32,15 @@ func (a *endpoints) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *endpoints) keys(w http.ResponseWriter, r *http.Request) {
-	answer(a, w, r, []string{"prefix", "order", "limit", "cursor"}, func(ctx context.Context, q *query) (*api.KeyPage, error) {
+	parameters := []string{"prefix", "contains", "client", "order", "limit", "cursor"}
+	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*api.KeyPage, error) {
 		keys := api.KeyQuery{
-			Prefix: q.text("prefix"),
-			Order:  api.KeyOrder(q.text("order")),
-			Limit:  q.number("limit", api.DefaultLimit, 1),
-			Cursor: q.text("cursor"),
+			Prefix:   q.text("prefix"),
+			Contains: q.text("contains"),
+			Client:   q.text("client"),
+			Order:    api.KeyOrder(q.text("order")),
+			Limit:    q.number("limit", api.DefaultLimit, 1),
+			Cursor:   q.text("cursor"),
 		}
 		if q.err != nil {
 			return nil, q.err
@@ -57,12 +60,14 @@ func (a *endpoints) key(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *endpoints) connections(w http.ResponseWriter, r *http.Request) {
-	parameters := []string{"address", "holding", "waiting", "limit", "cursor"}
+	parameters := []string{"address", "client", "holding", "waiting", "order", "limit", "cursor"}
 	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*api.ConnectionPage, error) {
 		connections := api.ConnectionQuery{
 			Address: q.text("address"),
+			Client:  q.text("client"),
 			Holding: q.flag("holding"),
 			Waiting: q.flag("waiting"),
+			Order:   api.ConnectionOrder(q.text("order")),
 			Limit:   q.number("limit", api.DefaultLimit, 1),
 			Cursor:  q.text("cursor"),
 		}

@@ -75,6 +75,11 @@ func TestKeys(t *testing.T) {
 		t.Errorf("by age: %+v", page.Keys)
 	}
 
+	if page = get[api.KeyPage](t, h, "/api/v1/keys?contains=2&client=10.0.0.1:&order=age&limit=1"); page.Keys[0].Holder.Connection%7 != 1 ||
+		!strings.Contains(page.Keys[0].Key, "2") || page.Matching >= 12 || len(page.Ages.Counts) != 7 {
+		t.Errorf("a part of the key, and the holder: %+v", page)
+	}
+
 	// All pages together have every key once, in order.
 	var names []string
 	cursor, pages := "", 0
@@ -129,6 +134,12 @@ func TestConnections(t *testing.T) {
 	}
 	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?address=10.1."); page.Matching != 3 {
 		t.Errorf("by address: %+v", page)
+	}
+	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?client=build"); page.Matching != 2 {
+		t.Errorf("by name: %+v", page)
+	}
+	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?order=wait&limit=1"); page.Connections[0].WaitedSeconds < 60 {
+		t.Errorf("by wait: %+v", page)
 	}
 	all := get[api.ConnectionPage](t, h, "/api/v1/connections?holding=false&limit=1000")
 	if first := get[api.ConnectionPage](t, h, "/api/v1/connections"); first.Next == "" || len(first.Connections) != api.DefaultLimit ||

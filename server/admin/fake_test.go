@@ -35,7 +35,7 @@ type fake struct {
 func newFake() *fake {
 	now := time.Now()
 	f := &fake{over: make(chan struct{}), status: api.Status{
-		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
+		Version: "v1.2.3", Host: "lock7", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5,
 		Listen:      []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
 		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
@@ -222,9 +222,12 @@ func (f *fake) Keys(_ context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 		return nil, f.err
 	}
 	keys := []api.Key{}
+	ages := &api.Histogram{Bounds: api.AgeBounds, Counts: make([]uint64, len(api.AgeBounds)+1)}
 	for _, key := range f.keys {
-		if key.Queue = nil; strings.HasPrefix(key.Key, q.Prefix) {
+		if key.Queue = nil; strings.HasPrefix(key.Key, q.Prefix) && strings.Contains(key.Key, q.Contains) && isClient(key.Holder, q.Client) {
 			keys = append(keys, key)
+			i, _ := slices.BinarySearch(api.AgeBounds, key.HeldSeconds)
+			ages.Counts[i]++
 		}
 	}
 	switch q.Order {
@@ -239,7 +242,11 @@ func (f *fake) Keys(_ context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 		return nil, fmt.Errorf("%w: unknown order %q", api.ErrQuery, q.Order)
 	}
 	page, next, err := cut(keys, q.Limit, q.Cursor)
-	return &api.KeyPage{Keys: page, Matching: len(keys), Next: next}, err
+	return &api.KeyPage{Keys: page, Matching: len(keys), Ages: ages, Next: next}, err
+}
+
+func isClient(p api.Peer, text string) bool {
+	return strings.Contains(strings.Join([]string{p.Name, p.Address, p.Identity, p.Owner}, "\n"), text)
 }
 
 // cut returns a page of all. The cursor is the number of entries before the page.
@@ -283,9 +290,18 @@ func (f *fake) Connections(_ context.Context, q api.ConnectionQuery) (*api.Conne
 	}
 	conns := []api.Connection{}
 	for _, c := range f.conns {
-		if strings.HasPrefix(c.Address, q.Address) && (!q.Holding || c.Held > 0) && (!q.Waiting || c.WaitsFor != "") {
+		if strings.HasPrefix(c.Address, q.Address) && isClient(c.Peer, q.Client) && (!q.Holding || c.Held > 0) && (!q.Waiting || c.WaitsFor != "") {
 			conns = append(conns, c)
 		}
+	}
+	switch q.Order {
+	case "", api.ByConnection:
+	case api.ByHeld:
+		slices.SortStableFunc(conns, func(a, b api.Connection) int { return cmp.Compare(b.Held, a.Held) })
+	case api.ByWaited:
+		slices.SortStableFunc(conns, func(a, b api.Connection) int { return cmp.Compare(b.WaitedSeconds, a.WaitedSeconds) })
+	default:
+		return nil, fmt.Errorf("%w: unknown order %q", api.ErrQuery, q.Order)
 	}
 	page, next, err := cut(conns, q.Limit, q.Cursor)
 	return &api.ConnectionPage{Connections: page, Matching: len(conns), Next: next}, err

@@ -62,11 +62,11 @@ func TestPageOfRealDaemon(t *testing.T) {
 	b.until(text("#cycles") + fmt.Sprintf(".includes('%s')", left.Conn().LocalAddr()))
 
 	// Which of the two is listed first is open. The other one gets what the first one held.
-	victim := eval[string](b, "document.querySelector('#cycles li a.who').innerText")
-	b.click("#cycles li button")
-	b.until("document.querySelector('#kick').open")
-	b.click("#kick button[value=kick]")
-	b.until("!document.querySelector('#kick').open")
+	victim := eval[string](b, "document.querySelector('.advice a.who').innerText")
+	b.click("#cycles button")
+	b.until("document.querySelector('#act').open")
+	b.click("#act button[value=yes]")
+	b.until("!document.querySelector('#act').open")
 	if strings.HasSuffix(victim, left.Conn().LocalAddr().String()) {
 		left.Expect("e kicked")
 		left.ExpectEnd()

@@ -46,8 +46,9 @@ type Peer struct {
 // Status is what the server is and what it has counted since it started.
 type Status struct {
 	Version        string    `json:"version"`
-	Address        string    `json:"address"` // where it serves: host:port, or a URL if that is no TCP socket
-	Listen         []string  `json:"listen"`  // all such addresses, as URLs; Address is the first
+	Host           string    `json:"host,omitempty"` // the name of the machine
+	Address        string    `json:"address"`        // where it serves: host:port, or a URL if that is no TCP socket
+	Listen         []string  `json:"listen"`         // all such addresses, as URLs; Address is the first
 	Started        time.Time `json:"started"`
 	UptimeSeconds  float64   `json:"uptime_seconds"`
 	Loops          int       `json:"loops"`
@@ -195,12 +196,14 @@ const (
 	ByWait    KeyOrder = "wait"    // the longest wait of a first waiter first
 )
 
-// KeyQuery selects keys that are held or rest.
+// KeyQuery selects keys that are held or rest: those that meet all conditions. Upper and lower case differ.
 type KeyQuery struct {
-	Prefix string   // of the key
-	Order  KeyOrder // ByKey if empty
-	Limit  int      // of the page: 1 to MaxLimit, 0 for DefaultLimit
-	Cursor string   // Next of the previous page, empty for the first page
+	Prefix   string   // of the key
+	Contains string   // a part of the key
+	Client   string   // a part of the holder's name, address, identity or owner
+	Order    KeyOrder // ByKey if empty
+	Limit    int      // of the page: 1 to MaxLimit, 0 for DefaultLimit
+	Cursor   string   // Next of the previous page, empty for the first page
 }
 
 // KeyPage is a page of keys that are held or rest.
@@ -208,9 +211,14 @@ type KeyPage struct {
 	Keys []Key `json:"keys"`
 	// Matching is the number of such keys that match, whether on this page or not.
 	Matching int `json:"matching"`
+	// Ages has for how long all of these are held, with the bounds of [AgeBounds].
+	Ages *Histogram `json:"ages,omitempty"`
 	// Next is the cursor of the next page, empty on the last.
 	Next string `json:"next,omitempty"`
 }
+
+// AgeBounds are the bounds of KeyPage.Ages, in seconds: from a second to a day.
+var AgeBounds = []float64{1, 10, 60, 600, 3600, 86400}
 
 // Key is a key that is held, or rests: its holder's connection has ended without an unlock, nobody holds it, and it has not gone
 // to the next yet.
@@ -243,13 +251,25 @@ type Waiter struct {
 	TimeoutSeconds float64 `json:"timeout_seconds"`
 }
 
-// ConnectionQuery selects connections. They come in the order of their numbers.
+// ConnectionOrder is an order of connections.
+type ConnectionOrder string
+
+// The orders of connections. Those that are equal in an order are sorted by their numbers.
+const (
+	ByConnection ConnectionOrder = "connection" // by number: the oldest first
+	ByHeld       ConnectionOrder = "held"       // the one that holds the most keys first
+	ByWaited     ConnectionOrder = "wait"       // the longest wait first, those that do not wait last
+)
+
+// ConnectionQuery selects connections: those that meet all conditions. Upper and lower case differ.
 type ConnectionQuery struct {
-	Address string // prefix of the client's host:port
-	Holding bool   // only those that hold a key
-	Waiting bool   // only those that wait for one
-	Limit   int    // of the page: 1 to MaxLimit, 0 for DefaultLimit
-	Cursor  string // Next of the previous page, empty for the first page
+	Address string          // prefix of the client's host:port
+	Client  string          // a part of the client's name, address, identity or owner
+	Holding bool            // only those that hold a key
+	Waiting bool            // only those that wait for one
+	Order   ConnectionOrder // ByConnection if empty
+	Limit   int             // of the page: 1 to MaxLimit, 0 for DefaultLimit
+	Cursor  string          // Next of the previous page, empty for the first page
 }
 
 // ConnectionPage is a page of connections.
