@@ -23,7 +23,7 @@ type Holding struct {
 
 func (e *entry) holding() Holding {
 	return Holding{
-		Key: e.key, Owner: e.owner, Closed: e.owner.isClosed(), Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
+		Key: e.key, Owner: e.owner, Closed: e.owner.isClosed(), Since: e.age.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
 	}
 }
 
