@@ -93,13 +93,17 @@ func (s *session) end(why reason) {
 	ro := s.roster
 	ro.newcomers.remove(s)
 	ro.counters.disconnects[why]++
+	how := waitLost
+	if why == kicked {
+		how = waitKicked
+	}
 	if s.outstanding > 0 && s.remoteShard == noShard {
-		ro.shard.cancel(&s.request)
+		ro.shard.cancel(&s.request, how)
 	}
 	ro.shard.release(&s.owner)
 	for loop, o := range s.remoteOwners {
 		if o != nil {
-			o.cancel = s.remoteShard == loop
+			o.cancel, o.wait = s.remoteShard == loop, how
 			ro.loop.Post(loop, &o.message)
 		}
 	}

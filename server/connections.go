@@ -180,7 +180,7 @@ func (sh *shard) snapshot(s *session, keys int) *snapshot {
 	switch {
 	case !sh.waits(s):
 	case s.remoteShard == noShard:
-		c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.since)
+		c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.waiter.Since())
 	default:
 		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.sentAt)
 	}

@@ -125,6 +125,14 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 // secondsSince returns how long ago t was, in seconds.
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
 
+// secondsSinceOldest is secondsSince, if there is anything old at all.
+func (sh *shard) secondsSinceOldest(t time.Duration, any bool) float64 {
+	if !any {
+		return 0
+	}
+	return sh.secondsSince(t)
+}
+
 // peer returns who is at the other end of the connection. Safe from any goroutine.
 func (s *session) peer() api.Peer {
 	i := s.who()

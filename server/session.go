@@ -27,7 +27,7 @@ type session struct {
 	sock   reactor.Conn // the reactor's; everything here goes by conn
 	conn   connection   // sock, but in tests
 	roster *roster      // of the connection's loop
-	slot   int          // see [bag]
+	slot   int32        // see [bag]
 	phase  phase
 
 	newcomer     bool     // one of the newcomers of its roster: it has sent no command yet
@@ -78,7 +78,7 @@ func newSession(ro *roster, a *arrival) *session {
 }
 
 // place returns where the session keeps its place among the sessions of its shard.
-func (s *session) place() *int { return &s.slot }
+func (s *session) place() *int32 { return &s.slot }
 
 // Conn returns the connection.
 func (s *session) Conn() *reactor.Conn { return &s.sock }

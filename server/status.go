@@ -14,11 +14,13 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		counters        counters
 		messages, wakes uint64
 		keys, waiters   int
+		hold, wait      float64 // seconds of the oldest
 	}
 	found, err := queryAll(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
-			keys: sh.table.Keys(), waiters: sh.table.Waiters()}
+			keys: sh.table.Keys(), waiters: sh.table.Waiters(),
+			hold: sh.secondsSinceOldest(sh.table.OldestHold()), wait: sh.secondsSinceOldest(sh.table.OldestWait())}
 		return false
 	})
 	if err != nil {
@@ -36,21 +38,25 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		sum.wakes += t.wakes
 		sum.keys += t.keys
 		sum.waiters += t.waiters
+		sum.hold = max(sum.hold, t.hold)
+		sum.wait = max(sum.wait, t.wait)
 	}
 	st := &api.Status{
-		Version:        srv.cfg.Version,
-		Address:        service.address,
-		Listen:         service.listen,
-		Started:        service.began,
-		UptimeSeconds:  time.Since(service.began).Seconds(),
-		Loops:          srv.cfg.Loops,
-		Connections:    int(srv.connections.Load()),
-		MaxConnections: srv.cfg.MaxConnections,
-		HeldKeys:       sum.keys,
-		Waiters:        sum.waiters,
-		Deadlocks:      len(standing),
-		Drain:          srv.drain.state(),
-		Counters:       sum.counters.words(srv.refused()),
+		Version:           srv.cfg.Version,
+		Address:           service.address,
+		Listen:            service.listen,
+		Started:           service.began,
+		UptimeSeconds:     time.Since(service.began).Seconds(),
+		Loops:             srv.cfg.Loops,
+		Connections:       int(srv.connections.Load()),
+		MaxConnections:    srv.cfg.MaxConnections,
+		HeldKeys:          sum.keys,
+		Waiters:           sum.waiters,
+		OldestHoldSeconds: sum.hold,
+		OldestWaitSeconds: sum.wait,
+		Deadlocks:         len(standing),
+		Drain:             srv.drain.state(),
+		Counters:          sum.counters.words(srv.refused()),
 	}
 	st.Counters.AcceptErrors = srv.acceptErrors.counts()
 	if srv.cfg.Certificates != nil {

@@ -28,8 +28,8 @@ func TestTables(t *testing.T) {
 		{"status", 0, "GET /api/v1/status", `dreadlock 1.2.3 at [::]:6001, up 3h12m, 4 loops
 
 connections  1,200 of 10,000
-held keys    3
-waiters      2
+held keys    3, the longest for 5m00s
+waiters      2, the longest for 4m12s
 deadlocks    1 (see dreadlockctl deadlocks --admin URL)
 
 accepted   4,321 connections
@@ -37,8 +37,9 @@ refused    none
 ended      5 closed, 1 kicked, 2 of a newer daemon
 lock       7,000 locked, 2 already locked
 unlock     5,000 unlocked
-waits      40 granted, 3 timed out
+waits      40 granted, 3 timed out, 3 lost
 waited     2.5s on average, 50 % at most 1ms, 99 % at most 1m00s
+held       3.0s on average, 50 % at most 1.0s, 99 % at most 1m00s
 limits     1 max connections
 deadlocks  2 found, 1 broken
 loops      1,000,000 messages, 1 wake-up, 6 connections moved

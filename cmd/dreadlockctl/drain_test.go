@@ -144,7 +144,7 @@ func TestStatusOfDrain(t *testing.T) {
 
 draining     since 2026-11-24 12:00:00, until 2026-11-24 12:01:30 at the latest \(1m12s left\)
 connections  1,200 of 10,000
-held keys    3
+held keys    3, the longest for 5m00s
 `)
 	const tail = `
 still held, the longest first:

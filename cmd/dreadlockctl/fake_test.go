@@ -45,7 +45,7 @@ func statusAt(sample int) api.Status {
 	n := uint64(sample)
 	return api.Status{
 		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(sample), Loops: 4,
-		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
+		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1, OldestHoldSeconds: 300, OldestWaitSeconds: 252.5,
 		Counters: api.Counters{
 			Commands: []api.CommandCount{
 				{Kind: "lock", Outcome: "locked", Count: 7000 * n},
@@ -58,6 +58,11 @@ func statusAt(sample int) api.Status {
 			LimitHits:   map[string]uint64{api.LimitConnections: 1},
 			Moves:       6, Messages: 1_000_000, WakeUps: 1, DeadlocksFound: 2, DeadlocksBroken: 1,
 			Waits: api.Histogram{Bounds: []float64{0.001, 1, 60}, Counts: []uint64{60, 30, 9, 1}, Sum: 250},
+			WaitsByOutcome: map[string]api.Histogram{
+				api.WaitLocked: {Bounds: []float64{1}, Counts: []uint64{40, 0}}, api.WaitLost: {Bounds: []float64{1}, Counts: []uint64{2, 1}},
+				api.WaitKicked: {Bounds: []float64{1}, Counts: []uint64{0, 0}},
+			},
+			Holds: api.Histogram{Bounds: []float64{1, 60}, Counts: []uint64{50, 49, 1}, Sum: 300},
 		},
 	}
 }

@@ -36,7 +36,7 @@ func newFake() *fake {
 	now := time.Now()
 	f := &fake{over: make(chan struct{}), status: api.Status{
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
-		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
+		Loops: 2, MaxConnections: 1000, Deadlocks: 1, OldestHoldSeconds: 300, OldestWaitSeconds: 42.5,
 		Listen:             []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
 		CertificateExpires: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
 		Counters: api.Counters{
@@ -55,6 +55,11 @@ func newFake() *fake {
 			LimitHits:    map[string]uint64{api.LimitOutput: 2},
 			Moves:        9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
 			Waits: api.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
+			WaitsByOutcome: map[string]api.Histogram{
+				api.WaitLocked: {Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 6, 2}, Sum: 80.5},
+				api.WaitLost:   {Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{0, 3, 0, 0}, Sum: 0.25},
+			},
+			Holds: api.Histogram{Bounds: []float64{1, 60}, Counts: []uint64{8, 4, 1}, Sum: 900},
 		},
 	}}
 	next := api.ConnectionID(1)

@@ -55,7 +55,11 @@ type Status struct {
 	MaxConnections int       `json:"max_connections"`
 	HeldKeys       int       `json:"held_keys"`
 	Waiters        int       `json:"waiters"`
-	Deadlocks      int       `json:"deadlocks"` // now
+	// OldestHoldSeconds is how long the key is held that is held longest, OldestWaitSeconds how long the longest wait has lasted so
+	// far: 0 for none.
+	OldestHoldSeconds float64 `json:"oldest_hold_seconds"`
+	OldestWaitSeconds float64 `json:"oldest_wait_seconds"`
+	Deadlocks         int     `json:"deadlocks"` // now
 	// CertificateExpires is when the TLS certificate expires; there is none if it is zero.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	// Drain is the drain that is under way, nil if there is none.
@@ -107,6 +111,10 @@ type Counters struct {
 	DeadlocksBroken uint64 `json:"deadlocks_broken"`
 	// Waits has the durations of all waits that ended with the lock or a timeout.
 	Waits Histogram `json:"waits"`
+	// WaitsByOutcome has the durations of all waits that are over, by how they ended: one of [WaitOutcomes].
+	WaitsByOutcome map[string]Histogram `json:"waits_by_outcome"`
+	// Holds has the times for which keys were held that are not held any more by that holder.
+	Holds Histogram `json:"holds"`
 }
 
 // CommandCount counts the commands of one kind with one outcome.
@@ -125,6 +133,18 @@ type Histogram struct {
 	// Sum of all values, in seconds.
 	Sum float64 `json:"sum"`
 }
+
+// How waits end.
+const (
+	WaitLocked   = "locked"   // with the lock
+	WaitTimedOut = "timeout"  // the time ran out
+	WaitKicked   = "kicked"   // an operator closed the connection
+	WaitDeadlock = "deadlock" // to break a deadlock
+	WaitLost     = "lost"     // the connection ended, or the input of its client
+)
+
+// WaitOutcomes are all keys of Counters.WaitsByOutcome.
+var WaitOutcomes = []string{WaitLocked, WaitTimedOut, WaitKicked, WaitDeadlock, WaitLost}
 
 // The reasons for which connections end.
 const (
