@@ -174,5 +174,9 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, er
 	if k := found[0]; k.Key != "" {
 		return k, nil
 	}
-	return nil, fmt.Errorf("%w: nobody holds the key %.64q", api.ErrNotFound, key)
+	return nil, notHeld(key)
+}
+
+func notHeld(key string) error {
+	return fmt.Errorf("%w: nobody holds the key %.64q", api.ErrNotFound, key)
 }

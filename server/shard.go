@@ -22,6 +22,8 @@ type shard struct {
 type holder interface {
 	peer() api.Peer // safe from any goroutine
 	party() party   // safe from any goroutine
+	// taken says that a key of the shard is its own no more. It is called on the loop of the shard.
+	taken(sh *shard)
 }
 
 // queued is what can stand in the queue of a key, the Tag of a [lockmgr.Waiter]: a request. It belongs to the loop of the

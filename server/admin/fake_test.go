@@ -24,6 +24,7 @@ type fake struct {
 	conns   []api.Connection
 	cycles  []api.Cycle
 	kicks   []api.ConnectionID
+	by      string        // who has asked for the latest release
 	over    chan struct{} // closed when the drain is over
 	err     error         // of all methods, if set
 	stopped bool
@@ -315,6 +316,34 @@ func (f *fake) Deadlocks(context.Context) (*api.Deadlocks, error) {
 	return &api.Deadlocks{
 		Cycles: slices.Clone(f.cycles), Found: f.status.Counters.DeadlocksFound, Broken: f.status.Counters.DeadlocksBroken,
 	}, f.err
+}
+
+// Release passes a key on to its first waiter.
+func (f *fake) Release(_ context.Context, q *api.ReleaseQuery) (*api.Release, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	i := slices.IndexFunc(f.keys, func(k api.Key) bool { return k.Key == q.Key })
+	if i < 0 {
+		return nil, fmt.Errorf("key %s: %w", q.Key, api.ErrNotFound)
+	}
+	k := &f.keys[i]
+	if q.Connection != 0 && q.Connection != k.Holder.Connection || q.Token != 0 && q.Token != k.Token {
+		return nil, fmt.Errorf("key %s: %w", q.Key, api.ErrConflict)
+	}
+	f.by = q.By
+	r := &api.Release{Key: k.Key, Holder: k.Holder, Token: k.Token, HeldSeconds: k.HeldSeconds}
+	if k.Waiters == 0 {
+		f.keys = slices.Delete(f.keys, i, i+1)
+		return r, nil
+	}
+	k.Holder, k.Token = k.Queue[0].Peer, k.Token+1000
+	k.Queue = k.Queue[1:]
+	k.Waiters = len(k.Queue)
+	r.Next, r.Waiters = new(k.Holder), k.Waiters
+	return r, nil
 }
 
 // Kick removes a connection and the keys that it holds, even those that others wait for.

@@ -20,6 +20,7 @@ func newHandler(cfg *Config, token *tokenFile, limit *limit, noisy *noise.Log, h
 	handle(guarded, http.MethodGet, "/api/v1/status", a.status)
 	handle(guarded, http.MethodGet, "/api/v1/keys", a.keys)
 	handle(guarded, http.MethodGet, "/api/v1/keys/{key}", a.key)
+	handle(guarded, http.MethodPost, "/api/v1/keys/{key}/release", a.release)
 	handle(guarded, http.MethodGet, "/api/v1/connections", a.connections)
 	handle(guarded, http.MethodGet, "/api/v1/connections/{id}", a.connection)
 	handle(guarded, http.MethodPost, "/api/v1/connections/{id}/kick", a.kick)

@@ -20,6 +20,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrQuery is wrapped by errors about an invalid query: an unknown order, a cursor that no page gave.
 	ErrQuery = errors.New("bad query")
+	// ErrConflict says that another connection, or another grant, has the key than the one that was meant.
+	ErrConflict = errors.New("the key has changed hands")
 	// ErrUnavailable says that the server is not running, or that a loop did not answer in time.
 	ErrUnavailable = errors.New("the server does not answer")
 )
@@ -240,6 +242,30 @@ type Waiter struct {
 	WaitedSeconds float64   `json:"waited_seconds"`
 	// TimeoutSeconds is the timeout that the client asked for.
 	TimeoutSeconds float64 `json:"timeout_seconds"`
+}
+
+// ReleaseQuery says which key is to be taken from its holder.
+type ReleaseQuery struct {
+	Key string
+	// Connection and Token, unless they are 0, say from whom: the connection that holds the key, and the token of its grant. If another
+	// one holds it by now, that one keeps it.
+	Connection ConnectionID
+	Token      uint64
+	// By is who asks, for the log.
+	By string
+}
+
+// Release is a key that was taken from its holder.
+type Release struct {
+	Key string `json:"key"`
+	// Holder is who had it, and Token the fencing token of that grant; see Key.
+	Holder      Peer    `json:"holder"`
+	Token       uint64  `json:"token,string"`
+	HeldSeconds float64 `json:"held_seconds"`
+	// Next is who has it now, the first of those who waited; nil if nobody did.
+	Next *Peer `json:"next,omitempty"`
+	// Waiters are those who wait on.
+	Waiters int `json:"waiters"`
 }
 
 // ConnectionQuery selects connections. They come in the order of their numbers.
