@@ -83,6 +83,12 @@ nobody waits for it
 		{"kick --holder-of b -y", 0, "GET /api/v1/keys/b?queue=0\nPOST /api/v1/connections/7/kick", "kicked 7\n"},
 		{"kick 9 --name nightly@db1 --yes", 0, "GET /api/v1/connections?limit=1000\nGET /api/v1/connections?cursor=2&limit=1000\n" +
 			"POST /api/v1/connections/9/kick\nPOST /api/v1/connections/5/kick", "kicked 9\nkicked 5\n"},
+		{"release a1 -y", 0, "POST /api/v1/keys/a1/release",
+			"released a1, which connection 5 (nightly@db1, 10.0.0.1:40001) had for 250ms: nobody waited for it\n"},
+		{"release b -y --connection 7", 0, "POST /api/v1/keys/b/release?connection=7",
+			"released b, which connection 7 (10.0.0.1:40003) had for 2h00m: connection 100 (10.0.0.1:40096) has it now, and nobody waits\n"},
+		{"release nightly -y", 0, "POST /api/v1/keys/nightly/release", "released nightly, which connection 5 (nightly@db1, 10.0.0.1:40001) " +
+			"had for 1m15s: connection 100 (10.0.0.1:40096) has it now, and 1,233 clients wait\n"},
 	} {
 		a := serveAdmin(t)
 		got := runWith(t, []string{"DREADLOCK_ADMIN=" + a.url}, strings.Fields(c.args)...)
@@ -113,6 +119,7 @@ func TestJSON(t *testing.T) {
 		{"waiters b", 0, queued},
 		{"connections --all", 0, api.ConnectionPage{Connections: fakeConnections, Matching: 3}},
 		{"deadlocks", exitDeadlocks, fakeDeadlocks},
+		{"release a1 -y", 0, api.Release{Key: "a1", Holder: fakeKeys[0].Holder, Token: fakeKeys[0].Token, HeldSeconds: 0.25}},
 		{"kick 8 5 -y", exitFailed, []kicked{{8, false, "there is no connection 8"}, {5, true, ""}}},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--json", "--admin", strings.TrimPrefix(a.url, "http://"))...)
@@ -178,6 +185,9 @@ func TestNothing(t *testing.T) {
 		{"waiters c", "nobody holds the key c"},
 		{"kick 8 --yes", "there is no connection 8"},
 		{"kick --holder-of x --yes", "nobody holds the key x"},
+		{"release x -y", "nobody holds the key x"},
+		{"release b -y --connection 5", "b was not released: another client holds it"},
+		{"release b -y --token 999", "b was not released: another client holds it"},
 		{"kick 5 --name nobody --yes", "no client has the name nobody"},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--admin", a.url)...)

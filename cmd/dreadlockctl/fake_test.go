@@ -124,6 +124,25 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		}
 		refuse(w, http.StatusNotFound, "not found")
 	})
+	mux.HandleFunc("POST /api/v1/keys/{key}/release", func(w http.ResponseWriter, r *http.Request) {
+		for _, k := range fakeKeys {
+			holder, token := r.FormValue("connection"), r.FormValue("token")
+			switch {
+			case k.Key != r.PathValue("key"):
+			case holder != "" && holder != number(k.Holder.Connection) || token != "" && token != strconv.FormatUint(k.Token, 10):
+				refuse(w, http.StatusConflict, "connection 5 holds it")
+				return
+			default:
+				released := api.Release{Key: k.Key, Holder: k.Holder, Token: k.Token, HeldSeconds: k.HeldSeconds}
+				if k.Waiters > 0 {
+					released.Next, released.Waiters = new(peer(100)), k.Waiters-1
+				}
+				answer(w, released)
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, "not found")
+	})
 	mux.HandleFunc("GET /api/v1/connections", func(w http.ResponseWriter, r *http.Request) {
 		page := api.ConnectionPage{Matching: len(fakeConnections)}
 		page.Connections, page.Next = cut(fakeConnections, r)
