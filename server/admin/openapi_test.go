@@ -323,4 +323,3 @@ func (c *conformance) refusals() {
 		}
 	}
 }
-
