@@ -126,8 +126,8 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
 
 // secondsSinceOldest is secondsSince, if there is anything old at all.
-func (sh *shard) secondsSinceOldest(t time.Duration, any bool) float64 {
-	if !any {
+func (sh *shard) secondsSinceOldest(t time.Duration, ok bool) float64 {
+	if !ok {
 		return 0
 	}
 	return sh.secondsSince(t)

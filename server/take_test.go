@@ -48,7 +48,9 @@ func TestRelease(t *testing.T) {
 			}
 			holder.Send("lock " + key + " 300000")
 			d.awaitWaiters(2)
-			r = d.wantRelease(&api.ReleaseQuery{Key: key})
+			if r = d.wantRelease(&api.ReleaseQuery{Key: key}); r.Waiters != 1 {
+				t.Errorf("released to the second waiter: %+v", r)
+			}
 			second.Expect("l locked")
 			d.wantRelease(&api.ReleaseQuery{Key: key})
 			holder.Expect("l locked")
