@@ -132,6 +132,9 @@ func TestAlertsFire(t *testing.T) {
 			of("dreadlock_accept_errors_total", growing(10*time.Minute, 1), "reason", "EMFILE"),
 			of("dreadlock_accept_errors_total", growing(10*time.Minute, 1), "reason", "ECONNABORTED"),
 		},
+		"DreadlockMemoryHigh": {
+			both("process_resident_memory_bytes", 91<<20, "go_gc_gomemlimit_bytes", 100<<20), both("process_resident_memory_bytes", 89<<20, "go_gc_gomemlimit_bytes", 100<<20),
+		},
 		"DreadlockFilesHigh":              {both("process_open_fds", 91, "process_max_fds", 100), both("process_open_fds", 89, "process_max_fds", 100)},
 		"DreadlockCertificateExpires":     {expires(13 * day), expires(15 * day)},
 		"DreadlockCertificateExpiresSoon": {expires(1 * day), expires(3 * day)},
