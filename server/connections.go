@@ -220,7 +220,7 @@ func (sh *shard) snapshot(s *session, keys int) *snapshot {
 // waitsSince returns since when a session waits that does.
 func (s *session) waitsSince() time.Duration {
 	if s.remoteShard == noShard {
-		return s.request.since
+		return s.request.waiter.Since()
 	}
 	return s.sentAt
 }

@@ -188,6 +188,14 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 // secondsSince returns how long ago t was, in seconds.
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
 
+// secondsSinceOldest is secondsSince, if there is anything old at all.
+func (sh *shard) secondsSinceOldest(t time.Duration, ok bool) float64 {
+	if !ok {
+		return 0
+	}
+	return sh.secondsSince(t)
+}
+
 // peer returns who is at the other end of the connection. Safe from any goroutine.
 func (s *session) peer() api.Peer {
 	i := s.who()
@@ -229,5 +237,9 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, er
 	if k := found[0]; k.Key != "" {
 		return k, nil
 	}
-	return nil, fmt.Errorf("%w: nobody holds the key %.64q", api.ErrNotFound, key)
+	return nil, notHeld(key)
+}
+
+func notHeld(key string) error {
+	return fmt.Errorf("%w: nobody holds the key %.64q", api.ErrNotFound, key)
 }

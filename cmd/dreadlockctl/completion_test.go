@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		words []string
 		want  string // the candidates without descriptions, or the directive for the shell
 	}{
-		{nil, "lock status locks waiters connections deadlocks kick drain top completion"},
+		{nil, "lock status locks waiters connections deadlocks kick release drain top completion"},
 		{[]string{"lo"}, "lock locks"},
 		{[]string{"--ad"}, "--admin --admin-token-file"},
 		{[]string{"--server", "lock", "wait"}, "waiters"},
@@ -28,6 +28,8 @@ func TestComplete(t *testing.T) {
 		{[]string{"waiters", "b", ""}, ""},
 		{[]string{"kick", ""}, "5 7"},
 		{[]string{"kick", "5", "7"}, "7"},
+		{[]string{"release", "n"}, "nightly"},
+		{[]string{"release", "--con"}, "--connection"},
 		{[]string{"kick", "--ho"}, "--holder-of"},
 		{[]string{"kick", "--holder-of", "n"}, "nightly"},
 		{[]string{"dr"}, "drain"},

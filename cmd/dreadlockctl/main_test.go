@@ -126,6 +126,9 @@ func TestBadUsage(t *testing.T) {
 		{"kick 0 -y", "kick 0: want the number"},
 		{"kick --holder-of a-b -y", "letters and digits only"},
 		{"kick 5", "give --yes"},
+		{"release a", "give --yes"},
+		{"release a-b -y", "letters and digits only"},
+		{"release a -y --connection x", "--connection"},
 		{"top", "--json"},
 		{"top --json --interval 1ms", "--interval 1ms"},
 		{"top --json --count=-1", "--count -1"},
@@ -146,7 +149,7 @@ func TestHelp(t *testing.T) {
 	if strings.Contains(got.stdout, "__complete") {
 		t.Error("it lists the hidden command")
 	}
-	for _, command := range []string{"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "top", "completion"} {
+	for _, command := range []string{"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "release", "top", "completion"} {
 		contains(t, got.stdout, "\n  "+command+" ")
 		help := runs(t, command, "--help")
 		if help.status != 0 || help.stderr != "" {

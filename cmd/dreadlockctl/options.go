@@ -34,6 +34,7 @@ type commandLine struct {
 	Connections connectionsCommand `cmd:"" help:"List the connections of clients."`
 	Deadlocks   deadlocksCommand   `cmd:"" help:"List deadlocks: clients that wait for one another."`
 	Kick        kickCommand        `cmd:"" help:"Disconnect clients; their keys are released at once."`
+	Release     releaseCommand     `cmd:"" help:"Take a key from its holder, whose connection stays open."`
 	Drain       drainCommand       `cmd:"" help:"End the daemon when nobody holds a key any more."`
 	Top         topCommand         `cmd:"" help:"Watch the daemon: rates, hottest keys, longest waits."`
 	Completion  completionCommand  `cmd:"" help:"Print the completion script for a shell."`

@@ -109,6 +109,21 @@ func (a *endpoints) kick(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+func (a *endpoints) release(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, []string{"connection", "token"}, func(ctx context.Context, q *query) (*api.Release, error) {
+		release := &api.ReleaseQuery{
+			Key:        r.PathValue("key"),
+			Connection: api.ConnectionID(q.identifier("connection")),
+			Token:      q.identifier("token"),
+			By:         callerOf(r),
+		}
+		if q.err != nil {
+			return nil, q.err
+		}
+		return a.source.Release(ctx, release)
+	})
+}
+
 func connectionID(r *http.Request) (api.ConnectionID, error) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil {
@@ -144,6 +159,8 @@ func (a *endpoints) failed(w http.ResponseWriter, r *http.Request, err error) {
 		fail(w, http.StatusBadRequest, err.Error())
 	case errors.Is(err, api.ErrNotFound):
 		fail(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, api.ErrConflict):
+		fail(w, http.StatusConflict, err.Error())
 	case errors.Is(err, api.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, err.Error())
@@ -205,6 +222,19 @@ func (q *query) number(name string, missing, least int) int {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < least || n > api.MaxLimit {
 		q.bad("%s=%.64s: want a number from %d to %d", name, text, least, api.MaxLimit)
+	}
+	return n
+}
+
+// identifier returns the number of something, which counts from 1, or 0 if the parameter is not given.
+func (q *query) identifier(name string) uint64 {
+	text := q.text(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n == 0 {
+		q.bad("%s=%.64s: want a number from 1 on", name, text)
 	}
 	return n
 }

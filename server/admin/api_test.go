@@ -175,6 +175,41 @@ func TestKick(t *testing.T) {
 	}
 }
 
+// A release names its holder, so that a newer one keeps the key.
+func TestRelease(t *testing.T) {
+	f := newFake()
+	h := handlerOf(f)
+	key := get[api.Key](t, h, "/api/v1/keys/k000")
+	first := key.Queue[0].Connection
+	for _, c := range []struct {
+		query  string
+		status int
+		text   string
+	}{
+		{"?token=5", 409, "changed hands"},
+		{"?connection=5", 409, "changed hands"},
+		{"?connection=0", 400, "connection=0: want a number from 1 on"},
+		{"?token=-1", 400, "want a number from 1 on"},
+		{"?holder=1", 400, "unknown parameter"},
+		{fmt.Sprintf("?connection=%d&token=%d", key.Holder.Connection, key.Token), 200, fmt.Sprintf(`"next":{"connection":%d,`, first)},
+		{fmt.Sprintf("?connection=%d", key.Holder.Connection), 409, "changed hands"},
+		{"", 200, fmt.Sprintf(`"holder":{"connection":%d,`, first)},
+	} {
+		w := ask(h, http.MethodPost, "/api/v1/keys/k000/release"+c.query, nil)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) {
+			t.Errorf("%s: %d %s, want %d with %q", c.query, w.Code, w.Body, c.status, c.text)
+		}
+	}
+	if w := ask(h, http.MethodPost, "/api/v1/keys/nobodys/release", nil); w.Code != http.StatusNotFound {
+		t.Errorf("a free key: %d %s", w.Code, w.Body)
+	}
+	f.change(func(f *fake) {
+		if f.by == "" {
+			t.Error("nobody has asked for the release")
+		}
+	})
+}
+
 // A request that cannot be answered gets an error status and an error in JSON.
 func TestFailures(t *testing.T) {
 	h := handlerOf(newFake())
@@ -201,6 +236,7 @@ func TestFailures(t *testing.T) {
 		{"GET", "/api/v2/keys", 404, "nothing here"},
 		{"GET", "/debug/pprof/", 404, "nothing here"},
 		{"GET", "/api/v1/connections/1/kick", 405, "want POST"},
+		{"GET", "/api/v1/keys/k000/release", 405, "want POST"},
 		{"POST", "/api/v1/keys", 405, "want GET, HEAD"},
 		{"DELETE", "/api/v1/keys/k000", 405, "want GET, HEAD"},
 		{"GET", "/api/v1/drain", 405, "want POST"},

@@ -16,7 +16,7 @@ import (
 var ErrOption = errors.New("bad option")
 
 // Source is the server as seen from here. All methods are safe from any goroutine, and return when their context ends.
-// Their errors wrap [api.ErrNotFound], [api.ErrQuery] or [api.ErrUnavailable].
+// Their errors wrap [api.ErrNotFound], [api.ErrQuery], [api.ErrConflict] or [api.ErrUnavailable].
 type Source interface {
 	// Ready says whether the server serves new clients: it neither drains nor is about to stop.
 	Ready() bool
@@ -28,6 +28,9 @@ type Source interface {
 	Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error)
 	Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error)
 	Deadlocks(ctx context.Context) (*api.Deadlocks, error)
+	// Release takes a key from its holder without closing its connection, and logs who asks for it. If not the holder that is meant has
+	// the key, the error is an [api.ErrConflict].
+	Release(ctx context.Context, q *api.ReleaseQuery) (*api.Release, error)
 	// Kick closes a connection, and logs that it does.
 	Kick(ctx context.Context, id api.ConnectionID) error
 	// Drain begins a drain, or joins one that is under way, and returns what is held. A timeout is the time that it takes at

@@ -24,6 +24,7 @@ type fake struct {
 	conns   []api.Connection
 	cycles  []api.Cycle
 	kicks   []api.ConnectionID
+	by      string        // who has asked for the latest release
 	over    chan struct{} // closed when the drain is over
 	err     error         // of all methods, if set
 	stopped bool
@@ -36,7 +37,7 @@ func newFake() *fake {
 	now := time.Now()
 	f := &fake{over: make(chan struct{}), status: api.Status{
 		Version: "v1.2.3", Host: "lock7", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
-		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5,
+		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5, OldestHoldSeconds: 300, OldestWaitSeconds: 42.5,
 		Listen:      []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
 		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
 		CertificateExpires: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
@@ -56,6 +57,11 @@ func newFake() *fake {
 			LimitHits:    map[string]uint64{api.LimitOutput: 2},
 			Moves:        9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
 			Waits: api.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
+			WaitsByOutcome: map[string]api.Histogram{
+				api.WaitLocked: {Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 6, 2}, Sum: 80.5},
+				api.WaitLost:   {Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{0, 3, 0, 0}, Sum: 0.25},
+			},
+			Holds: api.Histogram{Bounds: []float64{1, 60}, Counts: []uint64{8, 4, 1}, Sum: 900},
 		},
 	}}
 	next := api.ConnectionID(1)
@@ -327,6 +333,34 @@ func (f *fake) Deadlocks(context.Context) (*api.Deadlocks, error) {
 	return &api.Deadlocks{
 		Cycles: slices.Clone(f.cycles), Found: f.status.Counters.DeadlocksFound, Broken: f.status.Counters.DeadlocksBroken,
 	}, f.err
+}
+
+// Release passes a key on to its first waiter.
+func (f *fake) Release(_ context.Context, q *api.ReleaseQuery) (*api.Release, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	i := slices.IndexFunc(f.keys, func(k api.Key) bool { return k.Key == q.Key })
+	if i < 0 {
+		return nil, fmt.Errorf("key %s: %w", q.Key, api.ErrNotFound)
+	}
+	k := &f.keys[i]
+	if q.Connection != 0 && q.Connection != k.Holder.Connection || q.Token != 0 && q.Token != k.Token {
+		return nil, fmt.Errorf("key %s: %w", q.Key, api.ErrConflict)
+	}
+	f.by = q.By
+	r := &api.Release{Key: k.Key, Holder: k.Holder, Token: k.Token, HeldSeconds: k.HeldSeconds}
+	if k.Waiters == 0 {
+		f.keys = slices.Delete(f.keys, i, i+1)
+		return r, nil
+	}
+	k.Holder, k.Token = k.Queue[0].Peer, k.Token+1000
+	k.Queue = k.Queue[1:]
+	k.Waiters = len(k.Queue)
+	r.Next, r.Waiters = new(k.Holder), k.Waiters
+	return r, nil
 }
 
 // Kick removes a connection and the keys that it holds, even those that others wait for.

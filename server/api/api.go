@@ -20,6 +20,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrQuery is wrapped by errors about an invalid query: an unknown order, a cursor that no page gave.
 	ErrQuery = errors.New("bad query")
+	// ErrConflict says that another connection, or another grant, has the key than the one that was meant.
+	ErrConflict = errors.New("the key has changed hands")
 	// ErrUnavailable says that the server is not running, or that a loop did not answer in time.
 	ErrUnavailable = errors.New("the server does not answer")
 )
@@ -56,7 +58,11 @@ type Status struct {
 	MaxConnections int       `json:"max_connections"`
 	HeldKeys       int       `json:"held_keys"`
 	Waiters        int       `json:"waiters"`
-	Deadlocks      int       `json:"deadlocks"` // now
+	// OldestHoldSeconds is how long the key is held that is held longest, OldestWaitSeconds how long the longest wait has lasted so
+	// far: 0 for none.
+	OldestHoldSeconds float64 `json:"oldest_hold_seconds"`
+	OldestWaitSeconds float64 `json:"oldest_wait_seconds"`
+	Deadlocks         int     `json:"deadlocks"` // now
 	// MemoryBytes is what clients make the server take, of at most MemoryLimitBytes: keys, waiters, connections, input that is not
 	// executed yet, answers that are not read.
 	MemoryBytes      int64 `json:"memory_bytes"`
@@ -118,6 +124,10 @@ type Counters struct {
 	DeadlocksBroken uint64 `json:"deadlocks_broken"`
 	// Waits has the durations of all waits that ended with the lock or a timeout.
 	Waits Histogram `json:"waits"`
+	// WaitsByOutcome has the durations of all waits that are over, by how they ended: one of [WaitOutcomes].
+	WaitsByOutcome map[string]Histogram `json:"waits_by_outcome"`
+	// Holds has the times for which keys were held that are not held any more by that holder.
+	Holds Histogram `json:"holds"`
 }
 
 // CommandCount counts the commands of one kind with one outcome.
@@ -136,6 +146,18 @@ type Histogram struct {
 	// Sum of all values, in seconds.
 	Sum float64 `json:"sum"`
 }
+
+// How waits end.
+const (
+	WaitLocked   = "locked"   // with the lock
+	WaitTimedOut = "timeout"  // the time ran out
+	WaitKicked   = "kicked"   // an operator closed the connection
+	WaitDeadlock = "deadlock" // to break a deadlock
+	WaitLost     = "lost"     // the connection ended, or the input of its client
+)
+
+// WaitOutcomes are all keys of Counters.WaitsByOutcome.
+var WaitOutcomes = []string{WaitLocked, WaitTimedOut, WaitKicked, WaitDeadlock, WaitLost}
 
 // The reasons for which connections end.
 const (
@@ -249,6 +271,30 @@ type Waiter struct {
 	WaitedSeconds float64   `json:"waited_seconds"`
 	// TimeoutSeconds is the timeout that the client asked for.
 	TimeoutSeconds float64 `json:"timeout_seconds"`
+}
+
+// ReleaseQuery says which key is to be taken from its holder.
+type ReleaseQuery struct {
+	Key string
+	// Connection and Token, unless they are 0, say from whom: the connection that holds the key, and the token of its grant. If another
+	// one holds it by now, that one keeps it.
+	Connection ConnectionID
+	Token      uint64
+	// By is who asks, for the log.
+	By string
+}
+
+// Release is a key that was taken from its holder.
+type Release struct {
+	Key string `json:"key"`
+	// Holder is who had it, and Token the fencing token of that grant; see Key.
+	Holder      Peer    `json:"holder"`
+	Token       uint64  `json:"token,string"`
+	HeldSeconds float64 `json:"held_seconds"`
+	// Next is who has it now, the first of those who waited; nil if nobody did.
+	Next *Peer `json:"next,omitempty"`
+	// Waiters are those who wait on.
+	Waiters int `json:"waiters"`
 }
 
 // ConnectionOrder is an order of connections.
