@@ -182,7 +182,7 @@ func eventually(tb testing.TB, check func() error) {
 // gate is a log that a loop can be made to stand still in.
 type gate struct {
 	logLines
-	mu      sync.Mutex
+	mu     sync.Mutex
 	holds  string        // the next line with that text is held up; empty for none
 	held   chan struct{} // closed when a line is
 	opened chan struct{}
