@@ -42,7 +42,7 @@ type simWorld struct {
 	told   map[string]*simClient    // who was told that it holds a key, as long as that counts
 	rests  map[string]time.Duration // until when nobody may be told so
 	tokens map[string]uint64        // the greatest that was told
-	taken  map[simGrant]int      // after how many answers the client can be believed again, since an operator has taken the key
+	taken  map[simGrant]int         // after how many answers the client can be believed again, since an operator has taken the key
 	names  int
 	sent   [proto.NumKinds]uint64 // commands that were answered, by kind
 	asked  map[*simClient][]simCommand
