@@ -1,6 +1,7 @@
 package lockmgr
 
 import (
+	"fmt"
 	"hash/fnv"
 	"math"
 	"slices"
@@ -138,6 +139,43 @@ type machine struct {
 	waiters [modelWaiters]Waiter
 	grants  Grants
 	model   model
+	closed  [modelOwners]bool // being closed, or just about to be
+	seen    map[string]place  // the grants that the table has told of, and no end of them
+	fault   string            // the first thing that it must not have told
+}
+
+// Granted and Ended make the machine the observer of its table.
+func (m *machine) Granted(h Holding, w *Waiter) {
+	p := place{owner: h.Owner.Tag.(int), waiter: -1, token: h.Token}
+	if w != nil {
+		p.waiter = w.Tag.(int)
+	}
+	if before, ok := m.seen[string(h.Key)]; ok {
+		m.fault = fmt.Sprintf("%q is granted to %+v, and %+v has not ended", h.Key, p, before)
+	}
+	m.seen[string(h.Key)] = p
+}
+
+func (m *machine) Ended(h Holding) {
+	if p := m.seen[string(h.Key)]; p.token != h.Token || p.owner != h.Owner.Tag.(int) || h.Closed != m.closed[p.owner] {
+		m.fault = fmt.Sprintf("an end of grant %d of %q is told, closed: %t, after %+v", h.Token, h.Key, h.Closed, p)
+	}
+	delete(m.seen, string(h.Key))
+}
+
+// checkSeen compares what the table has told with what is held.
+func (m *machine) checkSeen(t *rapid.T) {
+	if m.fault != "" {
+		t.Fatal(m.fault)
+	}
+	for key, line := range m.model.line {
+		if m.seen[key] != *line[0] {
+			t.Fatalf("%q is held by %+v, and the table has told of %+v", key, *line[0], m.seen[key])
+		}
+	}
+	if len(m.seen) != len(m.model.line) {
+		t.Fatalf("%d grants were told and have not ended, want %d", len(m.seen), len(m.model.line))
+	}
 }
 
 func (m *machine) hash(key []byte) uint64 {
@@ -184,6 +222,7 @@ func (m *machine) cancel(t *rapid.T, waiter int) {
 }
 
 func (m *machine) check(t *rapid.T) {
+	m.checkSeen(t)
 	var owners []*Owner
 	for i := range m.owners {
 		owners = append(owners, &m.owners[i])
@@ -233,6 +272,11 @@ func TestModel(t *testing.T) {
 			table: NewTable(first),
 			mask:  rapid.SampledFrom([]uint64{^uint64(0), 0xffffffff00000007, 3, 0}).Draw(t, "mask"),
 			model: model{line: map[string][]*place{}, held: map[int][]string{}, ended: map[int]bool{}, token: first},
+			seen:  map[string]place{},
+		}
+		m.table.Observe(m)
+		for i := range m.owners {
+			m.owners[i].Tag = i
 		}
 		for i := range m.waiters {
 			m.waiters[i].Tag = i
@@ -276,8 +320,10 @@ func TestModel(t *testing.T) {
 					m.cancel(t, w)
 				}
 				n := rapid.SampledFrom([]int{0, 1, 2, 1000, math.MaxInt}).Draw(t, "keys at most")
+				m.closed[o] = true
 				more := m.table.CloseSome(&m.owners[o], n, &m.grants)
 				m.compareGrants(t, m.model.close(o, n))
+				m.closed[o] = more
 				if more != m.model.ended[o] {
 					t.Fatalf("owner %d has more to give up: %t, want %t", o, more, m.model.ended[o])
 				}

@@ -55,12 +55,13 @@ func (o Outcome) String() string {
 // Every key comes with its hash, made by one [Seed] for all calls: the caller has it already, since it chose the loop by
 // it. The table copies a key that it keeps, so the caller may reuse its bytes when the call returns.
 type Table struct {
-	index   index
-	pool    pool
-	waiters int
-	closing int           // keys of closed owners, which have not been passed on yet
-	now     time.Duration // the time of grants
-	token   uint64        // of the next grant
+	index    index
+	pool     pool
+	waiters  int
+	closing  int           // keys of closed owners, which have not been passed on yet
+	now      time.Duration // the time of grants
+	token    uint64        // of the next grant
+	observer Observer      // nil if nobody wants to know
 }
 
 // NewTable returns a table in which every key is free, and whose first grant has the given token. It must not be 0, which
@@ -71,6 +72,9 @@ func NewTable(firstToken uint64) *Table {
 	}
 	return &Table{index: newIndex(), token: firstToken}
 }
+
+// Observe has an observer told of every grant from now on, and of every end of one.
+func (t *Table) Observe(o Observer) { t.observer = o }
 
 // Advance sets the time of the grants that follow, counted from any moment the caller chooses. An earlier time than before
 // changes nothing.
@@ -88,13 +92,13 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 	case e == nil:
 		e = t.pool.get(hash, key)
 		t.index.insert(link, e)
-		t.assign(e, o)
+		t.assign(e, o, nil)
 		return Granted
 	case e.owner == o:
 		return AlreadyHeld
 	case e.abandoned():
 		t.leave(e)
-		t.assign(e, o)
+		t.assign(e, o, nil)
 		return Granted
 	case !wait:
 		return Busy
@@ -182,11 +186,14 @@ func (t *Table) Waiters() int {
 	return t.waiters
 }
 
-// assign makes o the holder of e, which has none, by a grant with a token of its own.
-func (t *Table) assign(e *entry, o *Owner) {
+// assign makes o, which may have waited as w, the holder of e, which has none, by a grant with a token of its own.
+func (t *Table) assign(e *entry, o *Owner, w *Waiter) {
 	o.add(e)
 	e.since, e.token = t.now, t.token
 	t.token++
+	if t.observer != nil {
+		t.observer.Granted(e.holding(), w)
+	}
 }
 
 // grant makes the first waiter of e, which there must be, the holder instead of the owner, and appends it to g.
@@ -195,7 +202,7 @@ func (t *Table) grant(e *entry, g *Grants) {
 	e.dequeue(w)
 	t.waiters--
 	t.leave(e)
-	t.assign(e, w.owner)
+	t.assign(e, w.owner, w)
 	g.push(w)
 }
 
@@ -208,6 +215,9 @@ func (t *Table) free(link **entry) {
 
 // leave takes e from its owner.
 func (t *Table) leave(e *entry) {
+	if t.observer != nil {
+		t.observer.Ended(e.holding())
+	}
 	if e.owner.isClosed() {
 		t.closing--
 	}

@@ -21,6 +21,16 @@ type Holding struct {
 	First   *Waiter
 }
 
+// Observer is told of every grant and of its end, as they happen: each grant ends once, before the next one of its key. It is
+// called in the middle of an operation, so it must not call the table.
+type Observer interface {
+	// Granted says that the owner holds the key from now on. w is the waiter that was granted it, which has not been popped yet;
+	// nil if the key was granted at once.
+	Granted(h Holding, w *Waiter)
+	// Ended says that a grant is over: the owner gave the key up or, if it is closed, lost it.
+	Ended(h Holding)
+}
+
 func (e *entry) holding() Holding {
 	return Holding{
 		Key: e.key, Owner: e.owner, Closed: e.owner.isClosed(), Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
@@ -70,6 +80,9 @@ func (x *index) chainAt(cursor uint64) (chain *entry, covered uint64) {
 func nextCursor(cursor, covered uint64) uint64 {
 	return bits.Reverse64(bits.Reverse64(cursor|^covered) + 1)
 }
+
+// Keys returns the number of keys that the owner holds. If it is closed, these are those that were not passed on yet.
+func (o *Owner) Keys() int { return int(o.keys) }
 
 // Each visits the keys that the owner holds, the one it has held longest first, until visit returns false.
 func (o *Owner) Each(visit func(Holding) bool) {
