@@ -88,6 +88,7 @@ func (s *session) end(why reason) {
 		return
 	}
 	s.phase = ended
+	s.why = why
 	s.stalled = false
 	s.keys = 0
 	ro := s.roster
@@ -104,6 +105,9 @@ func (s *session) end(why reason) {
 		}
 	}
 }
+
+// ending says why the session has ended, and by which kick, if it was one.
+func (s *session) ending() (why reason, by *kick) { return s.why, s.kickedBy }
 
 // warn begins a warning about the client, which Send ends. There may be too many of them, see [noise.Log].
 func (s *session) warn(text string) *zerolog.Event {

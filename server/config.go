@@ -65,6 +65,10 @@ type Config struct {
 	// BreakDeadlocks has the youngest wait of a deadlock answered with an error. Without it a deadlock is only reported.
 	BreakDeadlocks bool
 
+	// Events is the number of events that are kept in memory, see [Server.Events]: 10,000 by default, at most a million. Each
+	// takes about 320 bytes. Zero is none.
+	Events int
+
 	// Version is named in the log when the server starts.
 	Version string
 	// Log gets everything the server has to say. Its writer must not block, since the loops write to it.
@@ -85,6 +89,7 @@ func DefaultConfig() Config {
 		MaxOutput:   256 << 10,
 		KeepAlive:   30 * time.Second,
 		Tick:        5 * time.Millisecond,
+		Events:      10_000,
 		Log:         zerolog.Nop(),
 	}
 }
@@ -135,6 +140,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
 	case c.Tick < time.Millisecond || c.Tick > maxTick:
 		return fmt.Errorf("--tick %s: want 1ms to %s", c.Tick, maxTick)
+	case c.Events < 0 || c.Events > maxEvents:
+		return fmt.Errorf("--events %d: want 0 to %d", c.Events, maxEvents)
 	case c.Drain < 0 || c.Drain > maxDrain:
 		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}

@@ -266,7 +266,7 @@ func TestConnectionStates(t *testing.T) {
 		t.Errorf("one waits, found %+v", all)
 	}
 	// One that has ended and only has answers to get can be kicked as well.
-	if err := d.server.Kick(t.Context(), d.connectionOf(ending).Connection); err != nil {
+	if err := d.server.Kick(t.Context(), d.connectionOf(ending).Connection, "a test"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(ending); timedOutReading(err) {
@@ -329,7 +329,7 @@ func TestKick(t *testing.T) {
 				}
 				id := d.awaitState(c, state.state).Connection
 				next.Send("lock " + held + " 30000")
-				if err := d.server.Kick(t.Context(), id); err != nil {
+				if err := d.server.Kick(t.Context(), id, "a test"); err != nil {
 					t.Fatal(err)
 				}
 				kicked++
@@ -342,7 +342,7 @@ func TestKick(t *testing.T) {
 					t.Errorf("it is told %.40q", rest)
 				}
 				for what, err := range map[string]error{
-					"kick":       d.server.Kick(t.Context(), id),
+					"kick":       d.server.Kick(t.Context(), id, "a test"),
 					"connection": func() error { _, err := d.server.Connection(t.Context(), id); return err }(),
 				} {
 					if !errors.Is(err, api.ErrNotFound) {
@@ -385,7 +385,7 @@ func TestKickWithRequestAway(t *testing.T) {
 		cs.pass(1-frozen, 1-frozen)
 		kicks := make(chan error)
 		for _, id := range ids {
-			go func() { kicks <- d.server.Kick(t.Context(), id) }() // is done when the other loop has answered too
+			go func() { kicks <- d.server.Kick(t.Context(), id, "a test") }() // is done when the other loop has answered too
 		}
 		free.Expect("e kicked")
 		free.ExpectEnd()
@@ -447,7 +447,7 @@ func TestSeekMoving(t *testing.T) {
 				t.Fatalf("%+v, %v", got, err)
 			}
 		}
-		if err := d.server.Kick(t.Context(), id); err != nil {
+		if err := d.server.Kick(t.Context(), id, "a test"); err != nil {
 			t.Fatal(err)
 		}
 		client.Wait()

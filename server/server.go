@@ -26,6 +26,7 @@ type Server struct {
 	tally    *tally
 	warnings *noise.Log // of what clients do wrong
 	detector *detector
+	history  *history // nil if no events are kept
 	drain    *drain
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
@@ -77,6 +78,7 @@ func New(cfg Config) (*Server, error) {
 		pace:      defaultPace(),
 	}
 	srv.detector = newDetector(srv)
+	srv.history = newHistory(srv)
 	srv.drain = newDrain()
 	return srv, nil
 }
@@ -180,6 +182,7 @@ func (srv *Server) ready(entrances []*entrance) {
 		Int("max_output", srv.cfg.MaxOutput).
 		Stringer("keepalive", srv.cfg.KeepAlive).
 		Stringer("tick", srv.cfg.Tick).
+		Int("events", srv.cfg.Events).
 		Str("version", srv.cfg.Version).
 		Msg("dreadlock is ready")
 	if srv.cfg.Ready != nil {

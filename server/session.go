@@ -28,10 +28,8 @@ type session struct {
 	conn   connection   // sock, but in tests
 	roster *roster      // of the connection's loop
 	slot   int          // see [bag]
-	phase  phase
 
-	newcomer     bool     // one of the newcomers of its roster: it has sent no command yet
-	older, newer *session // among them
+	older, newer *session // among the newcomers
 
 	// Constant once the connection is open, so that any loop may read it.
 	id      api.ConnectionID
@@ -54,6 +52,9 @@ type session struct {
 	outstanding uint8
 	stalled     bool // the next command has to wait until the client has read its answers
 	waitsTurn   bool // it is among the turns of its roster
+	newcomer    bool // one of the newcomers of its roster: it has sent no command yet
+	phase       phase
+	why         reason // it has ended; set before other loops hear of that, and constant from then on
 	nextTurn    *session
 
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
@@ -61,6 +62,7 @@ type session struct {
 	keys         int            // how many keys it holds in all
 
 	affinity affinity // to the loop whose keys it uses
+	kickedBy *kick    // nil if nobody has; set and constant as why is
 }
 
 // noShard is no loop.

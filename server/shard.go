@@ -16,12 +16,16 @@ type shard struct {
 	grants    lockmgr.Grants   // not delivered yet: that is done at the end of a turn
 	releasing []*lockmgr.Owner // of sessions that have ended and held much: see release
 	suspects  bag[*request]    // see [shard.suspect]
+	journal   *journal         // nil if no events are kept
 }
 
 // holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
 type holder interface {
+	signatory
 	peer() api.Peer // safe from any goroutine
 	party() party   // safe from any goroutine
+	// ending says why it has closed, and by which kick, if it was one. To be called on the loop of a key that is taken from it.
+	ending() (why reason, by *kick)
 }
 
 // queued is what can stand in the queue of a key, the Tag of a [lockmgr.Waiter]: a request. It belongs to the loop of the
@@ -37,7 +41,11 @@ type queued interface {
 // newShard makes a shard whose tokens are greater than those of any daemon that ran before, unless the machine's clock was
 // set back: a grant takes longer than a nanosecond.
 func newShard(w *worker) *shard {
-	return &shard{worker: w, table: lockmgr.NewTable(uint64(time.Now().UnixNano()))}
+	sh := &shard{worker: w, table: lockmgr.NewTable(uint64(time.Now().UnixNano()))}
+	if sh.journal = w.server.history.newJournal(w.loop); sh.journal != nil {
+		sh.table.Observe(sh.journal)
+	}
+	return sh
 }
 
 // serve executes a request of another loop and answers it, unless it has to wait.
@@ -123,8 +131,10 @@ func (sh *shard) endWait(r *request, granted bool) {
 
 // expire ends the wait of a request whose time has run out. A grant that was made in the same turn comes first.
 func (sh *shard) expire(r *request) {
+	key := r.waiter.WaitsFor().Key
 	if sh.table.Cancel(&r.waiter) {
 		sh.counters.timeouts++
+		sh.journal.timedOut(key, r)
 		sh.endWait(r, false)
 		sh.answer(r, proto.TimedOut)
 	}
@@ -170,6 +180,9 @@ func (sh *shard) cancelRemote(c *cancellation) {
 // release frees what a session that has ended holds in this shard: as much as the loop's turn allows at once, the rest in
 // turns to come. Nobody can tell, but those who wait for the rest.
 func (sh *shard) release(o *lockmgr.Owner) {
+	if _, k := o.Tag.(holder).ending(); k != nil {
+		k.frees(o)
+	}
 	if sh.closed {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dreadlock/proto"
+	"dreadlock/server/api"
 )
 
 // Shards and sessions in virtual time, in any order of turns, messages and ends that a run draws. What clients may conclude
@@ -22,6 +23,8 @@ import (
 //   - No wait ends with a timeout before its time.
 //   - A later grant of a key has a greater token.
 //   - On a loop that drains, nobody is served who holds nothing and waits for nothing.
+//
+//   - The events have each grant once, and its end once.
 //
 // And whenever nothing is under way, what sessions, tables, wheels and counters say of each other must be the same.
 
@@ -41,6 +44,7 @@ type simWorld struct {
 	asked  map[*simClient][]simCommand
 	leaves map[*simClient]bool // it has ended its connection, in some way
 	drains bool                // the server may drain in this run
+	noted  notedGrants
 }
 
 // simCommand is a command that was sent and is not answered.
@@ -58,6 +62,7 @@ func newSimWorld(loops int) *simWorld {
 		tokens: map[string]uint64{},
 		asked:  map[*simClient][]simCommand{},
 		leaves: map[*simClient]bool{},
+		noted:  notedGrants{open: map[string]api.Event{}},
 	}
 	for i := range simKeys {
 		w.keys = append(w.keys, w.key("k"+strconv.Itoa(i)+"x", i%loops))
@@ -229,7 +234,7 @@ func (w *simWorld) end(t *rapid.T) {
 			t.Skip("it moves")
 		}
 		w.leave(c)
-		c.loop.turn(c.session.kick)
+		c.kick()
 	case "garbage":
 		w.leave(c)
 		c.send("lock !\r\n")
@@ -286,6 +291,7 @@ func TestSimulation(t *testing.T) {
 				if err := w.check(); err != nil {
 					t.Fatal(err)
 				}
+				w.noted.read(t, w.sim)
 			},
 			"connect": func(t *rapid.T) {
 				if len(w.clients) >= simClients {
@@ -323,6 +329,8 @@ func TestSimulation(t *testing.T) {
 			}
 		}
 		w.quiet(t)
+		w.noted.read(t, w.sim)
+		w.noted.checkOver(t, w.sim)
 		for _, l := range w.loops {
 			if keys := l.worker.shard.table.Keys(); keys != 0 {
 				t.Fatalf("%d keys are held by nobody", keys)

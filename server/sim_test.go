@@ -46,12 +46,14 @@ const (
 func newSim(loops, moveAfter int) *sim {
 	cfg := DefaultConfig()
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
+	cfg.Events = 200 * loops
 	srv := &Server{
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: noise.New(zerolog.Nop()),
 		pace: defaultPace(),
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
+	srv.history = newHistory(srv)
 	s := &sim{server: srv, budget: math.MaxInt}
 	for i := range loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
@@ -367,6 +369,11 @@ func (c *simClient) reset() {
 		c.loop.turn(func() { c.finish(unix.ECONNRESET) })
 	}
 	c.ended = true
+}
+
+// kick has an operator kick the client.
+func (c *simClient) kick() {
+	c.loop.turn(func() { c.session.kick(c.sim.server.newKick("a test")) })
 }
 
 // hear has the client read what it left unread, which lets the server send more.

@@ -116,7 +116,7 @@ func TestTurnOfOneRead(t *testing.T) {
 func TestEndWhileWaitingForTurn(t *testing.T) {
 	ends := map[string]func(c *simClient){
 		"reset": (*simClient).reset,
-		"kick":  func(c *simClient) { c.loop.turn(c.session.kick) },
+		"kick":  (*simClient).kick,
 		"drain": func(c *simClient) {
 			var found holders
 			c.loop.turn(func() { c.loop.worker.shard.drain(&found) })

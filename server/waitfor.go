@@ -162,15 +162,17 @@ func (s *sweep) step(sh *shard, n int) (more bool) {
 	})
 }
 
-// breakWait ends the wait of an edge, if it still lasts and is for the same grant. The request belongs to the shard as long as
-// it is among the suspects.
-func (sh *shard) breakWait(e *waitEdge) {
+// breakWait ends the wait of an edge, if it still lasts and is for the same grant, and reports whether it did. The request
+// belongs to the shard as long as it is among the suspects.
+func (sh *shard) breakWait(e *waitEdge) bool {
 	if !slices.Contains(sh.suspects.members, e.request) {
-		return
+		return false
 	}
 	r := e.request
-	if r.serial == e.serial && r.waiter.WaitsFor().Token == e.grant && sh.cancel(r) {
-		sh.server.detector.broken.Add(1)
-		sh.answer(r, proto.Deadlock)
+	if r.serial != e.serial || r.waiter.WaitsFor().Token != e.grant || !sh.cancel(r) {
+		return false
 	}
+	sh.server.detector.broken.Add(1)
+	sh.answer(r, proto.Deadlock)
+	return true
 }

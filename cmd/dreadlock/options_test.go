@@ -31,6 +31,7 @@ func TestOptions(t *testing.T) {
 		{"--max-output", "DREADLOCK_MAX_OUTPUT", "max_output", "1MB", "77", "1e+06", "77", "262144"},
 		{"--keepalive", "DREADLOCK_KEEPALIVE", "keepalive", "1m", "2s", "1m0s", "2s", "30s"},
 		{"--tick", "DREADLOCK_TICK", "tick", "1ms", "100ms", "1ms", "100ms", "5ms"},
+		{"--events", "DREADLOCK_EVENTS", "events", "0", "50", "0", "50", "10000"},
 		{"--listen", "DREADLOCK_LISTEN", "address", "127.0.0.2:0", "127.0.0.3:0", "127.0.0.2:", "127.0.0.3:", ""},
 	} {
 		t.Run(o.field, func(t *testing.T) {
@@ -210,6 +211,8 @@ func TestBadOptions(t *testing.T) {
 		{"--tick 0s", "", []string{"--tick", "0s"}},
 		{"--tick 1s", "", []string{"--tick", "1s"}},
 		{"--tick -5ms", "", []string{"--tick=-5ms"}},
+		{"--events -1", "", []string{"--events=-1"}},
+		{"--events 1000001", "DREADLOCK_EVENTS=1000001", nil},
 		{"--drain -1s", "", []string{"--drain=-1s"}},
 		{"--drain 25h0m0s", "DREADLOCK_DRAIN=25h", nil},
 		{"--drain", "", []string{"--drain", "30"}},

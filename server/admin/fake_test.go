@@ -24,6 +24,8 @@ type fake struct {
 	conns   []api.Connection
 	cycles  []api.Cycle
 	kicks   []api.ConnectionID
+	kickers []string      // who has asked for them
+	events  []api.Event   // by number, from 1 on
 	over    chan struct{} // closed when the drain is over
 	err     error         // of all methods, if set
 	stopped bool
@@ -312,8 +314,43 @@ func (f *fake) Deadlocks(context.Context) (*api.Deadlocks, error) {
 	}, f.err
 }
 
+// Events knows events 3 and later.
+func (f *fake) Events(_ context.Context, q *api.EventQuery) (*api.EventPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	p := &api.EventPage{Events: []api.Event{}, Next: uint64(len(f.events))}
+	since := uint64(0)
+	if q.Since != nil {
+		since = *q.Since
+		p.Lost = 2 - min(since, 2)
+	}
+	for _, e := range f.events {
+		if e.Seq > max(since, 2) && (q.Key == "" || e.Key == q.Key) && (q.Connection == 0 || e.Connection == q.Connection) {
+			if len(p.Events) == q.Limit {
+				p.Next = e.Seq - 1
+				break
+			}
+			p.Events = append(p.Events, e)
+		}
+	}
+	return p, nil
+}
+
+// happen adds events.
+func (f *fake) happen(events ...api.Event) {
+	f.change(func(f *fake) {
+		for _, e := range events {
+			e.Seq = uint64(len(f.events) + 1)
+			f.events = append(f.events, e)
+		}
+	})
+}
+
 // Kick removes a connection and the keys that it holds, even those that others wait for.
-func (f *fake) Kick(_ context.Context, id api.ConnectionID) error {
+func (f *fake) Kick(_ context.Context, id api.ConnectionID, by string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -326,5 +363,6 @@ func (f *fake) Kick(_ context.Context, id api.ConnectionID) error {
 	f.conns = slices.Delete(f.conns, i, i+1)
 	f.keys = slices.DeleteFunc(f.keys, func(k api.Key) bool { return k.Holder.Connection == id })
 	f.kicks = append(f.kicks, id)
+	f.kickers = append(f.kickers, by)
 	return nil
 }

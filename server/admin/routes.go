@@ -24,6 +24,7 @@ func newHandler(cfg *Config, token *tokenFile, limit *limit, noisy *noise.Log, h
 	handle(guarded, http.MethodGet, "/api/v1/connections/{id}", a.connection)
 	handle(guarded, http.MethodPost, "/api/v1/connections/{id}/kick", a.kick)
 	handle(guarded, http.MethodGet, "/api/v1/deadlocks", a.deadlocks)
+	handle(guarded, http.MethodGet, "/api/v1/events", a.events)
 	handle(guarded, http.MethodPost, "/api/v1/drain", a.drain)
 	handle(guarded, http.MethodGet, "/metrics", newMetrics(cfg.Source, noisy).ServeHTTP)
 	if cfg.PProf {

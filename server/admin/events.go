@@ -1,0 +1,31 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+
+	"dreadlock/server/api"
+)
+
+// events answers with the events that have happened.
+func (a *endpoints) events(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, []string{"key", "connection", "since", "limit"}, func(ctx context.Context, q *query) (*api.EventPage, error) {
+		events := q.events()
+		if q.err != nil {
+			return nil, q.err
+		}
+		return a.source.Events(ctx, events)
+	})
+}
+
+// events returns what a request for events asks for.
+func (q *query) events() *api.EventQuery {
+	events := &api.EventQuery{Key: q.text("key"), Since: q.natural("since"), Limit: q.number("limit", api.DefaultLimit, 1)}
+	if id := q.natural("connection"); id != nil {
+		if *id == 0 {
+			q.bad("connection=0: want its number")
+		}
+		events.Connection = api.ConnectionID(*id)
+	}
+	return events
+}
