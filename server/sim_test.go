@@ -43,10 +43,13 @@ const (
 )
 
 // newSim returns a sim whose turns are not bounded.
-func newSim(loops, moveAfter int) *sim {
+func newSim(loops, moveAfter int) *sim { return newSimWith(loops, moveAfter, 200*loops) }
+
+// newSimWith is newSim with a number of events.
+func newSimWith(loops, moveAfter, events int) *sim {
 	cfg := DefaultConfig()
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
-	cfg.Events = 200 * loops
+	cfg.Events = events
 	srv := &Server{
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: noise.New(zerolog.Nop()),
 		pace: defaultPace(),
