@@ -21,8 +21,9 @@ const sourceTime = 5 * time.Second
 
 // endpoints answer in JSON. Package api defines the answers.
 type endpoints struct {
-	source Source
-	log    zerolog.Logger
+	source  Source
+	log     zerolog.Logger
+	streams *streams
 }
 
 func (a *endpoints) status(w http.ResponseWriter, r *http.Request) {

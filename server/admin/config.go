@@ -29,6 +29,8 @@ type Source interface {
 	Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error)
 	Deadlocks(ctx context.Context) (*api.Deadlocks, error)
 	Events(ctx context.Context, q *api.EventQuery) (*api.EventPage, error)
+	// AwaitEvents waits until there may be an event after the one with that number, or until ctx ends, which is no error.
+	AwaitEvents(ctx context.Context, since uint64) error
 	// Kick closes a connection, and logs that it does, and who asks for it.
 	Kick(ctx context.Context, id api.ConnectionID, by string) error
 	// Drain begins a drain, or joins one that is under way, and returns what is held. A timeout is the time that it takes at

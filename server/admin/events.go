@@ -7,8 +7,12 @@ import (
 	"dreadlock/server/api"
 )
 
-// events answers with the events that have happened.
+// events answers with the events that have happened, or goes on with those that happen if the client wants a stream.
 func (a *endpoints) events(w http.ResponseWriter, r *http.Request) {
+	if wantsStream(r) {
+		a.stream(w, r)
+		return
+	}
 	answer(a, w, r, []string{"key", "connection", "since", "limit"}, func(ctx context.Context, q *query) (*api.EventPage, error) {
 		events := q.events()
 		if q.err != nil {

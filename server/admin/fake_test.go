@@ -26,6 +26,7 @@ type fake struct {
 	kicks   []api.ConnectionID
 	kickers []string      // who has asked for them
 	events  []api.Event   // by number, from 1 on
+	more    chan struct{} // closed with the next event
 	over    chan struct{} // closed when the drain is over
 	err     error         // of all methods, if set
 	stopped bool
@@ -36,7 +37,7 @@ type fake struct {
 // of which the second has a name and the third an identity.
 func newFake() *fake {
 	now := time.Now()
-	f := &fake{over: make(chan struct{}), status: api.Status{
+	f := &fake{over: make(chan struct{}), more: make(chan struct{}), status: api.Status{
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
 		Listen:             []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
@@ -329,19 +330,45 @@ func (f *fake) Events(_ context.Context, q *api.EventQuery) (*api.EventPage, err
 	}
 	for _, e := range f.events {
 		if e.Seq > max(since, 2) && (q.Key == "" || e.Key == q.Key) && (q.Connection == 0 || e.Connection == q.Connection) {
-			if len(p.Events) == q.Limit {
+			if len(p.Events) == q.Limit && q.Since != nil {
 				p.Next = e.Seq - 1
 				break
 			}
 			p.Events = append(p.Events, e)
 		}
 	}
+	if q.Since == nil {
+		p.Events = p.Events[max(len(p.Events)-q.Limit, 0):]
+	}
 	return p, nil
 }
+
+func (f *fake) AwaitEvents(ctx context.Context, since uint64) error {
+	f.mu.Lock()
+	more, err := f.more, f.err
+	if uint64(len(f.events)) > since || err != nil {
+		more = closedChannel
+	}
+	f.mu.Unlock()
+	select {
+	case <-more:
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// closedChannel is for who need not wait.
+var closedChannel = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // happen adds events.
 func (f *fake) happen(events ...api.Event) {
 	f.change(func(f *fake) {
+		close(f.more)
+		f.more = make(chan struct{})
 		for _, e := range events {
 			e.Seq = uint64(len(f.events) + 1)
 			f.events = append(f.events, e)

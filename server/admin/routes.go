@@ -16,7 +16,7 @@ func newHandler(cfg *Config, token *tokenFile, limit *limit, noisy *noise.Log, h
 	g := &guard{token: token, hosts: hosts}
 
 	guarded := http.NewServeMux()
-	a := &endpoints{source: cfg.Source, log: cfg.Log}
+	a := &endpoints{source: cfg.Source, log: cfg.Log, streams: limit.streams}
 	handle(guarded, http.MethodGet, "/api/v1/status", a.status)
 	handle(guarded, http.MethodGet, "/api/v1/keys", a.keys)
 	handle(guarded, http.MethodGet, "/api/v1/keys/{key}", a.key)
