@@ -120,6 +120,8 @@ func complete(w io.Writer, node *kong.Node, words []string, live func(command, p
 		return directive(w, ":files")
 	case flag != nil && flag.PlaceHolder == "KEY":
 		all = live("locks", last)
+	case flag != nil && flag.PlaceHolder == "CONN":
+		all = live("kick", last)
 	case flag != nil:
 		all = values(flag, "")
 	case whole && valued(node, name) != nil:
@@ -213,7 +215,7 @@ func liveCandidates(ctx context.Context, g *globals, command, prefix string) (al
 		return nil
 	}
 	switch command {
-	case "lock", "locks", "waiters":
+	case "lock", "locks", "waiters", "history", "watch":
 		p, err := a.keys(ctx, &api.KeyQuery{Prefix: prefix, Order: api.ByKey, Limit: api.DefaultLimit})
 		if err != nil {
 			return nil

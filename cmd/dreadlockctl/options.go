@@ -34,6 +34,8 @@ type commandLine struct {
 	Deadlocks   deadlocksCommand   `cmd:"" help:"List deadlocks: clients that wait for one another."`
 	Kick        kickCommand        `cmd:"" help:"Disconnect clients; their keys are released at once."`
 	Drain       drainCommand       `cmd:"" help:"End the daemon when nobody holds a key any more."`
+	History     historyCommand     `cmd:"" help:"List what has happened to a key, or to all: grants, releases, losses, timeouts, kicks."`
+	Watch       watchCommand       `cmd:"" help:"Show what happens, as it happens."`
 	Top         topCommand         `cmd:"" help:"Watch the daemon: rates, hottest keys, longest waits."`
 	Completion  completionCommand  `cmd:"" help:"Print the completion script for a shell."`
 	Complete    completeCommand    `cmd:"" name:"__complete" hidden:"" passthrough:"" help:"Complete a command line; called by the completion scripts."`
