@@ -68,6 +68,8 @@ type Config struct {
 	// Events is the number of events that are kept in memory, see [Server.Events]: 10,000 by default, at most a million. Each
 	// takes about 320 bytes. Zero is none.
 	Events int
+	// LogEvents has the events logged, as far as there are not more than 500 in a second. It needs Events.
+	LogEvents bool
 
 	// Version is named in the log when the server starts.
 	Version string
@@ -142,6 +144,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--tick %s: want 1ms to %s", c.Tick, maxTick)
 	case c.Events < 0 || c.Events > maxEvents:
 		return fmt.Errorf("--events %d: want 0 to %d", c.Events, maxEvents)
+	case c.LogEvents && c.Events == 0:
+		return errors.New("--log-events: there are none with --events 0")
 	case c.Drain < 0 || c.Drain > maxDrain:
 		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}

@@ -48,7 +48,7 @@ func (k *kick) frees(o *lockmgr.Owner) {
 		k.held += o.Keys()
 		o.Each(func(h lockmgr.Holding) bool {
 			if len(k.keys) < api.NamedKeys {
-				k.keys = append(k.keys, quoted(h.Key))
+				k.keys = append(k.keys, quoted(string(h.Key)))
 			}
 			return len(k.keys) < api.NamedKeys
 		})
@@ -63,11 +63,11 @@ func (k *kick) frees(o *lockmgr.Owner) {
 }
 
 // quoted returns a key, or its beginning if it is long.
-func quoted(key []byte) string {
+func quoted(key string) string {
 	if len(key) <= maxNamedKey {
-		return string(key)
+		return key
 	}
-	return string(key[:maxNamedKey]) + "..."
+	return key[:maxNamedKey] + "..."
 }
 
 // log logs the kick.

@@ -26,7 +26,8 @@ type Server struct {
 	tally    *tally
 	warnings *noise.Log // of what clients do wrong
 	detector *detector
-	history  *history // nil if no events are kept
+	history  *history  // nil if no events are kept
+	eventLog *eventLog // nil if events are not logged
 	drain    *drain
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
@@ -79,6 +80,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	srv.detector = newDetector(srv)
 	srv.history = newHistory(srv)
+	if srv.cfg.wantsEventLog() {
+		srv.eventLog = newEventLog(srv)
+	}
 	srv.drain = newDrain()
 	return srv, nil
 }
@@ -99,6 +103,9 @@ func (srv *Server) Run(ctx context.Context) error {
 		stop()
 	})
 	helpers.Go(func() { srv.warnings.Run(serving) })
+	if srv.eventLog != nil {
+		helpers.Go(func() { srv.eventLog.run(serving) })
+	}
 	helpers.Go(func() { srv.warnOfTwins(serving, entrances) })
 	defer srv.warnings.Flush()
 	defer helpers.Wait()

@@ -211,6 +211,7 @@ func TestBadOptions(t *testing.T) {
 		{"--tick 0s", "", []string{"--tick", "0s"}},
 		{"--tick 1s", "", []string{"--tick", "1s"}},
 		{"--tick -5ms", "", []string{"--tick=-5ms"}},
+		{"--log-events", "DREADLOCK_LOG_EVENTS=true", []string{"--events=0"}},
 		{"--events -1", "", []string{"--events=-1"}},
 		{"--events 1000001", "DREADLOCK_EVENTS=1000001", nil},
 		{"--drain -1s", "", []string{"--drain=-1s"}},
