@@ -107,7 +107,7 @@ func (j *journal) Ended(h lockmgr.Holding) {
 		why, k := owner.ending()
 		rec.kind, rec.reason = eventLost, uint8(why)
 		if k != nil {
-			rec.detail = k.detail()
+			rec.detail = &k.detail
 		}
 	}
 }
@@ -123,7 +123,7 @@ func (j *journal) timedOut(key []byte, r *request) {
 // kicked takes note of a kick.
 func (j *journal) kicked(s *session, k *kick) {
 	if j != nil {
-		j.add(eventKicked, nil, s).detail = k.detail()
+		j.add(eventKicked, nil, s).detail = &k.detail
 	}
 }
 

@@ -15,6 +15,7 @@ type kick struct {
 	server *Server
 	by     string        // who asks: the address, and the user where it is known
 	done   chan struct{} // closed when all keys are freed
+	detail detail        // what its events keep: one for all keys that it frees
 
 	mu      sync.Mutex
 	session *session // nil before it begins
@@ -27,11 +28,10 @@ type kick struct {
 const maxNamedKey = 64
 
 func (srv *Server) newKick(by string) *kick {
-	return &kick{server: srv, by: by, done: make(chan struct{})}
+	k := &kick{server: srv, by: by, done: make(chan struct{})}
+	k.detail.kick = k
+	return k
 }
-
-// detail returns what an event keeps of the kick.
-func (k *kick) detail() *detail { return &detail{kick: k} }
 
 // begin says whom it is about, and on how many loops the session may hold keys.
 func (k *kick) begin(s *session, loops int) {

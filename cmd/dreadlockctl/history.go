@@ -99,10 +99,10 @@ func (c *historyCommand) Run(ctx context.Context, s *streams, g *globals) error 
 func (c *historyCommand) writeReach(w io.Writer, page *api.EventPage, limit int) error {
 	since := moment(page.Oldest)
 	text := "all events" + c.subject() + " since " + since
-	switch n := len(page.Events); {
-	case n == 0:
+	switch n := len(page.Events); n {
+	case 0:
 		text = "no events" + c.subject() + " since " + since
-	case n == limit:
+	case limit:
 		text = fmt.Sprintf("the latest %s; --all shows all since %s", some(n, "event"), since)
 	}
 	_, err := fmt.Fprintln(w, text)
