@@ -51,7 +51,7 @@ func (h *history) page(q *api.EventQuery, limit int) *api.EventPage {
 	if q.Since == nil {
 		for n := k.ring.next; n > k.ring.first && len(p.Events) < limit; n-- {
 			if rec := k.ring.at(n - 1); h.matches(q, rec) {
-				p.Events = append(p.Events, h.describe(&k.ring, rec))
+				p.Events = append(p.Events, h.describe(&k.ring, rec, h.seq(n-1)))
 			}
 		}
 		slices.Reverse(p.Events)
@@ -62,16 +62,16 @@ func (h *history) page(q *api.EventQuery, limit int) *api.EventPage {
 		p.Restarted = since != 0
 		since = k.first
 	}
-	begin := k.ring.first + uint64(sort.Search(k.ring.len(), func(i int) bool { return k.ring.at(k.ring.first+uint64(i)).seq > since }))
+	begin := k.ring.first + uint64(sort.Search(k.ring.len(), func(i int) bool { return h.seq(k.ring.first+uint64(i)) > since }))
 	seen := uint64(0)
 	for n := begin; n < k.ring.next; n++ {
 		rec := k.ring.at(n)
 		if h.matches(q, rec) {
 			if len(p.Events) == limit {
-				p.Next = k.ring.at(n - 1).seq
+				p.Next = h.seq(n - 1)
 				break
 			}
-			p.Events = append(p.Events, h.describe(&k.ring, rec))
+			p.Events = append(p.Events, h.describe(&k.ring, rec, h.seq(n)))
 		}
 		seen++
 	}
@@ -93,22 +93,22 @@ func (h *history) time(at time.Duration) time.Time { return h.server.shards[0].l
 
 // matches reports whether an event is wanted.
 func (h *history) matches(q *api.EventQuery, rec *record) bool {
-	return (q.Connection == 0 || rec.connection == q.Connection) && (q.Key == "" || h.kept.ring.hasKey(rec, q.Key))
+	return (q.Connection == 0 || rec.who.connection == q.Connection) && (q.Key == "" || h.kept.ring.hasKey(rec, q.Key))
 }
 
 // describe returns an event of a ring as the API shows it.
-func (h *history) describe(r *eventRing, rec *record) api.Event {
+func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 	var short [inlineKey]byte
 	e := api.Event{
-		Seq:        rec.seq,
+		Seq:        seq,
 		Time:       h.time(rec.at),
 		Kind:       eventWords[rec.kind],
 		Key:        string(r.appendKey(short[:0], rec)),
-		Connection: rec.connection,
-		Address:    rec.from.String(),
-	}
-	if who := rec.who; who != nil {
-		e.Identity, e.Name, e.Owner = who.proven, who.name, who.owner
+		Connection: rec.who.connection,
+		Address:    rec.who.address.String(),
+		Identity:   rec.who.proven,
+		Name:       rec.who.name,
+		Owner:      rec.who.owner,
 	}
 	switch rec.kind {
 	case eventGranted:

@@ -8,24 +8,21 @@ import (
 	"dreadlock/server/api"
 )
 
-// inlineKey is the length, in bytes, of the longest key that a record has room for. It fills a record up to 128 bytes: two
-// cache lines.
-const inlineKey = 28
+// inlineKey is the length, in bytes, of the longest key that a record has room for. It fills a record up to 64 bytes, a cache
+// line: of what an event costs a busy machine, the most is to get at the line of the next record.
+const inlineKey = 20
 
 // record is an event as a ring keeps it. All records have one size, and what they point to is immutable or guarded.
 type record struct {
-	seq        uint64        // see [api.Event.Seq]; in the history only
-	at         time.Duration // since the loops began
-	span       time.Duration // what was waited or held
-	token      uint64        // of the grant; of a deadlock its number
-	connection api.ConnectionID
-	from       address
-	who        *identity // nil if nothing is known
-	detail     *detail   // nil for most
-	kind       eventKind
-	reason     uint8 // its meaning depends on the kind
-	keyLength  uint16
-	inline     [inlineKey]byte // the key or, if that is longer, where it begins in the ring
+	at        time.Duration // since the loops began
+	span      time.Duration // what was waited or held
+	token     uint64        // of the grant; of a deadlock its number
+	who       *identity     // the client
+	detail    *detail       // nil for most
+	kind      eventKind
+	reason    uint8 // its meaning depends on the kind
+	keyLength uint16
+	inline    [inlineKey]byte // the key or, if that is longer, where it begins in the ring
 }
 
 // detail is what only few events have.
@@ -103,8 +100,10 @@ func (r *eventRing) makeRoom(length int) {
 
 // drop drops the oldest record.
 func (r *eventRing) drop() {
-	if n := int(r.records[r.oldest].keyLength); n > inlineKey {
-		r.dropped += uint64(n)
+	if r.written != r.dropped { // otherwise no key is long, and the record, which is in no cache, need not be read
+		if n := int(r.records[r.oldest].keyLength); n > inlineKey {
+			r.dropped += uint64(n)
+		}
 	}
 	if r.oldest++; r.oldest == len(r.records) {
 		r.oldest = 0

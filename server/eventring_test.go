@@ -11,8 +11,8 @@ import (
 )
 
 func TestRecordSize(t *testing.T) {
-	if n := unsafe.Sizeof(record{}); n != 128 {
-		t.Errorf("a record has %d bytes, want two cache lines", n)
+	if n := unsafe.Sizeof(record{}); n != 64 {
+		t.Errorf("a record has %d bytes, want a cache line", n)
 	}
 	if minKeyBytes < proto.MaxCommand {
 		t.Errorf("a ring has %d bytes for keys, and a command may have %d", minKeyBytes, proto.MaxCommand)

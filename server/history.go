@@ -39,6 +39,7 @@ type history struct {
 	kept struct {
 		mu    sync.Mutex
 		ring  eventRing
+		seqs  []uint64      // by place in the ring: see [api.Event.Seq]
 		first uint64        // the number before that of the first event
 		last  uint64        // the number of the last event, kept or not
 		whole time.Duration // since when nothing is missing
@@ -102,10 +103,7 @@ func (h *history) add(key string, fill func(*record)) {
 // refused takes note of a connection that is kept out.
 func (h *history) refused(a *arrival, b barrier) {
 	h.add("", func(rec *record) {
-		rec.kind, rec.reason, rec.from = eventRefused, uint8(b), a.address
-		if a.identity != "" {
-			rec.who = &identity{proven: a.identity}
-		}
+		rec.kind, rec.reason, rec.who = eventRefused, uint8(b), &identity{address: a.address, proven: a.identity}
 	})
 }
 
@@ -117,7 +115,7 @@ func (h *history) deadlock(kind eventKind, c *deadlock, end deadlockEnd) {
 	for _, e := range c.waits[max(len(c.waits)-maxCycle, 0):] {
 		h.add(e.key, func(rec *record) {
 			rec.kind, rec.token, rec.span = kind, c.number, max(rec.at-e.since, 0)
-			rec.connection, rec.from, rec.who = e.waiter.connection, e.address, &e.who
+			rec.who = &e.who
 			rec.detail = &detail{heldBy: e.holder.connection}
 			if end == wasBroken && e == c.youngest() {
 				rec.reason = uint8(wasBroken)
@@ -164,7 +162,7 @@ func (h *history) collect(ctx context.Context) error {
 func (h *history) begin() {
 	cfg := &h.server.cfg
 	h.kept.mu.Lock()
-	h.kept.ring = newEventRing(cfg.Events)
+	h.kept.ring, h.kept.seqs = newEventRing(cfg.Events), make([]uint64, cfg.Events)
 	h.kept.mu.Unlock()
 	h.read = make([]uint64, cfg.Loops+1)
 	h.newExcerpts()
@@ -230,7 +228,8 @@ func (h *history) merge() (complete time.Duration) {
 		}
 		h.read[first]++
 		k.last++
-		k.ring.copyFrom(&h.excerpts[first].ring, oldest).seq = k.last
+		k.seqs[k.ring.next%uint64(len(k.seqs))] = k.last
+		k.ring.copyFrom(&h.excerpts[first].ring, oldest)
 	}
 	if k.last != before {
 		close(k.grown)
@@ -243,6 +242,9 @@ func (h *history) merge() (complete time.Duration) {
 	}
 	return complete
 }
+
+// seq returns the number of an event that is kept, by its number in the ring. The caller has the mutex.
+func (h *history) seq(n uint64) uint64 { return h.kept.seqs[n%uint64(len(h.kept.seqs))] }
 
 // await waits until there is an event after the one with that number, or ctx is done. It fails when the loops are about to end.
 func (h *history) await(ctx context.Context, since uint64, stopped <-chan struct{}) error {

@@ -86,7 +86,7 @@ type signatory interface {
 
 // sign says in a record whose event it is. Safe from any goroutine.
 func (s *session) sign(rec *record) {
-	rec.connection, rec.from, rec.who = s.id, s.address, s.identity.Load()
+	rec.who = s.identity.Load()
 }
 
 // Granted makes the journal a [lockmgr.Observer].

@@ -25,7 +25,7 @@ func (n *notedGrants) read(t *rapid.T, s *sim) {
 			t.Fatalf("loop %d has lost %d events: the test reads too seldom", i, r.first-n.next[i])
 		}
 		for ; n.next[i] < r.next; n.next[i]++ {
-			n.note(t, s.server.history.describe(r, r.at(n.next[i])))
+			n.note(t, s.server.history.describe(r, r.at(n.next[i]), 0))
 		}
 	}
 }

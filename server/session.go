@@ -36,8 +36,7 @@ type session struct {
 	address address       // of the client
 	since   time.Duration // when it connected
 
-	// identity is what is known about the client beside its address, nil if nothing is. Stored on the session's loop, loaded
-	// on any.
+	// identity is what is known about the client. Stored on the session's loop, loaded on any.
 	identity atomic.Pointer[identity]
 
 	parser  proto.Parser
@@ -70,9 +69,7 @@ const noShard = -1
 
 func newSession(ro *roster, a *arrival) *session {
 	s := &session{roster: ro, address: a.address, remoteShard: noShard}
-	if a.identity != "" {
-		s.identity.Store(&identity{proven: a.identity})
-	}
+	s.identity.Store(&identity{address: a.address, proven: a.identity})
 	s.conn = &s.sock
 	s.request.init(s)
 	s.owner.Tag = s
@@ -89,6 +86,7 @@ func (s *session) Conn() *reactor.Conn { return &s.sock }
 func (s *session) Opened() {
 	ro := s.roster
 	s.id = api.ConnectionID(ro.server.lastID.Add(1))
+	s.identity.Load().connection = s.id // nobody has seen it yet
 	s.since = ro.loop.Now()
 	ro.counters.accepted++
 	ro.sessions.add(s)
