@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -145,22 +146,22 @@ type machine struct {
 }
 
 // Granted and Ended make the machine the observer of its table.
-func (m *machine) Granted(h Holding, w *Waiter) {
-	p := place{owner: h.Owner.Tag.(int), waiter: -1, token: h.Token}
+func (m *machine) Granted(key []byte, o *Owner, token uint64, _ time.Duration, w *Waiter) {
+	p := place{owner: o.Tag.(int), waiter: -1, token: token}
 	if w != nil {
 		p.waiter = w.Tag.(int)
 	}
-	if before, ok := m.seen[string(h.Key)]; ok {
-		m.fault = fmt.Sprintf("%q is granted to %+v, and %+v has not ended", h.Key, p, before)
+	if before, ok := m.seen[string(key)]; ok {
+		m.fault = fmt.Sprintf("%q is granted to %+v, and %+v has not ended", key, p, before)
 	}
-	m.seen[string(h.Key)] = p
+	m.seen[string(key)] = p
 }
 
-func (m *machine) Ended(h Holding) {
-	if p := m.seen[string(h.Key)]; p.token != h.Token || p.owner != h.Owner.Tag.(int) || h.Closed != m.closed[p.owner] {
-		m.fault = fmt.Sprintf("an end of grant %d of %q is told, closed: %t, after %+v", h.Token, h.Key, h.Closed, p)
+func (m *machine) Ended(key []byte, o *Owner, token uint64, _, _ time.Duration) {
+	if p := m.seen[string(key)]; p.token != token || p.owner != o.Tag.(int) || o.Closed() != m.closed[p.owner] {
+		m.fault = fmt.Sprintf("an end of grant %d of %q is told, closed: %t, after %+v", token, key, o.Closed(), p)
 	}
-	delete(m.seen, string(h.Key))
+	delete(m.seen, string(key))
 }
 
 // checkSeen compares what the table has told with what is held.

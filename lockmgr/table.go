@@ -192,7 +192,7 @@ func (t *Table) assign(e *entry, o *Owner, w *Waiter) {
 	e.since, e.token = t.now, t.token
 	t.token++
 	if t.observer != nil {
-		t.observer.Granted(e.holding(), w)
+		t.observer.Granted(e.key, o, e.token, t.now, w)
 	}
 }
 
@@ -216,7 +216,7 @@ func (t *Table) free(link **entry) {
 // leave takes e from its owner.
 func (t *Table) leave(e *entry) {
 	if t.observer != nil {
-		t.observer.Ended(e.holding())
+		t.observer.Ended(e.key, e.owner, e.token, t.now, e.since)
 	}
 	if e.owner.isClosed() {
 		t.closing--

@@ -17,6 +17,9 @@ type identity struct {
 // who returns what is known about the client. Safe from any goroutine.
 func (s *session) who() identity { return *s.identity.Load() }
 
+// known is who without a copy. Safe from any goroutine.
+func (s *session) known() *identity { return s.identity.Load() }
+
 // setName gives the connection a name.
 func (s *session) setName(name string) {
 	i := s.who()

@@ -67,10 +67,9 @@ func (w *watch) notify() {
 }
 
 // add adds an event of a client. The key may be nil.
-func (j *journal) add(kind eventKind, key []byte, s signatory) *record {
+func (j *journal) add(kind eventKind, key []byte, who *identity, now time.Duration) *record {
 	rec := j.ring.add(key)
-	rec.kind, rec.reason, rec.at, rec.span, rec.token, rec.detail = kind, 0, j.loop.Now(), 0, 0, nil
-	s.sign(rec)
+	rec.kind, rec.reason, rec.at, rec.span, rec.token, rec.who, rec.detail = kind, 0, now, 0, 0, who, nil
 	if j.armed {
 		j.armed = false
 		j.watch.notify()
@@ -78,33 +77,21 @@ func (j *journal) add(kind eventKind, key []byte, s signatory) *record {
 	return rec
 }
 
-// signatory is a client of whom there is an event.
-type signatory interface {
-	// sign says in a record who the client is. Safe from any goroutine.
-	sign(rec *record)
-}
-
-// sign says in a record whose event it is. Safe from any goroutine.
-func (s *session) sign(rec *record) {
-	rec.who = s.identity.Load()
-}
-
 // Granted makes the journal a [lockmgr.Observer].
-func (j *journal) Granted(h lockmgr.Holding, w *lockmgr.Waiter) {
-	rec := j.add(eventGranted, h.Key, holderOf(h))
-	rec.token = h.Token
+func (j *journal) Granted(key []byte, o *lockmgr.Owner, token uint64, now time.Duration, w *lockmgr.Waiter) {
+	rec := j.add(eventGranted, key, identityOf(o), now)
+	rec.token = token
 	if w != nil {
-		rec.span = max(rec.at-sinceOf(w), 0)
+		rec.span = max(now-sinceOf(w), 0)
 	}
 }
 
 // Ended is that of a [lockmgr.Observer].
-func (j *journal) Ended(h lockmgr.Holding) {
-	owner := holderOf(h)
-	rec := j.add(eventReleased, h.Key, owner)
-	rec.token, rec.span = h.Token, max(rec.at-h.Since, 0)
-	if h.Closed {
-		why, k := owner.ending()
+func (j *journal) Ended(key []byte, o *lockmgr.Owner, token uint64, now, since time.Duration) {
+	rec := j.add(eventReleased, key, identityOf(o), now)
+	rec.token, rec.span = token, max(now-since, 0)
+	if o.Closed() {
+		why, k := o.Tag.(holder).ending()
 		rec.kind, rec.reason = eventLost, uint8(why)
 		if k != nil {
 			rec.detail = &k.detail
@@ -112,18 +99,26 @@ func (j *journal) Ended(h lockmgr.Holding) {
 	}
 }
 
+// identityOf returns who holds a key.
+func identityOf(o *lockmgr.Owner) *identity {
+	if s, ok := o.Tag.(*session); ok { // which costs less than to ask for the methods of a holder
+		return s.identity.Load()
+	}
+	return o.Tag.(holder).known()
+}
+
 // timedOut takes note of a wait that has ended without a grant.
 func (j *journal) timedOut(key []byte, r *request) {
 	if j != nil {
-		rec := j.add(eventTimeout, key, r.session)
-		rec.span = max(rec.at-r.since, 0)
+		now := j.loop.Now()
+		j.add(eventTimeout, key, r.session.known(), now).span = max(now-r.since, 0)
 	}
 }
 
 // kicked takes note of a kick.
 func (j *journal) kicked(s *session, k *kick) {
 	if j != nil {
-		j.add(eventKicked, nil, s).detail = &k.detail
+		j.add(eventKicked, nil, s.known(), j.loop.Now()).detail = &k.detail
 	}
 }
 

@@ -36,9 +36,6 @@ type session struct {
 	address address       // of the client
 	since   time.Duration // when it connected
 
-	// identity is what is known about the client. Stored on the session's loop, loaded on any.
-	identity atomic.Pointer[identity]
-
 	parser  proto.Parser
 	pending pendingInput // empty unless the session is busy or stalled
 
@@ -56,6 +53,9 @@ type session struct {
 	why         reason // it has ended; set before other loops hear of that, and constant from then on
 	nextTurn    *session
 
+	// identity is what is known about the client. Stored on the session's loop, loaded on any. It is beside the owner, with which
+	// it is needed.
+	identity     atomic.Pointer[identity]
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
 	keys         int            // how many keys it holds in all

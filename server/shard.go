@@ -21,9 +21,9 @@ type shard struct {
 
 // holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
 type holder interface {
-	signatory
-	peer() api.Peer // safe from any goroutine
-	party() party   // safe from any goroutine
+	peer() api.Peer   // safe from any goroutine
+	party() party     // safe from any goroutine
+	known() *identity // safe from any goroutine
 	// ending says why it has closed, and by which kick, if it was one. To be called on the loop of a key that is taken from it.
 	ending() (why reason, by *kick)
 }
