@@ -32,12 +32,24 @@
 //	            Lock    (a) <- b    (a) <- b c  Queued, or Busy and no change
 //	release     Unlock  (a)         (a)         NotHeld; NotOwner if somebody waits
 //
+// In a table with a delay, from SetDelay, the keys of a closed owner rest before they go on: "(a)~" until the delay has
+// passed, and "(a)" from then on. "(?)~" are those of the unknown owner, who may have held them before the table was made.
+//
+//	close       CloseSome   a <- b      (a)~ <- b     once, at its end
+//	acquire     Lock        (a)~        (a)~ <- b     Queued, or Busy and no change
+//	            Lock        free        (?)~ <- b     Queued while the table is new, or Busy and no change
+//	release     Unlock      (a)~ <- b   (a)~ <- b     NotHeld, whoever asks
+//	cancel      Cancel      (a)~ <- b   (a)~          true
+//	            Cancel      (?)~ <- b   free          true
+//
 // # Guarantees
 //
-//   - A key has an entry exactly while it is held. A key with waiters has a
-//     holder.
-//   - A walk over the keys in small steps visits every key that is held from its
-//     beginning to its end, whatever the table does in between.
+//   - A key has an entry exactly while it is held or rests. A key with waiters
+//     has a holder, or had one.
+//   - A key whose holder has closed goes to nobody before the delay has passed
+//     since; nor does any key before it has passed since the time 0.
+//   - A walk over the keys in small steps visits every key that is held, or
+//     rests, from its beginning to its end, whatever the table does in between.
 //   - The waiters of a key are granted it in the order in which they asked.
 //   - Every grant has a token. Of two grants of a table the later one has the
 //     greater token.
@@ -48,7 +60,7 @@
 //     except that Close does constant work for each key that its owner holds, and
 //     CloseSome for a given number of them.
 //   - The table allocates nothing in the steady state, and gives memory back when
-//     keys are released.
+//     keys are released. It knows what the held keys cost: Size.
 //   - Any key of any length is valid. A broken invariant panics and names the
 //     values.
 //
@@ -57,5 +69,6 @@
 // A table and everything linked into it belong to one loop, and only that loop calls any of it. Only [Seed] is safe from
 // any goroutine.
 //
-// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, view.go shows them.
+// Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, size.go says
+// what they cost, view.go shows them.
 package lockmgr

@@ -20,7 +20,7 @@ const (
 	maxFreeKey = 512
 )
 
-// entry is one held key. It belongs to its table, which recycles it once the key is free.
+// entry is one key that is held or rests. It belongs to its table, which recycles it once the key is free.
 type entry struct {
 	chain *entry // the next in the bucket, or in the free list
 	hash  uint64
@@ -38,9 +38,6 @@ type entry struct {
 
 	inline [inlineKey]byte
 }
-
-// abandoned reports whether the holder has closed and nobody waits: nobody holds the key any more, and it is anybody's.
-func (e *entry) abandoned() bool { return e.owner.isClosed() && e.first == nil }
 
 // setKey copies key into the entry. Storage of an earlier long key is reused for a long key and dropped for a short
 // one, so that a held key never costs much more than its length.

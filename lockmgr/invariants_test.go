@@ -12,10 +12,24 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 
 	grants := map[uint64]bool{}
 	for e := range held {
+		if e.owner == tb.unknown {
+			if e.token != 0 || e.first == nil {
+				return fmt.Errorf("key %q of the unknown owner is held by grant %d, with %d waiters", e.key, e.token, e.waiters)
+			}
+			continue
+		}
 		if e.token == 0 || e.token >= tb.token || grants[e.token] {
 			return fmt.Errorf("key %q is held by grant %d; the next one is %d", e.key, e.token, tb.token)
 		}
 		grants[e.token] = true
+	}
+
+	size := int64(0)
+	for e := range held {
+		size += int64(KeySize(len(e.key)))
+	}
+	if size != tb.Size() {
+		return fmt.Errorf("the keys cost %d bytes, Size says %d", size, tb.Size())
 	}
 
 	waiters := 0
@@ -36,8 +50,9 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 			closing++
 		}
 	}
-	if tb.Keys() != len(held)-closing {
-		return fmt.Errorf("%d keys in the index, %d of them of closed owners, Keys says %d", len(held), closing, tb.Keys())
+	if tb.Keys() != len(held)-closing || tb.Resting() != closing {
+		return fmt.Errorf("%d keys in the index, %d of them of closed owners, Keys says %d, Resting %d",
+			len(held), closing, tb.Keys(), tb.Resting())
 	}
 
 	keys := 0

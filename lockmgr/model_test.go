@@ -18,7 +18,21 @@ type model struct {
 	line  map[string][]*place
 	held  map[int][]string // keys by owner, in the order in which it got them
 	ended map[int]bool     // owners that are being closed
+	until map[int]int      // and until when their keys rest
 	token uint64           // of the next grant
+	now   int              // seconds, as is the delay
+	delay int
+}
+
+// unknown is the owner of the model that may have held keys before there was a table.
+const unknown = modelOwners
+
+func newModel(firstToken uint64, delay int) model {
+	return model{
+		line: map[string][]*place{}, held: map[int][]string{},
+		ended: map[int]bool{unknown: delay > 0}, until: map[int]int{unknown: delay},
+		token: firstToken, delay: delay,
+	}
 }
 
 // place is one waiter of the model, and what its owner holds by it.
@@ -39,6 +53,11 @@ func (m *model) grant(key string) {
 func (m *model) lock(owner, waiter int, key string, wait bool) Outcome {
 	line := m.line[key]
 	switch {
+	case len(line) == 0 && m.now < m.delay && !wait:
+		return Busy
+	case len(line) == 0 && m.now < m.delay:
+		line = []*place{{owner: unknown, waiter: -1}}
+		m.held[unknown] = append(m.held[unknown], key)
 	case len(line) == 0:
 		m.line[key] = []*place{{owner: owner, waiter: -1}}
 		m.grant(key)
@@ -62,7 +81,7 @@ func (m *model) unlock(owner int, key string) (Outcome, []int) {
 		return NotHeld, nil
 	}
 	if line[0].owner != owner {
-		if m.abandoned(key) {
+		if m.abandoned(key) || m.rests(line[0].owner) {
 			return NotHeld, nil
 		}
 		return NotOwner, nil
@@ -83,6 +102,9 @@ func (m *model) cancel(waiter int) bool {
 		for i, p := range line {
 			if i > 0 && p.waiter == waiter {
 				m.line[key] = slices.Delete(line, i, i+1)
+				if len(line) == 2 && line[0].owner == unknown {
+					m.unlock(unknown, key)
+				}
 				return true
 			}
 		}
@@ -90,15 +112,23 @@ func (m *model) cancel(waiter int) bool {
 	return false
 }
 
+// rests reports whether the keys of an owner rest.
+func (m *model) rests(owner int) bool { return m.ended[owner] && m.now < m.until[owner] }
+
 // abandoned reports whether a key is nobody's, and only waits to be freed.
 func (m *model) abandoned(key string) bool {
 	line := m.line[key]
-	return len(line) == 1 && m.ended[line[0].owner]
+	return len(line) == 1 && m.ended[line[0].owner] && !m.rests(line[0].owner)
 }
 
-// close gives up at most n keys, and returns the waiters that were granted one.
+// close gives up at most n keys if they do not rest, and returns the waiters that were granted one.
 func (m *model) close(owner, n int) (granted []int) {
-	m.ended[owner] = true
+	if !m.ended[owner] && len(m.held[owner]) > 0 {
+		m.ended[owner], m.until[owner] = true, m.now+m.delay
+	}
+	if m.rests(owner) {
+		return nil
+	}
 	for _, key := range slices.Clone(m.held[owner][:min(n, len(m.held[owner]))]) {
 		_, g := m.unlock(owner, key)
 		granted = append(granted, g...)
@@ -136,13 +166,13 @@ const (
 type machine struct {
 	table   *Table
 	mask    uint64
-	owners  [modelOwners]Owner
+	owners  [modelOwners + 1]Owner // the last is the unknown one
 	waiters [modelWaiters]Waiter
 	grants  Grants
 	model   model
-	closed  [modelOwners]bool // being closed, or just about to be
-	seen    map[string]place  // the grants that the table has told of, and no end of them
-	fault   string            // the first thing that it must not have told
+	closed  [modelOwners + 1]bool // being closed, or just about to be
+	seen    map[string]place      // the grants that the table has told of, and no end of them
+	fault   string                // the first thing that it must not have told
 }
 
 // Granted and Ended make the machine the observer of its table.
@@ -169,13 +199,18 @@ func (m *machine) checkSeen(t *rapid.T) {
 	if m.fault != "" {
 		t.Fatal(m.fault)
 	}
+	granted := 0
 	for key, line := range m.model.line {
+		if line[0].owner == unknown {
+			continue
+		}
+		granted++
 		if m.seen[key] != *line[0] {
 			t.Fatalf("%q is held by %+v, and the table has told of %+v", key, *line[0], m.seen[key])
 		}
 	}
-	if len(m.seen) != len(m.model.line) {
-		t.Fatalf("%d grants were told and have not ended, want %d", len(m.seen), len(m.model.line))
+	if len(m.seen) != granted {
+		t.Fatalf("%d grants were told and have not ended, want %d", len(m.seen), granted)
 	}
 }
 
@@ -247,8 +282,12 @@ func (m *machine) check(t *rapid.T) {
 			want = 0
 		}
 		h := m.table.Find(m.hash([]byte(key)), []byte(key))
-		if h.Token != want || h.Closed != (want > 0 && m.model.ended[line[0].owner]) {
-			t.Fatalf("key %q is held by grant %d of an owner that has closed: %t, want grant %d", key, h.Token, h.Closed, want)
+		closed := m.model.ended[line[0].owner] && !m.model.abandoned(key)
+		if h.Token != want || h.Closed != closed {
+			t.Fatalf("key %q is held by grant %d of an owner that has closed: %t, want grant %d: %t", key, h.Token, h.Closed, want, closed)
+		}
+		if until := time.Duration(m.model.until[line[0].owner]) * time.Second; closed && h.Until != until {
+			t.Fatalf("key %q rests until %s, want %s", key, h.Until, until)
 		}
 	}
 }
@@ -269,15 +308,19 @@ func heldKeys(o *Owner) []string {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		first := rapid.Uint64Range(1, 1<<62).Draw(t, "first token")
+		delay := rapid.SampledFrom([]int{0, 0, 1, 3, 10}).Draw(t, "delay")
 		m := &machine{
 			table: NewTable(first),
 			mask:  rapid.SampledFrom([]uint64{^uint64(0), 0xffffffff00000007, 3, 0}).Draw(t, "mask"),
-			model: model{line: map[string][]*place{}, held: map[int][]string{}, ended: map[int]bool{}, token: first},
+			model: newModel(first, delay),
 			seen:  map[string]place{},
 		}
 		m.table.Observe(m)
 		for i := range m.owners {
 			m.owners[i].Tag = i
+		}
+		if delay > 0 {
+			m.table.SetDelay(time.Duration(delay)*time.Second, &m.owners[unknown])
 		}
 		for i := range m.waiters {
 			m.waiters[i].Tag = i
@@ -290,6 +333,7 @@ func TestModel(t *testing.T) {
 			keys = append(keys, string(make([]byte, n)))
 		}
 		owner := rapid.IntRange(0, modelOwners-1)
+		anyOwner := rapid.IntRange(0, unknown)
 		waiter := rapid.IntRange(0, modelWaiters-1)
 		// open draws an owner, or a waiter of one, that is not being closed.
 		open := func(t *rapid.T, which *rapid.Generator[int], label string) int {
@@ -312,12 +356,16 @@ func TestModel(t *testing.T) {
 			"unlock": func(t *rapid.T) {
 				m.unlock(t, open(t, owner, "owner"), key.Draw(t, "key"))
 			},
+			"pass": func(t *rapid.T) {
+				m.model.now += rapid.IntRange(1, 4).Draw(t, "seconds")
+				m.table.Advance(time.Duration(m.model.now) * time.Second)
+			},
 			"cancel": func(t *rapid.T) {
 				m.cancel(t, waiter.Draw(t, "waiter"))
 			},
 			"close": func(t *rapid.T) {
-				o := owner.Draw(t, "owner")
-				for w := o; w < modelWaiters; w += modelOwners {
+				o := anyOwner.Draw(t, "owner")
+				for w := o; o != unknown && w < modelWaiters; w += modelOwners {
 					m.cancel(t, w)
 				}
 				n := rapid.SampledFrom([]int{0, 1, 2, 1000, math.MaxInt}).Draw(t, "keys at most")

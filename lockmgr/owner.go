@@ -1,5 +1,7 @@
 package lockmgr
 
+import "time"
+
 // Owner is one holder of keys in one table. A session that uses several tables has an owner in each. The zero value holds
 // nothing and is ready to use. The table points at an owner that is not empty: it must not be copied, moved or freed.
 type Owner struct {
@@ -16,6 +18,9 @@ type Owner struct {
 	// queued counts the waiters of this owner that are in a queue. It is closed from the first [Table.CloseSome] until the
 	// last: the owner gives up its keys, and counts as the holder of none.
 	queued int32
+
+	// until is when the keys of a closed owner go on.
+	until time.Duration
 }
 
 // closed is the number of waiters of an owner that is closed, which has none.

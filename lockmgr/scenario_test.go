@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 )
@@ -22,9 +23,12 @@ import (
 //	close s       s ends: its wait is cancelled, what it holds given up
 //	step s        s ends as well, but gives up one key only: the rest with further steps
 //	show          every key that is held, or not given up yet
+//	delay n       first of all: the keys of sessions that end rest for n seconds, and so do all at the beginning, when they
+//	              may belong to a session "unknown"
+//	pass n        n seconds pass
 //
 // The first line of an answer is the outcome with the grants it caused; then comes one line for every key that was
-// touched: the holder with the token of its grant, then the waiters.
+// touched: the holder with the token of its grant, then the waiters. "(until n)" follows a holder whose keys rest.
 func TestScenarios(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(paths) == 0 {
@@ -47,6 +51,7 @@ func TestScenarios(t *testing.T) {
 type scenario struct {
 	seed     Seed
 	table    *Table
+	now      time.Duration
 	sessions map[string]*scenarioSession
 	names    map[*Owner]string
 }
@@ -110,13 +115,26 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		return s.answer(outcome, &grants, touched...)
 
+	case "delay":
+		s.table.SetDelay(seconds(arg(0)), &s.session("unknown").owner)
+		return ""
+
+	case "pass":
+		s.now += seconds(arg(0))
+		s.table.Advance(s.now)
+		return ""
+
 	case "show":
 		var keys []string
 		for _, session := range s.sessions {
 			keys = append(keys, session.holds()...)
 		}
 		slices.Sort(keys)
-		return s.answer(fmt.Sprintf("%d keys, %d waiters", s.table.Keys(), s.table.Waiters()), &grants, keys...)
+		outcome := fmt.Sprintf("%d keys, %d waiters", s.table.Keys(), s.table.Waiters())
+		if n := s.table.Resting(); n > 0 && s.table.delay > 0 {
+			outcome = fmt.Sprintf("%s, %d rest", outcome, n)
+		}
+		return s.answer(outcome, &grants, keys...)
 
 	default:
 		d.Fatalf(t, "unknown command %q", d.Cmd)
@@ -140,6 +158,9 @@ func (s *scenario) answer(outcome string, grants *Grants, keys ...string) string
 			continue
 		}
 		fmt.Fprintf(&b, "%s #%d", s.names[e.owner], e.token)
+		if s.table.Rest(e.owner) > 0 {
+			fmt.Fprintf(&b, " (until %g)", e.owner.until.Seconds())
+		}
 		for w, sep := e.first, " <- "; w != nil; w, sep = w.next, " " {
 			b.WriteString(sep + w.Tag.(string))
 		}
@@ -168,6 +189,15 @@ func (s *scenario) owners() []*Owner {
 
 func (s *scenario) hash(key string) uint64 {
 	return s.seed.Hash(spell(key))
+}
+
+// seconds reads a number of seconds.
+func seconds(text string) time.Duration {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(fmt.Sprintf("seconds %q: %v", text, err))
+	}
+	return time.Duration(n) * time.Second
 }
 
 // waits returns the key that the session waits for, if any.

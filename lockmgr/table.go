@@ -57,11 +57,17 @@ func (o Outcome) String() string {
 type Table struct {
 	index    index
 	pool     pool
+	size     int64 // see Size
 	waiters  int
 	closing  int           // keys of closed owners, which have not been passed on yet
 	now      time.Duration // the time of grants
 	token    uint64        // of the next grant
 	observer Observer      // nil if nobody wants to know
+
+	// See [Table.SetDelay].
+	delay   time.Duration
+	unknown *Owner        // nil without a delay
+	opens   time.Duration // until then a free key is the unknown owner's
 }
 
 // NewTable returns a table in which every key is free, and whose first grant has the given token. It must not be 0, which
@@ -76,37 +82,50 @@ func NewTable(firstToken uint64) *Table {
 // Observe has an observer told of every grant from now on, and of every end of one.
 func (t *Table) Observe(o Observer) { t.observer = o }
 
-// Advance sets the time of the grants that follow, counted from any moment the caller chooses. An earlier time than before
-// changes nothing.
+// SetDelay has the keys of owners that close from now on rest for the delay before they go on: see [Table.CloseSome]. A table
+// that has just been made does not know who held keys before; unknown, which must be empty, stands for them. Until the delay has
+// passed, counted from the time 0, a key that is asked for and free is one of its, as if it had closed at 0: the caller has to go
+// on with CloseSome of unknown as of any owner. A key of its that nobody waits for any more is free again.
+func (t *Table) SetDelay(delay time.Duration, unknown *Owner) {
+	t.delay, t.unknown, t.opens = delay, unknown, delay
+	unknown.queued, unknown.until = closed, delay
+}
+
+// Advance sets the time of what follows, counted from any moment the caller chooses. An earlier time than before changes
+// nothing.
 func (t *Table) Advance(now time.Duration) { t.now = max(t.now, now) }
 
-// Lock asks for key on behalf of o. A free key is Granted. A held key is AlreadyHeld by o itself, else Busy if wait is
-// false, else Queued: w is then the last in the queue of the key, until a grant or Cancel. Only in that case is w used; it
-// may be nil when wait is false.
+// Lock asks for key on behalf of o. A free key is Granted. A key that is held or rests is AlreadyHeld by o itself, else Busy if
+// wait is false, else Queued: w is then the last in the queue of the key, until a grant or Cancel. Only in that case is w
+// used; it may be nil when wait is false.
 //
 // It panics if w would be queued and is still in a queue, or was granted and not popped.
 func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Outcome {
 	link := t.index.find(hash, key)
 	e := *link
 	switch {
-	case e == nil:
+	case e == nil && t.now >= t.opens:
 		e = t.pool.get(hash, key)
 		t.index.insert(link, e)
+		t.size += int64(KeySize(len(key)))
 		t.assign(e, o, nil)
 		return Granted
+	case e == nil && wait:
+		e = t.entrust(link, hash, key)
+	case e == nil:
+		return Busy
 	case e.owner == o:
 		return AlreadyHeld
-	case e.abandoned():
+	case t.abandoned(e):
 		t.leave(e)
 		t.assign(e, o, nil)
 		return Granted
 	case !wait:
 		return Busy
-	default:
-		e.enqueue(w, o)
-		t.waiters++
-		return Queued
 	}
+	e.enqueue(w, o)
+	t.waiters++
+	return Queued
 }
 
 // Unlock gives up key, which o should hold. If it does, the outcome is Released: the key's first waiter holds it now
@@ -117,7 +136,7 @@ func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 	switch {
 	case e == nil:
 		return NotHeld
-	case e.owner != o && e.abandoned():
+	case e.owner != o && (t.abandoned(e) || t.rests(e)):
 		return NotHeld
 	case e.owner != o:
 		return NotOwner
@@ -139,11 +158,15 @@ func (t *Table) Cancel(w *Waiter) bool {
 	e.dequeue(w)
 	w.owner = nil
 	t.waiters--
+	if e.first == nil && e.owner == t.unknown {
+		t.free(t.index.linkTo(e))
+	}
 	return true
 }
 
 // Close gives up everything that o holds, the key it has held longest first. Each key goes to its first waiter, which is
-// appended to g, or is free. o is empty afterwards and may be reused.
+// appended to g, or is free. o is empty afterwards and may be reused. In a table with a delay this is only the first step of
+// [Table.CloseSome].
 //
 // The caller must have cancelled the waiters of o, since an owner that ends must not be granted a key. If one is queued,
 // Close panics before it changes anything.
@@ -155,13 +178,22 @@ func (t *Table) Close(o *Owner, g *Grants) {
 // nothing as far as anybody can tell: a key that nobody waits for is free for whoever asks, even before its step. A key that
 // somebody waits for goes to its first waiter with its step, and is shown as the closed owner's until then. o must not be
 // used for anything else before the last step.
+//
+// In a table with a delay the keys rest for that long after the first step: nobody holds them, and no step passes them on or
+// lets anybody have them, see [Table.Rest]. Who asks for one has to wait.
 func (t *Table) CloseSome(o *Owner, n int, g *Grants) (more bool) {
 	if o.queued > 0 {
 		panic(fmt.Sprintf("lockmgr: close of owner %p with %d waiters queued", o, o.queued))
 	}
 	if !o.isClosed() {
-		o.queued = closed
+		if o.held == nil {
+			return false
+		}
+		o.queued, o.until = closed, t.now+t.delay
 		t.closing += int(o.keys)
+	}
+	if t.now < o.until {
+		return true
 	}
 	for ; o.held != nil && n > 0; n-- {
 		if e := o.held; e.first != nil {
@@ -176,14 +208,46 @@ func (t *Table) CloseSome(o *Owner, n int, g *Grants) (more bool) {
 	return o.held != nil
 }
 
+// Rest returns how long the keys of a closed owner still rest; 0 if no longer, or if the owner is not closed.
+func (t *Table) Rest(o *Owner) time.Duration {
+	if !o.isClosed() {
+		return 0
+	}
+	return max(o.until-t.now, 0)
+}
+
 // Keys returns the number of held keys. Those of closed owners are not: see [Table.CloseSome].
 func (t *Table) Keys() int {
 	return int(t.index.keys) - t.closing
 }
 
+// Resting returns the number of keys of closed owners: nobody holds them, and they have not gone on yet.
+func (t *Table) Resting() int {
+	return t.closing
+}
+
 // Waiters returns the number of queued waiters, over all keys.
 func (t *Table) Waiters() int {
 	return t.waiters
+}
+
+// entrust gives key, which belongs at link, to the unknown owner: no grant is known by which it has it.
+func (t *Table) entrust(link **entry, hash uint64, key []byte) *entry {
+	e := t.pool.get(hash, key)
+	t.index.insert(link, e)
+	t.size += int64(KeySize(len(key)))
+	t.unknown.add(e)
+	t.closing++
+	e.since, e.token = 0, 0
+	return e
+}
+
+// rests reports whether the holder of e has closed, and no other may have the key yet.
+func (t *Table) rests(e *entry) bool { return e.owner.isClosed() && t.now < e.owner.until }
+
+// abandoned reports whether the holder of e has closed, and the key is anybody's: it does not rest, and nobody waits.
+func (t *Table) abandoned(e *entry) bool {
+	return e.owner.isClosed() && e.first == nil && t.now >= e.owner.until
 }
 
 // assign makes o, which may have waited as w, the holder of e, which has none, by a grant with a token of its own.
@@ -209,14 +273,23 @@ func (t *Table) grant(e *entry, g *Grants) {
 // free takes the key at link, which nobody waits for, from its owner and out of the table.
 func (t *Table) free(link **entry) {
 	e := t.index.remove(link)
+	t.size -= int64(KeySize(len(e.key)))
 	t.leave(e)
 	t.pool.put(e)
 }
 
+// holds returns how long the owner of e has held it: until it closed, if it has.
+func (t *Table) holds(e *entry) time.Duration {
+	if e.owner.isClosed() {
+		return e.owner.until - t.delay - e.since
+	}
+	return t.now - e.since
+}
+
 // leave takes e from its owner.
 func (t *Table) leave(e *entry) {
-	if t.observer != nil {
-		t.observer.Ended(e.key, e.owner, e.token, t.now, e.since)
+	if t.observer != nil && e.owner != t.unknown {
+		t.observer.Ended(e.key, e.owner, e.token, t.now, t.holds(e))
 	}
 	if e.owner.isClosed() {
 		t.closing--

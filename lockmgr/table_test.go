@@ -56,8 +56,8 @@ func TestSizes(t *testing.T) {
 	if got := unsafe.Sizeof(entry{}); got != 128 {
 		t.Errorf("an entry has %d bytes, want the size class of 128", got)
 	}
-	if got := unsafe.Sizeof(Owner{}); got != 32 {
-		t.Errorf("an owner has %d bytes, want 32", got)
+	if got := unsafe.Sizeof(Owner{}); got != 40 {
+		t.Errorf("an owner has %d bytes, want 40", got)
 	}
 	if got := unsafe.Sizeof(Waiter{}); got != 48 {
 		t.Errorf("a waiter has %d bytes, want 48", got)

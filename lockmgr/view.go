@@ -5,16 +5,18 @@ import (
 	"time"
 )
 
-// Holding describes a held key. It holds, and its Key may be read, until the next change of the table.
+// Holding describes a key that is held or rests. It is valid, and its Key may be read, until the next change of the table.
 type Holding struct {
 	Key   []byte
 	Owner *Owner
-	// Closed says that the owner has closed, and the first waiter has not been granted the key yet.
+	// Closed says that the owner has closed: nobody holds the key, and it has not gone on yet.
 	Closed bool
+	// Until is when a key goes on whose owner has closed: it rests until then, see [Table.SetDelay].
+	Until time.Duration
 	// Since is when the owner was granted the key, see [Table.Advance].
 	Since time.Duration
-	// Token is the fencing token of that grant, and identifies it among all grants of the table; 0 if nobody holds the
-	// key. The tokens of a table count up by one with every grant.
+	// Token is the fencing token of that grant, and identifies it among all grants of the table; 0 if there was none, see
+	// [Table.SetDelay]. The tokens of a table count up by one with every grant.
 	Token uint64
 	// Waiters is the length of the queue, and First is its first waiter, nil if there is none.
 	Waiters int
@@ -28,32 +30,35 @@ type Observer interface {
 	// Granted says that the owner holds the key from now on, by the grant with that token. w is the waiter that was granted it,
 	// which has not been popped yet; nil if the key was granted at once.
 	Granted(key []byte, o *Owner, token uint64, now time.Duration, w *Waiter)
-	// Ended says that a grant, which was made at since, is over: the owner gave the key up or, if it has closed, lost it.
-	Ended(key []byte, o *Owner, token uint64, now, since time.Duration)
+	// Ended says that a grant is over, after the owner has held the key for a time: it gave the key up or, if it has closed, lost
+	// it. A key that rests is lost when that is over, and was held until the owner closed.
+	Ended(key []byte, o *Owner, token uint64, now, held time.Duration)
 }
 
 func (e *entry) holding() Holding {
-	return Holding{
-		Key: e.key, Owner: e.owner, Closed: e.owner.isClosed(), Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first,
+	h := Holding{Key: e.key, Owner: e.owner, Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first}
+	if e.owner.isClosed() {
+		h.Closed, h.Until = true, e.owner.until
 	}
+	return h
 }
 
-// Find returns the holding of key; its Owner is nil if nobody holds the key.
+// Find returns the holding of key; its Owner is nil if nobody holds the key and it does not rest.
 func (t *Table) Find(hash uint64, key []byte) Holding {
-	if e := *t.index.find(hash, key); e != nil && !e.abandoned() {
+	if e := *t.index.find(hash, key); e != nil && !t.abandoned(e) {
 		return e.holding()
 	}
 	return Holding{}
 }
 
-// Walk visits the held keys of the given number of buckets, one key a bucket on average, and returns the cursor for the
+// Walk visits the keys that are held or rest, of the given number of buckets, one key a bucket on average, and returns the cursor for the
 // next call. A walk begins with the cursor 0 and is over when Walk returns 0. In between, the table may change in any way:
-// a key that is held from the beginning of the walk to its end is visited, perhaps more than once.
+// a key that is held or rests from the beginning of the walk to its end is visited, perhaps more than once.
 func (t *Table) Walk(cursor uint64, buckets int, visit func(Holding)) (next uint64) {
 	for range buckets {
 		chain, covered := t.index.chainAt(cursor)
 		for e := chain; e != nil; e = e.chain {
-			if !e.abandoned() {
+			if !t.abandoned(e) {
 				visit(e.holding())
 			}
 		}

@@ -57,7 +57,7 @@ var commands = [NumKinds]struct {
 	arguments []argument
 	replies   []Reply
 }{
-	Lock:   {"lock", []argument{key, timeout}, []Reply{Locked, TimedOut, AlreadyLocked, Kicked, Deadlock}},
+	Lock:   {"lock", []argument{key, timeout}, []Reply{Locked, TimedOut, AlreadyLocked, Kicked, Deadlock, TooManyKeys, OutOfMemory}},
 	Unlock: {"unlock", []argument{key}, []Reply{Unlocked, NotLocked, NotOwner}},
 	Fence:  {"fence", []argument{key}, []Reply{Token, NotLocked, NotOwner}},
 	Name:   {"name", []argument{text}, []Reply{Named}},

@@ -32,6 +32,9 @@
 //	e not owner                  unlock or fence of a key that somebody else holds
 //	e kicked                     an operator closed the connection while it waited; it is closed after it
 //	e deadlock                   the wait was part of a deadlock and was ended, if the server is told to do so
+//	e too many keys              the limit of keys, or of their bytes, that one connection may hold; what it holds, it keeps
+//	e out of memory              the limit of the whole server: nothing that is held is lost, and unlocks work. Sent unasked, it
+//	                             is the limit for a new connection, which is closed after it
 //	e too many connections       the connection limit; the connection is closed after it
 //
 // A syntax error has no reply: the connection ends.

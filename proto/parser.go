@@ -220,3 +220,13 @@ func (p *Parser) keep(b []byte) {
 	}
 	p.kept = append(p.kept, b...)
 }
+
+// Kept returns the size of the storage for arguments, in bytes: MaxCommand at most.
+func (p *Parser) Kept() int { return cap(p.kept) }
+
+// Trim gives up the storage for arguments, unless a command has begun. No command that Next has returned may be in use.
+func (p *Parser) Trim() {
+	if p.state == begin {
+		p.kept = nil
+	}
+}

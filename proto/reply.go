@@ -22,6 +22,8 @@ const (
 	NotOwner
 	Kicked // ends a wait; then the connection is closed
 	Deadlock
+	TooManyKeys
+	OutOfMemory        // also sent unasked, before the connection is closed
 	TooManyConnections // answers no command: it is sent unasked, then the connection is closed
 
 	// NumReplies is the length of an array indexed by Reply, the zero Reply included.
@@ -42,6 +44,8 @@ var replies = [NumReplies]struct{ line, outcome string }{
 	NotOwner:           {"e not owner\r\n", "not_owner"},
 	Kicked:             {"e kicked\r\n", "kicked"},
 	Deadlock:           {"e deadlock\r\n", "deadlock"},
+	TooManyKeys:        {"e too many keys\r\n", "too_many_keys"},
+	OutOfMemory:        {"e out of memory\r\n", "out_of_memory"},
 	TooManyConnections: {"e too many connections\r\n", "too_many_connections"},
 }
 

@@ -27,6 +27,8 @@ func TestReplies(t *testing.T) {
 		{"e not owner\r\n", "not_owner", Answer{Reply: NotOwner, Text: "not owner"}},
 		{"e kicked\r\n", "kicked", Answer{Reply: Kicked, Text: "kicked"}},
 		{"e deadlock\r\n", "deadlock", Answer{Reply: Deadlock, Text: "deadlock"}},
+		{"e too many keys\r\n", "too_many_keys", Answer{Reply: TooManyKeys, Text: "too many keys"}},
+		{"e out of memory\r\n", "out_of_memory", Answer{Reply: OutOfMemory, Text: "out of memory"}},
 		{"e too many connections\r\n", "too_many_connections", Answer{Reply: TooManyConnections, Text: "too many connections"}},
 		{"f 1\r\n", "token", Answer{Reply: Token, Token: 1}},
 		{"f 9223372036854775807\r\n", "token", Answer{Reply: Token, Token: math.MaxInt64}},
@@ -160,10 +162,10 @@ func TestTable(t *testing.T) {
 	if len(outcomes) != NumReplies-1 {
 		t.Errorf("outcomes %v", outcomes)
 	}
-	if got, want := Lock.Replies(), []Reply{Locked, TimedOut, AlreadyLocked, Kicked, Deadlock}; !slices.Equal(got, want) {
+	if got, want := Lock.Replies(), []Reply{Locked, TimedOut, AlreadyLocked, Kicked, Deadlock, TooManyKeys, OutOfMemory}; !slices.Equal(got, want) {
 		t.Errorf("replies to a lock: %v", got)
 	}
-	if got := Reply(NumReplies).Outcome(); got != "Reply(13)" {
+	if got := Reply(NumReplies).Outcome(); got != "Reply(15)" {
 		t.Errorf("unknown reply: %s", got)
 	}
 }

@@ -59,6 +59,7 @@ type Conn struct {
 	paused     bool
 	wasPaused  bool // at any time: when the peer ends its side, some of its input may still be in the socket
 	wantsRest  bool // it is one of the loop's readers
+	wantsSip   bool // it is one of the loop's sippers
 	last       bool // CloseAfterOutput was called
 
 	judgement *judgement // nil while the kernel judges the peer
@@ -100,6 +101,18 @@ func (c *Conn) Pause() {
 // Paused reports whether reading is paused.
 func (c *Conn) Paused() bool { return c.paused }
 
+// Unread returns the number of bytes that have come from the peer and were not read, 0 if that is not known.
+func (c *Conn) Unread() int {
+	if c.fd < 0 {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Resume ends a pause.
 func (c *Conn) Resume() {
 	if c.paused {
@@ -123,10 +136,13 @@ func (c *Conn) ReadRest() bool {
 
 // CloseWrite sends the end of output after what has been written. What is unsent is lost, and the connection with it.
 func (c *Conn) CloseWrite() {
-	c.sayGoodbye()
-	if c.IsOpen() {
-		_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails if the peer is gone: the next read says so
+	if !c.IsOpen() {
+		return
 	}
+	if c.tls != nil && c.Unsent() == 0 {
+		c.loop.sayGoodbye(c.tls, c.fd)
+	}
+	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // fails if the peer is gone: the next read says so
 }
 
 // Close ends the connection, and what is unsent is lost. Closed follows at the end of the turn.
@@ -155,6 +171,7 @@ func (c *Conn) open(sock gnet.Conn, l *Loop) {
 	c.watching, c.state = watchInput, connected
 	_, c.tcp = sock.RemoteAddr().(*net.TCPAddr)
 	sock.SetContext(c)
+	c.recount()
 }
 
 // data hands what was read to the client. Nothing is left to gnet's own buffer, which has no bound.
@@ -186,6 +203,8 @@ func (c *Conn) input(p []byte) (delivered bool) {
 		return c.IsOpen()
 	})
 	c.decrypting = false
+	c.tls.received(len(p), delivered)
+	c.recount()
 	if !c.IsOpen() {
 		return delivered
 	}
@@ -210,12 +229,10 @@ func (c *Conn) inputEnded() {
 	}
 }
 
-// sayGoodbye tells the peer by TLS that no more output comes, if all of it has left.
-func (c *Conn) sayGoodbye() {
-	if c.tls != nil && c.fd >= 0 && c.Unsent() == 0 {
-		c.loop.sealed = c.tls.closeNotify(c.loop.sealed[:0])
-		_, _ = c.send(c.loop.sealed) // who does not take it learns it from the end of the stream
-	}
+// sayGoodbye tells a peer by TLS that no more output comes. All of it must have left.
+func (l *Loop) sayGoodbye(t *TLS, fd int) {
+	l.sealed = t.closeNotify(l.sealed[:0])
+	_, _ = write(fd, l.sealed) // who does not take it learns it from the end of the stream
 }
 
 // readRest hands a piece of what is left in the socket to the client.
@@ -283,14 +300,17 @@ func (c *Conn) duplicate() (int, error) {
 	return fd, nil
 }
 
-// close ends a connection that is ending. It is called at the end of a turn. The client hears of it first: a peer that sees
-// the end may count on what Closed has done.
+// close ends a connection that is ending. It is called at the end of a turn. The client hears of it first, and what it posts leaves:
+// a peer that sees the end may count on what Closed has done, on other loops too, since what it asks them then comes after
+// these messages.
 func (c *Conn) close() {
-	sock, fd := c.sock, c.fd
-	if c.err == nil || errors.Is(c.err, io.EOF) {
-		c.sayGoodbye()
-	}
+	sock, fd, tls := c.sock, c.fd, c.tls
+	goodbye := tls != nil && c.Unsent() == 0 && (c.err == nil || errors.Is(c.err, io.EOF))
 	c.gone(c.err)
+	c.loop.sendPosted()
+	if goodbye {
+		c.loop.sayGoodbye(tls, fd)
+	}
 	if sock != nil {
 		_ = c.loop.events.Close(sock) // an error is about descriptors that are closed anyway
 	} else {
@@ -301,9 +321,10 @@ func (c *Conn) close() {
 
 // gone tells the client that the connection has ended. Its descriptor is closed right after.
 func (c *Conn) gone(err error) {
+	c.uncount()
 	c.stopJudging()
 	c.unwatchOutput()
-	c.output = nil
+	c.output, c.tls = nil, nil // who keeps the client for longer keeps no more than that
 	c.sock, c.fd, c.state = nil, -1, closed
 	c.client.Closed(err)
 }

@@ -22,8 +22,8 @@
 //   - A loop never blocks: it waits for no channel, no mutex that is held for long, no other loop and no log.
 //   - Loops talk by messages. A message hands over what it carries: from Post on, it is the receiver's.
 //   - Messages from one loop to another arrive in the order in which they were posted.
-//   - A turn is what a loop does for one event. Messages that are posted in a turn leave at its end, together. A loop
-//     is woken only if its mailbox was empty, so one wake-up serves a batch.
+//   - A turn is what a loop does for one event. Messages that are posted in a turn leave at its end, together, and before a
+//     socket that we close in it. A loop is woken only if its mailbox was empty, so one wake-up serves a batch.
 //   - A turn is bounded: see below.
 //   - No method of Conn calls its client. The client of a connection that is closed, or breaks in a Write, hears of it by Closed
 //     at the end of the turn, after EndTurn, which is called again.
@@ -65,7 +65,7 @@
 // goroutine for each listener accepts, waits out a shortage of descriptors or memory, and enrolls the connection on the loop
 // with the fewest (accept.go, enroll.go). Run turns the end of a loop into an error. Conn keeps writes
 // away from descriptors that are somebody else's by now, keeps what a peer does not take at once (output.go), holds back a
-// peer that sends or does not read more than is good (poll.go), finds out that a peer's host has vanished (silence.go), and
+// peer that sends or does not read more than is good (poll.go, sip.go), finds out that a peer's host has vanished (silence.go), and
 // keeps the socket of a peer that has ended its side while answers are owed.
 //
 // TLS works over memory on the loop once its handshake is done (tls.go), so that an encrypted connection costs no goroutine.

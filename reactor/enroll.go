@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -19,7 +21,31 @@ type enrollment struct {
 	conn     net.Conn
 	info     any // from Admit
 	prepared Prepared
-	arrived  bool
+	claim    claim
+}
+
+// claim says who answers for a connection that gnet is asked to bring to a loop: the loop, or who has asked. gnet may report
+// an error, as when it cannot wake the loop, and yet have it open the connection later, which it closes then. So whoever comes
+// first takes the claim, and the other leaves the connection alone.
+type claim struct{ taken atomic.Bool }
+
+// take reports whether nobody has taken the claim before.
+func (c *claim) take() bool { return !c.taken.Swap(true) }
+
+// settle is called by who has asked, with what gnet has reported. It returns why the loop does not get the connection, nil if it
+// has got it. After an error it calls wake, so that the loop does not miss what others ask for.
+func (c *claim) settle(err error, wake func()) error {
+	failed := c.take()
+	if err != nil {
+		wake()
+	}
+	switch {
+	case !failed:
+		return nil
+	case err == nil:
+		return errNotWatched
+	}
+	return err
 }
 
 // send gives the connection to a carrier.
@@ -33,12 +59,10 @@ func (e *enrollment) send(ctx context.Context) {
 
 // enroll gives the connection to the loop with the fewest, and returns when that has it.
 func (e *enrollment) enroll() {
-	clearZones(e.conn)
-	_, err := e.acceptor.reactor.client.EnrollContext(e.conn, e) // closes conn: gnet has a descriptor of its own
-	if err == nil && !e.arrived {
-		err = errNotWatched
-	}
-	if err != nil {
+	trimAddresses(e.conn)
+	r := e.acceptor.reactor
+	_, err := r.client.EnrollContext(e.conn, e) // closes conn: gnet has a descriptor of its own
+	if err = e.claim.settle(err, r.wakeGnet); err != nil {
 		e.acceptor.report(err)
 		e.abandon(err)
 	}
@@ -52,19 +76,25 @@ func (e *enrollment) abandon(err error) {
 	}
 }
 
-// clearZones takes away the zones of addresses, which link-local ones of IPv6 have. gnet recycles the memory of a zone when
-// a connection ends, which is good for those that it has made itself, and not for those of package net.
-func clearZones(conn net.Conn) {
-	for _, addr := range []net.Addr{conn.LocalAddr(), conn.RemoteAddr()} {
-		if tcp, ok := addr.(*net.TCPAddr); ok {
-			tcp.Zone = ""
-		}
+// trimAddresses takes out of the addresses of a connection what gnet should not keep as long as the connection lives:
+//
+//   - Zones, which link-local addresses of IPv6 have. gnet recycles the memory of a zone when a connection ends, which is good
+//     for those that it has made itself, and not for those of package net.
+//   - The local address, which nobody asks for, and all but the bytes of the other one. Each holds on to what it was made from.
+func trimAddresses(conn net.Conn) {
+	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		local.IP, local.Zone = nil, ""
+	}
+	if remote, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		remote.IP, remote.Zone = slices.Clone(remote.IP), ""
 	}
 }
 
 // accept makes a client of a new connection.
 func (l *Loop) accept(sock gnet.Conn, e *enrollment) {
-	e.arrived = true
+	if !e.claim.take() {
+		return
+	}
 	l.enter()
 	client := l.handler.Accept(e.info)
 	c := client.Conn()

@@ -10,7 +10,7 @@ import (
 )
 
 // events is what gnet calls. The context of a connection says whose it is: a *Loop has it as its wake-up connection,
-// a *Conn is served, an *enrollment is new, a *transfer comes from another loop.
+// a *Conn is served, a *wakeUp, an *enrollment or a *transfer is brought to the loop.
 type events struct {
 	gnet.BuiltinEventEngine
 	*Reactor
@@ -19,8 +19,8 @@ type events struct {
 // OnOpen runs when a connection was enrolled.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	switch owner := c.Context().(type) {
-	case *Loop:
-		e.started(owner, c)
+	case *wakeUp:
+		owner.opened(c)
 	case *enrollment:
 		e.loopOf(c).accept(c, owner)
 	case *transfer:
@@ -61,7 +61,9 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 // gnetLog passes on what gnet logs, and keeps its first error: those that follow say only that the loops
 // end.
 type gnetLog struct {
-	log   zerolog.Logger
+	log    zerolog.Logger
+	failed func() // called after each error
+
 	mu    sync.Mutex
 	first string
 }
@@ -78,6 +80,7 @@ func (g *gnetLog) Errorf(format string, args ...any) {
 	}
 	g.mu.Unlock()
 	g.log.Error().Msgf(format, args...)
+	g.failed()
 }
 
 // Fatalf does not exit, as gnet's own logger would: Run returns.

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// restPiece is the number of bytes that are read at a time of what a peer had sent before it ended its side: as much
-	// as gnet reads of others.
-	restPiece = 64 << 10
+	// readPiece is the number of bytes that are read of a peer at a time. The client has to keep what it cannot use at once,
+	// and a loop reads of every peer that has sent something before it can hold the first one back: a thousand pieces.
+	readPiece = 16 << 10
 	// maxRests is the number of such pieces in one turn.
 	maxRests = 16
 )
@@ -52,11 +52,14 @@ type Loop struct {
 
 	ending     []*Conn            // to be closed at the end of this turn
 	readers    []*Conn            // half-closed ones that want the rest of their input
+	sippers    []*Conn            // paused ones that want a little of theirs
 	halfClosed map[*Conn]struct{} // those that gnet does not know any more
 	buf        []byte             // for the input of half-closed connections; nil until it is needed
 
 	plain  tlsScratch
 	sealed []byte // what TLS has made of the latest output
+
+	memory int64 // see Memory
 
 	traffic Traffic
 
@@ -64,7 +67,7 @@ type Loop struct {
 	mailbox mailbox
 	alarm   atomic.Int64 // tick at which the ticker has to wake the loop; Never if it need not
 	retry   atomic.Int64 // the same for a wake-up that has failed
-	wakeUps atomic.Int32 // wake-up connections that it has had
+	eventfd atomic.Int64 // our duplicate of the eventfd by which gnet wakes the loop, see wakeGnet; -1 if there is none
 }
 
 // Index returns the number of the loop, from 0.
@@ -138,6 +141,8 @@ func (l *Loop) turn() {
 	l.budget.nextPart()
 	l.readRests()
 	l.budget.nextPart()
+	l.takeSips()
+	l.budget.nextPart()
 	l.handler.Continue()
 	l.leave()
 	if more {
@@ -159,6 +164,14 @@ func (l *Loop) enter() {
 func (l *Loop) leave() {
 	l.budget.nextPart()
 	more := l.endTurn()
+	l.sendPosted()
+	if more {
+		l.goOnLater()
+	}
+}
+
+// sendPosted has the messages leave that have been posted in this turn.
+func (l *Loop) sendPosted() {
 	for _, to := range l.posted {
 		if l.reactor.loops[to].deliver(&l.outbox[to]) && to != l.index {
 			l.traffic.WakeUps++
@@ -166,9 +179,6 @@ func (l *Loop) leave() {
 		l.outbox[to] = batch{}
 	}
 	l.posted = l.posted[:0]
-	if more {
-		l.goOnLater()
-	}
 }
 
 // goOnLater has another turn follow after those of the sockets: the wake-up comes behind what epoll has to report already.
@@ -185,7 +195,7 @@ func (l *Loop) endTurn() (more bool) {
 	for {
 		more = l.handler.EndTurn()
 		if len(l.ending) == 0 {
-			return more || len(l.readers) > 0
+			return more || len(l.readers) > 0 || len(l.sippers) > 0
 		}
 		if !l.Spend(closeUnits) {
 			return true
@@ -202,7 +212,7 @@ func (l *Loop) readRests() {
 		return
 	}
 	if l.buf == nil {
-		l.buf = make([]byte, restPiece)
+		l.buf = make([]byte, readPiece)
 	}
 	some := l.readers[:min(len(l.readers), maxRests)]
 	l.readers = append([]*Conn(nil), l.readers[len(some):]...) // readRest may add to them

@@ -30,7 +30,7 @@ type transfer struct {
 	conn    *Conn
 	to      *Loop
 	fd      int
-	arrived bool
+	claim   claim
 	err     error // why it failed
 }
 
@@ -40,7 +40,7 @@ type transfer struct {
 func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
-	if c.state != connected || c.paused || c.decrypting || c.Unsent() > 0 {
+	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.Unsent() > 0 {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves {
@@ -60,6 +60,7 @@ func (c *Conn) TryMove(loop int) bool {
 	if c.judgement != nil {
 		c.loop.StopTimer(&c.judgement.timer)
 	}
+	c.uncount()
 	c.output = nil
 	sock := c.sock
 	c.sock, c.fd, c.state = nil, -1, closed
@@ -84,11 +85,8 @@ func (t *transfer) enroll() {
 			return
 		}
 	}
-	if t.arrived {
+	if err = t.claim.settle(err, t.to.wakeGnet); err == nil {
 		return
-	}
-	if err == nil {
-		err = errNotWatched
 	}
 	t.err = fmt.Errorf("move a connection to loop %d: %w", t.to.index, err)
 	t.to.Send(&t.message)
@@ -105,7 +103,7 @@ func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
 		_ = conn.Close() // it is reset
 		return nil, unix.ECONNRESET
 	}
-	clearZones(conn)
+	trimAddresses(conn)
 	result, err := t.to.events.Enroll(gnet.NewContext(context.Background(), t), conn)
 	if err != nil {
 		_ = conn.Close() // nothing was written on it
@@ -115,7 +113,9 @@ func (t *transfer) register() (<-chan gnet.RegisteredResult, error) {
 
 // arrive makes the connection one of its new loop, on which it runs.
 func (t *transfer) arrive(sock gnet.Conn) {
-	t.arrived = true
+	if !t.claim.take() {
+		return
+	}
 	c := t.conn
 	c.open(sock, t.to)
 	c.keepAlive()

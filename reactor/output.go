@@ -27,9 +27,11 @@ var errNotReading = errors.New("reactor: the peer does not read the rest of its 
 
 // output is what a connection has when its peer lags. It belongs to the connection.
 type output struct {
-	unsent []byte
-	room   *room         // the watch for room in the socket; nil if there is none
-	taken  time.Duration // when the peer last took something that was unsent
+	unsent  []byte
+	largest int           // see size
+	counted int           // bytes in the memory of the loop
+	room    *room         // the watch for room in the socket; nil if there is none
+	taken   time.Duration // when the peer last took something that was unsent
 }
 
 // Write sends p, or keeps a copy of what the peer cannot take yet. If the connection breaks, it is closed at the end of
@@ -51,6 +53,7 @@ func (c *Conn) put(p []byte) {
 		return
 	case c.Unsent() > 0:
 		c.output.unsent = append(c.output.unsent, p...)
+		c.recount()
 		return
 	}
 	n, err := c.send(p)
@@ -63,6 +66,7 @@ func (c *Conn) put(p []byte) {
 			c.output = &output{}
 		}
 		c.output.unsent = append(c.output.unsent, p[n:]...)
+		c.recount()
 		c.output.taken = c.loop.Now()
 		c.watchOutput()
 		c.updateInterest()
@@ -81,9 +85,12 @@ func (c *Conn) Unsent() int {
 }
 
 // send writes p to the socket and returns how much of it found room.
-func (c *Conn) send(p []byte) (n int, err error) {
+func (c *Conn) send(p []byte) (n int, err error) { return write(c.fd, p) }
+
+// write writes p to a socket and returns how much of it found room.
+func write(fd int, p []byte) (n int, err error) {
 	for {
-		n, err = unix.Write(c.fd, p)
+		n, err = unix.Write(fd, p)
 		switch err {
 		case nil:
 			return n, nil
@@ -110,6 +117,7 @@ func (c *Conn) writable() {
 		c.watchOutput()
 	} else {
 		o.unsent = nil
+		c.recount()
 		c.updateInterest()
 		if c.last {
 			c.Close()

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
 // gnet has no call that pauses reading, and its input buffer grows without bound. This file reaches around it: it finds the
-// epoll instance of a loop and changes what that watches a connection for. Everything that depends on how gnet uses
-// epoll stands here, and poll_test.go fails when a new gnet does it differently.
+// epoll instance of a loop and changes what that watches a connection for. It also finds the eventfd by which gnet wakes
+// the loop: see wake.go. Everything that depends on how gnet uses epoll stands here, and poll_test.go fails when a new gnet
+// does it differently.
 
 // interest is what an epoll instance watches a connection for. Errors and a hang-up of both sides are always reported.
 type interest uint32
@@ -44,35 +46,52 @@ func unwatch(epoll, fd int) error {
 // findEpoll returns the descriptor of the epoll instance that watches fd. The kernel lists, for every epoll instance of
 // the process, the descriptors that it watches.
 func findEpoll(fd int) (int, error) {
-	const dir = "/proc/self/fdinfo"
-	infos, err := os.ReadDir(dir)
+	infos, err := os.ReadDir(fdinfo)
 	if err != nil {
 		return -1, fmt.Errorf("find the epoll instance of a loop: %w", err)
 	}
 	for _, info := range infos {
-		text, err := os.ReadFile(filepath.Join(dir, info.Name()))
+		text, err := os.ReadFile(filepath.Join(fdinfo, info.Name()))
 		if err != nil {
 			continue // closed since the directory was read
 		}
-		if !watches(text, fd) {
-			continue
+		if slices.Contains(watchedBy(text), fd) {
+			return strconv.Atoi(info.Name())
 		}
-		return strconv.Atoi(info.Name())
 	}
-	return -1, fmt.Errorf("find the epoll instance of a loop: none in %s watches descriptor %d", dir, fd)
+	return -1, fmt.Errorf("find the epoll instance of a loop: none in %s watches descriptor %d", fdinfo, fd)
 }
 
-// watches reports whether the text of an fdinfo file has fd among its targets: lines "tfd: 12 events: 19 ...".
-func watches(fdinfo []byte, fd int) bool {
-	for line := range bytes.Lines(fdinfo) {
+// findEventfd returns the descriptor of the eventfd that an epoll instance of gnet's watches, by which gnet wakes the loop.
+func findEventfd(epoll int) (int, error) {
+	text, err := os.ReadFile(filepath.Join(fdinfo, strconv.Itoa(epoll)))
+	if err != nil {
+		return -1, fmt.Errorf("find the eventfd of a loop: %w", err)
+	}
+	for _, fd := range watchedBy(text) {
+		if kind, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err == nil && kind == "anon_inode:[eventfd]" {
+			return fd, nil
+		}
+	}
+	return -1, fmt.Errorf("find the eventfd of a loop: its epoll instance, descriptor %d, watches none", epoll)
+}
+
+// fdinfo is where the kernel says what it knows of the descriptors of this process.
+const fdinfo = "/proc/self/fdinfo"
+
+// watchedBy returns the descriptors that an epoll instance watches, by the text of its fdinfo file: lines
+// "tfd: 12 events: 19 ...".
+func watchedBy(text []byte) (fds []int) {
+	for line := range bytes.Lines(text) {
 		target, found := bytes.CutPrefix(line, []byte("tfd:"))
 		if !found {
 			continue
 		}
-		fields := bytes.Fields(target)
-		if len(fields) > 0 && string(fields[0]) == strconv.Itoa(fd) {
-			return true
+		if fields := bytes.Fields(target); len(fields) > 0 {
+			if fd, err := strconv.Atoi(string(fields[0])); err == nil {
+				fds = append(fds, fd)
+			}
 		}
 	}
-	return false
+	return fds
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,14 @@ const MaxLoops = 256
 // drainTime bounds how long the end waits for connections on their way to a loop, which take as long as the turn of that loop,
 // or as their [Listener.Prepare] needs to give up.
 const drainTime = 5 * time.Second
+
+const (
+	// stopPause is the time after which loops that have not ended are woken once more.
+	stopPause = 100 * time.Millisecond
+	// failedStartTime is how long a start that has failed waits for the loops to end. One that gnet could not wake never does, and
+	// by then it is not known how else to.
+	failedStartTime = time.Second
+)
 
 // Config says what to run.
 type Config struct {
@@ -84,12 +93,12 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg:      cfg,
 		start:    time.Now(),
 		silence:  silenceOf(cfg.KeepAlive),
-		log:      gnetLog{log: cfg.Log},
 		ticker:   ticker{early: make(chan struct{}, 1)},
 		broken:   make(chan struct{}),
 		ended:    make(chan struct{}),
 		arrivals: make(chan *enrollment),
 	}
+	r.log = gnetLog{log: cfg.Log, failed: r.wakeGnet}
 	defer r.closeListeners()
 	wakeUps, err := r.makeLoops()
 	if err != nil {
@@ -116,6 +125,7 @@ func (r *Reactor) startLoops(wakeUps []net.Conn) (err error) {
 	r.client, err = gnet.NewClient(&events{Reactor: r},
 		gnet.WithNumEventLoop(r.cfg.Loops),
 		gnet.WithTCPNoDelay(gnet.TCPDelay), // set already: see Listen
+		gnet.WithReadBufferCap(readPiece),
 		gnet.WithLogger(&r.log))
 	if err != nil {
 		return err
@@ -123,16 +133,34 @@ func (r *Reactor) startLoops(wakeUps []net.Conn) (err error) {
 	if err := r.client.Start(); err != nil {
 		return err
 	}
-	for i, wakeUp := range wakeUps {
-		if _, err = r.client.EnrollContext(wakeUp, r.loops[i]); err == nil && r.loops[i].events == nil {
-			err = errNotWatched
-		}
-		if err != nil {
-			_ = r.client.Stop() // the first error is the one to tell
+	for i, conn := range wakeUps {
+		w := &wakeUp{loop: r.loops[i]}
+		_, err := r.client.EnrollContext(conn, w)
+		if err = w.claim.settle(err, r.wakeGnet); err != nil {
+			_ = r.stopLoops(failedStartTime) // the first error is the one to tell
 			return err
 		}
 	}
 	return nil
+}
+
+// stopLoops ends the loops, and waits for that at most for some time. It wakes them again and again, in case that gnet fails to.
+func (r *Reactor) stopLoops(patience time.Duration) error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.client.Stop() }()
+	again := time.NewTicker(stopPause)
+	defer again.Stop()
+	timeout := time.After(patience)
+	for {
+		select {
+		case err := <-stopped:
+			return err
+		case <-again.C:
+			r.wakeGnet()
+		case <-timeout:
+			return fmt.Errorf("reactor: the loops have not ended within %s", patience)
+		}
+	}
 }
 
 // serve accepts connections until ctx is done or a loop has ended, and ends the loops.
@@ -157,7 +185,7 @@ func (r *Reactor) serve(ctx context.Context) error {
 	}
 	r.cfg.Ending()
 	close(r.ended)
-	err := r.client.Stop()
+	err := r.stopLoops(math.MaxInt64)
 	if ctx.Err() == nil {
 		return fmt.Errorf("%w: %s", ErrEnded, r.log.firstError())
 	}
@@ -189,6 +217,7 @@ func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 			outbox:     make([]batch, r.cfg.Loops),
 			halfClosed: make(map[*Conn]struct{}),
 		}
+		l.eventfd.Store(-1)
 		l.alarm.Store(int64(Never))
 		l.retry.Store(int64(Never))
 		r.loops = append(r.loops, l)
@@ -202,6 +231,9 @@ func (r *Reactor) makeLoops() (wakeUps []net.Conn, err error) {
 func (r *Reactor) closeWakers(wakeUps []net.Conn) {
 	for _, l := range r.loops {
 		_ = unix.Close(l.waker) // its loop has ended
+		if eventfd := l.eventfd.Swap(-1); eventfd >= 0 {
+			_ = unix.Close(int(eventfd)) // gnet had its own
+		}
 	}
 	for _, wakeUp := range wakeUps {
 		_ = wakeUp.Close() // gnet has its own descriptor, and closed this one if it got so far
@@ -215,17 +247,4 @@ func (r *Reactor) closeHalfClosed() {
 			_ = unix.Close(c.fd) // closed in any case; what was written is the kernel's to send
 		}
 	}
-}
-
-// started makes l the loop that c, its wake-up connection, was opened on. It runs on that loop.
-func (r *Reactor) started(l *Loop, c gnet.Conn) {
-	if l.wakeUps.Add(1) > 1 { // it replaces another one
-		return
-	}
-	l.events = c.EventLoop()
-	epoll, err := findEpoll(c.Fd())
-	if err != nil {
-		r.cfg.Log.Warn().Err(err).Msg("clients cannot be held back by TCP: those that send or leave unread too much are dropped")
-	}
-	l.epoll = epoll
 }

@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -78,7 +79,7 @@ func (r *Reactor) ring(now Tick) {
 
 // wakeAgain repeats a wake-up that has failed.
 func (r *Reactor) wakeAgain(l *Loop) {
-	if err := l.tryWake(); err != nil && time.Since(r.ticker.warned) >= warnEvery {
+	if err := errors.Join(l.tryWake(), l.tryWakeGnet()); err != nil && time.Since(r.ticker.warned) >= warnEvery {
 		r.ticker.warned = time.Now()
 		r.cfg.Log.Warn().Err(err).Int("loop", l.index).
 			Msg("a loop cannot be woken, its clients wait: the machine may lack memory; it is tried again at every tick")

@@ -27,6 +27,9 @@ type TLS struct {
 	conn *tls.Conn
 	wire wire
 	err  error // what open returns from now on
+
+	partial, longest int // bytes: of the record that has not come whole, at most; of the longest such record so far
+	counted          int // bytes in the memory of the loop
 }
 
 // tlsScratch has room for the plaintext of one record. One serves all connections of a loop.

@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,11 @@ import (
 //
 // A loop that is not woken when it should be would be deaf for ever, since others wake it only when its mailbox was empty. So
 // a wake-up that fails is repeated by the ticker until one succeeds, and a wake-up connection that breaks is replaced.
+//
+// gnet has the same trouble: it brings connections to a loop by a queue of its own, wakes the loop by an eventfd only
+// when nobody has since the loop last looked into the queue, and does so once. If that fails, whatever is put into the queue
+// afterwards waits for ever. But gnet reports the failure, to its caller or in its log, and the loop does not care who
+// writes to the eventfd. So when it does report one, we write there: see wakeGnet.
 
 const (
 	// replacePause is the time between two attempts to replace a wake-up connection.
@@ -25,7 +31,10 @@ const (
 	replaceTime = 5 * time.Second
 )
 
-var wakeByte = []byte{0}
+var (
+	wakeByte   = []byte{0}
+	eventfdOne = binary.NativeEndian.AppendUint64(nil, 1) // what an eventfd is told
+)
 
 // writeWaker is the system call that wakes a loop. Tests let it fail.
 var writeWaker = unix.Write
@@ -34,11 +43,32 @@ var writeWaker = unix.Write
 func (l *Loop) wake() { _ = l.tryWake() } // nothing is lost
 
 // tryWake is wake, and says what has failed.
-func (l *Loop) tryWake() error {
+func (l *Loop) tryWake() error { return l.wakeBy(l.waker, wakeByte) }
+
+// wakeGnet makes the loop look into gnet's queue, as [Loop.wake] makes it look into ours.
+func (l *Loop) wakeGnet() { _ = l.tryWakeGnet() } // nothing is lost
+
+// tryWakeGnet is wakeGnet, and says what has failed.
+func (l *Loop) tryWakeGnet() error {
+	if eventfd := l.eventfd.Load(); eventfd >= 0 {
+		return l.wakeBy(int(eventfd), eventfdOne)
+	}
+	return nil
+}
+
+// wakeGnet makes all loops look into gnet's queues: gnet may have failed to wake one of them.
+func (r *Reactor) wakeGnet() {
+	for _, l := range r.loops {
+		l.wakeGnet()
+	}
+}
+
+// wakeBy wakes the loop by a write to a descriptor.
+func (l *Loop) wakeBy(fd int, p []byte) error {
 	for {
-		_, err := writeWaker(l.waker, wakeByte)
+		_, err := writeWaker(fd, p)
 		switch {
-		case err == nil, errors.Is(err, unix.EAGAIN): // a full socket wakes the loop as well
+		case err == nil, errors.Is(err, unix.EAGAIN): // what is full wakes the loop as well
 			return nil
 		case !errors.Is(err, unix.EINTR):
 			next := l.reactor.tick() + 1
@@ -47,6 +77,41 @@ func (l *Loop) tryWake() error {
 			return os.NewSyscallError("write", err)
 		}
 	}
+}
+
+// wakeUp is a wake-up connection on its way to its loop.
+type wakeUp struct {
+	loop  *Loop
+	claim claim
+}
+
+// opened makes c the wake-up connection of the loop on which this runs. With the first one, the loop learns how gnet knows it.
+func (w *wakeUp) opened(c gnet.Conn) {
+	if !w.claim.take() {
+		return
+	}
+	l := w.loop
+	c.SetContext(l)
+	if l.events != nil {
+		return
+	}
+	l.events = c.EventLoop()
+	log := &l.reactor.cfg.Log
+	epoll, err := findEpoll(c.Fd())
+	if err != nil {
+		log.Warn().Err(err).Msg("clients cannot be held back by TCP: those that send or leave unread too much are dropped")
+		return
+	}
+	l.epoll = epoll
+	eventfd, err := findEventfd(epoll)
+	if err == nil {
+		eventfd, err = unix.FcntlInt(uintptr(eventfd), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	if err != nil {
+		log.Warn().Err(err).Msg("if the machine fails once to wake a loop for a new connection, no other gets there")
+		return
+	}
+	l.eventfd.Store(int64(eventfd))
 }
 
 // wakeUpLost is called when the wake-up connection of a loop has ended. Without an error gnet has closed it, because the loop
@@ -65,6 +130,7 @@ func (r *Reactor) replaceWakeUp(l *Loop, lost error) {
 	for {
 		err := r.renewWakeUp(l)
 		if err == nil {
+			l.wake() // what was to wake it may have been lost with the old one
 			return
 		}
 		if time.Now().After(deadline) {
@@ -81,34 +147,32 @@ func (r *Reactor) replaceWakeUp(l *Loop, lost error) {
 }
 
 func (r *Reactor) renewWakeUp(l *Loop) error {
-	waker, wakeUp, err := socketPair()
+	waker, conn, err := socketPair()
 	if err != nil {
 		return err
 	}
-	before := l.wakeUps.Load()
 	// The number stays what it is, since any goroutine may be about to write there.
 	err = unix.Dup3(waker, l.waker, unix.O_CLOEXEC)
 	_ = unix.Close(waker) // nothing was written to it
 	if err != nil {
-		_ = wakeUp.Close() // nothing was read from it
+		_ = conn.Close() // nothing was read from it
 		return os.NewSyscallError("dup3", err)
 	}
-	registered, err := l.events.Enroll(gnet.NewContext(context.Background(), l), wakeUp)
+	w := &wakeUp{loop: l}
+	registered, err := l.events.Enroll(gnet.NewContext(context.Background(), w), conn)
 	if err != nil {
-		_ = wakeUp.Close() // nothing was read from it
+		_ = conn.Close() // nothing was read from it
 		return err
 	}
 	select {
 	case result := <-registered:
-		if result.Err == nil && l.wakeUps.Load() == before {
-			return errNotWatched
-		}
-		return result.Err
+		err = result.Err
 	case <-time.After(replaceTime):
-		return fmt.Errorf("the loop does not answer for %s", replaceTime)
+		err = fmt.Errorf("the loop does not answer for %s", replaceTime)
 	case <-r.ended:
 		return nil
 	}
+	return w.claim.settle(err, l.wakeGnet)
 }
 
 func socketPair() (waker int, wakeUp net.Conn, err error) {

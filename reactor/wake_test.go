@@ -2,10 +2,16 @@ package reactor
 
 import (
 	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,4 +108,47 @@ func (b *lockedBuffer) contains(text string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return bytes.Contains(b.buf.Bytes(), []byte(text))
+}
+
+// TestWakeUpLostWithItsConnection breaks the wake-up connection of a loop when a byte is in it, which is lost as well: what the
+// byte stands for is done.
+func TestWakeUpLostWithItsConnection(t *testing.T) {
+	srv := start(t, setup{})
+	h := srv.handlers[0]
+	held, released := make(chan struct{}), make(chan struct{})
+	hold := gnet.RunnableFunc(func(context.Context) error { // between two turns: each looks at the mailbox at its end
+		close(held)
+		<-released
+		return nil
+	})
+	if err := h.loop.events.Execute(t.Context(), hold); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, held, "the loop does not answer")
+	done := make(chan struct{})
+	c := &call{f: func() {}, done: done}
+	c.message.Body = c
+	h.loop.Send(&c.message)
+	if n, err := unix.Read(wakeUpSocket(t, h.loop), make([]byte, 100)); n < 1 || err != nil {
+		t.Fatalf("read %d bytes (%v), want those of the wake-up", n, err)
+	}
+	_ = unix.Shutdown(h.loop.waker, unix.SHUT_RDWR)
+	close(released)
+	receive(t, done, "the loop is deaf")
+}
+
+// wakeUpSocket returns gnet's descriptor of the wake-up connection of a loop without clients.
+func wakeUpSocket(tb testing.TB, l *Loop) int {
+	tb.Helper()
+	text, err := os.ReadFile(filepath.Join(fdinfo, strconv.Itoa(l.epoll)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, fd := range watchedBy(text) {
+		if kind, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); strings.HasPrefix(kind, "socket:") {
+			return fd
+		}
+	}
+	tb.Fatal("the loop watches no socket")
+	return -1
 }

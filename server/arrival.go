@@ -24,6 +24,7 @@ type arrival struct {
 	address  address // of the client; of the proxy, until the PROXY header was read
 	identity string  // who the client is by its certificate or, on a Unix socket, by the kernel; may be empty
 	counted  standing
+	refusal  proto.Reply // what it hears if it is a refusal
 }
 
 // standing is what a connection is counted as.
@@ -42,6 +43,7 @@ type barrier uint8
 const (
 	tooMany     barrier = iota // --max-connections
 	tooManyHere                // --max-connections-per-address
+	noMemory                   // --max-memory
 	notAllowed                 // its address is not in allow=
 	notProxy                   // it should come from a proxy
 	noHeader                   // no PROXY header came
@@ -53,6 +55,7 @@ const (
 var barrierWords = [barriers]string{
 	tooMany:     api.RefusedMaxConnections,
 	tooManyHere: api.RefusedMaxPerAddress,
+	noMemory:    api.RefusedMaxMemory,
 	notAllowed:  api.RefusedNotAllowed,
 	notProxy:    api.RefusedNotProxy,
 	noHeader:    api.RefusedProxyHeader,
@@ -64,10 +67,22 @@ var barrierWords = [barriers]string{
 var barrierAdvice = [barriers]string{
 	tooMany:     "connection refused: raise --max-connections, or look for clients that leak connections",
 	tooManyHere: "connection refused: raise --max-connections-per-address, or look for a leak of connections at this address",
+	noMemory:    "connection refused: the memory of the daemon is used up: raise --max-memory, or look for clients that take too much",
 	notAllowed:  "connection refused: to let it in, add its address to allow= of this way",
 	notProxy:    "connection refused: it is none of the proxies; if it is one, add its address to proxy= of this way",
 	noHeader:    "connection dropped: no PROXY header came: turn it on in the proxy, or leave out proxy= of this way",
 	noHandshake: "connection dropped: the TLS handshake has failed",
+}
+
+// refusal returns what a client hears whom the barrier keeps out, 0 if that is nothing.
+func (b barrier) refusal() proto.Reply {
+	switch b {
+	case tooMany, tooManyHere:
+		return proto.TooManyConnections
+	case noMemory:
+		return proto.OutOfMemory
+	}
+	return 0
 }
 
 // barredError says that a connection is kept out.
@@ -107,8 +122,8 @@ func (srv *Server) admit(e *entrance, conn net.Conn) (a *arrival, ok bool) {
 // It cannot be said over TLS, and is lost if the client has sent something already: see [refusal].
 func (a *arrival) tell(conn net.Conn, err error) {
 	barred, ok := errors.AsType[*barredError](err)
-	if ok && (barred.barrier == tooMany || barred.barrier == tooManyHere) && !a.address.entrance.tls {
-		_, _ = conn.Write(proto.TooManyConnections.Append(nil)) // the socket is new and has room
+	if ok && barred.barrier.refusal() != 0 && !a.address.entrance.tls {
+		_, _ = conn.Write(barred.barrier.refusal().Append(nil)) // the socket is new and has room
 	}
 }
 
@@ -127,6 +142,9 @@ func (a *arrival) enter() error {
 		return &barredError{barrier: notProxy}
 	case !proxied && !a.isAllowed():
 		return &barredError{barrier: notAllowed}
+	}
+	if a.server.budget.now() >= full {
+		return a.refuse(noMemory)
 	}
 	if a.server.connections.Add(1) > int64(a.server.cfg.MaxConnections) {
 		a.server.connections.Add(-1)
@@ -172,7 +190,7 @@ func (a *arrival) refuse(b barrier) error {
 		a.server.refusals.Add(-1)
 		return &barredError{barrier: b}
 	}
-	a.counted = asRefusal
+	a.counted, a.refusal = asRefusal, b.refusal()
 	a.report(&barredError{barrier: b})
 	return nil
 }

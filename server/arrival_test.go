@@ -16,7 +16,7 @@ import (
 
 // Wherever a connection is given up, it is counted out.
 func TestAbandonedAreCountedOut(t *testing.T) {
-	srv := &Server{cfg: DefaultConfig(), tally: newTally(1), warnings: noise.New(zerolog.Nop())}
+	srv := &Server{cfg: DefaultConfig(), tally: newTally(1), budget: newBudget(1<<30, 1), warnings: noise.New(zerolog.Nop())}
 	srv.cfg.MaxConnections = 4
 	direct := &entrance{way: &way{}}
 	proxied := &entrance{way: &way{proxies: prefixes{netip.MustParsePrefix("10.0.0.9/32")}}}
@@ -63,7 +63,7 @@ func TestAbandonedAreCountedOut(t *testing.T) {
 
 // Beyond the refusals that may be open, clients are closed at once, and counted all the same.
 func TestRefusalsAreBounded(t *testing.T) {
-	srv := &Server{cfg: DefaultConfig(), tally: newTally(0), warnings: noise.New(zerolog.Nop())}
+	srv := &Server{cfg: DefaultConfig(), tally: newTally(0), budget: newBudget(1<<30, 1), warnings: noise.New(zerolog.Nop())}
 	srv.cfg.MaxConnections = 0
 	e := &entrance{way: &way{}}
 	for i := range maxRefusals + 3 {

@@ -160,7 +160,7 @@ func TestFloodBehindWait(t *testing.T) {
 					flood := makeTorrent(makeCycle(2000, d.keysOf(0, 3)[2], d.keysOf(1, 3)[2]), size)
 					holder, c := d.dial(), d.dialOn(conn)
 					holder.Do("lock "+key+" 0", "l locked")
-					timeout := map[string]int{"grant": 30000, "timeout": 300}[end]
+					timeout := map[string]int{"grant": 600000, "timeout": 300}[end]
 					c.Send(fmt.Sprintf("lock %s %d", key, timeout))
 					cs.pass(conn, keyLoop)
 					before := heap()
@@ -199,8 +199,8 @@ func TestFloodBehindWait(t *testing.T) {
 	}
 }
 
-// The end of a client that is held back while it waits is noticed all the same, as soon as it arrives: an end of input
-// that stands behind more than the socket buffers take does not.
+// The end of a client that is held back while it waits is noticed all the same, as soon as it arrives. It does not arrive while it stands
+// after more than the sockets take: see TestEndBehindFlood.
 func TestFloodBehindWaitEnds(t *testing.T) {
 	for _, end := range []string{"reset", "half-close", "close"} {
 		t.Run(end, func(t *testing.T) {
@@ -212,12 +212,12 @@ func TestFloodBehindWaitEnds(t *testing.T) {
 				holder, c, next := d.dial(), d.dialOn(conn), d.dialOn(conn)
 				holder.Do("lock "+key+" 0", "l locked")
 				c.Do("lock "+held+" 0", "l locked")
-				c.Send("lock " + key + " 30000")
+				c.Send("lock " + key + " 600000")
 				cs.pass(conn, keyLoop)
 				c.Write(flood.commands)
 				cs.pass(conn, conn)
 				c.Write(flood.commands) // is not read
-				next.Send("lock " + key + " 30000")
+				next.Send("lock " + key + " 600000")
 				cs.pass(conn, keyLoop)
 				switch end {
 				case "reset":
@@ -265,7 +265,7 @@ func TestUnreadAnswersHoldCommandsBack(t *testing.T) {
 		keys := d.keysOf(keyLoop, 4)
 		holder, c, other := d.dial(), d.dialNarrowOn(conn), d.dial()
 		holder.Do("lock "+keys[0]+" 0", "l locked")
-		fmt.Fprintf(c, "lock %s 30000\r\n", keys[0])
+		fmt.Fprintf(c, "lock %s 600000\r\n", keys[0])
 		cs.pass(conn, keyLoop)
 		text := makeCycle(0, d.keysOf(conn, 4)[3])
 		const cycles = 14000 // 750 KB of answers
@@ -301,7 +301,7 @@ func TestUnreadAnswersHoldCommandsBack(t *testing.T) {
 
 // Many clients that neither read nor end do not keep the others from being served, nor the server from stopping.
 func TestManyPeersThatNeverRead(t *testing.T) {
-	d := startDaemon(t, func(cfg *Config) { cfg.MaxOutput = 32 << 10 })
+	d := startDaemon(t, func(cfg *Config) { cfg.MaxOutput, cfg.MaxMemory = 32<<10, 128<<20 }) // of which an eighth may be read on
 	cs := d.canaries()
 	text := makeCycle(0, append(d.keysOf(0, 2), d.keysOf(1, 2)...)...)
 	before := heap()

@@ -3,7 +3,7 @@ package server
 // placed is a member of a bag. It is in one bag at most.
 type placed interface {
 	// place returns where the member keeps its place in the bag: counted from 1, and 0 while it is in none.
-	place() *int
+	place() *int32
 }
 
 // bag is a set in no order. Its members know their places in it, so that to add and to remove one takes constant time, and
@@ -17,7 +17,7 @@ func (b *bag[T]) len() int { return len(b.members) }
 // add adds m, which must be in no bag.
 func (b *bag[T]) add(m T) {
 	b.members = append(b.members, m)
-	*m.place() = len(b.members)
+	*m.place() = int32(len(b.members))
 }
 
 // remove removes m and reports whether it was in the bag. The last member takes its place.

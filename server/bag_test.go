@@ -7,9 +7,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-type token struct{ at int }
+type token struct{ at int32 }
 
-func (t *token) place() *int { return &t.at }
+func (t *token) place() *int32 { return &t.at }
 
 // checkBag compares a bag with the members that it should have.
 func checkBag(t *rapid.T, b *bag[*token], want map[*token]bool) {
@@ -17,7 +17,7 @@ func checkBag(t *rapid.T, b *bag[*token], want map[*token]bool) {
 		t.Fatalf("%d members, want %d", b.len(), len(want))
 	}
 	for i, m := range b.members {
-		if !want[m] || m.at != i+1 {
+		if !want[m] || m.at != int32(i+1) {
 			t.Fatalf("member %d is wanted: %t, and says it is at %d", i, want[m], m.at)
 		}
 	}

@@ -61,6 +61,8 @@ func (s *session) Closed(err error) {
 	}
 	s.phase = gone
 	s.pending.discard(s.pending.len(), &ro.spare)
+	s.count(0)
+	ro.search.gone(s)
 	ro.sessions.remove(s)
 	ro.newcomers.remove(s)
 	ro.population.Add(-1)
@@ -90,7 +92,7 @@ func (s *session) end(why reason) {
 	s.phase = ended
 	s.why = why
 	s.stalled = false
-	s.keys = 0
+	s.keys, s.keyBytes = 0, 0
 	ro := s.roster
 	ro.newcomers.remove(s)
 	ro.counters.disconnects[why]++
@@ -106,8 +108,8 @@ func (s *session) end(why reason) {
 	}
 }
 
-// ending says why the session has ended, and by which kick, if it was one.
-func (s *session) ending() (why reason, by *kick) { return s.why, s.kickedBy }
+// ending says why the session has ended.
+func (s *session) ending() reason { return s.why }
 
 // warn begins a warning about the client, which Send ends. There may be too many of them, see [noise.Log].
 func (s *session) warn(text string) *zerolog.Event {
@@ -116,9 +118,16 @@ func (s *session) warn(text string) *zerolog.Event {
 
 // described adds to a log line who the client is.
 func (s *session) described(event *zerolog.Event) *zerolog.Event {
-	event = event.Stringer("client", s.address)
-	if proven := s.who().proven; proven != "" {
-		event = event.Str("identity", proven)
+	i := s.who()
+	return called(event.Stringer("client", s.address), i.proven, i.name, i.owner)
+}
+
+// called adds to a log line what is known about a client, beside its address.
+func called(event *zerolog.Event, identity, name, owner string) *zerolog.Event {
+	for _, known := range []struct{ what, text string }{{"identity", identity}, {"name", name}, {"owner", owner}} {
+		if known.text != "" {
+			event = event.Str(known.what, known.text)
+		}
 	}
 	return event
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"dreadlock/lockmgr"
 	"dreadlock/reactor"
 	"dreadlock/server/certs"
 )
@@ -46,18 +47,33 @@ type Config struct {
 	// ever; else at least a second. It is for daemons that strangers can reach; a minute is sensible.
 	IdleTimeout time.Duration
 	// MaxPipeline is the number of bytes that are kept of what a client sends while it waits; beyond it the client is
-	// held back by TCP. One read, up to 64 KiB, may come on top. 256 KiB by default.
+	// held back by TCP. One read, up to 16 KiB, may come on top, and up to 5 MiB to find out whether it has ended. 256 KiB by
+	// default.
 	MaxPipeline int
 	// MaxOutput is the number of bytes of answers that are kept for a client that does not read; beyond it the client
 	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top. 256
 	// KiB by default.
 	MaxOutput int
+	// MaxKeys is the number of keys that one client may hold, at least 1. A lock beyond it is refused. 100,000 by default.
+	MaxKeys int
+	// MaxKeyBytes is the memory that the keys of one client may take, in bytes: 144 for a key of up to 28 bytes, as
+	// [lockmgr.KeySize] says. A lock beyond it is refused. 16 MiB by default.
+	MaxKeyBytes int
+	// MaxMemory is the memory, in bytes, that all clients together may make the server take: keys, connections, input that is not
+	// executed yet, and answers that are not read. At the limit locks and connections are refused and clients are held back; what
+	// is held stays, and unlocks work. At least 4 MiB; zero, the default, is half of the memory that the process may use: of its
+	// cgroup or of the machine, whichever is less. An eighth may come on top, to find clients that have ended.
+	MaxMemory int
 	// KeepAlive is the silence after which a client's host is probed; it is taken for lost after twice that, at most two
 	// seconds later. Whole seconds, at least one; 30 s by default.
 	KeepAlive time.Duration
 	// Tick is the unit of timeouts, which end up to one tick late: 1 to 100 ms, 5 ms by default.
 	Tick time.Duration
 
+	// LockDelay is how long a key whose holder's connection has ended without an unlock is kept from the next: the time that the
+	// holder has to notice and stop. After a start it is how long nothing is granted. Zero, the default, is not at all; at most
+	// an hour.
+	LockDelay time.Duration
 	// Drain is the time of a drain for which no other is given, at most 24 h; zero, the default, means 30 s. See
 	// [Server.Drain].
 	Drain time.Duration
@@ -66,7 +82,7 @@ type Config struct {
 	BreakDeadlocks bool
 
 	// Events is the number of events that are kept in memory, see [Server.Events]: 10,000 by default, at most a million. Each
-	// takes about 320 bytes. Zero is none.
+	// takes about 200 bytes. Zero is none.
 	Events int
 	// LogEvents has the events logged, as far as there are not more than 500 in a second. It needs Events.
 	LogEvents bool
@@ -89,6 +105,8 @@ func DefaultConfig() Config {
 		Loops:       min(runtime.GOMAXPROCS(0), reactor.MaxLoops),
 		MaxPipeline: 256 << 10,
 		MaxOutput:   256 << 10,
+		MaxKeys:     100_000,
+		MaxKeyBytes: 16 << 20,
 		KeepAlive:   30 * time.Second,
 		Tick:        5 * time.Millisecond,
 		Events:      10_000,
@@ -107,6 +125,10 @@ const (
 	maxTick = 100 * time.Millisecond
 	// maxKeepAlive is what the kernel takes.
 	maxKeepAlive = 32767 * time.Second
+	// maxBuffer is more than anybody needs, and its double can be counted in 32 bits.
+	maxBuffer = 1 << 30
+	// maxLockDelay bounds what the keys of all who have ended take until they go on.
+	maxLockDelay = time.Hour
 )
 
 // Validate reports the first option that cannot be used, by the name of its flag: an error that wraps [ErrOption].
@@ -134,10 +156,16 @@ func (c *Config) check() error {
 		return fmt.Errorf("--max-connections-per-address %d: want at least 1, or 0 for no limit", c.MaxPerAddress)
 	case c.IdleTimeout != 0 && c.IdleTimeout < time.Second:
 		return fmt.Errorf("--idle-timeout %s: want at least 1s, or 0 for none", c.IdleTimeout)
-	case c.MaxPipeline < 1:
-		return fmt.Errorf("--max-pipeline %d: want at least 1 byte", c.MaxPipeline)
-	case c.MaxOutput < 1:
-		return fmt.Errorf("--max-output %d: want at least 1 byte", c.MaxOutput)
+	case c.MaxPipeline < 1 || c.MaxPipeline > maxBuffer:
+		return fmt.Errorf("--max-pipeline %d: want 1 byte to 1GiB", c.MaxPipeline)
+	case c.MaxOutput < 1 || c.MaxOutput > maxBuffer:
+		return fmt.Errorf("--max-output %d: want 1 byte to 1GiB", c.MaxOutput)
+	case c.MaxKeys < 1:
+		return fmt.Errorf("--max-keys %d: want at least 1", c.MaxKeys)
+	case c.MaxKeyBytes < lockmgr.KeySize(1):
+		return fmt.Errorf("--max-key-bytes %d: want at least %d bytes, which is what a key takes", c.MaxKeyBytes, lockmgr.KeySize(1))
+	case c.MaxMemory != 0 && c.MaxMemory < minMaxMemory:
+		return fmt.Errorf("--max-memory %d: want at least 4MiB, or 0 for half of the memory that the process may use", c.MaxMemory)
 	case c.KeepAlive < time.Second || c.KeepAlive > maxKeepAlive || c.KeepAlive%time.Second != 0:
 		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
 	case c.Tick < time.Millisecond || c.Tick > maxTick:
@@ -146,6 +174,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--events %d: want 0 to %d", c.Events, maxEvents)
 	case c.LogEvents && c.Events == 0:
 		return errors.New("--log-events: there are none with --events 0")
+	case c.LockDelay < 0 || c.LockDelay > maxLockDelay:
+		return fmt.Errorf("--lock-delay %s: want 0s to %s", c.LockDelay, maxLockDelay)
 	case c.Drain < 0 || c.Drain > maxDrain:
 		return fmt.Errorf("--drain %s: want 0s to %s", c.Drain, maxDrain)
 	}
@@ -164,7 +194,7 @@ func (c *Config) check() error {
 // Descriptors that are not for connections. While there are too few of them no connection can be accepted, and half-closed
 // ones are lost, so the reserve is generous.
 const (
-	reservePerLoop = 6  // epoll, its wake-up, both ends of the wake-up connection, two half-closed
+	reservePerLoop = 7  // epoll, gnet's eventfd twice, both ends of the wake-up connection, two half-closed
 	reservePerWay  = 3  // the listener, the lock of a Unix socket, one that is refused and not closed yet
 	reserveOthers  = 24 // the log, the listeners of the admin interface (at most ten), what the Go runtime and the kernel's files take
 )

@@ -87,7 +87,7 @@ func (d *daemon) ownCycle(conn net.Conn) cycle {
 func (d *daemon) floodWhileWaiting(holder *prototest.Client, c *net.TCPConn, key, last string) (text cycle, cycles int) {
 	d.tb.Helper()
 	holder.Do("lock "+key+" 0", "l locked")
-	fmt.Fprintf(c, "lock %s 30000\r\n", key)
+	fmt.Fprintf(c, "lock %s 600000\r\n", key)
 	d.awaitState(c, api.Waiting)
 	text, cycles = d.ownCycle(c), 14000 // 750 KB of answers
 	if err := text.flood(c, cycles); err != nil {
@@ -131,7 +131,7 @@ func TestConnection(t *testing.T) {
 				if got.State != api.Idle || got.WaitsFor != "" || got.WaitedSeconds != 0 {
 					t.Errorf("idle: %+v", got)
 				}
-				c.Send("lock " + taken + " 30000")
+				c.Send("lock " + taken + " 600000")
 				got = d.awaitState(c.Conn(), api.Waiting)
 				byID, err := d.server.Connection(t.Context(), got.Connection)
 				if err != nil {
@@ -209,7 +209,7 @@ func TestConnections(t *testing.T) {
 					c.Do("lock "+key+" 0", "l locked")
 					holding = append(holding, id)
 				case 2:
-					c.Send("lock " + key + " 30000")
+					c.Send("lock " + key + " 600000")
 					d.awaitState(c.Conn(), api.Waiting)
 					waiting = append(waiting, id)
 				}
@@ -258,7 +258,7 @@ func TestConnectionStates(t *testing.T) {
 	d.floodWhileWaiting(holder, ending, "first", "!")
 	d.awaitState(ending, api.Ending)
 	holder.Do("lock second 0", "l locked")
-	d.floodWhileWaiting(holder, both, "first", "lock second 30000\r\n")
+	d.floodWhileWaiting(holder, both, "first", "lock second 600000\r\n")
 	d.await(both, "lags and waits", func(c *api.Connection) bool {
 		return c.State == api.Lagging && c.WaitsFor == "second" && c.WaitedSeconds > 0 && slices.Equal(c.Holds, []string{"first"})
 	})
@@ -298,11 +298,11 @@ func TestKick(t *testing.T) {
 			return err
 		}, api.Idle},
 		{"waiting", func(c *net.TCPConn, key, _ string) error {
-			_, err := fmt.Fprintf(c, "lock %s 30000\r\n", key)
+			_, err := fmt.Fprintf(c, "lock %s 600000\r\n", key)
 			return err
 		}, api.Waiting},
 		{"waiting with a pipeline", func(c *net.TCPConn, key, held string) error {
-			_, err := fmt.Fprintf(c, "lock %s 30000\r\nunlock %s\r\nlock x 0\r\n", key, held)
+			_, err := fmt.Fprintf(c, "lock %s 600000\r\nunlock %s\r\nlock x 0\r\n", key, held)
 			return err
 		}, api.Waiting},
 		{"answers unread", func(c *net.TCPConn, _, _ string) error {
@@ -328,7 +328,7 @@ func TestKick(t *testing.T) {
 					t.Fatal(err)
 				}
 				id := d.awaitState(c, state.state).Connection
-				next.Send("lock " + held + " 30000")
+				next.Send("lock " + held + " 600000")
 				if err := d.server.Kick(t.Context(), id, "a test"); err != nil {
 					t.Fatal(err)
 				}
@@ -381,7 +381,7 @@ func TestKickWithRequestAway(t *testing.T) {
 		ids := []api.ConnectionID{d.idOf(free), d.idOf(taken)}
 		thaw := d.freeze(g, frozen)
 		free.Send("lock " + keys[0] + " 0")
-		taken.Send("lock " + keys[1] + " 30000")
+		taken.Send("lock " + keys[1] + " 600000")
 		cs.pass(1-frozen, 1-frozen)
 		kicks := make(chan error)
 		for _, id := range ids {

@@ -41,6 +41,7 @@ type counters struct {
 	disconnects [reasons]uint64
 	paused      uint64 // clients held back for what they sent
 	stalled     uint64 // and for what they did not read
+	limitHits   [limits]uint64
 	waits       [len(waitBounds) + 1]uint64
 	waited      time.Duration // sum of all waits
 }
@@ -67,6 +68,7 @@ func (c *counters) add(o *counters) {
 	addAll(c.disconnects[:], o.disconnects[:])
 	c.paused += o.paused
 	c.stalled += o.stalled
+	addAll(c.limitHits[:], o.limitHits[:])
 	addAll(c.waits[:], o.waits[:])
 	c.waited += o.waited
 }
@@ -101,8 +103,12 @@ func (c *counters) words(refused map[string]uint64) api.Counters {
 			api.LimitConnections: refused[api.RefusedMaxConnections],
 			api.LimitPipeline:    c.paused,
 			api.LimitOutput:      c.stalled,
+			api.LimitMemory:      refused[api.RefusedMaxMemory],
 		},
 		Waits: api.Histogram{Counts: c.waits[:], Sum: c.waited.Seconds()},
+	}
+	for l := noLimit + 1; int(l) < limits; l++ {
+		w.LimitHits[limitWords[l]] += c.limitHits[l]
 	}
 	for kind := proto.Lock; kind < proto.NumKinds; kind++ {
 		for _, a := range kind.Replies() {

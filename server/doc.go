@@ -27,13 +27,16 @@
 // # What is guaranteed
 //
 //   - A request has one outcome, decided on the loop of its shard.
-//   - A session that ends holds nothing and waits for nothing from the same turn on, on its own loop, and from the next message
-//     on, on the others: whoever asks finds its keys free. Where it held more than a turn can pass on, those who wait for
-//     the rest are granted it in the turns that follow; until then such a key is shown with its last holder, and counted as
-//     held by nobody. A grant that crosses the end of the session is released by that message.
+//   - A session that ends holds nothing and waits for nothing from the same turn on, on its own loop, and from the next
+//     message on, on the others: whoever asks finds its keys free. That message leaves before the socket is closed: who has
+//     seen the end and asks then comes after it, unless that loop has more messages than a turn can handle. Where it held
+//     more than a turn can pass on, those who wait for the rest are granted it in the turns that follow; until then such a
+//     key is shown with its last holder, and counted as held by nobody. A grant that crosses the end of the session is
+//     released by that message.
 //   - No client keeps the others of its loop waiting for more than a few milliseconds, whatever it sends, holds, or ends.
 //   - Answers come in the order of the commands. The end of the input does not lose those that need no waiting.
-//   - A client that sends without reading, or while it waits, is held back by TCP. What it costs is bounded.
+//   - A client that sends without reading, or while it waits, is held back by TCP. What it costs is bounded, and what all cost
+//     together is: see memory.go.
 //   - A drain lets those who hold a key or wait for one finish, and serves nobody else. It ends when nobody holds a key, or
 //     when its time is up.
 //   - Once the server stops, nothing is granted any more: whoever was told that he holds a key learns that he lost it
@@ -48,6 +51,7 @@
 //
 // New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
 // how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, drain.go and stop.go how
-// the server does, move.go why sessions change loops; task.go begins what is seen from outside, waitfor.go says when a
+// the server does, move.go why sessions change loops; memory.go what happens when memory is short, search.go how
+// the end of a client is noticed that is not read; task.go begins what is seen from outside, waitfor.go says when a
 // deadlock is believed. sim_test.go drives all of it without sockets and time.
 package server

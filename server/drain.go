@@ -196,7 +196,7 @@ func (srv *Server) runDrain(ctx context.Context, entrances []*entrance) {
 			reported = time.Now()
 			s := d.state()
 			log.Info().Int64("connections", srv.connections.Load()).Int("held_keys", s.HeldKeys).Int("waiters", s.Waiters).
-				Stringer("left", left.Round(time.Second)).Msg("dreadlock drains")
+				Str("left", api.Age(left.Seconds())).Msg("dreadlock drains")
 		}
 		if !pause(ctx, min(left, drainPause)) {
 			return

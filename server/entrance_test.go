@@ -160,7 +160,7 @@ func TestWays(t *testing.T) {
 				t.Errorf("want the end of the stream, got %v", err)
 			}
 			broken := w.dial()
-			broken.Do("lock b 60000", "l locked")
+			broken.Do("lock b 0", "l locked")
 			broken.Reset()
 			d.wantFree("b")
 			d.wantConnections(0)

@@ -118,18 +118,13 @@ func (l *eventLog) write(e *api.Event) {
 	}
 	switch e.Kind {
 	case api.EventGranted, api.EventTimeout, api.EventDeadlock:
-		line = line.Stringer("waited", logged(e.WaitedSeconds))
+		line = line.Str("waited", api.Age(e.WaitedSeconds))
 	case api.EventReleased, api.EventLost:
-		line = line.Stringer("held", logged(e.HeldSeconds))
+		line = line.Str("held", api.Age(e.HeldSeconds))
 	case api.EventKicked:
 		line = line.Int("held_keys", e.Held).Strs("keys", e.Keys)
 	}
 	line.Msg("event")
-}
-
-// logged returns a duration in seconds as the log shows it.
-func logged(seconds float64) time.Duration {
-	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 }
 
 // wantsEventLog reports whether events are to be logged, and anybody would see them.

@@ -31,7 +31,7 @@ func TestLogEvents(t *testing.T) {
 	from := c.Conn().LocalAddr().String()
 	c.Do("lock a 0", "l locked")
 	d.awaitLog(`"message":"event"`, `"level":"info"`, `"kind":"granted"`, `"key":"a"`, `"client":"`+from+`"`, `"name":"ann"`,
-		`"owner":"x"`, `"connection":1`, `"token":`, `"waited":"0s"`, `"at":"2`)
+		`"owner":"x"`, `"connection":1`, `"token":`, `"waited":"0 ms"`, `"at":"2`)
 	long := strings.Repeat("x", 5000)
 	c.Do("lock "+long+" 0", "l locked")
 	if line := d.awaitLog(`"kind":"granted"`, `"key":"xxx`); len(line) > 500 {

@@ -120,19 +120,17 @@ func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 	case eventTimeout:
 		e.WaitedSeconds = rec.span.Seconds()
 	case eventDeadlock, eventDeadlockOver:
-		e.Deadlock, e.HeldBy, e.WaitedSeconds = rec.token, rec.detail.heldBy, rec.span.Seconds()
+		e.Deadlock, e.HeldBy, e.WaitedSeconds = rec.token, rec.heldBy, rec.span.Seconds()
 		if rec.kind == eventDeadlockOver {
 			e.Reason = deadlockEndWords[rec.reason]
 		}
+	case eventKicked:
+		e.Held, e.Keys = rec.who.kick.freed()
 	case eventRefused:
 		e.Reason = barrierWords[rec.reason]
 	}
-	if rec.detail != nil && rec.detail.kick != nil {
-		k := rec.detail.kick
+	if k := rec.who.kick; k != nil && (rec.kind == eventKicked || rec.kind == eventLost) {
 		e.By = k.by
-		if rec.kind == eventKicked {
-			e.Held, e.Keys = k.freed()
-		}
 	}
 	return e
 }

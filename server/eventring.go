@@ -14,21 +14,15 @@ const inlineKey = 20
 
 // record is an event as a ring keeps it. All records have one size, and what they point to is immutable or guarded.
 type record struct {
-	at        time.Duration // since the loops began
-	span      time.Duration // what was waited or held
-	token     uint64        // of the grant; of a deadlock its number
-	who       *identity     // the client
-	detail    *detail       // nil for most
+	at        time.Duration    // since the loops began
+	span      time.Duration    // what was waited or held
+	token     uint64           // of the grant; of a deadlock its number
+	who       *identity        // the client
+	heldBy    api.ConnectionID // of a deadlock: who holds the key
 	kind      eventKind
 	reason    uint8 // its meaning depends on the kind
 	keyLength uint16
 	inline    [inlineKey]byte // the key or, if that is longer, where it begins in the ring
-}
-
-// detail is what only few events have.
-type detail struct {
-	kick   *kick
-	heldBy api.ConnectionID
 }
 
 // eventRing keeps the latest records, and their keys. It allocates nothing after [newEventRing]. Keys that are too long for their record

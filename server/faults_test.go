@@ -145,7 +145,7 @@ func (d *daemon) wantFree(keys ...string) {
 	c := d.dial()
 	for range 2 {
 		for _, key := range keys {
-			c.Do("lock "+key+" 30000", "l locked")
+			c.Do("lock "+key+" 600000", "l locked")
 		}
 		for _, key := range keys {
 			c.Do("unlock "+key, "u unlocked")
@@ -183,15 +183,15 @@ func eventually(tb testing.TB, check func() error) {
 type gate struct {
 	logLines
 	mu      sync.Mutex
-	closing bool          // the next line is held up
+	closing bool          // the next line about a syntax error is held up
 	held    chan struct{} // closed when a line is
 	opened  chan struct{}
 }
 
 func (g *gate) Write(line []byte) (int, error) {
 	g.mu.Lock()
-	closing := g.closing
-	g.closing = false
+	closing := g.closing && bytes.Contains(line, []byte("syntax error"))
+	g.closing = g.closing && !closing
 	held, opened := g.held, g.opened
 	g.mu.Unlock()
 	if closing {

@@ -20,7 +20,7 @@ func TestHalfCloseAnswers(t *testing.T) {
 			for loop := range loops {
 				for _, key := range d.keysOf(loop, 150) {
 					c := d.dial()
-					c.Send("lock "+key+" 30000", "unlock "+key)
+					c.Send("lock "+key+" 600000", "unlock "+key)
 					c.CloseWrite()
 					c.Expect("l locked", "u unlocked")
 					if _, err := c.ReadReply(); !errors.Is(err, io.EOF) {
@@ -49,6 +49,40 @@ func TestHalfCloseReleases(t *testing.T) {
 		}
 		c.ExpectEnd()
 		d.wantFree(keys...)
+	}
+}
+
+// Who has seen the end of a connection, whatever ended it, finds its keys free at once, on all loops and by clients of each.
+func TestEndIsSeenLast(t *testing.T) {
+	d := startDaemon(t, nil)
+	keys := append(d.keysOf(0, 3), d.keysOf(1, 3)...)
+	others := []*prototest.Client{d.dialOn(0), d.dialOn(1)}
+	rounds := 200
+	if testing.Short() {
+		rounds = 50
+	}
+	for round := range rounds {
+		c := d.dialOn(round % 2)
+		for _, key := range keys {
+			c.Do("lock "+key+" 0", "l locked")
+		}
+		switch round / 2 % 3 {
+		case 0:
+			c.Send("unlock nobodys")
+			c.CloseWrite()
+			c.Expect("e not locked")
+		case 1:
+			c.CloseWrite()
+		case 2:
+			c.Send("nonsense")
+		}
+		c.ExpectEnd()
+		for _, key := range keys {
+			o := others[round/6%2]
+			o.Do("lock "+key+" 0", "l locked")
+			o.Do("unlock "+key, "u unlocked")
+		}
+		c.Close()
 	}
 }
 
@@ -127,10 +161,10 @@ func TestHalfCloseCancelsWait(t *testing.T) {
 					holder, c, next := d.dialOn(holderLoop), d.dialOn(conn), d.dialOn(nextLoop)
 					holder.Do("lock "+key+" 0", "l locked")
 					c.Do("lock "+held+" 0", "l locked")
-					c.Send("unlock nothing", "lock "+key+" 30000", "lock "+behind+" 0")
+					c.Send("unlock nothing", "lock "+key+" 600000", "lock "+behind+" 0")
 					if queuedBefore {
 						cs.pass(conn, keyLoop)
-						next.Send("lock " + key + " 30000")
+						next.Send("lock " + key + " 600000")
 						cs.pass(nextLoop, keyLoop)
 					}
 					c.CloseWrite()
@@ -139,7 +173,7 @@ func TestHalfCloseCancelsWait(t *testing.T) {
 						t.Fatalf("want the end of the stream, got %v", err)
 					}
 					if !queuedBefore {
-						next.Send("lock " + key + " 30000")
+						next.Send("lock " + key + " 600000")
 						cs.pass(nextLoop, keyLoop)
 					}
 					d.wantFree(held, behind)
@@ -190,9 +224,9 @@ func TestHalfCloseWithRequestAway(t *testing.T) {
 			commands, answers []string
 		}{
 			{[]string{"lock " + keys[1] + " 0", "unlock " + keys[1]}, []string{"l locked", "u unlocked"}},
-			{[]string{"lock " + keys[2] + " 30000", "lock " + keys[0] + " 0"}, []string{"l locked", "t timeout"}},
-			{[]string{"lock " + keys[0] + " 30000", "lock " + keys[3] + " 0"}, nil},
-			{[]string{"lock " + keys[4] + " 0", "lock " + keys[0] + " 30000", "unlock " + keys[4]}, []string{"l locked"}},
+			{[]string{"lock " + keys[2] + " 600000", "lock " + keys[0] + " 0"}, []string{"l locked", "t timeout"}},
+			{[]string{"lock " + keys[0] + " 600000", "lock " + keys[3] + " 0"}, nil},
+			{[]string{"lock " + keys[4] + " 0", "lock " + keys[0] + " 600000", "unlock " + keys[4]}, []string{"l locked"}},
 			{[]string{"unlock " + keys[0], "lock " + keys[5] + " 1"}, []string{"e not owner", "l locked"}},
 			{[]string{"lock " + keys[5] + "x 0", "garbage", "unlock " + keys[5]}, []string{"l locked"}},
 		}
@@ -261,7 +295,7 @@ func testHalfCloseMeetsGrant(t *testing.T, maxPipeline, width, cycles int) {
 		text := makeCycle(width, d.keysOf(conn, 2)...)
 		holder, c := d.dialOn(1-conn), d.dialNarrowOn(conn)
 		holder.Do("lock "+key+" 0", "l locked")
-		fmt.Fprintf(c, "lock %s 30000\r\n", key)
+		fmt.Fprintf(c, "lock %s 600000\r\n", key)
 		cs.pass(conn, 1-conn)
 		for range 2 { // the first half is read, the second is not
 			if err := text.flood(c, cycles); err != nil {

@@ -48,7 +48,7 @@ type history struct {
 }
 
 const (
-	// maxEvents is the greatest [Config.Events]. They take some 300 MB.
+	// maxEvents is the greatest [Config.Events]. They take some 200 MB.
 	maxEvents = 1_000_000
 	// minJournal is the number of events that a loop keeps at least.
 	minJournal = 16
@@ -116,7 +116,7 @@ func (h *history) deadlock(kind eventKind, c *deadlock, end deadlockEnd) {
 		h.add(e.key, func(rec *record) {
 			rec.kind, rec.token, rec.span = kind, c.number, max(rec.at-e.since, 0)
 			rec.who = &e.who
-			rec.detail = &detail{heldBy: e.holder.connection}
+			rec.heldBy = e.holder.connection
 			if end == wasBroken && e == c.youngest() {
 				rec.reason = uint8(wasBroken)
 			}

@@ -11,6 +11,7 @@ type identity struct {
 	proven  string // who it is by its certificate or, on a Unix socket, by the kernel; empty if nothing says so
 	name    string // what the connection is called; empty if it has no name
 	owner   string // to whom it belongs; empty if it has said nothing
+	kick    *kick  // who has kicked it, nil if nobody has
 	changes int    // how often the owner has changed: the same number means the same owner all the time
 }
 
@@ -19,6 +20,13 @@ func (s *session) who() identity { return *s.identity.Load() }
 
 // known is who without a copy. Safe from any goroutine.
 func (s *session) known() *identity { return s.identity.Load() }
+
+// setKick says that somebody has kicked the connection.
+func (s *session) setKick(k *kick) {
+	i := s.who()
+	i.kick = k
+	s.identity.Store(&i)
+}
 
 // setName gives the connection a name.
 func (s *session) setName(name string) {

@@ -69,7 +69,7 @@ func (w *watch) notify() {
 // add adds an event of a client. The key may be nil.
 func (j *journal) add(kind eventKind, key []byte, who *identity, now time.Duration) *record {
 	rec := j.ring.add(key)
-	rec.kind, rec.reason, rec.at, rec.span, rec.token, rec.who, rec.detail = kind, 0, now, 0, 0, who, nil
+	rec.kind, rec.reason, rec.at, rec.span, rec.token, rec.who, rec.heldBy = kind, 0, now, 0, 0, who, 0
 	if j.armed {
 		j.armed = false
 		j.watch.notify()
@@ -87,15 +87,11 @@ func (j *journal) Granted(key []byte, o *lockmgr.Owner, token uint64, now time.D
 }
 
 // Ended is that of a [lockmgr.Observer].
-func (j *journal) Ended(key []byte, o *lockmgr.Owner, token uint64, now, since time.Duration) {
+func (j *journal) Ended(key []byte, o *lockmgr.Owner, token uint64, now, held time.Duration) {
 	rec := j.add(eventReleased, key, identityOf(o), now)
-	rec.token, rec.span = token, max(now-since, 0)
+	rec.token, rec.span = token, max(held, 0)
 	if o.Closed() {
-		why, k := o.Tag.(holder).ending()
-		rec.kind, rec.reason = eventLost, uint8(why)
-		if k != nil {
-			rec.detail = &k.detail
-		}
+		rec.kind, rec.reason = eventLost, uint8(o.Tag.(holder).ending())
 	}
 }
 
@@ -115,10 +111,10 @@ func (j *journal) timedOut(key []byte, r *request) {
 	}
 }
 
-// kicked takes note of a kick.
-func (j *journal) kicked(s *session, k *kick) {
+// kicked takes note that a session is kicked: its identity says by whom.
+func (j *journal) kicked(s *session) {
 	if j != nil {
-		j.add(eventKicked, nil, s.known(), j.loop.Now()).detail = &k.detail
+		j.add(eventKicked, nil, s.known(), j.loop.Now())
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 func BenchmarkEvents(b *testing.B) {
 	for _, events := range []int{0, 10_000} {
 		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) {
-			s := newSimWith(1, 0, events)
+			s := newSimWith(1, 0, 0, events)
 			var clients []*session
 			for i := range 50 {
 				clients = append(clients, s.connect(fmt.Sprint(i), 0).session)

@@ -22,7 +22,7 @@ type keyRow struct {
 
 func (r keyRow) rank() rank { return r.at }
 
-// Keys returns a page of the held keys.
+// Keys returns a page of the keys that are held or rest.
 func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 	if q.Order == "" {
 		q.Order = api.ByKey
@@ -97,7 +97,7 @@ func hasPrefix(key []byte, prefix string) bool {
 	return len(key) >= len(prefix) && string(key[:len(prefix)]) == prefix
 }
 
-// holderOf returns the holder of a key.
+// holderOf returns the holder of a key, the former one if the key rests.
 func holderOf(h lockmgr.Holding) holder { return h.Owner.Tag.(holder) }
 
 // sinceOf returns since when a waiter waits.
@@ -106,7 +106,10 @@ func sinceOf(w *lockmgr.Waiter) time.Duration {
 	return since
 }
 
-// describe describes a held key, without its queue.
+// minRest is what is said of how long a key rests that is about to go on.
+const minRest = time.Millisecond
+
+// describe describes a key that is held or rests, without its queue.
 func (sh *shard) describe(h lockmgr.Holding) api.Key {
 	k := api.Key{
 		Key:         string(h.Key),
@@ -115,6 +118,10 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 		Token:       h.Token,
 		HeldSeconds: sh.secondsSince(h.Since),
 		Waiters:     h.Waiters,
+	}
+	if h.Closed {
+		k.FreesInSeconds = max(h.Until-sh.loop.Now(), minRest).Seconds()
+		k.HeldSeconds = max(h.Until-sh.server.cfg.LockDelay-h.Since, 0).Seconds()
 	}
 	if h.First != nil {
 		k.LongestWaitSeconds = sh.secondsSince(sinceOf(h.First))
@@ -131,7 +138,7 @@ func (s *session) peer() api.Peer {
 	return api.Peer{Connection: s.id, Address: s.address.String(), Identity: i.proven, Name: i.name, Owner: i.owner}
 }
 
-// Key returns a held key with the first waiters of its queue, at most as many as queue says: 0, which is none, to
+// Key returns a key that is held or rests, with the first waiters of its queue, at most as many as queue says: 0, which is none, to
 // [api.MaxLimit].
 func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, error) {
 	if queue < 0 || queue > api.MaxLimit {

@@ -15,7 +15,6 @@ type kick struct {
 	server *Server
 	by     string        // who asks: the address, and the user where it is known
 	done   chan struct{} // closed when all keys are freed
-	detail detail        // what its events keep: one for all keys that it frees
 
 	mu      sync.Mutex
 	session *session // nil before it begins
@@ -28,9 +27,7 @@ type kick struct {
 const maxNamedKey = 64
 
 func (srv *Server) newKick(by string) *kick {
-	k := &kick{server: srv, by: by, done: make(chan struct{})}
-	k.detail.kick = k
-	return k
+	return &kick{server: srv, by: by, done: make(chan struct{})}
 }
 
 // begin says whom it is about, and on how many loops the session may hold keys.
@@ -74,15 +71,8 @@ func quoted(key string) string {
 func (k *kick) log() {
 	s := k.session
 	held, keys := k.freed()
-	line := s.described(k.server.cfg.Log.Warn().Uint64("connection", uint64(s.id)))
-	who := s.who()
-	if who.name != "" {
-		line = line.Str("name", who.name)
-	}
-	if who.owner != "" {
-		line = line.Str("owner", who.owner)
-	}
-	line.Str("by", k.by).Int("held_keys", held).Strs("keys", keys).Msg("client kicked: an operator asked for it")
+	s.described(k.server.cfg.Log.Warn().Uint64("connection", uint64(s.id))).
+		Str("by", k.by).Int("held_keys", held).Strs("keys", keys).Msg("client kicked: an operator asked for it")
 }
 
 // freed returns the number of keys that were freed so far, and the first of them.
@@ -132,7 +122,8 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID, by string) err
 // kick ends the session and its connection at once, even if the client has not read all its answers. One that waits is told:
 // its client would take the end for a loss, and ask again.
 func (s *session) kick(k *kick) {
-	s.roster.shard.journal.kicked(s, k)
+	s.setKick(k)
+	s.roster.shard.journal.kicked(s)
 	if s.phase >= ended {
 		k.begin(s, 1)
 		k.frees(nil)
@@ -146,7 +137,6 @@ func (s *session) kick(k *kick) {
 		}
 	}
 	k.begin(s, loops)
-	s.kickedBy = k
 	if s.phase == serving && s.outstanding > 0 && s.request.kind == proto.Lock {
 		s.reply(proto.Lock, proto.Kicked)
 		s.flush()

@@ -88,7 +88,7 @@ func TestConnectionLimit(t *testing.T) {
 			for round := range 20 {
 				refused := d.dial()
 				if round%2 == 1 {
-					refused.Send("unlock "+keys[0], "lock "+keys[0]+"x 30000")
+					refused.Send("unlock "+keys[0], "lock "+keys[0]+"x 600000")
 				}
 				refused.Expect("e too many connections")
 				if _, err := refused.ReadReply(); !errors.Is(err, io.EOF) {
@@ -101,7 +101,7 @@ func TestConnectionLimit(t *testing.T) {
 				clients[i].Do("lock "+keys[i]+" 0", "e already locked")
 				leave(clients[i])
 				clients[i] = d.dial()
-				clients[i].Do("lock "+keys[i]+" 30000", "l locked")
+				clients[i].Do("lock "+keys[i]+" 600000", "l locked")
 			}
 			for i, c := range clients {
 				c.Do("unlock "+keys[i], "u unlocked")

@@ -206,7 +206,7 @@ func (w *actor) step() {
 		w.connect()
 	case n < 8 && w.mayWait(k):
 		lock := w.begin("lock", k)
-		w.client.Send("lock " + w.keys[k] + " 30000")
+		w.client.Send("lock " + w.keys[k] + " 600000")
 		if w.rng.IntN(2) == 0 {
 			w.barrier(k)
 		}
@@ -224,7 +224,7 @@ func (w *actor) step() {
 		w.finish(op, k)
 	case n < 60 && w.mayWait(k): // for as long as it takes, and it is known when it is in the queue
 		op := w.begin("lock", k)
-		w.client.Send("unlock "+w.quiet[k], "lock "+w.keys[k]+" 30000")
+		w.client.Send("unlock "+w.quiet[k], "lock "+w.keys[k]+" 600000")
 		w.client.Expect("e not locked")
 		w.barrier(k)
 		op.queued = w.clock.Add(1)
@@ -325,7 +325,7 @@ func (h *historian) run(seed uint64, actors, steps int) map[string][]operation {
 	last := h.dial()
 	byKey := map[string][]operation{}
 	for _, key := range h.keys {
-		last.Do("lock "+key+" 30000", "l locked") // whatever the end of a connection left
+		last.Do("lock "+key+" 600000", "l locked") // whatever the end of a connection left
 	}
 	for _, op := range h.ops {
 		byKey[op.key] = append(byKey[op.key], op)

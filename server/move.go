@@ -25,8 +25,8 @@ const (
 // affinity says to which other loop a session belongs by what it does: its latest commands, as many as the score, were all
 // for keys of that loop, and were carried out without a wait.
 type affinity struct {
-	to    int
-	score int
+	to    int32
+	score int32
 }
 
 // observe takes the answer of a command for a key of a loop.
@@ -34,8 +34,8 @@ func (af *affinity) observe(loop int, a proto.Reply, waited bool) {
 	switch {
 	case waited || a != proto.Locked && a != proto.Unlocked && a != proto.Token:
 		af.score = 0
-	case af.to != loop:
-		af.to, af.score = loop, 1
+	case af.to != int32(loop):
+		af.to, af.score = int32(loop), 1
 	default:
 		af.score++
 	}
@@ -54,6 +54,7 @@ func (s *session) move() {
 		return
 	}
 	srv.departed.Add(1)
+	s.count(0)
 	from.sessions.remove(s)
 	from.population.Add(-1)
 	to.population.Add(1)
@@ -61,6 +62,7 @@ func (s *session) move() {
 		to.population.Add(-1)
 		from.population.Add(1)
 		from.sessions.add(s)
+		s.recount()
 		srv.arrived.Add(1)
 	}
 }
@@ -81,6 +83,7 @@ func (s *session) Moved(to int) {
 	s.remoteOwners = nil // empty, as is its owner
 	s.affinity.score = 0
 	s.roster.sessions.add(s)
+	s.recount()
 	s.roster.counters.moves++
 	s.roster.server.arrived.Add(1)
 }

@@ -110,11 +110,11 @@ func TestMoveRefused(t *testing.T) {
 	}
 	for range 20 {
 		a.Do("lock "+there[1]+" 0", "l locked")
-		b.Send("lock " + there[1] + " 30000")
+		b.Send("lock " + there[1] + " 600000")
 		a.Do("unlock "+there[1], "u unlocked")
 		b.Expect("l locked")
 		b.Send("unlock " + there[1])
-		a.Do("lock "+there[1]+" 30000", "l locked")
+		a.Do("lock "+there[1]+" 600000", "l locked")
 		b.Expect("u unlocked")
 		a.Do("unlock "+there[1], "u unlocked")
 	}
@@ -160,7 +160,7 @@ func TestAffinity(t *testing.T) {
 		loop   int
 		answer proto.Reply
 		waited bool
-		want   int
+		want   int32
 	}{
 		{1, proto.Locked, false, 1},
 		{1, proto.Unlocked, false, 2},

@@ -3,7 +3,6 @@ package server
 import (
 	"time"
 
-	"dreadlock/proto"
 	"dreadlock/reactor"
 )
 
@@ -33,7 +32,7 @@ func (f *refusal) Opened() {
 		f.conn.Close()
 		return
 	}
-	f.conn.Write(proto.TooManyConnections.Append(nil))
+	f.conn.Write(f.arrival.refusal.Append(nil))
 	f.conn.CloseWrite()
 	f.timer.Tag = f
 	f.worker.loop.StartTimer(&f.timer, refusalTime)

@@ -28,6 +28,8 @@ type request struct {
 	kind       proto.Kind
 	mayWait    bool           // false after the end of the session's input
 	suspicious bool           // its wait may be part of a deadlock: the session holds a key, or belongs to an owner
+	limit      limit          // of the session: the key would exceed it
+	size       uint32         // what the key costs while it is held, see [lockmgr.KeySize]
 	owner      *lockmgr.Owner // what the session holds in that shard; of the shard's loop, like waiter and timer
 	hash       uint64
 	key        []byte // in the session's parser
@@ -38,7 +40,7 @@ type request struct {
 	timer   reactor.Timer  // Tag: the request
 	since   time.Duration  // when the wait began
 	serial  uint64         // of the wait: how many the session has begun
-	suspect int            // see place
+	suspect int32          // see place
 
 	// The answer.
 	answered bool // it travels back; false on the way there
@@ -55,7 +57,7 @@ func (r *request) init(s *session) {
 }
 
 // place returns where the request keeps its place among the suspects of the shard.
-func (r *request) place() *int { return &r.suspect }
+func (r *request) place() *int32 { return &r.suspect }
 
 // granted answers the request: it was queued, and its owner holds the key now.
 func (r *request) granted(sh *shard) {

@@ -18,9 +18,9 @@ func TestReset(t *testing.T) {
 	}{
 		{"holding", func(*prototest.Client, string, string) {}},
 		{"in the middle of a command", func(c *prototest.Client, key, _ string) { c.Write([]byte("lock " + key)) }},
-		{"waiting", func(c *prototest.Client, key, _ string) { c.Send("lock " + key + " 30000") }},
+		{"waiting", func(c *prototest.Client, key, _ string) { c.Send("lock " + key + " 600000") }},
 		{"waiting with a pipeline", func(c *prototest.Client, key, held string) {
-			c.Send("unlock x", "lock "+key+" 30000", "unlock "+held, "lock "+held+" 0", "lock x 0")
+			c.Send("unlock x", "lock "+key+" 600000", "unlock "+held, "lock "+held+" 0", "lock x 0")
 		}},
 		{"answers unread", func(c *prototest.Client, _, held string) {
 			c.Write(bytes.Repeat(makeCycle(0, held+"x", held+"y").commands, 200))
@@ -40,16 +40,16 @@ func TestReset(t *testing.T) {
 					holder, c, afterKey, afterHeld := d.dial(), d.dialOn(conn), d.dialOn(0), d.dialOn(1)
 					holder.Do("lock "+key+" 0", "l locked")
 					c.Do("lock "+held+" 0", "l locked")
-					afterHeld.Send("lock " + held + " 30000")
+					afterHeld.Send("lock " + held + " 600000")
 					state.reach(c, key, held)
 					if settled {
 						cs.pass(conn, keyLoop)
-						afterKey.Send("lock " + key + " 30000")
+						afterKey.Send("lock " + key + " 600000")
 						cs.passAll()
 						c.Reset()
 					} else {
 						c.Reset()
-						afterKey.Send("lock " + key + " 30000")
+						afterKey.Send("lock " + key + " 600000")
 					}
 					afterHeld.Expect("l locked")
 					holder.Do("unlock "+key, "u unlocked")
@@ -79,7 +79,7 @@ func TestResetWithRequestAway(t *testing.T) {
 		holder, next := d.dialOn(conn), d.dialOn(conn)
 		holder.Do("lock "+taken+" 0", "l locked")
 		commands := []string{
-			"lock " + free + " 0", "lock " + free + " 30000", "unlock " + free, "lock " + taken + " 30000", "lock " + taken + " 0",
+			"lock " + free + " 0", "lock " + free + " 600000", "unlock " + free, "lock " + taken + " 600000", "lock " + taken + " 0",
 		}
 		var clients []*prototest.Client
 		for range commands {
@@ -93,7 +93,7 @@ func TestResetWithRequestAway(t *testing.T) {
 		for _, c := range clients {
 			c.Reset()
 		}
-		next.Send("lock " + taken + " 30000")
+		next.Send("lock " + taken + " 600000")
 		cs.pass(conn, conn)
 		d.wantConnections(len(cs.clients) + 3) // with the one that froze the loop
 		thaw()
@@ -122,11 +122,11 @@ func TestResetMeetsGrant(t *testing.T) {
 			var dying []*prototest.Client
 			for i := range 6 {
 				c := d.dialOn(i % 2)
-				c.Send("lock " + key + " 30000")
+				c.Send("lock " + key + " 600000")
 				cs.pass(i%2, keyLoop)
 				dying = append(dying, c)
 			}
-			last.Send("lock " + key + " 30000")
+			last.Send("lock " + key + " 600000")
 			cs.pass(keyLoop, keyLoop)
 			// The loop that stands still has to hear of the grants and of the resets at the same time.
 			thaw := d.freeze(g, conn)
@@ -208,7 +208,7 @@ func TestResetStorm(t *testing.T) {
 				var clients []*prototest.Client
 				for i := range 2 * len(keys) {
 					c := d.dial()
-					c.Send("lock "+keys[i%len(keys)]+" 30000", "lock "+keys[(i+round)%len(keys)]+" 30000")
+					c.Send("lock "+keys[i%len(keys)]+" 600000", "lock "+keys[(i+round)%len(keys)]+" 600000")
 					clients = append(clients, c)
 				}
 				for i, c := range clients {

@@ -11,12 +11,19 @@ type roster struct {
 	sessions  bag[*session]
 	newcomers newcomers
 	turns     turns
+	search    search
 	out       []byte // answers of the session that is running; empty in between
 	spare     spareBuffers
+	buffered  int64 // bytes that the sessions take beside their own size: see session.recount
 
 	population atomic.Int64 // sessions, those on their way here included; safe from any goroutine
 }
 
 func newRoster(w *worker) *roster {
-	return &roster{worker: w, out: make([]byte, 0, 2*flushMark)}
+	ro := &roster{worker: w, out: make([]byte, 0, 2*flushMark)}
+	ro.search = newSearch(ro)
+	return ro
 }
+
+// trim gives up what the roster keeps for reuse.
+func (ro *roster) trim() { ro.spare = nil }

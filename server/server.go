@@ -29,6 +29,7 @@ type Server struct {
 	history  *history  // nil if no events are kept
 	eventLog *eventLog // nil if events are not logged
 	drain    *drain
+	budget   *budget
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 	pace      pace
@@ -84,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		srv.eventLog = newEventLog(srv)
 	}
 	srv.drain = newDrain()
+	srv.budget = newBudget(cfg.memoryLimit(), cfg.Loops)
 	return srv, nil
 }
 
@@ -98,6 +100,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	helpers.Go(func() { srv.detector.run(serving) })
+	helpers.Go(func() { srv.keepMemory(serving) })
 	helpers.Go(func() {
 		srv.runDrain(serving, entrances)
 		stop()
@@ -187,11 +190,19 @@ func (srv *Server) ready(entrances []*entrance) {
 		Stringer("idle_timeout", srv.cfg.IdleTimeout).
 		Int("max_pipeline", srv.cfg.MaxPipeline).
 		Int("max_output", srv.cfg.MaxOutput).
+		Int("max_keys", srv.cfg.MaxKeys).
+		Int("max_key_bytes", srv.cfg.MaxKeyBytes).
+		Int64("max_memory", srv.budget.limit).
 		Stringer("keepalive", srv.cfg.KeepAlive).
 		Stringer("tick", srv.cfg.Tick).
 		Int("events", srv.cfg.Events).
+		Stringer("lock_delay", srv.cfg.LockDelay).
 		Str("version", srv.cfg.Version).
 		Msg("dreadlock is ready")
+	if d := srv.cfg.LockDelay; d > 0 {
+		srv.cfg.Log.Info().Stringer("lock_delay", d).Time("until", srv.grantsAt()).
+			Msg("nothing is granted yet: who held a key before the start may still be about to stop")
+	}
 	if srv.cfg.Ready != nil {
 		srv.cfg.Ready(service.address)
 	}

@@ -27,7 +27,8 @@ type session struct {
 	sock   reactor.Conn // the reactor's; everything here goes by conn
 	conn   connection   // sock, but in tests
 	roster *roster      // of the connection's loop
-	slot   int          // see [bag]
+	slot   int32        // see [bag]
+	ahead  uint32       // bytes of its pending input that it has only because it was read on, see search
 
 	older, newer *session // among the newcomers
 
@@ -46,11 +47,12 @@ type session struct {
 	sentAt      time.Duration // when the request was sent to another loop
 	remoteShard int           // the other loop that the request is with; noShard otherwise
 	outstanding uint8
-	stalled     bool // the next command has to wait until the client has read its answers
-	waitsTurn   bool // it is among the turns of its roster
-	newcomer    bool // one of the newcomers of its roster: it has sent no command yet
 	phase       phase
 	why         reason // it has ended; set before other loops hear of that, and constant from then on
+	newcomer    bool   // one of the newcomers of its roster: it has sent no command yet
+	stalled     bool   // the next command has to wait until the client has read its answers
+	waitsTurn   bool   // it is among the turns of its roster
+	counted     uint32 // bytes that its buffers take, see recount
 	nextTurn    *session
 
 	// identity is what is known about the client. Stored on the session's loop, loaded on any. It is beside the owner, with which
@@ -59,9 +61,9 @@ type session struct {
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
 	keys         int            // how many keys it holds in all
+	keyBytes     int            // and what they cost
 
 	affinity affinity // to the loop whose keys it uses
-	kickedBy *kick    // nil if nobody has; set and constant as why is
 }
 
 // noShard is no loop.
@@ -77,7 +79,7 @@ func newSession(ro *roster, a *arrival) *session {
 }
 
 // place returns where the session keeps its place among the sessions of its shard.
-func (s *session) place() *int { return &s.slot }
+func (s *session) place() *int32 { return &s.slot }
 
 // Conn returns the connection.
 func (s *session) Conn() *reactor.Conn { return &s.sock }
@@ -134,7 +136,7 @@ func (s *session) answered() {
 	s.affinity.observe(loop, a, s.request.waited)
 	s.reply(s.request.kind, a)
 	s.continueAfterReply()
-	if s.affinity.score >= s.roster.server.moveAfter {
+	if int(s.affinity.score) >= s.roster.server.moveAfter {
 		s.move() // the last that is done with the session here
 	}
 }
@@ -176,7 +178,7 @@ func (s *session) execute(input []byte, most int) (n int) {
 			s.finish(drained)
 			return len(input)
 		}
-		if s.conn.Unsent() >= ro.server.cfg.MaxOutput {
+		if s.conn.Unsent() >= s.maxUnsent() {
 			s.stalled = true
 			if !stalled {
 				ro.counters.stalled++
@@ -185,6 +187,7 @@ func (s *session) execute(input []byte, most int) (n int) {
 		}
 		if most--; most < 0 || !ro.loop.Spend(1) {
 			ro.turns.add(s)
+			s.stalled = stalled // it has not caught up yet
 			break
 		}
 		consumed, status := s.parser.Next(input[n:], &cmd)
@@ -218,6 +221,8 @@ func (s *session) command(cmd *proto.Command) {
 	r.waited, r.answered = false, false
 	r.suspicious = s.keys > 0 || s.who().owner != ""
 	r.hash = ro.server.seed.Hash(cmd.Arg)
+	r.size = uint32(lockmgr.KeySize(len(cmd.Arg)))
+	r.limit = s.keyLimit(int(r.size))
 	to := ro.server.shardOf(r.hash)
 	if to != ro.index {
 		s.parser.Retain(cmd)
@@ -265,9 +270,9 @@ func (s *session) reply(kind proto.Kind, a proto.Reply) {
 		ro.out = proto.AppendNamed(ro.out, ro.server.cfg.silence(), ro.server.space)
 		return
 	case proto.Locked:
-		s.keys++
+		s.addKey()
 	case proto.Unlocked:
-		s.keys--
+		s.removeKey()
 	}
 	ro.out = a.Append(ro.out)
 }
@@ -297,20 +302,23 @@ func (s *session) ownerIn(loop int) *lockmgr.Owner {
 // applyBackpressure ends a turn of the session: it holds back a client that sends more than is wanted, and ends a session
 // that has executed all that came before the end of its input.
 func (s *session) applyBackpressure() {
+	s.recount()
 	switch s.phase {
 	case serving:
 		limits := &s.roster.server.cfg
 		waiting := s.pending.len()
 		switch {
+		case s.roster.search.reads(s):
 		case !s.conn.CanHold() && (waiting > limits.MaxPipeline || s.conn.Unsent() > limits.MaxOutput):
 			s.warn("client dropped: it sends too much and cannot be held back").
 				Int("unparsed_bytes", waiting).Int("unread_answer_bytes", s.conn.Unsent()).Send()
 			s.finish(tooMuch)
 		case waiting >= limits.MaxPipeline:
-			if !s.conn.Paused() {
+			if !s.conn.Paused() && s.outstanding > 0 { // else it waits for nothing but a turn
 				s.roster.counters.paused++
 			}
-			s.conn.Pause()
+			s.pause()
+		case s.holdsBack():
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
 		}
@@ -318,5 +326,13 @@ func (s *session) applyBackpressure() {
 		if s.outstanding == 0 && s.pending.len() == 0 && !s.conn.ReadRest() {
 			s.finish(clientClosed)
 		}
+	}
+}
+
+// pause holds the client back.
+func (s *session) pause() {
+	s.conn.Pause()
+	if s.outstanding > 0 {
+		s.roster.search.begin()
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"dreadlock/lockmgr"
 	"dreadlock/proto"
+	"dreadlock/reactor"
 	"dreadlock/server/api"
 )
 
@@ -14,7 +15,9 @@ type shard struct {
 	*worker
 	table     *lockmgr.Table
 	grants    lockmgr.Grants   // not delivered yet: that is done at the end of a turn
-	releasing []*lockmgr.Owner // of sessions that have ended and held much: see release
+	releasing []*lockmgr.Owner // of sessions that have ended, in that order, and whose keys have not all gone on: see release
+	unknown   lockmgr.Owner    // who may have held keys before the start: see [lockmgr.Table.SetDelay]
+	rest      reactor.Timer    // runs while the first of releasing rests; Tag: the shard
 	suspects  bag[*request]    // see [shard.suspect]
 	journal   *journal         // nil if no events are kept
 }
@@ -24,8 +27,8 @@ type holder interface {
 	peer() api.Peer   // safe from any goroutine
 	party() party     // safe from any goroutine
 	known() *identity // safe from any goroutine
-	// ending says why it has closed, and by which kick, if it was one. To be called on the loop of a key that is taken from it.
-	ending() (why reason, by *kick)
+	// ending says why it has closed. To be called on the loop of a key that is taken from it.
+	ending() reason
 }
 
 // queued is what can stand in the queue of a key, the Tag of a [lockmgr.Waiter]: a request. It belongs to the loop of the
@@ -44,6 +47,9 @@ func newShard(w *worker) *shard {
 	sh := &shard{worker: w, table: lockmgr.NewTable(uint64(time.Now().UnixNano()))}
 	if sh.journal = w.server.history.newJournal(w.loop); sh.journal != nil {
 		sh.table.Observe(sh.journal)
+	}
+	if d := w.server.cfg.LockDelay; d > 0 {
+		sh.beginDelay(d)
 	}
 	return sh
 }
@@ -73,6 +79,9 @@ func (sh *shard) execute(r *request) proto.Reply {
 }
 
 func (sh *shard) lock(r *request) proto.Reply {
+	if l := sh.lockLimit(r); l != noLimit {
+		return sh.refuse(r, l)
+	}
 	wait := r.timeout > 0 && r.mayWait
 	switch sh.table.Lock(r.owner, &r.waiter, r.hash, r.key, wait) {
 	case lockmgr.Granted:
@@ -102,10 +111,10 @@ func (sh *shard) unlock(r *request) proto.Reply {
 // fence finds the token of the grant by which the request's owner holds the key.
 func (sh *shard) fence(r *request) proto.Reply {
 	h := sh.table.Find(r.hash, r.key)
-	switch h.Owner {
-	case nil:
+	switch {
+	case h.Owner == nil || sh.table.Rest(h.Owner) > 0:
 		return proto.NotLocked
-	case r.owner:
+	case h.Owner == r.owner:
 		r.token = h.Token
 		return proto.Token
 	}
@@ -177,10 +186,10 @@ func (sh *shard) cancelRemote(c *cancellation) {
 	sh.loop.Post(c.session.roster.index, &c.message)
 }
 
-// release frees what a session that has ended holds in this shard: as much as the loop's turn allows at once, the rest in
-// turns to come. Nobody can tell, but those who wait for the rest.
+// release frees what a session that has ended holds in this shard, after the lock delay if there is one: as much as the loop's
+// turn allows at once, the rest in turns to come. Nobody can tell, but those who wait for the rest.
 func (sh *shard) release(o *lockmgr.Owner) {
-	if _, k := o.Tag.(holder).ending(); k != nil {
+	if k := o.Tag.(holder).known().kick; k != nil {
 		k.frees(o)
 	}
 	if sh.closed {
@@ -189,25 +198,32 @@ func (sh *shard) release(o *lockmgr.Owner) {
 	sh.table.Advance(sh.loop.Now())
 	step := sh.server.pace.release
 	for sh.table.CloseSome(o, step, &sh.grants) {
-		if !sh.loop.Spend(step) {
+		if sh.table.Rest(o) > 0 || !sh.loop.Spend(step) {
 			sh.releasing = append(sh.releasing, o)
+			sh.awaitRest()
 			return
 		}
 	}
 }
 
-// releaseMore goes on with what release has left, the session that has ended first before the others.
+// releaseMore goes on with what release has left and does not rest, the session that has ended first before the others.
 func (sh *shard) releaseMore() {
-	if len(sh.releasing) == 0 {
+	if len(sh.releasing) == 0 || sh.closed {
 		return
 	}
 	sh.table.Advance(sh.loop.Now())
 	step := sh.server.pace.release
-	for len(sh.releasing) > 0 && !sh.closed && sh.loop.Spend(step) {
+	for sh.releasesMore() && sh.loop.Spend(step) {
 		if !sh.table.CloseSome(sh.releasing[0], step, &sh.grants) {
 			sh.releasing[0], sh.releasing = nil, sh.releasing[1:]
 		}
 	}
+	sh.awaitRest()
+}
+
+// releasesMore reports whether releaseMore has something to do.
+func (sh *shard) releasesMore() bool {
+	return len(sh.releasing) > 0 && sh.table.Rest(sh.releasing[0]) == 0
 }
 
 // releaseRemote frees what a session of another loop holds here, and ends its wait. The session has ended.

@@ -22,7 +22,10 @@ import (
 //   - The answers of a connection are those of its commands, in their order, one each, of the kinds that they can have.
 //   - No wait ends with a timeout before its time.
 //   - A later grant of a key has a greater token.
+//   - With a lock delay, a client is told that it holds a key only when the delay has passed since the one who was told so before
+//     has lost its connection, unless that one had asked to unlock it, and since the start.
 //   - On a loop that drains, nobody is served who holds nothing and waits for nothing.
+//   - However little memory there is, whoever has nothing under way is read.
 //
 //   - The events have each grant once, and its end once.
 //
@@ -37,8 +40,9 @@ const (
 type simWorld struct {
 	*sim
 	keys   []string
-	told   map[string]*simClient // who was told that it holds a key, as long as that counts
-	tokens map[string]uint64     // the greatest that was told
+	told   map[string]*simClient    // who was told that it holds a key, as long as that counts
+	rests  map[string]time.Duration // until when nobody may be told so
+	tokens map[string]uint64        // the greatest that was told
 	names  int
 	sent   [proto.NumKinds]uint64 // commands that were answered, by kind
 	asked  map[*simClient][]simCommand
@@ -55,17 +59,20 @@ type simCommand struct {
 	timeout time.Duration
 }
 
-func newSimWorld(loops int) *simWorld {
+func newSimWorld(loops int, delay time.Duration) *simWorld {
 	w := &simWorld{
-		sim:    newSim(loops, 2),
+		sim:    newDelayedSim(loops, 2, delay),
 		told:   map[string]*simClient{},
+		rests:  map[string]time.Duration{},
 		tokens: map[string]uint64{},
 		asked:  map[*simClient][]simCommand{},
 		leaves: map[*simClient]bool{},
 		noted:  notedGrants{open: map[string]api.Event{}},
 	}
 	for i := range simKeys {
-		w.keys = append(w.keys, w.key("k"+strconv.Itoa(i)+"x", i%loops))
+		key := w.key("k"+strconv.Itoa(i)+"x", i%loops)
+		w.keys = append(w.keys, key)
+		w.rests[key] = delay
 	}
 	return w
 }
@@ -87,7 +94,7 @@ func (w *simWorld) connected(t *rapid.T) *simClient {
 // ask has a client send some commands in one write, perhaps cut in two.
 func (w *simWorld) ask(t *rapid.T) {
 	c := w.connected(t)
-	if c.half {
+	if c.fin {
 		t.Skip("it has ended its side")
 	}
 	var text strings.Builder
@@ -153,6 +160,9 @@ func (w *simWorld) answered(t *rapid.T, c *simClient, cmd simCommand, line strin
 		if holder := w.told[cmd.key]; holder != nil {
 			t.Fatalf("%s is told that it holds %s, and so was %s", c.name, cmd.key, holder.name)
 		}
+		if w.now < w.rests[cmd.key] {
+			t.Fatalf("%s is told at %s that it holds %s, which rests until %s", c.name, w.now, cmd.key, w.rests[cmd.key])
+		}
 		w.told[cmd.key] = c
 	case proto.TimedOut:
 		if w.now < cmd.sentAt+cmd.timeout {
@@ -183,6 +193,7 @@ func (w *simWorld) leave(c *simClient) {
 	for key, holder := range w.told {
 		if holder == c {
 			delete(w.told, key)
+			w.rests[key] = w.now + w.server.cfg.LockDelay
 		}
 	}
 }
@@ -192,7 +203,7 @@ func (w *simWorld) quiet(t *rapid.T) {
 	for _, c := range w.clients {
 		c.hear()
 	}
-	w.settle()
+	w.settleReading()
 	w.hear(t)
 	if err := w.checkQuiet(); err != nil {
 		t.Fatal(err)
@@ -276,7 +287,8 @@ func TestSimulation(t *testing.T) {
 		defer func() { _ = flag.Set(checks.Name, checks.DefValue) }()
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		w := newSimWorld(rapid.IntRange(1, 3).Draw(t, "loops"))
+		delay := rapid.SampledFrom([]time.Duration{0, 0, 0, simTick, 50 * simTick, 300_000 * simTick}).Draw(t, "lock delay")
+		w := newSimWorld(rapid.IntRange(1, 3).Draw(t, "loops"), delay)
 		w.budget = rapid.SampledFrom([]int{2, 3, 5, 10, 1000}).Draw(t, "budget")
 		w.server.pace = pace{
 			short:   rapid.IntRange(1, 3).Draw(t, "short slice"),
@@ -284,6 +296,7 @@ func TestSimulation(t *testing.T) {
 			release: rapid.IntRange(1, 2).Draw(t, "keys a step"),
 		}
 		w.drains = rapid.IntRange(0, 3).Draw(t, "drains") == 0
+		w.server.cfg.MaxKeys = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max-keys")
 		loop := rapid.IntRange(0, len(w.loops)-1)
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
@@ -316,6 +329,9 @@ func TestSimulation(t *testing.T) {
 				}
 				w.drain(w.loops[loop.Draw(t, "loop")])
 			},
+			"memory": func(t *rapid.T) {
+				w.fillMemory(rapid.SampledFrom([]int64{0, 80, 102, 110}).Draw(t, "percent"))
+			},
 			"quiet": func(t *rapid.T) {
 				w.quiet(t)
 				w.checkDrained(t)
@@ -329,11 +345,14 @@ func TestSimulation(t *testing.T) {
 			}
 		}
 		w.quiet(t)
+		w.pass(delay)
+		w.quiet(t)
 		w.noted.read(t, w.sim)
 		w.noted.checkOver(t, w.sim)
 		for _, l := range w.loops {
-			if keys := l.worker.shard.table.Keys(); keys != 0 {
-				t.Fatalf("%d keys are held by nobody", keys)
+			table := l.worker.shard.table
+			if table.Keys() != 0 || table.Resting() != 0 {
+				t.Fatalf("%d keys are held, and %d rest, of nobody", table.Keys(), table.Resting())
 			}
 		}
 		if n := w.server.connections.Load(); n != 0 {

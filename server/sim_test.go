@@ -29,6 +29,7 @@ type sim struct {
 	budget  int        // what a turn may spend
 	events  []simEvent // what clients have noticed, in this order, and the test has not taken
 	err     error      // the first thing that must not happen
+	ballast int64      // memory that others take, in bytes
 }
 
 // simEvent is a line that a client has read, or the end of its connection if it is empty.
@@ -43,11 +44,17 @@ const (
 )
 
 // newSim returns a sim whose turns are not bounded.
-func newSim(loops, moveAfter int) *sim { return newSimWith(loops, moveAfter, 200*loops) }
+func newSim(loops, moveAfter int) *sim { return newSimWith(loops, moveAfter, 0, 200*loops) }
 
-// newSimWith is newSim with a number of events.
-func newSimWith(loops, moveAfter, events int) *sim {
+// newDelayedSim returns such a sim with a lock delay, which has just started.
+func newDelayedSim(loops, moveAfter int, delay time.Duration) *sim {
+	return newSimWith(loops, moveAfter, delay, 200*loops)
+}
+
+// newSimWith is newDelayedSim with a number of events.
+func newSimWith(loops, moveAfter int, delay time.Duration, events int) *sim {
 	cfg := DefaultConfig()
+	cfg.LockDelay = delay
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
 	cfg.Events = events
 	srv := &Server{
@@ -57,6 +64,7 @@ func newSimWith(loops, moveAfter, events int) *sim {
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
 	srv.history = newHistory(srv)
+	srv.budget = newBudget(cfg.memoryLimit(), loops)
 	s := &sim{server: srv, budget: math.MaxInt}
 	for i := range loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
@@ -165,9 +173,50 @@ func (s *sim) settle() {
 			busy = l.receive() || l.expire() || l.goOn() || busy
 		}
 		for _, c := range s.clients {
-			busy = c.readRest() || c.read() || busy
+			busy = c.readRest() || c.sip() || c.read() || c.deliverEnd() || busy
 		}
 	}
+}
+
+// fillMemory has others take so many percent of the memory, and tells the loops, as the keeper does.
+func (s *sim) fillMemory(percent int64) {
+	ballast := s.server.budget.limit / 100 * percent
+	s.server.budget.reserve(ballast - s.ballast)
+	s.ballast = ballast
+	for _, l := range s.loops {
+		l.turn(func() {})
+	}
+}
+
+// settleReading is settle, until everybody has been read who has nothing else to do. Time passes if they are read in sips.
+func (s *sim) settleReading() {
+	s.settle()
+	for sips := 0; slices.ContainsFunc(s.clients, (*simClient).waitsToBeRead); sips++ {
+		if sips == 1000 {
+			s.fail("somebody is not read")
+			return
+		}
+		s.pass(sipEvery)
+		s.settle()
+	}
+	for looks := time.Duration(0); slices.ContainsFunc(s.clients, (*simClient).unnoticed); looks++ {
+		if looks > 2*simClients*(searchEvery/searchLook+searchQuiet) {
+			s.fail("nobody notices that a client has ended")
+			return
+		}
+		s.pass(searchLook)
+		s.settle()
+	}
+}
+
+// waitsToBeRead reports whether the client has sent what was not read, although its session has nothing else to do.
+func (c *simClient) waitsToBeRead() bool {
+	return c.open && !c.half && c.loop != nil && len(c.inbox) > 0 && c.session.isIdle()
+}
+
+// unnoticed reports whether the client has ended its side, and nothing keeps the server from noticing.
+func (c *simClient) unnoticed() bool {
+	return c.open && c.fin && !c.half && c.loop != nil && len(c.unsent) == 0
 }
 
 // pass lets time pass, and nothing happen in it.
@@ -185,7 +234,36 @@ func (s *sim) check() error {
 			return fmt.Errorf("%s has %d messages outstanding", c.name, c.session.outstanding)
 		}
 	}
-	return s.err
+	if s.err != nil {
+		return s.err
+	}
+	return s.checkBuffers()
+}
+
+// checkBuffers checks that each loop counts just what the buffers of its sessions take, and nothing of those that are gone or on
+// their way.
+func (s *sim) checkBuffers() error {
+	buffered, readOn := make([]int64, len(s.loops)), make([]int64, len(s.loops))
+	for _, c := range s.clients {
+		n := 0
+		if c.open && c.loop != nil {
+			n = c.session.bufferSize()
+			buffered[c.loop.index] += int64(n)
+			readOn[c.loop.index] += int64(c.session.ahead)
+		}
+		if int(c.session.counted) != n {
+			return fmt.Errorf("the buffers of %s take %d bytes, and %d are counted", c.name, n, c.session.counted)
+		}
+	}
+	for i, l := range s.loops {
+		if n := l.worker.roster.buffered; n != buffered[i] {
+			return fmt.Errorf("the buffers of the sessions of loop %d take %d bytes, and it counts %d", i, buffered[i], n)
+		}
+		if n := l.worker.roster.search.readOn; n != readOn[i] || n > buffered[i] {
+			return fmt.Errorf("%d bytes of the sessions of loop %d are read on, of %d, and it counts %d", readOn[i], i, buffered[i], n)
+		}
+	}
+	return nil
 }
 
 // checkQuiet is check for when nothing is under way: what sessions and tables say of each other is the same.
@@ -194,10 +272,12 @@ func (s *sim) checkQuiet() error {
 		return err
 	}
 	held, waiting, sessions := 0, 0, 0
+	keyBytes := int64(0)
 	for _, c := range s.clients {
 		if c.open {
 			sessions++
 			held += c.session.keys
+			keyBytes += int64(c.session.keyBytes)
 			if c.session.outstanding > 0 {
 				waiting++
 			} else if c.session.pending.len() > 0 {
@@ -210,14 +290,36 @@ func (s *sim) checkQuiet() error {
 		keys += l.worker.shard.table.Keys()
 		waiters += l.worker.shard.table.Waiters()
 		timers += l.wheel.Len()
+		for _, timer := range []*reactor.Timer{&l.worker.throttle.timer, &l.worker.roster.search.timer} {
+			if timer.Running() {
+				timers--
+			}
+		}
+		keyBytes -= l.worker.shard.table.Size()
+		l.worker.shard.table.Walk(0, math.MaxInt, func(h lockmgr.Holding) {
+			if h.Closed { // it rests, and no session has it
+				keyBytes += int64(lockmgr.KeySize(len(h.Key)))
+			}
+		})
 		served += l.worker.roster.sessions.len()
 		suspects += l.worker.shard.suspects.len()
-		if !l.worker.roster.turns.empty() || len(l.worker.shard.releasing) > 0 || !l.worker.shard.grants.Empty() {
+		sh := l.worker.shard
+		if sh.rest.Running() {
+			timers--
+		}
+		if !l.worker.roster.turns.empty() || sh.releasesMore() || !sh.grants.Empty() {
 			return fmt.Errorf("loop %d has work left", l.index)
+		}
+		if sh.rest.Running() != (len(sh.releasing) > 0) || sh.table.Resting() > 0 && len(sh.releasing) == 0 {
+			return fmt.Errorf("loop %d has %d keys that rest, of %d owners: its timer runs: %t",
+				l.index, sh.table.Resting(), len(sh.releasing), sh.rest.Running())
 		}
 		if n := l.worker.roster.population.Load(); int(n) != l.worker.roster.sessions.len() {
 			return fmt.Errorf("loop %d has %d sessions and says %d", l.index, l.worker.roster.sessions.len(), n)
 		}
+	}
+	if keyBytes != 0 {
+		return fmt.Errorf("sessions count %d bytes of keys more than the loops", keyBytes)
 	}
 	if held != keys || waiting != waiters || timers != waiters || suspects > waiters || sessions != served {
 		return fmt.Errorf("sessions: %d hold %d keys, %d wait; loops: %d with %d keys, %d waiters, %d timers, %d suspects",
@@ -246,6 +348,7 @@ type simPost struct {
 }
 
 func (l *simLoop) Index() int                      { return l.index }
+func (l *simLoop) Memory() int64                   { return 0 }
 func (l *simLoop) Now() time.Duration              { return l.sim.now }
 func (l *simLoop) Time(d time.Duration) time.Time  { return time.Unix(0, 0).Add(d) }
 func (l *simLoop) Traffic() reactor.Traffic        { return reactor.Traffic{} }
@@ -283,11 +386,13 @@ type simClient struct {
 	session *session
 
 	open     bool // the server's side
-	half     bool // the client has ended its side
+	fin      bool // the client has ended its side
+	half     bool // and the server could see that
 	deaf     bool // the client reads nothing
 	paused   bool
 	wasHeld  bool
 	wantRest bool
+	wantSip  bool
 	last     bool // closes after the output
 	inbox    []byte
 	unsent   []byte
@@ -333,7 +438,7 @@ func (s *sim) connect(name string, loop int) *simClient {
 
 // send has the client send text; the loop reads what it is willing to read.
 func (c *simClient) send(text string) {
-	if !c.half {
+	if !c.fin {
 		c.inbox = append(c.inbox, text...)
 		c.read()
 	}
@@ -350,11 +455,21 @@ func (c *simClient) read() bool {
 	return true
 }
 
-// closeWrite has the client end its side. The server sees that only if it reads, or waits for just that.
+// closeWrite has the client end its side.
 func (c *simClient) closeWrite() {
+	c.fin = true
 	c.read()
-	if !c.open || c.half || c.loop == nil || len(c.unsent) > 0 || len(c.inbox) > 0 && !c.paused {
-		return
+	c.deliverEnd()
+}
+
+// simWindow is the number of bytes that fit into a socket. What is more stays with the client's host.
+const simWindow = 40
+
+// deliverEnd has the end of the client's side arrive, if that can be, and reports whether the server notices. That sees it only if it
+// reads, or waits for just that.
+func (c *simClient) deliverEnd() bool {
+	if !c.fin || !c.open || c.half || c.loop == nil || len(c.unsent) > 0 || len(c.inbox) > 0 && !c.paused || len(c.inbox) > simWindow {
+		return false
 	}
 	c.half = true
 	c.loop.turn(func() {
@@ -364,6 +479,7 @@ func (c *simClient) closeWrite() {
 			c.finish(io.EOF)
 		}
 	})
+	return true
 }
 
 // reset has the client break the connection.
@@ -424,6 +540,21 @@ func (c *simClient) readRest() bool {
 	return true
 }
 
+// simSip is the number of bytes of a sip.
+const simSip = 16
+
+// sip has the loop read a little of what has come, if the server has asked for that.
+func (c *simClient) sip() bool {
+	if !c.wantSip || !c.open || !c.paused || len(c.inbox) == 0 {
+		return false
+	}
+	c.wantSip = false
+	p := c.inbox[:min(len(c.inbox), simSip)]
+	c.inbox = c.inbox[len(p):]
+	c.loop.turn(func() { c.session.Data(p) })
+	return true
+}
+
 // arrive makes the client one of the loop that it has moved to.
 func (c *simClient) arrive(l *simLoop) {
 	c.loop = l
@@ -450,6 +581,7 @@ func (c *simClient) IsOpen() bool  { return c.open && !c.closing }
 func (c *simClient) Unsent() int   { return len(c.unsent) }
 func (c *simClient) CanHold() bool { return true }
 func (c *simClient) Paused() bool  { return c.paused }
+func (c *simClient) Unread() int   { return len(c.inbox) }
 func (c *simClient) Pause()        { c.paused, c.wasHeld = true, true }
 func (c *simClient) Close()        { c.finish(nil) }
 
@@ -464,6 +596,7 @@ func (c *simClient) Write(p []byte) {
 }
 
 func (c *simClient) Resume() { c.paused = false }
+func (c *simClient) Sip()    { c.wantSip = c.paused }
 
 func (c *simClient) ReadRest() bool {
 	c.wantRest = c.half && c.wasHeld

@@ -14,11 +14,13 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		counters        counters
 		messages, wakes uint64
 		keys, waiters   int
+		memory          int64
+		resting         int
 	}
 	found, err := queryAll(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
-			keys: sh.table.Keys(), waiters: sh.table.Waiters()}
+			keys: sh.table.Keys(), waiters: sh.table.Waiters(), memory: sh.memory() + sh.roster.search.readOn, resting: sh.table.Resting()}
 		return false
 	})
 	if err != nil {
@@ -36,6 +38,8 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		sum.wakes += t.wakes
 		sum.keys += t.keys
 		sum.waiters += t.waiters
+		sum.memory += t.memory
+		sum.resting += t.resting
 	}
 	st := &api.Status{
 		Version:        srv.cfg.Version,
@@ -49,9 +53,15 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		HeldKeys:       sum.keys,
 		Waiters:        sum.waiters,
 		Deadlocks:      len(standing),
+		RestingKeys:    sum.resting,
 		Drain:          srv.drain.state(),
 		Counters:       sum.counters.words(srv.refused()),
+
+		MemoryBytes:      sum.memory,
+		MemoryLimitBytes: srv.budget.limit,
 	}
+	st.LockDelaySeconds = srv.cfg.LockDelay.Seconds()
+	st.GrantsInSeconds = max(time.Until(srv.grantsAt()), 0).Seconds()
 	st.Counters.AcceptErrors = srv.acceptErrors.counts()
 	if srv.cfg.Certificates != nil {
 		st.CertificateExpires = srv.cfg.Certificates.Expires()

@@ -82,6 +82,7 @@ func TestCounters(t *testing.T) {
 
 			if got, want := commandCounts(st), (map[string]uint64{
 				"lock locked": 2*n + 1, "lock timeout": 2 * n, "lock already_locked": n, "lock deadlock": 0, "lock kicked": 0,
+				"lock too_many_keys": 0, "lock out_of_memory": 0,
 				"unlock unlocked": n, "unlock not_locked": n, "unlock not_owner": 2 * n,
 				"fence token": n, "fence not_locked": n, "fence not_owner": n, "name named": 0, "owner owned": n,
 			}); !maps.Equal(got, want) {
@@ -112,10 +113,12 @@ func TestCounters(t *testing.T) {
 				},
 				Refused: map[string]uint64{
 					api.RefusedMaxConnections: 1, api.RefusedMaxPerAddress: 0, api.RefusedNotAllowed: 0, api.RefusedNotProxy: 0,
-					api.RefusedProxyHeader: 0, api.RefusedTLSHandshake: 0, api.RefusedLost: 0,
+					api.RefusedProxyHeader: 0, api.RefusedTLSHandshake: 0, api.RefusedLost: 0, api.RefusedMaxMemory: 0,
 				},
 				AcceptErrors: map[string]uint64{},
-				LimitHits:    map[string]uint64{api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0},
+				LimitHits: map[string]uint64{
+					api.LimitConnections: 1, api.LimitPipeline: 0, api.LimitOutput: 0, api.LimitKeys: 0, api.LimitKeyBytes: 0, api.LimitMemory: 0,
+				},
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("counters:\n got %+v\nwant %+v", got, want)

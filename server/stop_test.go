@@ -53,7 +53,7 @@ func TestStopGrantsNothing(t *testing.T) {
 				for i := range 4 * len(keys) {
 					loop := i % loops
 					c := d.dialOn(loop)
-					c.Send("lock "+keys[i%len(keys)]+" 30000", "lock never 0")
+					c.Send("lock "+keys[i%len(keys)]+" 600000", "lock never 0")
 					waiters = append(waiters, c)
 				}
 				cs.passAll()
@@ -162,7 +162,7 @@ func TestStopWithBusyLoop(t *testing.T) {
 			holders = append(holders, holder)
 			for loop := range 2 {
 				waiter := d.dialOn(loop)
-				waiter.Send("lock " + key + " 30000")
+				waiter.Send("lock " + key + " 600000")
 				waiters = append(waiters, waiter)
 			}
 		}

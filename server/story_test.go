@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,9 @@ import (
 //	deaf a, hear a  a reads no answers; reads them again
 //	kick a          an operator kicks a
 //	drain 0         loop 0 learns that the server drains, or looks again who is left
-//	show            every held key, with its queue
+//	memory 102      others take so many percent of the memory
+//	delay 10s       first of all: the server has a lock delay
+//	show            every key that is held or rests, with its queue
 //
 // What is printed is what the clients have read since the last command.
 func TestStories(t *testing.T) {
@@ -72,6 +75,12 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		return st.sim.loops[n]
 	}
 	switch d.Cmd {
+	case "delay":
+		delay, err := time.ParseDuration(name)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		st.sim = newDelayedSim(2, 3, delay)
 	case "connect":
 		if st.sim.connect(name, loop(1).index) == nil {
 			return "refused"
@@ -88,6 +97,12 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	case "settle":
 		st.sim.settle()
+	case "memory":
+		percent, err := strconv.ParseInt(name, 10, 64)
+		if err != nil {
+			d.Fatalf(t, "%v", err)
+		}
+		st.sim.fillMemory(percent)
 	case "time":
 		passed, err := time.ParseDuration(name)
 		if err != nil {
@@ -176,8 +191,11 @@ func (st *story) show() string {
 			var line bytes.Buffer
 			for name, key := range st.keys {
 				if key == string(h.Key) {
-					fmt.Fprintf(&line, "%s: %s", name, st.nameOf(h.Owner.Tag.(*session)))
+					fmt.Fprintf(&line, "%s: %s", name, st.nameOf(h.Owner.Tag))
 				}
+			}
+			if h.Closed && l.sim.now < h.Until {
+				fmt.Fprintf(&line, " until %s", h.Until)
 			}
 			for w := h.First; w != nil; w = w.Next() {
 				if w == h.First {
@@ -192,9 +210,9 @@ func (st *story) show() string {
 	return strings.Join(lines, "\n")
 }
 
-func (st *story) nameOf(s *session) string {
+func (st *story) nameOf(holder any) string {
 	for _, c := range st.sim.clients {
-		if c.session == s && c.open {
+		if holder == c.session && c.open {
 			return c.name
 		}
 	}

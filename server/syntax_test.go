@@ -39,7 +39,7 @@ func TestSyntaxErrorInPipeline(t *testing.T) {
 					c.Expect("l locked", "l locked", "e already locked")
 					c.ExpectEnd()
 					for _, key := range []string{held, keys[0], keys[1]} {
-						waiter.Do("lock "+key+" 30000", "l locked")
+						waiter.Do("lock "+key+" 600000", "l locked")
 						waiter.Do("unlock "+key, "u unlocked")
 					}
 				}
@@ -61,7 +61,7 @@ func TestSyntaxErrorBehindWait(t *testing.T) {
 			holder.Do("lock "+keys[0]+" 0", "l locked")
 			c.Do("lock "+keys[1]+" 0", "l locked")
 			if end == "l locked" {
-				c.Send("lock "+keys[0]+" 30000", "bad", "unlock "+keys[1])
+				c.Send("lock "+keys[0]+" 600000", "bad", "unlock "+keys[1])
 				cs.pass(conn, keyLoop)
 				next.Do("unlock "+keys[1], "e not owner")
 				holder.Do("unlock "+keys[0], "u unlocked")
@@ -70,7 +70,7 @@ func TestSyntaxErrorBehindWait(t *testing.T) {
 			}
 			c.Expect(end)
 			c.ExpectEnd()
-			next.Do("lock "+keys[1]+" 30000", "l locked")
+			next.Do("lock "+keys[1]+" 600000", "l locked")
 			holder.Close()
 			next.Close()
 			d.wantFree(keys...)
@@ -249,7 +249,7 @@ func TestSyntaxErrorFreesBeforeAnswersAreRead(t *testing.T) {
 		keys := []string{d.keysOf(conn, 1)[0], d.keysOf(1-conn, 1)[0]}
 		awaited := d.keysOf(1-conn, 2)[1]
 		holder.Do("lock "+awaited+" 0", "l locked")
-		fmt.Fprintf(c, "lock %s 0\r\nlock %s 0\r\nlock %s 30000\r\n", keys[0], keys[1], awaited)
+		fmt.Fprintf(c, "lock %s 0\r\nlock %s 0\r\nlock %s 600000\r\n", keys[0], keys[1], awaited)
 		text := makeCycle(0, d.keysOf(conn, 4)[3])
 		const cycles = 14000 // 750 KB of answers
 		if err := text.flood(c, cycles); err != nil {

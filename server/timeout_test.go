@@ -94,7 +94,7 @@ func TestTimeoutInQueue(t *testing.T) {
 			var queue []*prototest.Client
 			for i := range waiters {
 				c := d.dialOn((conn + i) % 2)
-				timeout := 30000
+				timeout := 600000
 				if i == place {
 					timeout = 15
 				}
@@ -104,7 +104,7 @@ func TestTimeoutInQueue(t *testing.T) {
 			}
 			late := queue[place]
 			late.Expect("t timeout")
-			late.Send("lock " + key + " 30000")
+			late.Send("lock " + key + " 600000")
 			cs.pass((conn+place)%2, keyLoop)
 			queue = append(append(queue[:place:place], queue[place+1:]...), late)
 			holder.Do("unlock "+key, "u unlocked")
@@ -127,11 +127,11 @@ func TestUnlockAndLockInOneWrite(t *testing.T) {
 			key := d.keysOf(keyLoop, 1)[0]
 			holder, first, second := d.dialOn(conn), d.dialOn(waiterLoop), d.dialOn(1-waiterLoop)
 			holder.Do("lock "+key+" 0", "l locked")
-			first.Send("lock " + key + " 30000")
+			first.Send("lock " + key + " 600000")
 			cs.pass(waiterLoop, keyLoop)
-			second.Send("lock " + key + " 30000")
+			second.Send("lock " + key + " 600000")
 			cs.pass(1-waiterLoop, keyLoop)
-			holder.Send("unlock "+key, "lock "+key+" 0", "lock "+key+" 30000")
+			holder.Send("unlock "+key, "lock "+key+" 0", "lock "+key+" 600000")
 			holder.Expect("u unlocked", "t timeout")
 			cs.pass(conn, keyLoop)
 			first.Expect("l locked")
@@ -153,7 +153,7 @@ func TestTimerOfGrantedWait(t *testing.T) {
 		holder, c, clock := d.dialOn(conn), d.dialOn(conn), d.dial()
 		holder.Do("lock "+keys[0]+" 0", "l locked")
 		holder.Do("lock "+keys[1]+" 0", "l locked")
-		c.Send("lock "+keys[0]+" 200", "lock "+keys[1]+" 30000")
+		c.Send("lock "+keys[0]+" 200", "lock "+keys[1]+" 600000")
 		cs.pass(conn, keyLoop)
 		holder.Do("unlock "+keys[0], "u unlocked")
 		c.Expect("l locked")

@@ -102,7 +102,7 @@ func TestNoHandshake(t *testing.T) {
 		cfg.Certificates = loadCertificates(t, ca, nil)
 	})
 	plain := d.dial()
-	plain.Send("lock a 30000")
+	plain.Send("lock a 600000")
 	if _, err := plain.ReadReply(); err == nil {
 		t.Error("a client without TLS gets an answer")
 	}
@@ -238,7 +238,7 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				srv := &Server{cfg: DefaultConfig(), tally: newTally(1), warnings: noise.New(zerolog.Nop())}
+				srv := &Server{cfg: DefaultConfig(), tally: newTally(1), budget: newBudget(1<<30, 1), warnings: noise.New(zerolog.Nop())}
 				srv.cfg.Certificates = store
 				srv.connections.Add(1)
 				a := &arrival{server: srv, address: address{entrance: &entrance{way: &c.way}}, counted: asConnection}

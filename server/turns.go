@@ -55,8 +55,9 @@ func (t *turns) next() *session {
 // serveTurns serves the sessions that wait for a turn, as far as the loop's turn goes.
 func (ro *roster) serveTurns() {
 	for !ro.turns.empty() && !ro.closed && ro.loop.Spend(1) {
-		s := ro.turns.next()
-		s.runPending(ro.server.pace.long)
-		s.applyBackpressure()
+		if s := ro.turns.next(); s.phase != gone {
+			s.runPending(ro.server.pace.long)
+			s.applyBackpressure()
+		}
 	}
 }

@@ -144,3 +144,57 @@ func TestIdentityShown(t *testing.T) {
 		d.awaitLeft(0)
 	}
 }
+
+// Every line of the log about a client says its name and its owner: syntax errors, kicks, deadlocks, the list of who holds
+// what, and the keys that are lost at the end.
+func TestNamesInLog(t *testing.T) {
+	d := startDaemon(t, nil)
+	key, other := d.keysOf(0, 1)[0], d.keysOf(1, 1)[0]
+	named := func(name string) *prototest.Client {
+		c := d.dial()
+		c.Send("name " + name)
+		if _, err := c.ReadReply(); err != nil {
+			t.Fatal(err)
+		}
+		c.Do("owner of"+name, "o owned")
+		return c
+	}
+	logged := func(name string, texts ...string) {
+		t.Helper()
+		texts = append(texts, `"name":"`+name+`"`, `"owner":"of`+name+`"`)
+		if n := len(d.log.containing(texts...)); n != 1 {
+			t.Errorf("%d lines with %q", n, texts)
+		}
+	}
+	ann, bob, cleo := named("ann"), named("bob"), named("cleo")
+	ann.Send("nonsense")
+	ann.ExpectEnd()
+	logged("ann", "client dropped: syntax error")
+
+	bob.Do("lock "+key+" 0", "l locked")
+	cleo.Do("lock "+other+" 0", "l locked")
+	if err := d.server.LogHolders(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	logged("bob", "key held", key)
+	bob.Send("lock " + other + " 600000")
+	cleo.Send("lock " + key + " 600000")
+	d.awaitDeadlocks(1)
+	eventually(t, func() error {
+		for _, name := range []string{"bob", "cleo"} {
+			if len(d.log.containing("deadlock: ", "name "+name+", owner of"+name)) != 1 {
+				return fmt.Errorf("no deadlock of %s", name)
+			}
+		}
+		return nil
+	})
+	if err := d.server.Kick(t.Context(), d.idOf(bob), "a test"); err != nil {
+		t.Fatal(err)
+	}
+	bob.Expect("e kicked")
+	logged("bob", "client kicked")
+	cleo.Expect("l locked")
+	d.stop()
+	logged("cleo", "key lost", `"key":"`+key+`"`)
+	logged("cleo", "key lost", `"key":"`+other+`"`)
+}

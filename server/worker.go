@@ -15,6 +15,8 @@ type worker struct {
 	closed   bool // the server stops: nothing is granted and nothing answered any more
 	drains   bool // the server drains: a session that holds nothing and waits for nothing ends, and none is new
 	counters counters
+	account  account
+	throttle throttle
 
 	shard  *shard
 	roster *roster
@@ -32,6 +34,7 @@ type loop interface {
 	Spend(n int) (ok bool)
 	NextPart()
 	Traffic() reactor.Traffic
+	Memory() int64
 	AssertOn(what string)
 }
 
@@ -43,7 +46,9 @@ type connection interface {
 	CanHold() bool
 	Pause()
 	Paused() bool
+	Unread() int
 	Resume()
+	Sip()
 	ReadRest() bool
 	Close()
 	CloseAfterOutput()
@@ -51,7 +56,8 @@ type connection interface {
 }
 
 func newWorker(srv *Server, l loop) *worker {
-	w := &worker{server: srv, loop: l, index: l.Index()}
+	w := &worker{server: srv, loop: l, index: l.Index(), account: account{budget: srv.budget}}
+	w.throttle.worker = w
 	w.shard = newShard(w)
 	w.roster = newRoster(w)
 	return w
@@ -100,6 +106,12 @@ func (w *worker) Expire(t *reactor.Timer) {
 		tag.conn.Close()
 	case *newcomers:
 		tag.expire(w.roster)
+	case *throttle:
+		tag.expire()
+	case *search:
+		tag.expire()
+	case *shard:
+		tag.releaseMore()
 	}
 }
 
@@ -112,9 +124,11 @@ func (w *worker) Continue() {
 	w.shard.releaseMore()
 }
 
-// EndTurn delivers the grants of a turn. It is done at the end, because to answer may run further commands, which make
-// more grants.
+// EndTurn delivers the grants of a turn, and accounts for the memory that it has taken. It is done at the end, because to answer
+// may run further commands, which make more grants.
 func (w *worker) EndTurn() (more bool) {
 	w.shard.deliver()
-	return !w.closed && (!w.shard.grants.Empty() || !w.roster.turns.empty() || len(w.shard.releasing) > 0)
+	more = w.throttle.endTurn()
+	more = w.roster.search.endTurn() || more
+	return !w.closed && (more || !w.shard.grants.Empty() || !w.roster.turns.empty() || w.shard.releasesMore())
 }

@@ -15,7 +15,7 @@ type faultsCommand struct {
 	Cases    []string `arg:"" optional:"" name:"case" help:"Cases to run, by the beginning of their names; by default all."`
 	Long     bool     `help:"Run the long form: more of everything, at least ten million commands."`
 	Markdown bool     `help:"Print the table for a README."`
-	Daemon   string   `placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
+	Daemon   string   `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
 }
 
 // Run runs the suite.
@@ -63,7 +63,7 @@ func (r *relayCommand) Run(s *streams) error { return faults.Relay(s.stdin, r.Pa
 type soakCommand struct {
 	Time   time.Duration `default:"10m" placeholder:"TIME" help:"How long (${default})."`
 	SVG    string        `name:"svg" placeholder:"FILE" help:"Draw memory, goroutines and descriptors over the time."`
-	Daemon string        `placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
+	Daemon string        `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
 }
 
 // Run soaks.

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,64 +29,14 @@ var acceptErrors = []string{
 // unheard says whether an error of accept is one of those.
 func unheard(name string) bool { return name == "ECONNABORTED" || name == "EINTR" }
 
-// injection is an strace that makes the system calls of a daemon fail.
-type injection struct {
-	tb    testing.TB
-	calls string // the file that lists them
-	end   func() // ends it, and waits for that
-}
-
-// injectAccept makes accept4 fail with an error, at the calls that when selects; see strace(1). Each thread counts its own.
+// injectAccept makes accept4 fail with an error, at the calls that when selects.
 func (d *daemon) injectAccept(tb testing.TB, name, when string) *injection {
 	tb.Helper()
-	in := &injection{tb: tb, calls: filepath.Join(tb.TempDir(), "calls")}
-	fault := "inject=accept4:error=" + name + ":when=" + when
+	fault := "accept4:error=" + name + ":when=" + when
 	if unheard(name) {
 		fault += ":delay_enter=1000" // us: it is repeated without a pause
 	}
-	cmd := exec.Command("strace", "-f", "-o", in.calls, "-e", "trace=accept4", "-e", fault, "-p", strconv.Itoa(d.cmd.Process.Pid))
-	text, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		unavailable(tb, err)
-	}
-	attached := make(chan string, 1)
-	go func() {
-		lines := bufio.NewReader(text)
-		first, _ := lines.ReadString('\n')
-		attached <- first
-		_, _ = io.Copy(io.Discard, lines)
-	}()
-	in.end = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(syscall.SIGINT) // it lets go of the daemon
-		_ = cmd.Wait()
-	})
-	tb.Cleanup(in.end)
-	if line := <-attached; !strings.Contains(line, " attached") {
-		unavailable(tb, fmt.Errorf("strace: %s", line))
-	}
-	return in
-}
-
-// unavailable skips a test that needs strace, except where all tests must run.
-func unavailable(tb testing.TB, err error) {
-	tb.Helper()
-	if os.Getenv("CI") != "" {
-		tb.Fatalf("system calls cannot be made to fail: %v", err)
-	}
-	tb.Skipf("system calls cannot be made to fail: install strace, and allow it to attach to processes: %v", err)
-}
-
-// count returns how many calls have failed.
-func (in *injection) count() int {
-	in.tb.Helper()
-	calls, err := os.ReadFile(in.calls)
-	if err != nil {
-		in.tb.Fatal(err)
-	}
-	return strings.Count(string(calls), "(INJECTED)")
+	return d.inject(tb, fault)
 }
 
 // acceptWarnings returns the lines of the log that say that connections cannot be accepted. It leaves out the error of a call

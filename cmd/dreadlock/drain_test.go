@@ -165,7 +165,7 @@ func TestDrainProgress(t *testing.T) {
 	}
 	d.signal(syscall.SIGTERM)
 	line := d.logs("dreadlock drains", "info")
-	if line.text("held_keys") != "3" || line.text("waiters") != "0" || line.text("connections") != "1" || !strings.HasPrefix(line.text("left"), "59m") {
+	if line.text("held_keys") != "3" || line.text("waiters") != "0" || line.text("connections") != "1" || !strings.HasPrefix(line.text("left"), "59 min") {
 		t.Errorf("it says %v, want 3 keys of 1 connection", line)
 	}
 }

@@ -7,11 +7,15 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"dreadlock/proto/prototest"
 )
 
 // ports returns the epoll instance, and with it the loop, that watches each of the daemon's connections, by the port of the
 // client. The kernel lists the sockets of an epoll instance by inode, and all sockets with their inode and their peer's port.
+// There are other instances, that of Go's runtime among them, which watches a connection until the one who has brought it to its
+// loop closes his descriptor: they are edge-triggered, or report once, and loops are neither.
 func (d *daemon) ports() (map[int]string, error) {
 	loops := map[uint64]string{} // by inode
 	proc := fmt.Sprintf("/proc/%d/", d.cmd.Process.Pid)
@@ -28,13 +32,17 @@ func (d *daemon) ports() (map[int]string, error) {
 			return nil, err
 		}
 		for line := range strings.Lines(string(text)) {
-			if _, inode, ok := strings.Cut(line, " ino:"); ok && strings.HasPrefix(line, "tfd:") {
-				inode, _, _ := strings.Cut(inode, " ")
-				n, err := strconv.ParseUint(inode, 16, 64)
-				if err != nil {
-					return nil, fmt.Errorf("%q: %w", line, err)
-				}
-				loops[n] = fd.Name()
+			if !strings.HasPrefix(line, "tfd:") {
+				continue
+			}
+			var target int
+			var events uint32
+			var data, pos, inode uint64
+			if _, err := fmt.Sscanf(line, "tfd: %d events: %x data: %x pos:%d ino:%x", &target, &events, &data, &pos, &inode); err != nil {
+				return nil, fmt.Errorf("%q: %w", line, err)
+			}
+			if events&(unix.EPOLLET|unix.EPOLLONESHOT) == 0 {
+				loops[inode] = fd.Name()
 			}
 		}
 	}

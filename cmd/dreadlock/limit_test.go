@@ -15,7 +15,7 @@ import (
 // With few descriptors it serves as many connections as fit, and refuses the others with an answer. A connection that
 // could not be accepted would end the daemon.
 func TestFewDescriptors(t *testing.T) {
-	const descriptors, fit = 200, 25 // what is left beside the reserves of two loops
+	const descriptors, fit = 200, 23 // what is left beside the reserves of two loops
 	d := startWith(t, launch{limit: descriptors}, "--listen", "127.0.0.1:0", "--loops", "2")
 	if d.ready.text("max_connections") != fmt.Sprint(fit) {
 		t.Fatalf("with %d descriptors it serves %s connections, want %d", descriptors, d.ready.text("max_connections"), fit)
@@ -79,16 +79,16 @@ func TestMaxConnections(t *testing.T) {
 	}
 	a.Do("unlock a", "u unlocked")
 
-	const advice = "--max-connections 26: the limit on open files is 200, which leaves room for 25 connections, and 201 are needed: raise it " +
+	const advice = "--max-connections 24: the limit on open files is 200, which leaves room for 23 connections, and 201 are needed: raise it " +
 		"with ulimit -n or LimitNOFILE="
-	if got := run(t, launch{limit: 200}, "--loops", "2", "--max-connections", "26"); got.status != 2 || !oneLine(got.stderr, advice) {
+	if got := run(t, launch{limit: 200}, "--loops", "2", "--max-connections", "24"); got.status != 2 || !oneLine(got.stderr, advice) {
 		t.Errorf("%+v, want 2 and one line with %q", got, advice)
 	}
-	const none = "the limit on open files is 175, and with 2 loops at least 176 are needed: raise it with ulimit -n or LimitNOFILE="
-	if got := run(t, launch{limit: 175}, "--loops", "2"); got.status != 2 || !oneLine(got.stderr, none) {
+	const none = "the limit on open files is 177, and with 2 loops at least 178 are needed: raise it with ulimit -n or LimitNOFILE="
+	if got := run(t, launch{limit: 177}, "--loops", "2"); got.status != 2 || !oneLine(got.stderr, none) {
 		t.Errorf("without room: %+v", got)
 	}
-	startWith(t, launch{limit: 176}, "--loops", "2", "--listen", "127.0.0.1:0") // as many as it says are enough
+	startWith(t, launch{limit: 178}, "--loops", "2", "--listen", "127.0.0.1:0") // as many as it says are enough
 }
 
 // Health is answered, from the address of the crowd too, beside more connections than the admin interface has: some that have
@@ -121,7 +121,7 @@ func TestHealthBesideCrowd(t *testing.T) {
 // The admin interface takes its descriptors from the reserve: with as many clients as fit, and more of each kind trying to
 // connect, both keep serving.
 func TestFewDescriptorsWithAdmin(t *testing.T) {
-	const descriptors, fit = 200, 25
+	const descriptors, fit = 200, 23
 	d := startWith(t, launch{limit: descriptors}, "--listen", "127.0.0.1:0", "--loops", "2", "--admin", "127.0.0.1:0")
 	v := &view{d: d, url: d.adminAddresses()[0]}
 	var served []*prototest.Client

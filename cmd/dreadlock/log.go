@@ -63,7 +63,7 @@ func (w *queueWriter) close() {
 // logFormat returns the writer of log lines for --log-format.
 func logFormat(format string, stderr *os.File) io.Writer {
 	if format == "console" || format == "auto" && isatty.IsTerminal(stderr.Fd()) {
-		return zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.DateTime, NoColor: !isatty.IsTerminal(stderr.Fd())}
+		return zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.RFC3339, NoColor: !isatty.IsTerminal(stderr.Fd())}
 	}
 	return stderr
 }

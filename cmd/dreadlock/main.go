@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,7 +94,7 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 		again = append(again, reloadable{"TLS certificates", certificates.Reload})
 		helpers.Go(func() { certificates.Watch(ctx) })
 	}
-	runtime.GOMAXPROCS(cfg.Procs())
+	tuneRuntime(&cfg, opts.Pprof)
 	view, stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err
@@ -104,6 +105,24 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	}
 	helpers.Go(func() { notify.run(ctx, srv, reloads, func() { reload(log, again) }) })
 	return srv.Run(ctx)
+}
+
+// gcPercent is the GOGC of the daemon. Commands allocate nothing, so what the collector has to do comes from new connections, and
+// what it leaves lying about is most of what an idle one costs beyond its own size.
+const gcPercent = 25
+
+// tuneRuntime sets what the Go runtime would choose for a program of another kind. GOGC and GOMEMLIMIT of the environment go first.
+func tuneRuntime(cfg *server.Config, profiles bool) {
+	runtime.GOMAXPROCS(cfg.Procs())
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(cfg.RuntimeMemory())
+	}
+	if !profiles {
+		runtime.MemProfileRate = 0 // its records would take a megabyte
+	}
 }
 
 // isOption reports whether an error is about the options.

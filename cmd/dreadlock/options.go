@@ -39,11 +39,15 @@ type options struct {
 	IdleTimeout    time.Duration    `default:"0s" placeholder:"DURATION" help:"Drop clients that have sent no command at all for this long since they connected; 1m is sensible. 0: never (${default})." env:"DREADLOCK_IDLE_TIMEOUT"`
 	MaxPipeline    size             `default:"${max_pipeline}" placeholder:"BYTES" help:"Input kept for a client that keeps sending while it waits; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_PIPELINE"`
 	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Output kept for a client that does not read; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
+	MaxKeys        int              `default:"${max_keys}" placeholder:"N" help:"Maximum number of keys that one connection may hold; a lock beyond that is answered \"e too many keys\" (${default})." env:"DREADLOCK_MAX_KEYS"`
+	MaxKeyBytes    size             `default:"${max_key_bytes}" placeholder:"BYTES" help:"Memory that the keys of one connection may take, at least 144 bytes each; a lock beyond that is answered \"e too many keys\" (${default})." env:"DREADLOCK_MAX_KEY_BYTES"`
+	MaxMemory      size             `default:"0" placeholder:"BYTES" help:"Memory for all clients together, like 512MiB: keys, connections, input and output. At the limit, locks are answered \"e out of memory\", connections are refused and clients held back, until some is free. 0: half of what the cgroup or the machine has (${default})." env:"DREADLOCK_MAX_MEMORY"`
 	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
 	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
 	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
+	LockDelay      time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that a key is kept from the next whose holder's connection has ended without an unlock, so that its work can stop; after a start nothing is granted for as long. 0s: not at all (${default})." env:"DREADLOCK_LOCK_DELAY"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
-	Events         int              `default:"${events}" placeholder:"N" help:"Number of events to keep in memory: who was granted a key, gave it up, lost it, waited in vain, was kicked or refused. 320 bytes each. 0: none (${default})." env:"DREADLOCK_EVENTS"`
+	Events         int              `default:"${events}" placeholder:"N" help:"Number of events to keep in memory: who was granted a key, gave it up, lost it, waited in vain, was kicked or refused. 200 bytes each. 0: none (${default})." env:"DREADLOCK_EVENTS"`
 	LogEvents      bool             `help:"Log every event, up to 500 a second." env:"DREADLOCK_LOG_EVENTS"`
 	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which off turns off." env:"DREADLOCK_ADMIN_LISTEN"`
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
@@ -76,16 +80,18 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
 		kong.Vars{
-			"version":      version(),
-			"port":         strconv.Itoa(server.DefaultPort),
-			"listen":       defaults.Listen[0],
-			"admin_port":   strconv.Itoa(server.DefaultPort + 1),
-			"loops":        strconv.Itoa(defaults.Loops),
-			"max_pipeline": humanize.IBytes(uint64(defaults.MaxPipeline)),
-			"max_output":   humanize.IBytes(uint64(defaults.MaxOutput)),
-			"keepalive":    defaults.KeepAlive.String(),
-			"tick":         defaults.Tick.String(),
-			"events":       strconv.Itoa(defaults.Events),
+			"version":       version(),
+			"port":          strconv.Itoa(server.DefaultPort),
+			"listen":        defaults.Listen[0],
+			"admin_port":    strconv.Itoa(server.DefaultPort + 1),
+			"loops":         strconv.Itoa(defaults.Loops),
+			"max_pipeline":  humanize.IBytes(uint64(defaults.MaxPipeline)),
+			"max_output":    humanize.IBytes(uint64(defaults.MaxOutput)),
+			"max_keys":      strconv.Itoa(defaults.MaxKeys),
+			"max_key_bytes": humanize.IBytes(uint64(defaults.MaxKeyBytes)),
+			"keepalive":     defaults.KeepAlive.String(),
+			"tick":          defaults.Tick.String(),
+			"events":        strconv.Itoa(defaults.Events),
 		})
 	if err != nil {
 		return nil, err
@@ -142,9 +148,13 @@ func (o *options) config(sockets passedSockets, certificates *certs.Store, log z
 		IdleTimeout:    o.IdleTimeout,
 		MaxPipeline:    int(o.MaxPipeline),
 		MaxOutput:      int(o.MaxOutput),
+		MaxKeys:        o.MaxKeys,
+		MaxKeyBytes:    int(o.MaxKeyBytes),
+		MaxMemory:      int(o.MaxMemory),
 		KeepAlive:      o.Keepalive,
 		Tick:           o.Tick,
 		Drain:          o.Drain,
+		LockDelay:      o.LockDelay,
 		BreakDeadlocks: o.BreakDeadlocks,
 		Events:         o.Events,
 		LogEvents:      o.LogEvents,

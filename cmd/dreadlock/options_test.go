@@ -29,9 +29,13 @@ func TestOptions(t *testing.T) {
 		{"--idle-timeout", "DREADLOCK_IDLE_TIMEOUT", "idle_timeout", "1m", "2s", "1m0s", "2s", "0s"},
 		{"--max-pipeline", "DREADLOCK_MAX_PIPELINE", "max_pipeline", "4KiB", "100", "4096", "100", "262144"},
 		{"--max-output", "DREADLOCK_MAX_OUTPUT", "max_output", "1MB", "77", "1e+06", "77", "262144"},
+		{"--max-keys", "DREADLOCK_MAX_KEYS", "max_keys", "7", "8", "7", "8", "100000"},
+		{"--max-key-bytes", "DREADLOCK_MAX_KEY_BYTES", "max_key_bytes", "4KiB", "1000", "4096", "1000", "1.6777216e+07"},
+		{"--max-memory", "DREADLOCK_MAX_MEMORY", "max_memory", "8MB", "5000000", "8e+06", "5e+06", ""},
 		{"--keepalive", "DREADLOCK_KEEPALIVE", "keepalive", "1m", "2s", "1m0s", "2s", "30s"},
 		{"--tick", "DREADLOCK_TICK", "tick", "1ms", "100ms", "1ms", "100ms", "5ms"},
 		{"--events", "DREADLOCK_EVENTS", "events", "0", "50", "0", "50", "10000"},
+		{"--lock-delay", "DREADLOCK_LOCK_DELAY", "lock_delay", "15s", "1m", "15s", "1m0s", "0s"},
 		{"--listen", "DREADLOCK_LISTEN", "address", "127.0.0.2:0", "127.0.0.3:0", "127.0.0.2:", "127.0.0.3:", ""},
 	} {
 		t.Run(o.field, func(t *testing.T) {
@@ -150,7 +154,7 @@ func TestLogOptions(t *testing.T) {
 		}
 	}
 
-	console := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INF dreadlock is ready .*address=127\.0\.0\.1:\d+.*$`)
+	console := regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) INF dreadlock is ready .*address=127\.0\.0\.1:\d+.*$`)
 	for _, l := range []launch{{env: []string{"DREADLOCK_LOG_FORMAT=console"}}, {env: []string{"DREADLOCK_LOG_FORMAT=json"}}} {
 		args := []string{"--listen", address}
 		if l.env[0] == "DREADLOCK_LOG_FORMAT=json" {
@@ -204,6 +208,11 @@ func TestBadOptions(t *testing.T) {
 		{"--max-pipeline", "", []string{"--max-pipeline=-1"}},
 		{"--max-output", "", []string{"--max-output", "2TiB"}},
 		{"--max-output 0", "", []string{"--max-output", "0"}},
+		{"--max-output 2147483648", "", []string{"--max-output", "2GiB"}},
+		{"--max-keys 0", "", []string{"--max-keys", "0"}},
+		{"--max-key-bytes 143", "DREADLOCK_MAX_KEY_BYTES=143", nil},
+		{"--max-memory 1048576", "", []string{"--max-memory", "1MiB"}},
+		{"--max-memory", "DREADLOCK_MAX_MEMORY=half", nil},
 		{"--keepalive", "", []string{"--keepalive", "30"}},
 		{"--keepalive 500ms", "", []string{"--keepalive", "500ms"}},
 		{"--keepalive 1.5s", "", []string{"--keepalive", "1500ms"}},
@@ -214,6 +223,9 @@ func TestBadOptions(t *testing.T) {
 		{"--log-events", "DREADLOCK_LOG_EVENTS=true", []string{"--events=0"}},
 		{"--events -1", "", []string{"--events=-1"}},
 		{"--events 1000001", "DREADLOCK_EVENTS=1000001", nil},
+		{"--lock-delay -1s", "", []string{"--lock-delay=-1s"}},
+		{"--lock-delay 1h0m1s", "DREADLOCK_LOCK_DELAY=3601s", nil},
+		{"--lock-delay", "", []string{"--lock-delay", "15"}},
 		{"--drain -1s", "", []string{"--drain=-1s"}},
 		{"--drain 25h0m0s", "DREADLOCK_DRAIN=25h", nil},
 		{"--drain", "", []string{"--drain", "30"}},

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"dreadlock/server/api"
 )
 
 // statusRequests returns a channel that receives SIGUSR1. It stays registered until the process ends, since by default the
@@ -39,7 +41,7 @@ func reportStatus(ctx context.Context, log zerolog.Logger, requests <-chan os.Si
 		}
 		metrics.Read(usage)
 		log.Log().
-			Stringer("uptime", time.Since(began).Round(time.Second)).
+			Str("uptime", api.Age(time.Since(began).Seconds())).
 			Uint64("allocated_objects", usage[0].Value.Uint64()).
 			Uint64("heap_bytes", usage[1].Value.Uint64()).
 			Uint64("gc_cycles", usage[2].Value.Uint64()).

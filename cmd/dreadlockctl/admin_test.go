@@ -25,10 +25,11 @@ func TestTables(t *testing.T) {
 		asks   string
 		shows  string
 	}{
-		{"status", 0, "GET /api/v1/status", `dreadlock 1.2.3 at [::]:6001, up 3h12m, 4 loops
+		{"status", 0, "GET /api/v1/status", `dreadlock 1.2.3 at [::]:6001, up 3 h 12 min, 4 loops
 
 connections  1,200 of 10,000
 held keys    3
+memory       3.0 MiB of 1.0 GiB
 waiters      2
 deadlocks    1 (see dreadlockctl deadlocks --admin URL)
 
@@ -38,44 +39,55 @@ ended      5 closed, 1 kicked, 2 of a newer daemon
 lock       7,000 locked, 2 already locked
 unlock     5,000 unlocked
 waits      40 granted, 3 timed out
-waited     2.5s on average, 50 % at most 1ms, 99 % at most 1m00s
+waited     2.5 s on average, 50 % at most 1 ms, 99 % at most 1 min 0 s
 limits     1 max connections
 deadlocks  2 found, 1 broken
 loops      1,000,000 messages, 1 wake-up, 6 connections moved
 `},
-		{"locks", 0, "GET /api/v1/keys?limit=100&order=key", `KEY      HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
-a1       250ms  5     10.0.0.1:40001  0        -             nightly@db1
-b        2h00m  7     10.0.0.1:40003  1        3.0s          -
-nightly  1m15s  5     10.0.0.1:40001  1,234    4m12s         nightly@db1
+		{"locks", 0, "GET /api/v1/keys?limit=100&order=key", `KEY      HELD        CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1       250 ms      5     10.0.0.1:40001  0        -             nightly@db1
+b        2 h 0 min   7     10.0.0.1:40003  1        3.0 s         -
+nightly  1 min 15 s  5     10.0.0.1:40001  1,234    4 min 12 s    nightly@db1
 `},
-		{"locks --limit 1", 0, "GET /api/v1/keys?limit=1&order=key", `KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
-a1   250ms  5     10.0.0.1:40001  0        -             nightly@db1
+		{"locks --limit 1", 0, "GET /api/v1/keys?limit=1&order=key", `KEY  HELD    CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1   250 ms  5     10.0.0.1:40001  0        -             nightly@db1
 1 of 3 keys; --all shows all
 `},
-		{"locks ni --sort wait --all", 0, "GET /api/v1/keys?limit=1000&order=wait&prefix=ni", `KEY      HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
-nightly  1m15s  5     10.0.0.1:40001  1,234    4m12s         nightly@db1
+		{"locks ni --sort wait --all", 0, "GET /api/v1/keys?limit=1000&order=wait&prefix=ni", `KEY      HELD        CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+nightly  1 min 15 s  5     10.0.0.1:40001  1,234    4 min 12 s    nightly@db1
 `},
-		{"locks b", 0, "GET /api/v1/keys?limit=100&order=key&prefix=b", `KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT
-b    2h00m  7     10.0.0.1:40003  1        3.0s
+		{"locks b", 0, "GET /api/v1/keys?limit=100&order=key&prefix=b", `KEY  HELD       CONN  HOLDER          WAITERS  LONGEST WAIT
+b    2 h 0 min  7     10.0.0.1:40003  1        3.0 s
 `},
 		{"locks zz", 0, "GET /api/v1/keys?limit=100&order=key&prefix=zz", "no held key begins with zz\n"},
-		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1m15s
+		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1 min 15 s
 fencing token 1795521600000000007
 
-PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
-1      100   10.0.0.1:40096  4m12s   30.0s
-2      101   10.0.0.1:40097  4m12s   never
+PLACE  CONN  WAITER          WAITED      GIVES UP AFTER
+1      100   10.0.0.1:40096  4 min 12 s  30 s
+2      101   10.0.0.1:40097  4 min 12 s  never
 2 of 1,234 waiters; --limit 1000 shows more
 `},
-		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 250ms
+		{"waiters rests", 0, "GET /api/v1/keys/rests?queue=100", `rests was held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1 min 15 s, which has ended: it is free in 8.0 s
+fencing token 7
+
+PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
+1      100   10.0.0.1:40096  4 min 12 s   30 s
+`},
+		{"waiters early", 0, "GET /api/v1/keys/early?queue=100", `early may have been held before the daemon started: it is free in 250 ms
+
+PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
+1      100   10.0.0.1:40096  4 min 12 s   30 s
+`},
+		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 250 ms
 nobody waits for it
 `},
-		{"connections --holding --waiting --address 10.", 0, "GET /api/v1/connections?address=10.&holding=true&limit=100&waiting=true", `CONN  CLIENT          AGE    LOOP  STATE    HOLDS       WAITS FOR  NAME
-5     10.0.0.1:40001  1d01h  0     waiting  a1,nightly  b (3.0s)   nightly@db1
-7     10.0.0.1:40003  59.9s  1     idle     b           -          -
-9     10.0.0.1:40005  3.0s   0     lagging  -           -          -
+		{"connections --holding --waiting --address 10.", 0, "GET /api/v1/connections?address=10.&holding=true&limit=100&waiting=true", `CONN  CLIENT          AGE      LOOP  STATE    HOLDS       WAITS FOR  NAME
+5     10.0.0.1:40001  1 d 1 h  0     waiting  a1,nightly  b (3.0 s)  nightly@db1
+7     10.0.0.1:40003  59 s     1     idle     b           -          -
+9     10.0.0.1:40005  3.0 s    0     lagging  -           -          -
 `},
-		{"deadlocks", exitDeadlocks, "GET /api/v1/deadlocks", `#2: 7 (10.0.0.1:40003) waits 4m12s for nightly, held by 5 (nightly@db1, 10.0.0.1:40001), which waits 3.0s for b, held by 7
+		{"deadlocks", exitDeadlocks, "GET /api/v1/deadlocks", `#2: 7 (10.0.0.1:40003) waits 4 min 12 s for nightly, held by 5 (nightly@db1, 10.0.0.1:40001), which waits 3.0 s for b, held by 7
 2 found and 1 broken since the start; the daemon does not break them
 `},
 		{"kick 5 7 --yes", 0, "POST /api/v1/connections/5/kick\nPOST /api/v1/connections/7/kick", "kicked 5\nkicked 7\n"},
@@ -136,10 +148,10 @@ func TestIdentities(t *testing.T) {
 	if err := writeConnections(&out, &page[api.Connection]{entries: connections}); err != nil {
 		t.Fatal(err)
 	}
-	const want = `CONN  CLIENT      AGE  LOOP  STATE  HOLDS  WAITS FOR  NAME  IDENTITY
-1     10.0.0.1:1  0ms  0     idle   -      -          -     build7.example
-2     unix:/s     0ms  0     idle   -      -          ann   uid 1000 pid 4711
-3     10.0.0.1:2  0ms  0     idle   -      -          -     -
+	const want = `CONN  CLIENT      AGE   LOOP  STATE  HOLDS  WAITS FOR  NAME  IDENTITY
+1     10.0.0.1:1  0 ms  0     idle   -      -          -     build7.example
+2     unix:/s     0 ms  0     idle   -      -          ann   uid 1000 pid 4711
+3     10.0.0.1:2  0 ms  0     idle   -      -          -     -
 `
 	if out.String() != want {
 		t.Errorf("got:\n%swant:\n%s", &out, want)
@@ -161,7 +173,7 @@ func TestStatusOfWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"listens at   tcp://:6001 unix:///s", "certificate  expires 2030-01-02 03:04:05", "refused        2 tls handshake",
+		"listens at   tcp://:6001 unix:///s", "certificate  expires " + api.Instant(status.CertificateExpires), "refused        2 tls handshake",
 		"accept errors  7 EMFILE",
 	} {
 		if !strings.Contains(out.String(), line+"\n") {
@@ -177,6 +189,7 @@ func TestNothing(t *testing.T) {
 		{"waiters c", "nobody holds the key c"},
 		{"kick 8 --yes", "there is no connection 8"},
 		{"kick --holder-of x --yes", "nobody holds the key x"},
+		{"kick --holder-of rests --yes", "nobody holds the key rests any more: it is free in 8.0 s"},
 		{"kick 5 --name nobody --yes", "no client has the name nobody"},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--admin", a.url)...)
@@ -267,17 +280,6 @@ func TestQueryIsEscaped(t *testing.T) {
 	}
 }
 
-func TestSpan(t *testing.T) {
-	for seconds, want := range map[float64]string{
-		0: "0ms", 0.0123: "12ms", 0.9999: "999ms", 1: "1.0s", 59.99: "59.9s", 60: "1m00s", 3599.9: "59m59s",
-		3600: "1h00m", 86_399: "23h59m", 86_400: "1d00h", 1e18: "106751d23h", -1: "0ms",
-	} {
-		if got := span(seconds); got != want {
-			t.Errorf("%v is %s, want %s", seconds, got, want)
-		}
-	}
-}
-
 func TestHolds(t *testing.T) {
 	for _, c := range []struct {
 		held  int
@@ -302,8 +304,8 @@ func TestCycleOfOwner(t *testing.T) {
 		{Peer: peer(7), WaitsFor: "a", WaitedSeconds: 3, HeldBy: 8},
 		{Peer: peer(9), WaitsFor: "b", WaitedSeconds: 2, HeldBy: 7},
 	}})
-	const want = "#1: 7 (10.0.0.1:40003) waits 3.0s for a, held by 8 of the same owner as 9 (10.0.0.1:40005), " +
-		"which waits 2.0s for b, held by 7"
+	const want = "#1: 7 (10.0.0.1:40003) waits 3.0 s for a, held by 8 of the same owner as 9 (10.0.0.1:40005), " +
+		"which waits 2.0 s for b, held by 7"
 	if got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}

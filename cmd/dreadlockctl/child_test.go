@@ -48,8 +48,12 @@ func runChild(args []string) int {
 			return 1
 		}
 		_, _ = child.Wait() // it says that it is ready, and does not end by itself
+	case "nest":
+		return nest(args[1], args[2], args[3])
 	case "count":
 		return countInterrupts()
+	case "write":
+		return writeToken(args[1], args[2], args[3])
 	default:
 		fmt.Fprintf(os.Stderr, "there is no role %q\n", role)
 		return 1

@@ -122,6 +122,8 @@ func complete(w io.Writer, node *kong.Node, words []string, live func(command, p
 		all = live("locks", last)
 	case flag != nil && flag.PlaceHolder == "CONN":
 		all = live("kick", last)
+	case flag != nil && flag.Name == "name" && node.Name == "kick":
+		all = live("names", last)
 	case flag != nil:
 		all = values(flag, "")
 	case whole && valued(node, name) != nil:
@@ -208,7 +210,7 @@ func values(f *kong.Flag, prefix string) (all []candidate) {
 // tabTimeout is how long the tab key may wait for the daemon.
 const tabTimeout = 500 * time.Millisecond
 
-// liveCandidates asks the daemon for keys or connections. It returns none on an error, which would garble the command line.
+// liveCandidates asks the daemon for keys, connections or, with the command names, names of connections. It returns none on an error, which would garble the command line.
 func liveCandidates(ctx context.Context, g *globals, command, prefix string) (all []candidate) {
 	a, err := newAdmin(ctx, g)
 	if err != nil {
@@ -223,14 +225,19 @@ func liveCandidates(ctx context.Context, g *globals, command, prefix string) (al
 		for _, k := range p.entries {
 			all = append(all, candidate{k.Key, fmt.Sprintf("held %s, %s", span(k.HeldSeconds), some(k.Waiters, "waiter"))})
 		}
-	case "kick":
+	case "kick", "names":
 		p, err := a.connections(ctx, &api.ConnectionQuery{Limit: api.MaxLimit})
 		if err != nil {
 			return nil
 		}
 		for i := range p.entries {
 			c := &p.entries[i]
-			all = append(all, candidate{number(c.Connection), nameAndAddress(&c.Peer) + ", " + holdsAndWaits(c)})
+			switch {
+			case command == "kick":
+				all = append(all, candidate{number(c.Connection), nameAndAddress(&c.Peer) + ", " + holdsAndWaits(c)})
+			case c.Name != "":
+				all = append(all, candidate{c.Name, c.Address + ", " + holdsAndWaits(c)})
+			}
 		}
 	}
 	return all

@@ -57,6 +57,9 @@ func TestComplete(t *testing.T) {
 		{[]string{"lock", "--sh"}, "--shell"},
 		{[]string{"lock", "--wa"}, "--wait --wait-children"},
 		{[]string{"kick", "--n"}, "--name"},
+		{[]string{"kick", "--name", ""}, "nightly@db1"},
+		{[]string{"lock", "--n"}, "--name"},
+		{[]string{"lock", "--name", ""}, ""},
 		{[]string{"lock", "k", "--gr"}, "--grace"},
 		{[]string{"lock", "k", "ec"}, ":command 2"},
 		{[]string{"lock", "k", "--", ""}, ":command 3"},
@@ -68,7 +71,7 @@ func TestComplete(t *testing.T) {
 	// --admin on the line is heeded, and if the daemon refuses there are no candidates.
 	eventually(t, func() (bool, any) {
 		got := runs(t, "__complete", "--", "--admin", a.url, "waiters", "")
-		return strings.HasPrefix(got.stdout, "a1\theld 250ms, 0 waiters\n"), got
+		return strings.HasPrefix(got.stdout, "a1\theld 250 ms, 0 waiters\n"), got
 	})
 	a.down.Store(true)
 	if got := runs(t, "__complete", "--", "--admin", a.url, "waiters", ""); got.status != 0 || got.stdout != "" || got.stderr != "" {
@@ -143,7 +146,7 @@ func TestFish(t *testing.T) {
 		"wai":                         "waiters\tShow the holder of a key, and its queue.",
 		"--server localhost:6001 wai": "waiters\tShow the holder of a key, and its queue.",
 		"locks --sort=wai":            "--sort=wait\n--sort=waiters",
-		"waiters n":                   "nightly\theld 1m15s, 1,234 waiters",
+		"waiters n":                   "nightly\theld 1 min 15 s, 1,234 waiters",
 		"lock nightly -- dreadlockctl completion fi": "fish", // of the command
 	} {
 		eventually(t, func() (bool, any) {

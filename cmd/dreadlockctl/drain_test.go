@@ -42,18 +42,18 @@ func TestDrainShows(t *testing.T) {
 		shows  string
 		says   string // on stderr
 	}{
-		{args: "", asks: "POST /api/v1/drain", shows: "draining: 3 held keys, 1 waiter, 1m12s left\n"},
-		{args: "--timeout 90s", asks: "POST /api/v1/drain?timeout=90", shows: "draining: 3 held keys, 1 waiter, 1m12s left\n"},
-		{args: "--timeout 0s", asks: "POST /api/v1/drain?timeout=0", shows: "draining: 3 held keys, 1 waiter, 1m12s left\n"},
+		{args: "", asks: "POST /api/v1/drain", shows: "draining: 3 held keys, 1 waiter, 1 min 12 s left\n"},
+		{args: "--timeout 90s", asks: "POST /api/v1/drain?timeout=90", shows: "draining: 3 held keys, 1 waiter, 1 min 12 s left\n"},
+		{args: "--timeout 0s", asks: "POST /api/v1/drain?timeout=0", shows: "draining: 3 held keys, 1 waiter, 1 min 12 s left\n"},
 		{
 			args: "--wait --timeout 1.5s", asks: "POST /api/v1/drain?timeout=1.5&wait=true",
 			states: []api.Drain{fakeDrain, drainAt(71.5, 3, 1), drainAt(70.5, 3, 0), drainAt(69.5, 1, 0), over(0)},
-			shows: "draining: 3 held keys, 1 waiter, 1m12s left\n" + "draining: 3 held keys, 0 waiters, 1m10s left\n" +
-				"draining: 1 held key, 0 waiters, 1m09s left\n" + "drained: the daemon has ended, and no key is lost\n",
+			shows: "draining: 3 held keys, 1 waiter, 1 min 12 s left\n" + "draining: 3 held keys, 0 waiters, 1 min 10 s left\n" +
+				"draining: 1 held key, 0 waiters, 1 min 9 s left\n" + "drained: the daemon has ended, and no key is lost\n",
 		},
 		{
 			args: "--wait", asks: "POST /api/v1/drain?wait=true", states: []api.Drain{fakeDrain, over(2)}, status: exitFailed,
-			shows: "draining: 3 held keys, 1 waiter, 1m12s left\n", says: "the daemon has ended, and 2 keys are lost: its log names them",
+			shows: "draining: 3 held keys, 1 waiter, 1 min 12 s left\n", says: "the daemon has ended, and 2 keys are lost: its log names them",
 		},
 		{
 			args: "--wait", asks: "POST /api/v1/drain?wait=true", states: []api.Drain{over(1)}, status: exitFailed,
@@ -61,11 +61,11 @@ func TestDrainShows(t *testing.T) {
 		},
 		{
 			args: "--wait", asks: "POST /api/v1/drain?wait=true", states: []api.Drain{fakeDrain}, status: exitUnreachable,
-			shows: "draining: 3 held keys, 1 waiter, 1m12s left\n", says: "has ended without saying what is lost",
+			shows: "draining: 3 held keys, 1 waiter, 1 min 12 s left\n", says: "has ended without saying what is lost",
 		},
 		{
 			args: "--wait", asks: "POST /api/v1/drain?wait=true", states: []api.Drain{fakeDrain}, cut: true, status: exitUnreachable,
-			shows: "draining: 3 held keys, 1 waiter, 1m12s left\n", says: "has ended without saying what is lost",
+			shows: "draining: 3 held keys, 1 waiter, 1 min 12 s left\n", says: "has ended without saying what is lost",
 		},
 	} {
 		a := serveAdmin(t)
@@ -140,18 +140,18 @@ func TestStatusOfDrain(t *testing.T) {
 	a := serveAdmin(t)
 	a.drains(false, fakeDrain)
 	got := runWith(t, []string{"TZ=UTC"}, "status", "--admin", a.url)
-	head := regexp.MustCompile(`^dreadlock 1\.2\.3 at \[::\]:6001, up 3h12m, 4 loops, draining
+	head := regexp.MustCompile(`^dreadlock 1\.2\.3 at \[::\]:6001, draining, up 3 h 12 min, 4 loops
 
-draining     since 2026-11-24 12:00:00, until 2026-11-24 12:01:30 at the latest \(1m12s left\)
+draining     since 2026-11-24T12:00:00Z, until 2026-11-24T12:01:30Z at the latest \(1 min 12 s left\)
 connections  1,200 of 10,000
 held keys    3
 `)
 	const tail = `
 still held, the longest first:
 
-KEY  HELD   CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
-a1   250ms  5     10.0.0.1:40001  0        -             nightly@db1
-b    2h00m  7     10.0.0.1:40003  1        3.0s          -
+KEY  HELD       CONN  HOLDER          WAITERS  LONGEST WAIT  NAME
+a1   250 ms     5     10.0.0.1:40001  0        -             nightly@db1
+b    2 h 0 min  7     10.0.0.1:40003  1        3.0 s         -
 2 of 3 keys; dreadlockctl locks --sort age --all --admin URL shows all
 `
 	got.stdout = strings.ReplaceAll(got.stdout, a.url, "URL")
@@ -163,7 +163,7 @@ b    2h00m  7     10.0.0.1:40003  1        3.0s          -
 	}
 	v := view{sample: &sample{Status: statusAt(1)}}
 	v.sample.Status.Drain = &fakeDrain
-	if lines := v.render(80, 24); lines[2].text != "it drains: 1m12s left until it ends at the latest" {
+	if lines := v.render(80, 24); lines[2].text != "it drains: 1 min 12 s left" {
 		t.Errorf("top shows %v", lines)
 	}
 }
@@ -177,7 +177,7 @@ func TestDrain(t *testing.T) {
 	v.eventually("waiters k", func(o outcome) bool { return strings.Contains(o.stdout, waiter.Conn().LocalAddr().String()) })
 	j := begin(t, []string{"DREADLOCK_ADMIN=" + v.url}, "drain", "--wait", "--timeout", "1h")
 	j.stdout.await(t, "draining: 1 held key, 1 waiter, ")
-	v.says("status", `, draining\n`, `(?m)^draining +since .*until .* \((59m|1h)`, `still held, the longest first:`, `(?m)^k +`)
+	v.says("status", `(?m)^dreadlock .*, draining, up `, `(?m)^draining +since .*until .* \((59 min|1 h)`, `still held, the longest first:`, `(?m)^k +`)
 	holder.Do("unlock k", "u unlocked")
 	holder.ExpectEnd()
 	waiter.Expect("l locked")
@@ -205,8 +205,8 @@ func TestDrainIsShortened(t *testing.T) {
 	v := startViewed(t, "--drain", "1h")
 	holder := v.dial(t)
 	holder.Do("lock k 0", "l locked")
-	v.says("drain", `^draining: 1 held key, 0 waiters, (59m|1h00m)`)
-	v.says("drain --timeout 5h", `^draining: 1 held key, 0 waiters, (59m|1h00m)`)
+	v.says("drain", `^draining: 1 held key, 0 waiters, (59 min|1 h 0 min)`)
+	v.says("drain --timeout 5h", `^draining: 1 held key, 0 waiters, (59 min|1 h 0 min)`)
 	first := begin(t, []string{"DREADLOCK_ADMIN=" + v.url}, "drain", "--wait")
 	first.stdout.await(t, "draining")
 	second := v.ctl("drain", "--timeout", "0s", "--wait")

@@ -46,6 +46,7 @@ func statusAt(sample int) api.Status {
 	return api.Status{
 		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(sample), Loops: 4,
 		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
+		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
 		Counters: api.Counters{
 			Commands: []api.CommandCount{
 				{Kind: "lock", Outcome: "locked", Count: 7000 * n},
@@ -66,6 +67,12 @@ var fakeKeys = []api.Key{
 	{Key: "a1", Holder: peer(5), Since: began, HeldSeconds: 0.25},
 	{Key: "b", Holder: peer(7), Since: began, HeldSeconds: 7200, Waiters: 1, LongestWaitSeconds: 3},
 	{Key: "nightly", Holder: peer(5), Token: 1_795_521_600_000_000_007, Since: began, HeldSeconds: 75, Waiters: 1234, LongestWaitSeconds: 252},
+}
+
+// restingKeys are found by name only. The connection of the holder of the first has ended, and nobody knows of the second's.
+var restingKeys = []api.Key{
+	{Key: "rests", Holder: peer(5), Token: 7, Since: began, HeldSeconds: 75, FreesInSeconds: 8, Waiters: 1, LongestWaitSeconds: 3},
+	{Key: "early", Since: began, FreesInSeconds: 0.25, Waiters: 1, LongestWaitSeconds: 2},
 }
 
 var fakeConnections = []api.Connection{
@@ -134,7 +141,7 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		answer(w, page)
 	})
 	mux.HandleFunc("GET /api/v1/keys/{key}", func(w http.ResponseWriter, r *http.Request) {
-		for _, k := range fakeKeys {
+		for _, k := range slices.Concat(fakeKeys, restingKeys) {
 			if k.Key == r.PathValue("key") {
 				for i := range min(k.Waiters, atoi(r.FormValue("queue")), 2) {
 					k.Queue = append(k.Queue, api.Waiter{

@@ -17,20 +17,20 @@ import (
 func TestHistory(t *testing.T) {
 	for _, c := range []struct{ args, asks, shows string }{
 		{"history nightly", "GET /api/v1/events?key=nightly&limit=100", `TIME  WHAT      CONN  WHO                          WAITED  HELD  TOKEN  REASON
-@11  granted   5     nightly@db1, 10.0.0.1:40001  2.5s    -     7      -
-@12  timeout   7     10.0.0.1:40003               30.0s   -     -      -
-@13  released  5     nightly@db1, 10.0.0.1:40001  -       0ms   7      -
+@11  granted   5     nightly@db1, 10.0.0.1:40001  2.5 s   -     7      -
+@12  timeout   7     10.0.0.1:40003               30 s    -     -      -
+@13  released  5     nightly@db1, 10.0.0.1:40001  -       0 ms  7      -
 all events of key nightly since @0
 `},
-		{"history --connection 7", "GET /api/v1/events?connection=7&limit=100", `TIME  WHAT     KEY      CONN  WHO             WAITED  HELD   TOKEN  REASON
-@12  timeout  nightly  7     10.0.0.1:40003  30.0s   -      -      -
-@14  granted  b        7     10.0.0.1:40003  -       -      8      -
-@17  kicked   -        7     10.0.0.1:40003  -       -      -      by 10.0.0.9:5, freed 18 keys: b,c and 16 more
-@18  lost     b        7     10.0.0.1:40003  -       1m00s  8      kicked, by 10.0.0.9:5
+		{"history --connection 7", "GET /api/v1/events?connection=7&limit=100", `TIME  WHAT     KEY      CONN  WHO             WAITED  HELD       TOKEN  REASON
+@12  timeout  nightly  7     10.0.0.1:40003  30 s    -          -      -
+@14  granted  b        7     10.0.0.1:40003  -       -          8      -
+@17  kicked   -        7     10.0.0.1:40003  -       -          -      by 10.0.0.9:5, freed 18 keys: b,c and 16 more
+@18  lost     b        7     10.0.0.1:40003  -       1 min 0 s  8      kicked, by 10.0.0.9:5
 all events of connection 7 since @0
 `},
 		{"history b --connection 5", "GET /api/v1/events?connection=5&key=b&limit=100", `TIME  WHAT           CONN  WHO             WAITED  HELD  TOKEN  REASON
-@15  deadlock       5     10.0.0.1:40001  3.0s    -     -      deadlock 2, held by 7
+@15  deadlock       5     10.0.0.1:40001  3.0 s   -     -      deadlock 2, held by 7
 @16  deadlock over  5     10.0.0.1:40001  -       -     -      deadlock 2, held by 7, broken
 all events of key b of connection 5 since @0
 `},

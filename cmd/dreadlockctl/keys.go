@@ -27,7 +27,9 @@ func (*locksCommand) Help() string {
   dreadlockctl locks                        all held keys, by name
   dreadlockctl locks backup                 keys that begin with backup
   dreadlockctl locks --sort wait --limit 5  the five keys with the longest waits
-  dreadlockctl locks --all --json | jq -r '.keys[].key'`
+  dreadlockctl locks --all --json | jq -r '.keys[].key'
+
+With dreadlock --lock-delay a key whose holder's connection has ended is listed with its last holder until it is free.`
 }
 
 // Run lists keys.
@@ -83,13 +85,28 @@ func writeKeys(w io.Writer, keys *page[api.Key]) error {
 		if k.Waiters > 0 {
 			wait = span(k.LongestWaitSeconds)
 		}
-		t.peerRow(&k.Holder, cell(k.Key, maxCell), span(k.HeldSeconds), number(k.Holder.Connection), k.Holder.Address, count(k.Waiters), wait)
+		connection, address := "-", "unknown"
+		if k.Holder.Connection != 0 {
+			connection, address = number(k.Holder.Connection), k.Holder.Address
+		}
+		t.peerRow(&k.Holder, cell(k.Key, maxCell), held(k), connection, address, count(k.Waiters), wait)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	return keys.writeRest(w, "key")
 }
+
+// held says how long a key has been held, or when it is free if its holder's connection has ended.
+func held(k *api.Key) string {
+	if k.FreesInSeconds > 0 {
+		return freesIn(k)
+	}
+	return span(k.HeldSeconds)
+}
+
+// freesIn says when a key is free whose holder's connection has ended.
+func freesIn(k *api.Key) string { return "free in " + span(k.FreesInSeconds) }
 
 // waitersCommand shows a key and its queue.
 type waitersCommand struct {
@@ -148,7 +165,14 @@ func checkKey(key string) error {
 }
 
 func writeWaiters(w io.Writer, k *api.Key) error {
-	text := fmt.Sprintf("%s is held by connection %s for %s\n", cell(k.Key, maxCell), who(&k.Holder), span(k.HeldSeconds))
+	key := cell(k.Key, maxCell)
+	text := fmt.Sprintf("%s is held by connection %s for %s\n", key, who(&k.Holder), span(k.HeldSeconds))
+	switch {
+	case k.FreesInSeconds > 0 && k.Holder.Connection == 0:
+		text = fmt.Sprintf("%s may have been held before the daemon started: it is %s\n", key, freesIn(k))
+	case k.FreesInSeconds > 0:
+		text = fmt.Sprintf("%s was held by connection %s for %s, which has ended: it is %s\n", key, who(&k.Holder), span(k.HeldSeconds), freesIn(k))
+	}
 	if k.Token != 0 { // older daemons have none
 		text += fmt.Sprintf("fencing token %d\n", k.Token)
 	}

@@ -33,7 +33,7 @@ func (*kickCommand) Help() string {
   dreadlockctl kick --holder-of nightly
   dreadlockctl kick --name nightly@db1
 
-The keys of the client are released at once and go to the next waiters. The client itself may continue its work until it
+The keys of the client are released at once, or after --lock-delay of the daemon, and go to the next waiters. The client itself may continue its work until it
 notices that its connection has ended: kick only where two at once do no harm, or where the client is known to hang. A client
 that waits is told, and dreadlockctl lock then ends with status 77.
 
@@ -131,6 +131,8 @@ func (c *kickCommand) find(ctx context.Context, a *admin) (all []api.ConnectionI
 			return nil, failed(exitFailed, "nobody holds the key %s", cell(wanted, maxCell))
 		case err != nil:
 			return nil, err
+		case key.FreesInSeconds > 0:
+			return nil, failed(exitFailed, "nobody holds the key %s any more: it is %s", cell(wanted, maxCell), freesIn(&key))
 		}
 		all = append(all, key.Holder.Connection)
 	}

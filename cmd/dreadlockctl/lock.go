@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"math"
 	"os"
@@ -28,6 +29,7 @@ type lockCommand struct {
 	Grace            duration  `default:"${grace}" placeholder:"DURATION" help:"Time between SIGTERM and SIGKILL when the command is ended (${default})."`
 	WaitChildren     bool      `help:"Keep the key until all that the command has started has ended by itself, as flock does."`
 	Orphans          string    `default:"end" enum:"end,leave" placeholder:"WHAT" help:"What to do with processes that the command leaves behind. end: end them, and only then give the key back; leave: let them run on without the key (${default})."`
+	Name             string    `placeholder:"NAME" help:"The name by which the daemon shows this client: one word, such as nightly@db1. By default user@host:pid:command." env:"DREADLOCK_NAME"`
 	Quiet            bool      `short:"q" help:"Print nothing if the key was not obtained, for cron." xor:"voice"`
 	Verbose          bool      `short:"v" help:"Print how long it waited, and how long it held the key." xor:"voice"`
 }
@@ -49,7 +51,8 @@ func (*lockCommand) Help() string {
 
 The command inherits the terminal and all streams. DREADLOCK_SERVER is set in its environment, and what TLS needs, so that it
 can run dreadlockctl itself; DREADLOCK_KEY is the key, or the list of nested keys, the outermost first, and DREADLOCK_FENCE
-the fencing token. A key inside itself is refused. The key is given back when the command has ended with all that it
+the fencing token. A key inside itself is refused. DREADLOCK_OWNER tells a dreadlockctl below the command that they belong
+together, so that the daemon sees deadlocks between nested ones. The key is given back when the command has ended with all that it
 has started: what it leaves behind gets SIGTERM, and SIGKILL after --grace. With --wait-children it has all the time that
 it takes, and with --orphans=leave it runs on without the key. --at-least keeps the key for longer; a signal ends that.
 
@@ -67,7 +70,8 @@ and its descendants then get SIGTERM, and SIGKILL after --grace. With --restart 
 command again, until the command ends by itself or by a signal.
 
 Exit status: that of the command, or 128+N if signal N ended it or the wait; 75 (or -E) if the key was not obtained in time;
-69 if the daemon could not be reached in time; 76 if the key was lost and the command was ended; 77 if an operator has ended the wait; 126 if the command cannot be run; 127
+69 if the daemon could not be reached in time; 76 if the key was lost and the command was ended; 77 if an operator has ended the wait; 78 if the daemon has ended it,
+because it was part of a deadlock; 126 if the command cannot be run; 127
 if it is not found; 2 for invalid options.`
 }
 
@@ -83,6 +87,9 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
+	if options.Name, err = c.connectionName(); err != nil {
+		return err
+	}
 	outer := heldAround()
 	if pid := outer.holder(c.Key, g.Server); pid != 0 {
 		return badOption("%s is held by the dreadlockctl around this command (process %d), which waits for its end: it cannot be had "+
@@ -94,6 +101,9 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		if path, err = find(c.Command[0]); err != nil {
 			return err
 		}
+	}
+	if options.Owner, err = outer.owner(); err != nil {
+		return err
 	}
 	signals, stop := passedSignals()
 	defer stop()
@@ -108,13 +118,14 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		if len(c.Command) == 0 {
 			err = c.hold(s, g, lock, signals)
 		} else {
-			err = c.run(s, g, outer, lock, held, path, signals)
+			err = c.run(s, g, surroundings{outer, options.Owner, lock.Token()}, lock, held, path, signals)
 		}
 		c.verbose(s, "held %s for %s", c.shortKey(), span(time.Since(held).Seconds()))
 		if !c.Restart || !errors.Is(err, errLost) {
 			return err
 		}
 		s.warn("waiting for %s again", c.shortKey())
+		options.Owner = rand.Text() // to the daemon, the lost connection may still hold the key
 	}
 }
 

@@ -300,10 +300,10 @@ func TestOrphans(t *testing.T) {
 func TestUnlockFails(t *testing.T) {
 	address := serve(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
-		for range 3 { // fence, lock, fence
+		for range 4 { // name, owner, lock, fence
 			in.ReadString('\n')
 		}
-		fmt.Fprint(conn, "e not locked\r\nl locked\r\nf 7\r\n")
+		fmt.Fprint(conn, "n named 60000 00000000000000af\r\no owned\r\nl locked\r\nf 7\r\n")
 		in.ReadString('\n') // unlock
 	})
 	got := runs(t, "lock", "k", "--server", address, "--", "sh", "-c", "exit 3")

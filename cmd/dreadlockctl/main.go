@@ -24,6 +24,7 @@ const (
 	exitConflict      = 75  // lock: the key was not obtained in time; EX_TEMPFAIL, and --conflict-exit-code changes it
 	exitLost          = 76  // lock: the key was lost while it was held; EX_PROTOCOL, the nearest there is
 	exitKicked        = 77  // lock: an operator has ended the wait; EX_NOPERM
+	exitDeadlock      = 78  // lock: the daemon has ended the wait, as part of a deadlock; EX_CONFIG, for the keys are taken in two orders
 	exitNotExecutable = 126 // lock: the command cannot be run
 	exitNotFound      = 127 // lock: there is no such command
 	exitSignal        = 128 // lock: plus the number of the signal that ended the command or the wait

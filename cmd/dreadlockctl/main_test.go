@@ -89,6 +89,8 @@ func TestBadUsage(t *testing.T) {
 		{"lock a --grace=-1s -- true", "--grace -1s"},
 		{"lock a --on-lost=nothing -- true", "--on-lost"},
 		{"lock a -q -v -- true", "--quiet"},
+		{"lock a --name a|bä -- true", "--name"},
+		{"lock a --name " + strings.Repeat("n", 129) + " -- true", "at most 128"},
 		{"lock a --connect-timeout 0s -- true", "--connect-timeout 0s"},
 		{"lock a --at-least=-1s -- true", "--at-least -1s"},
 		{"lock a --at-least 1m", "--at-least is for a command"},

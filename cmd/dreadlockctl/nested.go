@@ -90,18 +90,24 @@ func ancestors() map[int]bool {
 	return all
 }
 
-// setEnvironment tells the command which keys are held, the token of the grant unless it is 0, and how to reach the daemon,
-// so that it can lock another key.
-func (c *lockCommand) setEnvironment(g *globals, outer heldKeys, token uint64) error {
+// surroundings are what the command is told of the lock, so that it can lock another key.
+type surroundings struct {
+	outer heldKeys // around this one
+	owner string
+	token uint64 // of the grant; 0 if the daemon has none
+}
+
+// setEnvironment tells the command which keys are held, to whom they belong, the token, and how to reach the daemon.
+func (c *lockCommand) setEnvironment(g *globals, e surroundings) error {
 	variables, err := g.TLS.environment()
 	if err != nil {
 		return err
 	}
-	held := slices.Concat(outer, heldKeys{{os.Getpid(), c.Key, g.Server}})
+	held := slices.Concat(e.outer, heldKeys{{os.Getpid(), c.Key, g.Server}})
 	variables[heldVariable], variables["DREADLOCK_KEY"] = held.String(), held.keys()
-	variables["DREADLOCK_SERVER"], variables["DREADLOCK_FENCE"] = g.Server, ""
-	if token != 0 {
-		variables["DREADLOCK_FENCE"] = strconv.FormatUint(token, 10)
+	variables["DREADLOCK_SERVER"], variables[ownerVariable], variables["DREADLOCK_FENCE"] = g.Server, e.owner, ""
+	if e.token != 0 {
+		variables["DREADLOCK_FENCE"] = strconv.FormatUint(e.token, 10)
 	}
 	for name, value := range variables {
 		if value == "" {

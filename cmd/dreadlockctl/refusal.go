@@ -16,8 +16,11 @@ import (
 	"dreadlock/proto/client"
 )
 
-// kickedText is the text of the daemon's answer to a wait that an operator has ended.
-var kickedText = strings.TrimSpace(proto.Kicked.Line()[len("e"):])
+// The texts of the daemon's answers to a wait that an operator has ended, and to one that it has ended itself.
+var (
+	kickedText   = strings.TrimSpace(proto.Kicked.Line()[len("e"):])
+	deadlockText = strings.TrimSpace(proto.Deadlock.Line()[len("e"):])
+)
 
 // refusal explains why there is no lock, with advice.
 func (c *lockCommand) refusal(g *globals, err error) error {
@@ -32,6 +35,9 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 			g.whoseAdmin())
 	case errors.As(err, &server) && server.Text == kickedText:
 		return failed(exitKicked, "an operator has ended the wait for %s, with dreadlockctl kick or on the status page", c.shortKey())
+	case errors.As(err, &server) && server.Text == deadlockText:
+		return failed(exitDeadlock, "the wait for %s was part of a deadlock, and the daemon has ended it: take nested keys in the same "+
+			"order everywhere", c.shortKey())
 	case errors.As(err, &server):
 		return failed(exitUnreachable, "the daemon at %s refuses: %s", g.Server, server.Text)
 	case errors.Is(err, client.ErrHandshake):

@@ -95,8 +95,9 @@ func TestSignalWhileWaiting(t *testing.T) {
 			asked, left := make(chan string, 1), make(chan error, 1)
 			address := serve(t, func(conn net.Conn) { // a daemon at which somebody else holds the key
 				in := bufio.NewReader(conn)
-				_, _ = in.ReadString('\n') // whether there are tokens
-				fmt.Fprint(conn, "e not locked\r\n")
+				_, _ = in.ReadString('\n') // its name
+				_, _ = in.ReadString('\n') // and owner
+				fmt.Fprint(conn, "n named 60000 00000000000000af\r\no owned\r\n")
 				command, _ := in.ReadString('\n')
 				_, _ = in.ReadString('\n') // for the token
 				asked <- command

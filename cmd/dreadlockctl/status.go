@@ -7,7 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"dreadlock/server/api"
 )
@@ -47,6 +48,7 @@ func (c *statusCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if err != nil {
 		return err
 	}
+	held.entries = slices.DeleteFunc(held.entries, func(k api.Key) bool { return k.FreesInSeconds > 0 }) // nobody can give them up
 	return writeHeld(s.stdout, &held, g.naming())
 }
 
@@ -72,12 +74,15 @@ func writeHeld(w io.Writer, held *page[api.Key], naming string) error {
 }
 
 // headline identifies the daemon.
-func headline(s *api.Status) string {
-	text := fmt.Sprintf("dreadlock %s at %s, up %s, %s", s.Version, s.Address, span(s.UptimeSeconds), some(s.Loops, "loop"))
+func headline(s *api.Status) string { return strings.Join(headlineParts(s), ", ") }
+
+// headlineParts returns the parts of the headline.
+func headlineParts(s *api.Status) []string {
+	parts := []string{fmt.Sprintf("dreadlock %s at %s", s.Version, s.Address)}
 	if s.Drain != nil {
-		text += ", draining"
+		parts = append(parts, "draining")
 	}
-	return text
+	return append(parts, "up "+span(s.UptimeSeconds), some(s.Loops, "loop"))
 }
 
 func writeStatus(w io.Writer, s *api.Status, naming string) error {
@@ -87,10 +92,19 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	t := newTable(w)
 	if d := s.Drain; d != nil {
 		t.row("draining", fmt.Sprintf("since %s, until %s at the latest (%s left)",
-			d.Since.Local().Format(time.DateTime), d.Until.Local().Format(time.DateTime), span(d.SecondsLeft)))
+			api.Instant(d.Since), api.Instant(d.Until), span(d.SecondsLeft)))
+	}
+	if s.GrantsInSeconds > 0 {
+		t.row("granting", "in "+span(s.GrantsInSeconds)+": keys may have been held before the daemon started")
 	}
 	t.row("connections", fmt.Sprintf("%s of %s", count(s.Connections), count(s.MaxConnections)))
 	t.row("held keys", count(s.HeldKeys))
+	if s.MemoryLimitBytes > 0 { // else it is an older daemon
+		t.row("memory", fmt.Sprintf("%s of %s", humanize.IBytes(uint64(s.MemoryBytes)), humanize.IBytes(uint64(s.MemoryLimitBytes))))
+	}
+	if s.LockDelaySeconds > 0 {
+		t.row("resting keys", fmt.Sprintf("%s, for %s after the end of their holder's connection", count(s.RestingKeys), span(s.LockDelaySeconds)))
+	}
 	t.row("waiters", count(s.Waiters))
 	if s.Deadlocks == 0 {
 		t.row("deadlocks", "none")
@@ -101,7 +115,7 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 		t.row("listens at", strings.Join(s.Listen, " "))
 	}
 	if !s.CertificateExpires.IsZero() {
-		t.row("certificate", "expires "+s.CertificateExpires.Local().Format(time.DateTime))
+		t.row("certificate", "expires "+api.Instant(s.CertificateExpires))
 	}
 	t.row("")
 	c := &s.Counters

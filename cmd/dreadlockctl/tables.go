@@ -1,14 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -64,22 +63,41 @@ func nameCell(name string) string {
 	if name == "" {
 		return "-"
 	}
-	return cell(name, maxName)
+	return shortName(name)
 }
 
-// who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name.
-func who(p *api.Peer) string { return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p)) }
+// shortName shortens a name in the middle, if it is long: user@host:pid:command has much to tell at both ends.
+func shortName(name string) string {
+	runes := []rune(name)
+	if len(runes) <= maxName {
+		return name
+	}
+	const after = (maxName - 1) / 2
+	return string(runes[:maxName-1-after]) + "…" + string(runes[len(runes)-after:])
+}
+
+// who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name; unknown if
+// it is one before the daemon started.
+func who(p *api.Peer) string {
+	if p.Connection == 0 {
+		return "unknown"
+	}
+	return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p))
+}
 
 // nameAndAddress is the client of a connection in a sentence: its name and its identity, where it has them, and its address.
 func nameAndAddress(p *api.Peer) string {
 	var parts []string
 	for _, name := range []string{p.Name, p.Identity} {
 		if name != "" {
-			parts = append(parts, cell(name, maxName))
+			parts = append(parts, shortName(name))
 		}
 	}
 	return strings.Join(append(parts, p.Address), ", ")
 }
+
+// nameOrAddress is the shortest that tells people who a client is.
+func nameOrAddress(p *api.Peer) string { return cmp.Or(p.Name, p.Identity, p.Address) }
 
 // row adds a row.
 func (t table) row(cells ...string) {
@@ -96,23 +114,8 @@ func printJSON(w io.Writer, value any) error {
 	return err
 }
 
-// span formats a duration in seconds, with at most two units.
-func span(seconds float64) string {
-	const most = math.MaxInt64 / int64(time.Second)
-	d := time.Duration(max(min(seconds, float64(most)), 0) * float64(time.Second))
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Second:
-		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
-	case d < time.Minute:
-		return strconv.FormatFloat(math.Floor(d.Seconds()*10)/10, 'f', 1, 64) + "s"
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < day:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%02dh", d/day, d%day/time.Hour)
-}
+// span formats a duration in seconds.
+func span(seconds float64) string { return api.Age(seconds) }
 
 // timeout formats the timeout of a wait. Clients that wait without a limit ask for the longest timeout there is.
 func timeout(seconds float64) string {
@@ -140,10 +143,10 @@ func some[T int | uint64](n T, thing string) string {
 // maxCell is how many characters of a key are shown. A key may have 9,979, and its column would be as wide.
 const maxCell = 64
 
-// maxName is how many characters of a client's name or identity are shown, of 128. With shortCell, for keys of a connection, it keeps
-// a row within 80 columns in most cases.
+// maxName is how many characters of a client's name or identity are shown, of 128: enough for most. They come last in a row.
+// shortCell is the same for keys of a connection.
 const (
-	maxName   = 24
+	maxName   = 40
 	shortCell = 20
 )
 

@@ -133,7 +133,7 @@ func TestTopScreen(t *testing.T) {
 			if err := pty.Setsize(tt.master, &pty.Winsize{Rows: 4, Cols: 12}); err != nil {
 				t.Fatal(err)
 			}
-			tt.shown.await(t, "dreadlock 1…"+plain)
+			tt.shown.await(t, "2 waiters, …"+clearRight)
 			tt.typed(quit)
 			if status := tt.exit(); status != 0 {
 				t.Errorf("status %d", status)
@@ -169,7 +169,7 @@ func TestKickAsks(t *testing.T) {
 	for answer, kicks := range map[string]bool{"y": true, "Yes": true, "": false, "no": false, "\x04": false} {
 		a := serveAdmin(t)
 		tt := beginAt(t, nil, program, "kick", "5", "--admin", a.url)
-		tt.shown.await(t, "connection 5 (nightly@db1, 10.0.0.1:40001), waiting, holds a1,nightly, waits for b (3.0s)\r\nkick it? [y/N] ")
+		tt.shown.await(t, "connection 5 (nightly@db1, 10.0.0.1:40001), waiting, holds a1,nightly, waits for b (3.0 s)\r\nkick it? [y/N] ")
 		tt.typed(answer + "\n")
 		want := 0
 		if !kicks {

@@ -2,15 +2,17 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
 	"dreadlock/server/api"
 )
 
-// view is what the screen of top shows.
+// view is what the screen of top shows. What does not fit is left out whole, and the screen says so.
 type view struct {
 	sample   *sample
 	err      error // why there is no newer sample
@@ -23,71 +25,94 @@ type line struct {
 	title bool // in bold
 }
 
-// render lays the view out for a screen of width columns and height lines. Keys that do not fit are left out.
+// render lays the view out for a screen of width columns and height lines. The last line says how to quit.
 func (v *view) render(width, height int) []line {
+	if height <= 0 {
+		return nil
+	}
+	footer := line{text: fit(width, "", []string{"q quits", api.Instant(v.sample.Time), "every " + v.interval.String()}, leftOut)}
+	if v.err != nil {
+		footer = line{text: cell("not up to date: "+strings.Join(strings.Fields(v.err.Error()), " "), width), title: true}
+	}
+	return append(v.body(width, height-1), footer)
+}
+
+// body returns all but the last line.
+func (v *view) body(width, height int) []line {
 	s := &v.sample.Status
 	deadlocks := "no deadlocks"
 	if s.Deadlocks > 0 {
 		deadlocks = some(s.Deadlocks, "deadlock")
 	}
-	lines := []line{
-		{text: headline(s), title: true},
-		{text: fmt.Sprintf("%s of %s, %s held, %s, %s", count(s.Connections), some(s.MaxConnections, "connection"),
-			some(s.HeldKeys, "key"), some(s.Waiters, "waiter"), deadlocks)},
-	}
+	headline := line{text: fit(width, "", headlineParts(s), leftOut), title: true}
+	sizes := line{text: fit(width, "", []string{
+		some(s.Waiters, "waiter"), deadlocks, some(s.HeldKeys, "key") + " held",
+		fmt.Sprintf("%s of %s", count(s.Connections), some(s.MaxConnections, "connection")),
+	}, leftOut)}
+	drain := []line(nil)
 	if s.Drain != nil {
-		lines = append(lines, line{text: "it drains: " + span(s.Drain.SecondsLeft) + " left until it ends at the latest", title: true})
+		drain = []line{{text: fit(width, "it drains: ", []string{span(s.Drain.SecondsLeft) + " left"}, leftOut), title: true}}
 	}
-	lines = append(append(lines, v.sample.Rates.lines()...), line{})
-	footer := line{text: fmt.Sprintf("%s, every %s; q quits", v.sample.Time.Format(time.TimeOnly), v.interval)}
-	if v.err != nil {
-		footer = line{text: "not up to date: " + strings.Join(strings.Fields(v.err.Error()), " "), title: true}
+	rates := v.sample.Rates.lines(width)
+	lines := slices.Concat([]line{headline, sizes}, drain, rates, []line{{}})
+
+	hottest, longest := hottestKeys(v.sample.Hottest), longestWaits(v.sample.Longest)
+	switch room := height - len(lines); {
+	case room >= 2*minList:
+		first := min(hottest.lines(), max((room+1)/2, room-longest.lines()))
+		lines = append(lines, hottest.table(width, first)...)
+		return append(lines, longest.table(width, room-first)...)
+	case room >= 2+minList:
+		lines = append(lines, hottest.brief(width), line{})
+		return append(lines, longest.table(width, room-2)...)
 	}
-	const frame = 3 // lines of a list that are not keys: the title, the heads and an empty line
-	room := max(height-len(lines)-1-2*frame, 0)
-	hottest := min(len(v.sample.Hottest), max((room+1)/2, room-len(v.sample.Longest)))
-	longest := min(len(v.sample.Longest), room-hottest)
-	lines = append(lines, list("Hottest keys", v.sample.Hottest[:hottest], width)...)
-	lines = append(lines, list("Longest waits", v.sample.Longest[:longest], width)...)
-	lines = lines[:min(len(lines), max(height-1, 0))]
-	if height > 0 {
-		lines = append(lines, footer)
+	// The most important come first here, and are shown in the order of the screen.
+	for _, all := range [][]line{
+		slices.Concat([]line{headline, sizes}, drain, rates, []line{hottest.brief(width), longest.brief(width)}),
+		slices.Concat([]line{headline, sizes}, drain, rates[:1], []line{hottest.brief(width), longest.brief(width)}),
+		slices.Concat([]line{headline, sizes}, drain, []line{hottest.brief(width), longest.brief(width)}),
+		slices.Concat([]line{sizes}, drain, []line{hottest.brief(width), longest.brief(width)}),
+		{sizes, hottest.brief(width), longest.brief(width)},
+		{sizes, longest.brief(width)},
+		{sizes},
+	} {
+		if len(all) <= height {
+			return all
+		}
 	}
-	for i := range lines {
-		lines[i].text = cell(lines[i].text, width)
-	}
-	return lines
+	return nil
 }
 
-// list returns a table of keys with a title.
-func list(title string, keys []api.Key, width int) []line {
-	if len(keys) == 0 {
-		return []line{{text: title + ": nobody waits", title: true}, {}}
+// fit returns a line with as many whole parts as there is room for. If some are left out, rest says so at the end.
+func fit(width int, start string, parts []string, rest func(n int) string) string {
+	for n := len(parts); n >= 0; n-- {
+		shown := slices.Clone(parts[:n])
+		if n < len(parts) {
+			shown = append(shown, rest(len(parts)-n))
+		}
+		if text := start + strings.Join(shown, ", "); utf8.RuneCountInString(text) <= width {
+			return text
+		}
 	}
-	var text strings.Builder
-	t := newTable(&text, "KEY", "WAITERS", "LONGEST WAIT", "HELD", "HOLDER")
-	for i := range keys {
-		k := &keys[i]
-		t.row(cell(k.Key, max(width/3, 12)), count(k.Waiters), span(k.LongestWaitSeconds), span(k.HeldSeconds),
-			who(&k.Holder))
-	}
-	_ = t.Flush() // a Builder returns no errors
-	lines := []line{{text: title, title: true}}
-	for row := range strings.Lines(text.String()) {
-		lines = append(lines, line{text: strings.TrimRight(row, " \n")})
-	}
-	return append(lines, line{})
+	return cell(start+rest(len(parts)), width)
 }
 
-// lines returns the rates on two lines, so that they fit on a narrow screen.
-func (r *rates) lines() []line {
+// leftOut says that parts are left out.
+func leftOut(int) string { return "…" }
+
+// lines returns the rates on two lines.
+func (r *rates) lines(width int) []line {
 	if r == nil {
-		return []line{{text: "per second: known after the next update"}, {}}
+		return []line{{text: fit(width, "per second: ", []string{"known after the next update"}, leftOut)}, {}}
 	}
 	return []line{
-		{text: fmt.Sprintf("per second: %s commands, %s locks, %s unlocks", rate(r.Commands), rate(r.Locks), rate(r.Unlocks))},
-		{text: fmt.Sprintf("            %s grants to waiters, %s timeouts, %s accepted, %s ended",
-			rate(r.Grants), rate(r.Timeouts), rate(r.Accepted), rate(r.Disconnects))},
+		{text: fit(width, "per second: ", []string{
+			rate(r.Commands) + " commands", rate(r.Locks) + " locks", rate(r.Unlocks) + " unlocks",
+		}, leftOut)},
+		{text: fit(width, "            ", []string{
+			rate(r.Grants) + " grants to waiters", rate(r.Timeouts) + " timeouts", rate(r.Accepted) + " accepted",
+			rate(r.Disconnects) + " ended",
+		}, leftOut)},
 	}
 }
 

@@ -88,14 +88,14 @@ func TestSentences(t *testing.T) {
 	for i := range fakeEvents {
 		fmt.Fprintln(&text, sentence(&fakeEvents[i]))
 	}
-	const want = `nightly granted to 5 (nightly@db1, 10.0.0.1:40001) after 2.5s, token 7
-nightly not granted to 7 (10.0.0.1:40003): timeout after 30.0s
-nightly released by 5 (nightly@db1, 10.0.0.1:40001) after 0ms
+	const want = `nightly granted to 5 (nightly@db1, 10.0.0.1:40001) after 2.5 s, token 7
+nightly not granted to 7 (10.0.0.1:40003): timeout after 30 s
+nightly released by 5 (nightly@db1, 10.0.0.1:40001) after 0 ms
 b granted to 7 (10.0.0.1:40003), token 8
 deadlock 2: 5 (10.0.0.1:40001) waits for b, held by 7
 deadlock 2 is over, broken: 5 (10.0.0.1:40001) had waited for b
 connection 7 (10.0.0.1:40003) kicked by 10.0.0.9:5, freed 18 keys: b,c and 16 more
-b lost by 7 (10.0.0.1:40003) after 1m00s: kicked, by 10.0.0.9:5
+b lost by 7 (10.0.0.1:40003) after 1 min 0 s: kicked, by 10.0.0.9:5
 client uid 7, unix:/s refused: max connections
 `
 	if text.String() != want {

@@ -27,9 +27,9 @@ type work struct {
 // run runs the command while the key is held, since the time held, and gives the key back when the command and all that it
 // started have ended, but not before --at-least is over.
 func (c *lockCommand) run(
-	s *streams, g *globals, outer heldKeys, lock *client.Lock, held time.Time, path string, signals <-chan os.Signal,
+	s *streams, g *globals, e surroundings, lock *client.Lock, held time.Time, path string, signals <-chan os.Signal,
 ) error {
-	if err := c.setEnvironment(g, outer, lock.Token()); err != nil {
+	if err := c.setEnvironment(g, e); err != nil {
 		return err
 	}
 	p, err := startProcess(path, c.Command, s)

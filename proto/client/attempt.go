@@ -34,6 +34,7 @@ func (c *Client) lockNew(ctx context.Context, key string, wait time.Duration, be
 		if time.Since(asked) > maxPause {
 			failed = 0 // it stood in the queue: this is another absence
 		}
+		ctx = c.afterLoss(ctx, err)
 		failed++
 		if failed == attempts || wait > 0 && remaining(wait, began) == 0 {
 			return nil, err
@@ -60,22 +61,32 @@ func (c *Client) attempt(ctx context.Context, key string, wait time.Duration, be
 		dialing, cancel = context.WithDeadline(ctx, began.Add(wait))
 		defer cancel()
 	}
-	cn, err := c.dial(dialing)
-	switch {
-	case err != nil && endOf(dialing) != nil && endOf(ctx) == nil:
+	l, err := c.ask(ctx, dialing, key, wait, began, t)
+	if errors.Is(err, context.DeadlineExceeded) && endOf(dialing) != nil && endOf(ctx) == nil {
 		return nil, t.last // the wait is over
-	case err != nil:
+	}
+	return l, err
+}
+
+// ask asks on a new connection, and on another one if the server turns out not to know names. It connects within the
+// context dialing.
+func (c *Client) ask(ctx, dialing context.Context, key string, wait time.Duration, began time.Time, t *trouble) (*Lock, error) {
+	cn, err := c.connectKnown(dialing)
+	if err != nil {
+		if t.last != nil && endOf(dialing) != nil {
+			err = fmt.Errorf("%w: %w", err, t.last)
+		}
 		return nil, err
 	}
 	defer t.watch()()
 	l, err := c.lockOn(ctx, cn, key, remaining(wait, began))
-	if !errors.Is(err, errFenceless) {
+	if !errors.Is(err, errNameless) {
 		return l, err
 	}
-	if cn, err = c.dial(ctx); err != nil {
+	ctx = c.afterLoss(ctx, err)
+	if cn, err = c.explore(dialing, key); err != nil {
 		return nil, err
 	}
-	cn.fenceless = true
 	return c.lockOn(ctx, cn, key, remaining(wait, began))
 }
 

@@ -24,10 +24,11 @@ type Client struct {
 	options Options     // without zeros
 	dialer  net.Dialer
 
-	mu     sync.Mutex
-	idle   []*conn // at most Options.MaxIdle; the most recently used one comes last
-	plain  *conn   // the latest one that was made without a name because its server does not know names
-	closed bool
+	mu      sync.Mutex
+	idle    []*conn   // at most Options.MaxIdle; the most recently used one comes last
+	plain   *conn     // the latest one that was made without a name; nil unless the server is known not to have names
+	olderAt time.Time // when that was found
+	closed  bool
 }
 
 // New returns a client of the server at addr, which is host:port, tls://host:port or unix:///path: see ParseAddress. It
@@ -88,8 +89,13 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 	if err := proto.ValidKey(key); err != nil {
 		return nil, err
 	}
-	if err := c.options.invalid(); err != nil {
+	if err := proto.ValidName(c.options.Name); err != nil {
 		return nil, err
+	}
+	if owner := c.ownerOf(ctx); owner != "" {
+		if err := proto.ValidOwner(owner); err != nil {
+			return nil, err
+		}
 	}
 	if c.wrong != nil {
 		return nil, c.wrong
@@ -104,6 +110,7 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 			return l, err
 		}
 		// Whatever the error says, it may only mean that the connection was old: ask again on a new one.
+		ctx = c.afterLoss(ctx, err)
 	}
 	return c.lockNew(ctx, key, wait, began)
 }
@@ -114,8 +121,20 @@ func (c *Client) lockOn(ctx context.Context, cn *conn, key string, wait time.Dur
 	if wait < 0 {
 		wait = proto.MaxTimeout
 	}
-	try := c.options.TryFence && !cn.fenceless
-	token, err := cn.lock(ctx, key, wait, c.options.Fence || try, try && !cn.fences)
+	r := request{key: key, wait: wait, fence: c.options.Fence || c.options.TryFence && !cn.older}
+	if !cn.older {
+		if cn.server == nil {
+			r.name = c.options.Name
+		}
+		owner := c.ownerOf(ctx)
+		if owner == "" && wait > 0 {
+			var over func()
+			owner, over = gather(ctx)
+			defer over()
+		}
+		r.owner = cn.ownerToSay(owner)
+	}
+	token, err := cn.lock(ctx, r)
 	if errors.Is(err, ErrTimeout) {
 		c.keep(cn)
 	}
@@ -161,41 +180,6 @@ func (c *Client) keep(cn *conn) {
 	}
 }
 
-// dial makes a connection and gives it its name and its owner, if there are any. The error is ErrClosed, ErrUnreachable,
-// ErrHandshake, one of conn.introduce or that of the context.
-func (c *Client) dial(ctx context.Context) (*conn, error) {
-	cn, err := c.connect(ctx)
-	if err != nil || c.options.Name == "" && c.options.Owner == "" || c.isOlder() {
-		return cn, err
-	}
-	named, answered, err := cn.introduce(ctx, c.options.Name, c.options.Owner)
-	if err == nil {
-		cn.shortenPatience(shorter(c.options.KeepAlive, named.Silence))
-		return cn, nil
-	}
-	if answered || !errors.Is(err, ErrConnectionLost) {
-		return nil, err
-	}
-	// This is an older server: to it, the words are syntax errors.
-	if cn, err = c.connect(ctx); err == nil {
-		c.mu.Lock()
-		c.plain = cn
-		c.mu.Unlock()
-	}
-	return cn, err
-}
-
-// isOlder reports whether the server is known to be one that has no names and owners. The client believes that as long as
-// the connection that was made without them lives: a newer server can only come after its end.
-func (c *Client) isOlder() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.plain != nil && !c.plain.alive() {
-		c.plain = nil
-	}
-	return c.plain != nil
-}
-
 // connect makes a connection. The error is ErrClosed, ErrUnreachable, ErrHandshake or that of the context.
 func (c *Client) connect(ctx context.Context) (*conn, error) {
 	c.mu.Lock()
@@ -220,7 +204,7 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return newConn(sock), nil
+	return newConn(sock, c.options.KeepAlive), nil
 }
 
 // prepare sets the options of a socket. The commands of one write fit into its buffer, so that writing them never blocks.

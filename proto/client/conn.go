@@ -20,10 +20,12 @@ import (
 const (
 	// maxAnswer bounds the length of an answer in bytes; proto.MaxReply is the longest that has numbers.
 	maxAnswer = 256
-	// maxAsked is the largest number of commands in one write.
-	maxAsked = 3
+	// maxAsked is the largest number of commands in one write: name, owner, lock, fence.
+	maxAsked = 4
+	// maxWrite bounds a write in bytes: two of its commands have a key, which may be long.
+	maxWrite = 2*proto.MaxCommand + 2*(len("owner \r\n")+proto.MaxName)
 	// sendBuffer is the size in bytes of a socket's buffer for what it sends, with room for what the kernel adds.
-	sendBuffer = 4 * maxAsked * proto.MaxCommand
+	sendBuffer = 4 * maxWrite
 )
 
 // conn is one connection to the server.
@@ -34,16 +36,19 @@ const (
 //	              held ───────────────────────────► ended ◄── from every state
 //
 // It belongs to one goroutine at a time: the one that runs Lock or Unlock on it. While it is idle it belongs to the Client,
-// and while it is held to nobody. Its reader lives as long as the socket does, and sees the end of the connection in every
-// state. At most the commands of one write are outstanding.
+// and while it is held to whoever has mu. Its reader lives as long as the socket does, and sees the end of the connection in every
+// state. At most the commands of one write are outstanding, and the owners that it is given while it is held.
 type conn struct {
-	sock net.Conn // a *net.TCPConn, *tls.Conn or *net.UnixConn
-	out  []byte   // the commands to write; reused
+	sock      net.Conn      // a *net.TCPConn, *tls.Conn or *net.UnixConn
+	keepAlive time.Duration // with which it was made
+	out       []byte        // the commands to write; reused
 
-	fences    bool // the server has answered a fence
-	fenceless bool // the server is known not to have fences
+	server *introduction // the answer to the name; nil if it has none
+	owner  string        // that was said last; empty if none was
+	older  bool          // the server is known not to have names, owners and tokens, which came together
 
 	owed    atomic.Int32      // answers that are outstanding: set with a write, lowered by the reader
+	aside   atomic.Int32      // answers to owners that come before these, and that the reader drops
 	answers chan proto.Answer // has room for all that are outstanding
 	ended   chan struct{}     // closed by the reader after the last answer
 	err     error             // why the connection ended; constant once ended is closed
@@ -51,78 +56,67 @@ type conn struct {
 	mu     sync.Mutex
 	over   bool  // ended is closed or about to be
 	holder *Lock // notified when the connection ends; nil unless the connection is held
+	joined bool  // it has the owner of a wait that goes on under the holder
 }
 
-func newConn(sock net.Conn) *conn {
-	c := &conn{sock: sock, answers: make(chan proto.Answer, maxAsked), ended: make(chan struct{})}
+func newConn(sock net.Conn, keepAlive time.Duration) *conn {
+	c := &conn{sock: sock, keepAlive: keepAlive, answers: make(chan proto.Answer, maxAsked), ended: make(chan struct{})}
 	go c.read()
 	return c
 }
 
-// introduce gives the connection its name and its owner, if there are any. It returns the answer to the name, and whether
-// the server answered at all: a server that ends the connection without an answer does not know these words. After an
-// error, one of those of lock, the connection is closed.
-func (c *conn) introduce(ctx context.Context, name, owner string) (named proto.Answer, answered bool, err error) {
-	c.out = c.out[:0]
-	var want []proto.Reply
-	if name != "" {
-		c.out, want = proto.AppendName(c.out, name), append(want, proto.Named)
-	}
-	if owner != "" {
-		c.out, want = proto.AppendOwner(c.out, owner), append(want, proto.Owned)
-	}
-	answer, err := c.ask(ctx, len(want))
-	for i, reply := range want {
-		if i > 0 {
-			answer, err = c.next(ctx)
-		}
-		if err != nil {
-			return named, i > 0, err
-		}
-		if answer.Reply != reply {
-			return named, true, c.reject(answer)
-		}
-		if reply == proto.Named {
-			named = answer
-		}
-	}
-	return named, true, nil
+// request is what one write asks for.
+type request struct {
+	name, owner string // of the connection, said first; empty for what is not to be said
+	key         string
+	wait        time.Duration
+	fence       bool // ask for the token of the grant
 }
 
-// lock asks for a key, and with fence for the token of the grant. With probe, a fence comes first, which fails by itself: a
-// server that does not have it ends the connection before it has queued the client; the error is errFenceless then. Without
-// an error the connection holds the key. The error is ErrTimeout, ErrConnectionLost, ErrHandshake, ErrProtocol, a
-// *ServerError or that of the context; after all but the first the connection is closed.
-func (c *conn) lock(ctx context.Context, key string, wait time.Duration, fence, probe bool) (token uint64, err error) {
-	c.out = c.out[:0]
-	asked := 1
-	if probe {
-		c.out, asked = proto.AppendFence(c.out, key), asked+1
+// append appends the commands of the request, and returns how many there are.
+func (r *request) append(out []byte) ([]byte, int) {
+	n := 1
+	if r.name != "" {
+		out, n = proto.AppendName(out, r.name), n+1
 	}
-	c.out = proto.AppendLock(c.out, key, wait)
-	if fence {
-		c.out, asked = proto.AppendFence(c.out, key), asked+1
+	if r.owner != "" {
+		out, n = proto.AppendOwner(out, r.owner), n+1
 	}
-	locked, err := c.ask(ctx, asked)
-	if probe {
-		switch {
-		case errors.Is(err, ErrConnectionLost):
-			return 0, fmt.Errorf("%w: %w", errFenceless, err)
-		case err != nil:
+	out = proto.AppendLock(out, r.key, r.wait)
+	if r.fence {
+		out, n = proto.AppendFence(out, r.key), n+1
+	}
+	return out, n
+}
+
+// lock asks for a key. Without an error the connection holds it. The error is ErrTimeout, ErrConnectionLost, ErrHandshake,
+// ErrProtocol, a *ServerError or that of the context; after all but the first the connection is closed. It is also
+// errNameless if the connection ended before its name was answered.
+func (c *conn) lock(ctx context.Context, r request) (token uint64, err error) {
+	out, n := r.append(c.out[:0])
+	c.out = out
+	if err := c.send(ctx, n); err != nil {
+		return 0, err
+	}
+	if r.name != "" {
+		if err := c.named(ctx); err != nil {
 			return 0, err
-		case !fits(proto.TimedOut, locked.Reply):
-			return 0, c.reject(locked)
 		}
-		c.fences = true
-		locked, err = c.next(ctx)
 	}
+	if r.owner != "" {
+		c.owner = r.owner
+		if err := c.owned(ctx); err != nil {
+			return 0, err
+		}
+	}
+	locked, err := c.next(ctx)
 	switch {
 	case err != nil:
 		return 0, err
 	case locked.Reply != proto.Locked && locked.Reply != proto.TimedOut:
 		return 0, c.reject(locked)
 	}
-	if fence {
+	if r.fence {
 		fenced, err := c.next(ctx)
 		switch {
 		case errors.Is(err, ErrConnectionLost):
@@ -163,15 +157,23 @@ func (c *conn) unlock(ctx context.Context, key string) error {
 
 // ask sends the commands in out, n of them, and returns the answer to the first. After an error the connection is closed.
 func (c *conn) ask(ctx context.Context, n int) (proto.Answer, error) {
+	if err := c.send(ctx, n); err != nil {
+		return proto.Answer{}, err
+	}
+	return c.next(ctx)
+}
+
+// send sends the commands in out, n of them. The error is that of the context; the connection is closed then.
+func (c *conn) send(ctx context.Context, n int) error {
 	if err := ctx.Err(); err != nil {
 		c.close()
-		return proto.Answer{}, err
+		return err
 	}
 	c.owed.Store(int32(n))
 	// Write does not block: all earlier commands were answered, so the buffer of the socket is empty, and these fit. If it
 	// fails, the reader finds out why, and before that reads what the server may have sent.
 	_, _ = c.sock.Write(c.out)
-	return c.next(ctx)
+	return nil
 }
 
 // next returns the next answer that is owed. After an error the connection is closed.
@@ -221,7 +223,7 @@ func (c *conn) letGo(l *Lock) bool {
 	if c.holder != l {
 		return false
 	}
-	c.holder = nil
+	c.holder, c.joined = nil, false
 	return true
 }
 
@@ -294,11 +296,15 @@ func (c *conn) pass() error {
 		if err != nil {
 			return fmt.Errorf("%w: %.60q", ErrProtocol, line)
 		}
-		owed := c.owed.Load()
-		if more := in.Buffered(); more > 0 && owed <= 1 { // a later command would take it for its own answer
+		owed, aside := c.owed.Load(), c.aside.Load()
+		if more := in.Buffered(); more > 0 && owed+aside <= 1 { // a later command would take it for its own answer
 			return fmt.Errorf("%w: %d bytes after %.60q", ErrProtocol, more, line)
 		}
-		if owed == 0 { // such as too many connections, which answers no command
+		if aside > 0 && answer.Reply == proto.Owned {
+			c.aside.Add(-1)
+			continue
+		}
+		if owed == 0 || aside > 0 { // such as too many connections, which answers no command
 			return refusalOf(answer, "was not asked for")
 		}
 		c.owed.Store(owed - 1)

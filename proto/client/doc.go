@@ -53,10 +53,29 @@
 // Options.TLS has the authorities, and the certificate of the client if the server wants one. A handshake that fails
 // because one side does not accept the other is ErrHandshake, which is not tried again; one that is interrupted is.
 //
-// # Older servers
+// # Several locks
 //
-// A server that ends the connection right after its first name or owner does not know these words. The client connects
-// again without them. It tries them again once that connection has ended, as the server may have been replaced.
+// Two goroutines that take two keys in two orders wait for each other for ever, and so do two programs. The server finds that
+// if it knows which locks stay held while a call waits: give the call the context of the innermost lock that it is needed
+// under.
+//
+//	a, err := c.Lock(ctx, "a", -1)
+//	b, err := c.Lock(a.Context(), "b", -1) // a is not released before this returns
+//
+// The server then shows the deadlock, and one that is to break deadlocks answers the youngest call, with a *ServerError. Locks
+// that are taken with unrelated contexts are never taken for one another's. WithOwner and Options.Owner are for programs that
+// know more than their contexts tell.
+//
+// # Names and older servers
+//
+// Every connection has a name, by which people see who holds and who waits: Options.Name. It is said in the same write as
+// the first request. The answer tells what the client should know of its server: after what time it takes a silent client
+// for dead, and which lock table it has.
+//
+// A server that does not have the word ends the connection there. The client then asks again on another connection, after a
+// command that every server answers. Only if the name is what ends that one as well, it is an older server, and the client
+// does without names, owners and fencing tokens. It tries them again when that server has ended a connection, since its
+// successor may be a newer one, and after a minute.
 //
 // All methods are safe from any goroutine. Start reading at Client.Lock, then conn.go.
 package client

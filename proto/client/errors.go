@@ -26,9 +26,6 @@ var (
 	ErrClosed = errors.New("client: closed")
 )
 
-// errFenceless: the server does not have the word fence. It ended the connection, and nothing else happened.
-var errFenceless = errors.New("client: the server has no fencing tokens")
-
 // ServerError is an error that the server answered. Find it with errors.As, as a *ServerError.
 type ServerError struct {
 	Text string // such as "too many connections": the answer without its "e "

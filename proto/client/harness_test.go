@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -33,6 +34,13 @@ func TestMain(m *testing.M) {
 // the address and a function that stops the server, which otherwise ends with the test.
 func startServer(tb testing.TB, change func(*server.Config)) (address string, stop func()) {
 	tb.Helper()
+	_, address, stop = runServer(tb, change)
+	return address, stop
+}
+
+// runServer is startServer for tests that ask the server itself as well.
+func runServer(tb testing.TB, change func(*server.Config)) (srv *server.Server, address string, stop func()) {
+	tb.Helper()
 	ready := make(chan string, 1)
 	cfg := server.DefaultConfig()
 	cfg.Listen = []string{"127.0.0.1:0"}
@@ -61,7 +69,7 @@ func startServer(tb testing.TB, change func(*server.Config)) (address string, st
 		tb.Fatalf("the server: %v", err)
 	}
 	tb.Cleanup(stop)
-	return address, stop
+	return srv, address, stop
 }
 
 // at makes a server listen at an address, such as that of one that was stopped.
@@ -186,16 +194,24 @@ func serveAll(tb testing.TB, l net.Listener, serve func(net.Conn)) {
 	})
 }
 
-// takeLine reads one command; false is the end of the connection.
+// takeLine reads one command, after it has answered a name; false is the end of the connection.
 func takeLine(conn net.Conn) bool {
-	var b [1]byte
-	for b[0] != '\n' {
-		if _, err := conn.Read(b[:]); err != nil {
-			return false
+	for {
+		var line []byte
+		for b := make([]byte, 1); b[0] != '\n'; line = append(line, b[0]) {
+			if _, err := conn.Read(b); err != nil {
+				return false
+			}
 		}
+		if !bytes.HasPrefix(line, []byte("name ")) {
+			return true
+		}
+		reply(conn, namedReply)
 	}
-	return true
 }
+
+// namedReply is the answer of a fake server to a name.
+const namedReply = "n named 60000 00000000000000af\r\n"
 
 // takeLines reads n commands; false is the end of the connection.
 func takeLines(conn net.Conn, n int) bool {
@@ -217,7 +233,8 @@ type relay struct {
 	mu       sync.Mutex
 	target   string // the server's address
 	change   *sync.Cond
-	commands []string // that have been passed on
+	commands []string // that have been passed on, without the names
+	names    []string // the commands that say a name
 	accepted int      // connections
 	open     map[net.Conn]struct{}
 }
@@ -257,7 +274,14 @@ func startRelayOn(tb testing.TB, l net.Listener, scheme, target string) *relay {
 			if _, err := io.WriteString(far, command); err != nil {
 				break
 			}
-			r.update(func() { r.commands = append(r.commands, command[:len(command)-2]) })
+			r.update(func() {
+				command := command[:len(command)-2]
+				if strings.HasPrefix(command, "name ") {
+					r.names = append(r.names, command)
+				} else {
+					r.commands = append(r.commands, command)
+				}
+			})
 		}
 		_ = far.Close()
 		back.Wait()

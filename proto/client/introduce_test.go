@@ -18,19 +18,37 @@ import (
 	"dreadlock/server"
 )
 
-// A connection is introduced once, before its first lock.
+// A connection is introduced once, in the write of its first lock: it costs no round trip.
 func TestIntroduction(t *testing.T) {
+	const lock = "lock a 9223372036854"
 	for _, tc := range []struct {
 		options Options
 		want    []string
 	}{
+		{Options{}, []string{"name " + ownName()}},
 		{Options{Name: "ann@build7:/srv"}, []string{"name ann@build7:/srv"}},
-		{Options{Owner: "Deploy42"}, []string{"owner Deploy42"}},
+		{Options{Owner: "Deploy42"}, []string{"name " + ownName(), "owner Deploy42"}},
 		{Options{Name: "ann", Owner: "x"}, []string{"name ann", "owner x"}},
 	} {
-		address, _ := startServer(t, nil)
-		r := startRelay(t, address)
-		c := newClient(t, r.address, tc.options)
+		var said []string
+		c := newClient(t, listen(t, func(conn *net.TCPConn) {
+			in := bufio.NewReader(conn)
+			for range len(tc.want) + 4 { // all of the first write before any answer
+				command, err := in.ReadString('\n')
+				if err != nil {
+					return
+				}
+				said = append(said, strings.TrimSuffix(command, "\r\n"))
+				switch {
+				case strings.HasPrefix(command, "unlock "):
+					reply(conn, "u unlocked\r\n")
+				case len(said) > len(tc.want)+1:
+					reply(conn, "l locked\r\n")
+				case len(said) == len(tc.want)+1:
+					reply(conn, namedReply+strings.Repeat("o owned\r\n", len(tc.want)-1)+"l locked\r\n")
+				}
+			}
+		}), tc.options)
 		for range 2 {
 			l, err := c.Lock(patient(t), "a", -1)
 			if err != nil {
@@ -38,12 +56,57 @@ func TestIntroduction(t *testing.T) {
 			}
 			mustUnlock(t, l)
 		}
-		want := append(slices.Clone(tc.want), "lock a 9223372036854", "unlock a", "lock a 9223372036854", "unlock a")
-		r.await("the commands", func() bool { return len(r.commands) == len(want) })
-		if got := r.said(); !slices.Equal(got, want) {
-			t.Errorf("said %q, want %q", got, want)
+		if want := append(slices.Clone(tc.want), lock, "unlock a", lock, "unlock a"); !slices.Equal(said, want) {
+			t.Errorf("said %q, want %q", said, want)
 		}
 	}
+}
+
+// What the real server answers to the name is kept in the connection.
+func TestServerIntroducesItself(t *testing.T) {
+	address, _ := startServer(t, func(cfg *server.Config) { cfg.KeepAlive = 40 * time.Second })
+	c := newClient(t, address, Options{})
+	a, b := mustLock(t, c, "a").conn.server, mustLock(t, c, "b").conn.server
+	if a == nil || b == nil || a.space == 0 || *a != *b || a.silence <= 40*time.Second {
+		t.Errorf("the server says %+v and %+v", a, b)
+	}
+}
+
+// An owner in the context of a call comes before that of the options. A connection that has had an owner and is used again
+// for somebody else says so.
+func TestOwnerOfContext(t *testing.T) {
+	address, _ := startServer(t, nil)
+	r := startRelay(t, address)
+	c := newClient(t, r.address, Options{})
+	lock := func(ctx context.Context, key string) {
+		t.Helper()
+		l, err := c.Lock(ctx, key, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustUnlock(t, l)
+	}
+	ann := WithOwner(patient(t), "ann")
+	lock(patient(t), "a") // belongs to nobody, and need not say so
+	lock(ann, "b")
+	lock(ann, "c") // of the same owner
+	lock(WithOwner(ann, "bob"), "d")
+	lock(WithOwner(ann, ""), "e") // to nobody again: an owner of its own
+	r.await("the commands", func() bool { return len(r.commands) == 13 })
+	got := r.said()
+	fresh, isOwner := strings.CutPrefix(got[10], "owner ")
+	if !isOwner || fresh == "ann" || fresh == "bob" || proto.ValidOwner(fresh) != nil {
+		t.Errorf("said %q, want an owner that is nobody else's", got[10])
+	}
+	want := []string{
+		"lock a 0", "unlock a", "owner ann", "lock b 0", "unlock b", "lock c 0", "unlock c", "owner bob", "lock d 0", "unlock d",
+		got[10], "lock e 0", "unlock e",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("said %q, want %q", got, want)
+	}
+	_, err := c.TryLock(WithOwner(patient(t), "a b"), "a")
+	wantErr(t, err, proto.ErrOwnerByte)
 }
 
 // Two owners with two connections each wait for each other: only with their owners can the server see it.
@@ -82,6 +145,7 @@ func startOlder(tb testing.TB, drop func(*net.TCPConn)) *older {
 	o := &older{}
 	o.address = listen(tb, func(conn *net.TCPConn) {
 		in := bufio.NewReader(conn)
+		unlocked := "e not locked\r\n"
 		for {
 			command, err := in.ReadString('\n')
 			if err != nil {
@@ -94,8 +158,9 @@ func startOlder(tb testing.TB, drop func(*net.TCPConn)) *older {
 			switch word {
 			case "lock":
 				reply(conn, "l locked\r\n")
+				unlocked = "u unlocked\r\n"
 			case "unlock":
-				reply(conn, "u unlocked\r\n")
+				reply(conn, unlocked)
 			default:
 				drop(conn)
 				return
@@ -115,8 +180,8 @@ func (o *older) wantWords(tb testing.TB, want ...string) {
 	o.words = nil
 }
 
-// To an older server a name is a syntax error. The client does without, and asks again only when the connection by which
-// it knows has ended: the next server may be a newer one.
+// To an older server a name is a syntax error. The client finds that out once, and does without. It tries again when the
+// server has ended a connection, as the next one may be newer, and after some time.
 func TestOlderServer(t *testing.T) {
 	for name, drop := range map[string]func(*net.TCPConn){
 		"FIN": func(conn *net.TCPConn) { _ = conn.CloseWrite() },
@@ -124,19 +189,23 @@ func TestOlderServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := startOlder(t, drop)
-			c := newClient(t, o.address, Options{Name: "ann", Attempts: 1})
-			l := mustLock(t, c, "a")
-			o.wantWords(t, "name", "lock")
-			mustUnlock(t, mustLock(t, c, "b"))
-			o.wantWords(t, "lock", "unlock")
-			mustUnlock(t, l)
+			c := newClient(t, o.address, Options{Attempts: 1, MaxIdle: -1})
+			mustUnlock(t, mustLock(t, c, "a"))
+			o.wantWords(t, "name", "unlock", "name", "lock", "unlock")
+			l := mustLock(t, c, "b") // although no connection without a name was left
+			o.wantWords(t, "lock")
 
-			l.conn.close()
+			l.conn.sock.(*net.TCPConn).CloseRead() // as when the server ends it
 			mustEnd(t, "the end of the connection", l.conn.ended)
-			other := mustLock(t, c, "b") // on the one that is idle
-			mustLock(t, c, "c")
-			mustUnlock(t, other)
-			o.wantWords(t, "unlock", "lock", "name", "lock", "unlock")
+			l = mustLock(t, c, "c")
+			o.wantWords(t, "name", "unlock", "name", "lock")
+
+			c.mu.Lock()
+			c.olderAt = c.olderAt.Add(-2 * olderTime)
+			c.mu.Unlock()
+			mustLock(t, c, "d")
+			o.wantWords(t, "name", "unlock", "name", "lock")
+			mustUnlock(t, l)
 		})
 	}
 }
@@ -146,7 +215,48 @@ func TestOlderServerWithOwner(t *testing.T) {
 	o := startOlder(t, func(*net.TCPConn) {})
 	c := newClient(t, o.address, Options{Name: "ann", Owner: "x", Attempts: 1})
 	mustUnlock(t, mustLock(t, c, "a"))
-	o.wantWords(t, "name", "lock", "unlock")
+	o.wantWords(t, "name", "unlock", "name", "lock", "unlock")
+}
+
+// A connection that ends right after its name, for whatever reason, does not make the client take the server for an older
+// one: not once, and not twice.
+func TestDroppedAtName(t *testing.T) {
+	for dropped := 1; dropped <= 4; dropped++ {
+		var mu sync.Mutex
+		var words []string
+		made := 0
+		c := newClient(t, listen(t, func(conn *net.TCPConn) {
+			mu.Lock()
+			made++
+			drop := made <= dropped
+			mu.Unlock()
+			in := bufio.NewReader(conn)
+			for {
+				command, err := in.ReadString('\n')
+				if err != nil {
+					return
+				}
+				word, _, _ := strings.Cut(command, " ")
+				mu.Lock()
+				words = append(words, word)
+				mu.Unlock()
+				if drop {
+					return
+				}
+				reply(conn, map[string]string{"name": namedReply, "lock": "l locked\r\n", "unlock": "e not locked\r\n"}[word])
+			}
+		}), Options{Attempts: 3})
+		l := mustLock(t, c, "a")
+		if l.conn.server == nil || made != dropped+1 {
+			t.Errorf("dropped %d times: %d connections, said %q", dropped, made, words)
+		}
+		mu.Lock()
+		first := map[int]string{1: "unlock", 2: "name", 3: "unlock", 4: "name"}[dropped] // what the one that lasts says first
+		if words[dropped] != first {
+			t.Errorf("dropped %d times: said %q", dropped, words)
+		}
+		mu.Unlock()
+	}
 }
 
 // A server that has answered the name knows it: if it ends then, the next connection has the name as well.
@@ -155,12 +265,11 @@ func TestServerEndsAfterName(t *testing.T) {
 	names := 0
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
 		in := bufio.NewReader(conn)
-		for _, command := range []string{"name ann\r\n", "owner x\r\n"} {
-			if got, err := in.ReadString('\n'); err != nil || got != command {
-				t.Errorf("got %q, %v, want %q", got, err, command)
-			}
+		if got, err := in.ReadString('\n'); err != nil || got != "name ann\r\n" {
+			t.Errorf("got %q, %v", got, err)
 		}
-		reply(conn, "n named 60000 00000000000000af\r\n")
+		_, _ = in.ReadString('\n')
+		reply(conn, namedReply)
 		mu.Lock()
 		names++
 		last := names == 3
@@ -168,14 +277,20 @@ func TestServerEndsAfterName(t *testing.T) {
 		if !last {
 			return
 		}
-		reply(conn, "o owned\r\n")
-		_, _ = in.ReadString('\n')
 		reply(conn, "l locked\r\n")
 		_, _ = in.ReadString('\n')
-	}), Options{Name: "ann", Owner: "x", Attempts: 3})
+	}), Options{Name: "ann", Attempts: 3})
 	mustLock(t, c, "a")
 	if names != 3 {
 		t.Errorf("%d names", names)
+	}
+}
+
+// takeFirst reads the first write of a connection without an owner: its name and a lock.
+func takeFirst(conn net.Conn) {
+	in := bufio.NewReader(conn)
+	for range 2 {
+		_, _ = in.ReadString('\n')
 	}
 }
 
@@ -188,11 +303,12 @@ func TestAnswersToName(t *testing.T) {
 		{"l locked\r\n", ""},
 		{"o owned\r\n", ""},
 		{"n named 60000\r\n", ""},
-		{"n named 60000 00000000000000af\r\nl locked\r\n", ""},
+		{namedReply + "n named 60000 00000000000000af\r\n", ""},
+		{namedReply + "l locked\r\nl locked\r\n", ""},
 	} {
 		ended := make(chan struct{})
 		c := newClient(t, listen(t, func(conn *net.TCPConn) {
-			takeLine(conn)
+			takeFirst(conn)
 			reply(conn, tc.answer)
 			takeLine(conn)
 			close(ended)
@@ -210,7 +326,7 @@ func TestAnswersToName(t *testing.T) {
 func TestCancelIntroduction(t *testing.T) {
 	named, ended := make(chan struct{}), make(chan struct{})
 	c := newClient(t, listen(t, func(conn *net.TCPConn) {
-		takeLine(conn)
+		takeFirst(conn)
 		close(named)
 		takeLine(conn)
 		close(ended)
@@ -250,10 +366,8 @@ func TestShorterPatience(t *testing.T) {
 		{time.Minute, "0", 60, 120_000}, // the server does not look
 	} {
 		c := newClient(t, listen(t, func(conn *net.TCPConn) {
-			takeLine(conn)
-			reply(conn, "n named "+tc.named+" 00000000000000af\r\n")
-			takeLine(conn)
-			reply(conn, "l locked\r\n")
+			takeFirst(conn)
+			reply(conn, "n named "+tc.named+" 00000000000000af\r\nl locked\r\n")
 			takeLine(conn)
 		}), Options{Name: "ann", KeepAlive: tc.keepAlive})
 		sock := mustLock(t, c, "a").conn.sock.(*net.TCPConn)

@@ -11,6 +11,7 @@ type Lock struct {
 	conn   *conn // belongs to the lock while conn.holder is this lock
 	key    string
 	token  uint64
+	around *Lock // with whose context it was asked for; nil if there is none
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -20,8 +21,8 @@ type Lock struct {
 }
 
 func newLock(ctx context.Context, c *Client, cn *conn, key string, token uint64) *Lock {
-	l := &Lock{client: c, conn: cn, key: key, token: token, lost: make(chan struct{})}
-	l.ctx, l.cancel = context.WithCancelCause(ctx)
+	l := &Lock{client: c, conn: cn, key: key, token: token, around: lockAround(ctx), lost: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancelCause(l.contextOf(ctx))
 	return l
 }
 
@@ -41,6 +42,11 @@ func (l *Lock) Lost() <-chan struct{} { return l.lost }
 // Context returns a context for the work that needs the lock. It is derived from the context that was given to Lock. It is
 // done when the lock is lost, when Unlock is called, or when its parent is done; context.Cause is then ErrConnectionLost,
 // ErrUnlocked or the cause of the parent. The end of the context does not unlock the key.
+//
+// A lock that is asked for with the context of another one is asked for under it: the server is told that the other one is
+// not released before that wait is over, and so it sees deadlocks of programs that take several locks. Give each call of Lock
+// the context of the innermost lock that it is needed under. Work that is started under a lock, and for which its holder does
+// not wait, is not under it: see WithOwner.
 func (l *Lock) Context() context.Context { return l.ctx }
 
 // Unlock ends Context and then releases the key. If it returns nil, the server has confirmed that. After an error the key

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"time"
-
-	"dreadlock/proto"
 )
 
 // Options configures a client. The zero value is ready to use: a number that is zero or out of range means the default.
@@ -19,7 +17,8 @@ type Options struct {
 	// DialTimeout limits one attempt to connect, the handshake of TLS included; 5 s by default.
 	DialTimeout time.Duration
 
-	// Attempts is the largest number of connections that one call tries in a row until it has an answer. By default there
+	// Attempts is the largest number of attempts that one call makes in a row until it has an answer. Each takes a
+	// connection, and up to three at an older server. By default there
 	// is no limit: Lock tries until its wait is over or its context ends, and TryLock tries once. An attempt that stood in
 	// the queue for more than 5 s before the connection was lost begins a new row.
 	Attempts int
@@ -42,17 +41,18 @@ type Options struct {
 	KeepAlive time.Duration
 
 	// Name is the name of every connection, by which the status page, the API, the log and dreadlockctl show it: one word
-	// of printable ASCII, such as user@host:program; see proto.ValidName. Empty: none. It costs one round trip for each
-	// new connection. The answer says after what time the server takes a silent host for dead; where that is less than
-	// KeepAlive allows for, the client shortens KeepAlive.
+	// of printable ASCII, at most 128 bytes; see proto.ValidName. By default it is user@host:pid:command, made by
+	// DefaultName. A connection says it together with its first request, so it costs no round trip. The answer says after
+	// what time the server takes a silent host for dead; where that is less than KeepAlive allows for, the client shortens
+	// KeepAlive.
 	Name string
 
 	// Owner tells the server that the connections of all clients with this owner belong together: letters and digits,
-	// see proto.ValidOwner. Empty: none. The server can then see deadlocks in which one of these connections waits and
-	// another one holds. Set it only if whoever waits on one of them releases nothing that the others hold until the wait
-	// is over. That is true of one goroutine that takes several locks, and of a command that runs under one lock and takes
-	// another. It is not true of independent goroutines that share a client: they would cause false alarms. It costs one
-	// round trip for each new connection, the same one as Name.
+	// see proto.ValidOwner. Empty: what contexts tell, see Lock.Context and WithOwner. The server can then see deadlocks in
+	// which one of these connections waits and another one holds. Set it only if whoever waits on one of them releases
+	// nothing that the others hold until the wait is over. That is true of one goroutine that takes several locks, and of a
+	// command that runs under one lock and takes another. It is not true of independent goroutines that share a client:
+	// they would cause false alarms.
 	Owner string
 
 	// TLS configures the connections to a tls:// address: RootCAs are the authorities whose servers are trusted, those of
@@ -101,20 +101,10 @@ func (o Options) withDefaults() Options {
 		o.KeepAlive = defaultKeepAlive
 	}
 	o.KeepAlive = min(o.KeepAlive, maxKeepAlive)
+	if o.Name == "" {
+		o.Name = ownName()
+	}
 	return o
-}
-
-// invalid returns what is wrong with the name or the owner, nil if nothing is.
-func (o *Options) invalid() error {
-	if o.Name != "" {
-		if err := proto.ValidName(o.Name); err != nil {
-			return err
-		}
-	}
-	if o.Owner != "" {
-		return proto.ValidOwner(o.Owner)
-	}
-	return nil
 }
 
 // pause returns the pause after a number of failed attempts.

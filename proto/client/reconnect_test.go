@@ -69,10 +69,13 @@ func TestServerEndsWhileWaiting(t *testing.T) {
 	wantErr(t, err, ErrUnreachable)
 }
 
-// Each attempt is a connection, and their number is bounded.
+// At a server that knows names each attempt is a connection, and their number is bounded.
 func TestAttempts(t *testing.T) {
 	var attempts atomic.Int32
-	c := newClient(t, listen(t, func(*net.TCPConn) { attempts.Add(1) }), Options{Attempts: 4})
+	c := newClient(t, listen(t, func(conn *net.TCPConn) {
+		attempts.Add(1)
+		takeLine(conn)
+	}), Options{Attempts: 4})
 	_, err := c.Lock(patient(t), "a", time.Second)
 	wantErr(t, err, ErrConnectionLost)
 	if n := attempts.Load(); n != 4 {
@@ -169,7 +172,10 @@ func TestWaitCoversAbsence(t *testing.T) {
 // TryLock is one attempt, which does not try again what passes.
 func TestTryLockIsOneAttempt(t *testing.T) {
 	var attempts atomic.Int32
-	c := newClient(t, listen(t, func(*net.TCPConn) { attempts.Add(1) }), Options{})
+	c := newClient(t, listen(t, func(conn *net.TCPConn) {
+		attempts.Add(1)
+		takeLine(conn)
+	}), Options{})
 	_, err := c.TryLock(patient(t), "a")
 	wantErr(t, err, ErrConnectionLost)
 	if n := attempts.Load(); n != 1 {

@@ -153,13 +153,13 @@ func TestAnswerTooMany(t *testing.T) {
 func TestAnswerAndEnd(t *testing.T) {
 	sock, other := net.Pipe()
 	_, _ = sock.Close(), other.Close()
-	cn := &conn{sock: sock, answers: make(chan proto.Answer, 1), ended: make(chan struct{}), err: io.EOF}
+	cn := &conn{sock: sock, server: &introduction{}, answers: make(chan proto.Answer, 1), ended: make(chan struct{}), err: io.EOF}
 	close(cn.ended)
 	for range 50 {
 		cn.answers <- proto.Answer{Reply: proto.TimedOut}
-		_, err := cn.lock(patient(t), "a", 0, false, false)
+		_, err := cn.lock(patient(t), request{key: "a"})
 		wantErr(t, err, ErrTimeout)
 	}
-	_, err := cn.lock(patient(t), "a", 0, false, false)
+	_, err := cn.lock(patient(t), request{key: "a"})
 	wantErr(t, err, ErrConnectionLost, io.EOF)
 }

@@ -39,8 +39,9 @@ func newFake() *fake {
 	now := time.Now()
 	f := &fake{over: make(chan struct{}), more: make(chan struct{}), status: api.Status{
 		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
-		Loops: 2, MaxConnections: 1000, Deadlocks: 1,
-		Listen:             []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
+		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5,
+		Listen:      []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
+		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
 		CertificateExpires: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
 		Counters: api.Counters{
 			Commands: []api.CommandCount{

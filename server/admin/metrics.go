@@ -63,6 +63,12 @@ var plainMetrics = []plainMetric{
 	gauge("connections", "Connections of clients.", func(s *api.Status) int { return s.Connections }),
 	gauge("max_connections", "Maximum number of connections of clients.", func(s *api.Status) int { return s.MaxConnections }),
 	gauge("held_keys", "Keys that are held.", func(s *api.Status) int { return s.HeldKeys }),
+	gauge("resting_keys", "Keys whose holder's connection has ended without an unlock, and that have not gone on yet.",
+		func(s *api.Status) int { return s.RestingKeys }),
+	{
+		desc("lock_delay_seconds", "How long such a key rests: --lock-delay."), prometheus.GaugeValue,
+		func(s *api.Status) float64 { return s.LockDelaySeconds },
+	},
 	gauge("waiters", "Connections that wait for a key.", func(s *api.Status) int { return s.Waiters }),
 	gauge("draining", "Whether the server drains: 1 if it does, else 0.", func(s *api.Status) int {
 		if s.Drain != nil {
@@ -70,6 +76,9 @@ var plainMetrics = []plainMetric{
 		}
 		return 0
 	}),
+	gauge("memory_bytes", "Memory that clients take: keys, connections, input and output.",
+		func(s *api.Status) int { return int(s.MemoryBytes) }),
+	gauge("memory_limit_bytes", "Memory that clients may take.", func(s *api.Status) int { return int(s.MemoryLimitBytes) }),
 	gauge("deadlocks", "Deadlocks that exist now.", func(s *api.Status) int { return s.Deadlocks }),
 
 	counter("connections_accepted_total", "Connections that were accepted, without those that were refused.",

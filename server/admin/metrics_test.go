@@ -62,8 +62,12 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_connections", 111, nil},
 		{"dreadlock_max_connections", 1000, nil},
 		{"dreadlock_held_keys", 33, nil},
+		{"dreadlock_resting_keys", 3, nil},
+		{"dreadlock_lock_delay_seconds", 7.5, nil},
 		{"dreadlock_waiters", 81, nil},
 		{"dreadlock_deadlocks", 1, nil},
+		{"dreadlock_memory_bytes", 3 << 20, nil},
+		{"dreadlock_memory_limit_bytes", 1 << 30, nil},
 		{"dreadlock_draining", 0, nil},
 		{"dreadlock_connections_accepted_total", 77, nil},
 		{"dreadlock_grants_total", 600, nil},
@@ -93,6 +97,9 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitConnections}},
 		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitPipeline}},
 		{"dreadlock_limit_hits_total", 2, []string{"limit", api.LimitOutput}},
+		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitKeys}},
+		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitKeyBytes}},
+		{"dreadlock_limit_hits_total", 0, []string{"limit", api.LimitMemory}},
 	} {
 		if got, ok := sample(families, c.name, c.labels...); !ok || got != c.value {
 			t.Errorf("%s %q: %v, %v; want %v", c.name, c.labels, got, ok, c.value)

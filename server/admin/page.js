@@ -10,6 +10,7 @@ function showStatus(status) {
   setText($('about'), [
     status.version, 'listening on ' + listening(status), 'up ' + duration(status.uptime_seconds), plural(status.loops, 'loop'),
     grouped.format(status.connections) + ' of at most ' + plural(status.max_connections, 'connection'),
+    mebibytes(status.memory_bytes) + ' of at most ' + mebibytes(status.memory_limit_bytes) + ' MiB of memory',
   ].join(' · '));
   const c = status.counters;
   const counts = [
@@ -25,6 +26,8 @@ function showStatus(status) {
   showDrain(status);
   addSample(status);
 }
+
+const mebibytes = bytes => grouped.format(Math.ceil(bytes / (1 << 20)));
 
 const countsOf = (label, counts) => Object.entries(counts ?? {}).map(([name, n]) => [label + name.replaceAll('_', ' '), n]);
 

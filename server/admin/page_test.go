@@ -39,6 +39,7 @@ func TestPageShows(t *testing.T) {
 	b := openTab(t)
 	b.open(serve(t, Config{Source: newFake()}) + "/")
 	b.until(text("#health") + " === 'serving'")
+	b.until(text("#about") + ".includes('3 of at most 1,024 MiB of memory')")
 	b.until(text("#about") + ".includes('v1.2.3 · listening on 127.0.0.1:6001 and 1 more address · up 3 h 0 min · 2 loops')")
 
 	// Rates come with the second answer: 100 commands in the second in between.

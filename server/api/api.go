@@ -56,6 +56,16 @@ type Status struct {
 	HeldKeys       int       `json:"held_keys"`
 	Waiters        int       `json:"waiters"`
 	Deadlocks      int       `json:"deadlocks"` // now
+	// MemoryBytes is what clients make the server take, of at most MemoryLimitBytes: keys, waiters, connections, input that is not
+	// executed yet, answers that are not read.
+	MemoryBytes      int64 `json:"memory_bytes"`
+	MemoryLimitBytes int64 `json:"memory_limit_bytes"`
+	// LockDelaySeconds is how long a key rests whose holder's connection has ended without an unlock: nobody holds it, and it goes
+	// to the next only then. RestingKeys do so now.
+	LockDelaySeconds float64 `json:"lock_delay_seconds"`
+	RestingKeys      int     `json:"resting_keys"`
+	// GrantsInSeconds is how long nothing is granted yet after the start, 0 if that is over.
+	GrantsInSeconds float64 `json:"grants_in_seconds,omitempty"`
 	// CertificateExpires is when the TLS certificate expires; there is none if it is zero.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	// Drain is the drain that is under way, nil if there is none.
@@ -144,6 +154,7 @@ var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kic
 const (
 	RefusedMaxConnections = "max_connections" // too many connections
 	RefusedMaxPerAddress  = "max_per_address" // too many connections from one address
+	RefusedMaxMemory      = "max_memory"      // the memory of the server is used up
 	RefusedNotAllowed     = "not_allowed"     // the address is not among those of allow=
 	RefusedNotProxy       = "not_proxy"       // the address is not among those of proxy=
 	RefusedProxyHeader    = "proxy_header"    // no PROXY header came, or not in time
@@ -153,7 +164,8 @@ const (
 
 // RefusalReasons are all keys of Counters.Refused.
 var RefusalReasons = []string{
-	RefusedMaxConnections, RefusedMaxPerAddress, RefusedNotAllowed, RefusedNotProxy, RefusedProxyHeader, RefusedTLSHandshake, RefusedLost,
+	RefusedMaxConnections, RefusedMaxPerAddress, RefusedMaxMemory, RefusedNotAllowed, RefusedNotProxy, RefusedProxyHeader,
+	RefusedTLSHandshake, RefusedLost,
 }
 
 // AcceptErrors are the keys of Counters.AcceptErrors that can be expected: shortages, and connections that were lost early.
@@ -164,10 +176,13 @@ const (
 	LimitConnections = "max_connections" // a connection was refused
 	LimitPipeline    = "max_pipeline"    // a client was held back because it sent on while it waited
 	LimitOutput      = "max_output"      // a client was held back because it did not read
+	LimitKeys        = "max_keys"        // a lock was refused: the connection holds too many keys
+	LimitKeyBytes    = "max_key_bytes"   // a lock was refused: the keys of the connection take too much memory
+	LimitMemory      = "max_memory"      // a lock or a connection was refused: the memory of the server is used up
 )
 
 // Limits are all keys of Counters.LimitHits.
-var Limits = []string{LimitConnections, LimitPipeline, LimitOutput}
+var Limits = []string{LimitConnections, LimitPipeline, LimitOutput, LimitKeys, LimitKeyBytes, LimitMemory}
 
 // KeyOrder is an order of keys.
 type KeyOrder string
@@ -180,7 +195,7 @@ const (
 	ByWait    KeyOrder = "wait"    // the longest wait of a first waiter first
 )
 
-// KeyQuery selects held keys.
+// KeyQuery selects keys that are held or rest.
 type KeyQuery struct {
 	Prefix string   // of the key
 	Order  KeyOrder // ByKey if empty
@@ -188,23 +203,29 @@ type KeyQuery struct {
 	Cursor string   // Next of the previous page, empty for the first page
 }
 
-// KeyPage is a page of held keys.
+// KeyPage is a page of keys that are held or rest.
 type KeyPage struct {
 	Keys []Key `json:"keys"`
-	// Matching is the number of held keys that match, whether on this page or not.
+	// Matching is the number of such keys that match, whether on this page or not.
 	Matching int `json:"matching"`
 	// Next is the cursor of the next page, empty on the last.
 	Next string `json:"next,omitempty"`
 }
 
-// Key is a held key.
+// Key is a key that is held, or rests: its holder's connection has ended without an unlock, nobody holds it, and it has not gone
+// to the next yet.
 type Key struct {
 	Key string `json:"key"`
-	// Holder may be a connection that has just ended with very many keys, until the first waiter is granted this one.
+	// Holder of a key that rests is the one before. Its connection is 0 if the key is asked for soon after a start, and somebody may
+	// have held it before that.
 	Holder Peer `json:"holder"`
-	// Token is the fencing token of the holder. In JSON it is a string, since JavaScript's numbers are too small for it.
-	Token       uint64    `json:"token,string"`
-	Since       time.Time `json:"since"` // when the holder got it
+	// FreesInSeconds is how long a key still rests: it is more than 0 for every key that does, and only for these.
+	FreesInSeconds float64 `json:"frees_in_seconds,omitempty"`
+	// Token is the fencing token of the holder, 0 if there was none. In JSON it is a string, since JavaScript's numbers are too
+	// small for it.
+	Token uint64 `json:"token,string"`
+	// Since is when the holder got it, and HeldSeconds how long it has held it, or had until its connection ended.
+	Since       time.Time `json:"since"`
 	HeldSeconds float64   `json:"held_seconds"`
 	Waiters     int       `json:"waiters"`
 	// LongestWaitSeconds is how long the first waiter has waited, 0 without waiters.

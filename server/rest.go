@@ -1,0 +1,55 @@
+package server
+
+import (
+	"time"
+
+	"dreadlock/server/api"
+)
+
+// With a lock delay the keys of a session that has ended rest: they go on when the delay has passed since. They stay the owner's
+// in the table, which is closed, so that a session with a million keys costs no more than one with a single key. As the delay is
+// the same for all, the sessions that have ended first are also the first whose keys go on: one timer serves all of a shard.
+//
+//	end ──► release ──► releasing ── timer of the first ──► releaseMore ──► next holders
+//
+// A server that starts does not know who holds keys of the one before. Its delay begins with all keys resting, as those of an
+// unknown holder that has ended at the start.
+
+// beginDelay begins the lock delay of a new shard.
+func (sh *shard) beginDelay(d time.Duration) {
+	sh.rest.Tag = sh
+	sh.unknown.Tag = unknownHolder{}
+	sh.table.SetDelay(d, &sh.unknown)
+	sh.releasing = append(sh.releasing, &sh.unknown)
+	sh.awaitRest()
+}
+
+// awaitRest has the timer run while the first of those who have ended rests.
+func (sh *shard) awaitRest() {
+	if len(sh.releasing) == 0 || sh.rest.Running() {
+		return
+	}
+	if d := sh.table.Rest(sh.releasing[0]); d > 0 {
+		sh.loop.StartTimer(&sh.rest, d)
+	}
+}
+
+// unknownHolder is whoever held a key before the start.
+type unknownHolder struct{}
+
+func (unknownHolder) peer() api.Peer { return api.Peer{} }
+func (unknownHolder) party() party   { return party{} }
+
+var _ holder = unknownHolder{}
+
+// known and ending are never called: there was no grant, and so there are no events.
+func (unknownHolder) known() *identity { return &identity{} }
+func (unknownHolder) ending() reason   { return clientClosed }
+
+// grantsAt returns when the first keys may be granted after the start; zero without a lock delay. The server must serve.
+func (srv *Server) grantsAt() time.Time {
+	if srv.cfg.LockDelay == 0 {
+		return time.Time{}
+	}
+	return srv.shards[0].loop.Time(srv.cfg.LockDelay)
+}
