@@ -22,7 +22,10 @@
 //	release     Unlock  a           free        Released
 //	            Unlock  a <- b      a <- b      NotOwner, when b asks
 //	            Unlock  free        free        NotHeld
+//	            Take    a           free        Released, whoever asks
+//	            Take    free        free        NotHeld
 //	grant       Unlock  a <- b c    b <- c      Released, and b is in the grants
+//	            Take    a <- b c    b <- c      the same
 //	cancel      Cancel  a <- b c    a <- c      true; false if b was not queued
 //	close       Close   a <- b c    b <- c      for each key of a: release or grant
 //
@@ -31,6 +34,8 @@
 //	acquire     Lock    (a)         b           Granted, when b asks
 //	            Lock    (a) <- b    (a) <- b c  Queued, or Busy and no change
 //	release     Unlock  (a)         (a)         NotHeld; NotOwner if somebody waits
+//	            Take    (a)         (a)         NotHeld
+//	grant       Take    (a) <- b    b           Released, and b is in the grants
 //
 // In a table with a delay, from SetDelay, the keys of a closed owner rest before they go on: "(a)~" until the delay has
 // passed, and "(a)" from then on. "(?)~" are those of the unknown owner, who may have held them before the table was made.
@@ -51,6 +56,7 @@
 //   - A walk over the keys in small steps visits every key that is held, or
 //     rests, from its beginning to its end, whatever the table does in between.
 //   - The waiters of a key are granted it in the order in which they asked.
+//   - How long the oldest grant and the oldest wait have lasted is known at any time.
 //   - Every grant has a token. Of two grants of a table the later one has the
 //     greater token.
 //   - An Observer is told of every grant, and of its one end.
@@ -70,5 +76,5 @@
 // any goroutine.
 //
 // Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, size.go says
-// what they cost, view.go shows them.
+// what they cost, age.go knows the oldest, view.go shows them.
 package lockmgr

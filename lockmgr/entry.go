@@ -1,14 +1,11 @@
 package lockmgr
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 const (
 	// inlineKey is the length, in bytes, of the longest key that is stored inside its entry. It fills an entry up to 128
 	// bytes, which is a size class of the allocator and two cache lines.
-	inlineKey = 28
+	inlineKey = 24
 
 	// maxFreeEntries is how many free entries a table keeps for reuse. It lets a session that held a thousand keys come
 	// and go without an allocation, and costs at most 128 KiB a table with short keys. Each free entry may be the only
@@ -23,18 +20,17 @@ const (
 // entry is one key that is held or rests. It belongs to its table, which recycles it once the key is free.
 type entry struct {
 	chain *entry // the next in the bucket, or in the free list
-	hash  uint64
-	key   []byte        // in inline, or in storage of its own
-	owner *Owner        // the holder; nil exactly while the entry is free
-	since time.Duration // when the holder was granted the key: see [Table.Advance]
-	token uint64        // of that grant
+	key   []byte // in inline, or in storage of its own
+	owner *Owner // the holder; nil exactly while the entry is free
+	age   age    // of the grant by which it is held
+	token uint64 // of that grant
 
 	// The circular list of the keys that the owner holds, see [Owner].
 	next, prev *entry
 
-	// The queue, longest wait first. Both are nil when nobody waits.
-	first, last *Waiter
-	waiters     uint32 // in 4 bytes, so that inline has 4 more
+	first   *Waiter // of the queue, the longest wait; nil when nobody waits. Its prev is the last.
+	waiters uint32  // in 4 bytes, as hash, so that inline has 8 more
+	hash    uint32  // the low half, which is enough for the index
 
 	inline [inlineKey]byte
 }
@@ -66,7 +62,7 @@ func (p *pool) get(hash uint64, key []byte) *entry {
 		p.len--
 		e.chain = nil
 	}
-	e.hash = hash
+	e.hash = uint32(hash)
 	e.setKey(key)
 	return e
 }

@@ -73,7 +73,7 @@ func (x *index) bucket(hash uint64) **entry {
 func (x *index) find(hash uint64, key []byte) **entry {
 	link := x.bucket(hash)
 	for e := *link; e != nil; e = *link {
-		if e.hash == hash && string(e.key) == string(key) {
+		if e.hash == uint32(hash) && string(e.key) == string(key) {
 			break
 		}
 		link = &e.chain
@@ -83,7 +83,7 @@ func (x *index) find(hash uint64, key []byte) **entry {
 
 // linkTo returns the link that leads to e, which must be in the index.
 func (x *index) linkTo(e *entry) **entry {
-	link := x.bucket(e.hash)
+	link := x.bucket(uint64(e.hash))
 	for *link != e {
 		if *link == nil {
 			panic(fmt.Sprintf("lockmgr: held key %q with hash %#x is not in the index of %d keys", e.key, e.hash, x.keys))
@@ -129,7 +129,7 @@ func (x *index) split() {
 
 	from, to := x.slot(added&(x.mask>>1)), x.slot(added)
 	for e := *from; e != nil; e = *from {
-		if e.hash&x.mask != added {
+		if uint64(e.hash)&x.mask != added {
 			from = &e.chain
 			continue
 		}

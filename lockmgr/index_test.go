@@ -22,7 +22,7 @@ func indexInsert(t *testing.T, x *index, hash uint64, key []byte) *entry {
 	if *link != nil {
 		t.Fatalf("key %x is in the index before its insert", key)
 	}
-	e := &entry{hash: hash, owner: new(Owner)}
+	e := &entry{hash: uint32(hash), owner: new(Owner)}
 	e.setKey(key)
 	x.insert(link, e)
 	return e

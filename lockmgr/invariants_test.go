@@ -44,6 +44,9 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 	if waiters != tb.waiters || tb.Waiters() != waiters {
 		return fmt.Errorf("%d waiters queued, %d counted", waiters, tb.waiters)
 	}
+	if err := checkAges(tb, held); err != nil {
+		return err
+	}
 	closing := 0
 	for e := range held {
 		if e.owner.isClosed() {
@@ -75,6 +78,58 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 	return checkPool(&tb.pool, held)
 }
 
+// checkAges checks that the held keys and the waiters, and nobody else, are in the lists of their kind, in the order in which
+// they began.
+func checkAges(tb *Table, held map[*entry]bool) error {
+	grants := map[*age]uint64{}
+	waits := map[*age]bool{}
+	for e := range held {
+		if e.token != 0 { // else there was no grant
+			grants[&e.age] = e.token
+		}
+		for w := e.first; w != nil; w = w.next {
+			waits[&w.age] = true
+		}
+	}
+	token, n := uint64(0), 0
+	err := walkAges(&tb.holds, len(grants), func(a *age) error {
+		if n++; grants[a] <= token {
+			return fmt.Errorf("grant %d of %d in the list of holds is %d, after %d", n, len(grants), grants[a], token)
+		}
+		token = grants[a]
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return walkAges(&tb.waits, len(waits), func(a *age) error {
+		if !waits[a] {
+			return fmt.Errorf("somebody is in the list of waits who does not wait")
+		}
+		delete(waits, a)
+		return nil
+	})
+}
+
+// walkAges visits a list that should have n members.
+func walkAges(l *ages, n int, visit func(*age) error) error {
+	for a := l.head.newer; a != &l.head; a = a.newer {
+		if a.newer.older != a || a.older.newer != a || a.newer != &l.head && a.newer.since < a.since {
+			return fmt.Errorf("what began at %s is linked badly: %+v", a.since, a)
+		}
+		if n--; n < 0 {
+			break
+		}
+		if err := visit(a); err != nil {
+			return err
+		}
+	}
+	if n != 0 {
+		return fmt.Errorf("a list of ages has %d members too few", n)
+	}
+	return nil
+}
+
 // checkIndex returns the set of entries in the index.
 func checkIndex(x *index, hash func([]byte) uint64) (map[*entry]bool, error) {
 	if x.n < minBuckets || x.n < x.keys || x.n > max(minBuckets, 2*x.keys) {
@@ -104,9 +159,9 @@ func checkIndex(x *index, hash func([]byte) uint64) (map[*entry]bool, error) {
 			switch {
 			case held[e] || names[string(e.key)]:
 				return nil, fmt.Errorf("key %q is in the index twice", e.key)
-			case e.hash != hash(e.key):
+			case e.hash != uint32(hash(e.key)):
 				return nil, fmt.Errorf("key %q has hash %#x, want %#x", e.key, e.hash, hash(e.key))
-			case x.bucket(e.hash) != x.slot(b):
+			case x.bucket(uint64(e.hash)) != x.slot(b):
 				return nil, fmt.Errorf("key %q with hash %#x is in the wrong bucket %d of %d", e.key, e.hash, b, x.n)
 			case e.owner == nil:
 				return nil, fmt.Errorf("key %q has an entry and no holder", e.key)
@@ -125,7 +180,7 @@ func checkQueue(e *entry, queued map[*Owner]int32) (int, error) {
 	n := 0
 	var prev *Waiter
 	for w := e.first; w != nil; prev, w = w, w.next {
-		if w.entry != e || w.owner == nil || w.prev != prev || !w.Queued() {
+		if w.entry != e || w.owner == nil || prev != nil && w.prev != prev || !w.Queued() {
 			return 0, fmt.Errorf("waiter %d of key %q is linked badly: %+v", n, e.key, w)
 		}
 		queued[w.owner]++
@@ -134,7 +189,7 @@ func checkQueue(e *entry, queued map[*Owner]int32) (int, error) {
 	if n != int(e.waiters) {
 		return 0, fmt.Errorf("key %q has %d waiters, %d counted", e.key, n, e.waiters)
 	}
-	if e.last != prev {
+	if prev != nil && e.first.prev != prev {
 		return 0, fmt.Errorf("the queue of key %q has its end in the wrong place", e.key)
 	}
 	return n, nil
@@ -169,7 +224,7 @@ func checkOwner(o *Owner, held map[*entry]bool) (int, error) {
 func checkPool(p *pool, held map[*entry]bool) error {
 	n := 0
 	for e := p.free; e != nil; e = e.chain {
-		if held[e] || e.owner != nil || e.next != nil || e.prev != nil || e.first != nil || e.last != nil {
+		if held[e] || e.owner != nil || e.next != nil || e.prev != nil || e.first != nil || e.age.newer != nil || e.age.older != nil {
 			return fmt.Errorf("free entry %d is still in use: %+v", n, e)
 		}
 		if cap(e.key) > maxFreeKey {

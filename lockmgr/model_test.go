@@ -16,21 +16,22 @@ import (
 // waiters.
 type model struct {
 	line  map[string][]*place
-	held  map[int][]string // keys by owner, in the order in which it got them
-	ended map[int]bool     // owners that are being closed
-	until map[int]int      // and until when their keys rest
-	token uint64           // of the next grant
-	now   int              // seconds, as is the delay
-	delay int
+	held  map[int][]string      // keys by owner, in the order in which it got them
+	ended map[int]bool          // owners that are being closed
+	until map[int]time.Duration // and until when their keys rest
+	token uint64                // of the next grant
+	now   time.Duration
+	left  time.Duration // sum of all holds that have ended
+	delay time.Duration
 }
 
 // unknown is the owner of the model that may have held keys before there was a table.
 const unknown = modelOwners
 
-func newModel(firstToken uint64, delay int) model {
+func newModel(firstToken uint64, delay time.Duration) model {
 	return model{
 		line: map[string][]*place{}, held: map[int][]string{},
-		ended: map[int]bool{unknown: delay > 0}, until: map[int]int{unknown: delay},
+		ended: map[int]bool{unknown: delay > 0}, until: map[int]time.Duration{unknown: delay},
 		token: firstToken, delay: delay,
 	}
 }
@@ -38,14 +39,15 @@ func newModel(firstToken uint64, delay int) model {
 // place is one waiter of the model, and what its owner holds by it.
 type place struct {
 	owner  int
-	waiter int    // -1 where the key was free
-	token  uint64 // of the grant; 0 while it waits
+	waiter int           // -1 where the key was free
+	token  uint64        // of the grant; 0 while it waits
+	since  time.Duration // of the grant, or of the wait
 }
 
 // grant makes the first in line the holder.
 func (m *model) grant(key string) {
 	first := m.line[key][0]
-	first.token = m.token
+	first.token, first.since = m.token, m.now
 	m.token++
 	m.held[first.owner] = append(m.held[first.owner], key)
 }
@@ -70,7 +72,7 @@ func (m *model) lock(owner, waiter int, key string, wait bool) Outcome {
 	case !wait:
 		return Busy
 	}
-	m.line[key] = append(line, &place{owner: owner, waiter: waiter})
+	m.line[key] = append(line, &place{owner: owner, waiter: waiter, since: m.now})
 	return Queued
 }
 
@@ -87,6 +89,13 @@ func (m *model) unlock(owner int, key string) (Outcome, []int) {
 		return NotOwner, nil
 	}
 	m.held[owner] = slices.DeleteFunc(m.held[owner], func(k string) bool { return k == key })
+	switch {
+	case line[0].token == 0: // of the unknown owner
+	case m.ended[owner]:
+		m.left += m.until[owner] - m.delay - line[0].since
+	default:
+		m.left += m.now - line[0].since
+	}
 	line = line[1:]
 	if len(line) == 0 {
 		delete(m.line, key)
@@ -95,6 +104,28 @@ func (m *model) unlock(owner int, key string) (Outcome, []int) {
 	m.line[key] = line
 	m.grant(key)
 	return Released, []int{line[0].waiter}
+}
+
+// take takes a key from its holder, whoever that is.
+func (m *model) take(key string) (Outcome, []int) {
+	if len(m.line[key]) == 0 || m.abandoned(key) {
+		return NotHeld, nil
+	}
+	return m.unlock(m.line[key][0].owner, key)
+}
+
+// oldest returns when the oldest hold and the oldest wait began, -1 for none.
+func (m *model) oldest() (hold, wait time.Duration) {
+	hold, wait = -1, -1
+	for _, line := range m.line {
+		if line[0].token > 0 && (hold < 0 || line[0].since < hold) {
+			hold = line[0].since
+		}
+		if len(line) > 1 && (wait < 0 || line[1].since < wait) {
+			wait = line[1].since
+		}
+	}
+	return hold, wait
 }
 
 func (m *model) cancel(waiter int) bool {
@@ -169,6 +200,7 @@ type machine struct {
 	owners  [modelOwners + 1]Owner // the last is the unknown one
 	waiters [modelWaiters]Waiter
 	grants  Grants
+	left    time.Duration // as the table has told: see OnLeave
 	model   model
 	closed  [modelOwners + 1]bool // being closed, or just about to be
 	seen    map[string]place      // the grants that the table has told of, and no end of them
@@ -176,8 +208,8 @@ type machine struct {
 }
 
 // Granted and Ended make the machine the observer of its table.
-func (m *machine) Granted(key []byte, o *Owner, token uint64, _ time.Duration, w *Waiter) {
-	p := place{owner: o.Tag.(int), waiter: -1, token: token}
+func (m *machine) Granted(key []byte, o *Owner, token uint64, now time.Duration, w *Waiter) {
+	p := place{owner: o.Tag.(int), waiter: -1, token: token, since: now}
 	if w != nil {
 		p.waiter = w.Tag.(int)
 	}
@@ -244,6 +276,33 @@ func (m *machine) unlock(t *rapid.T, owner int, key string) {
 	m.compareGrants(t, grants)
 }
 
+func (m *machine) take(t *rapid.T, key string) {
+	got := m.table.Take(m.hash([]byte(key)), []byte(key), &m.grants)
+	want, grants := m.model.take(key)
+	if got != want {
+		t.Fatalf("take of %q: %v, want %v", key, got, want)
+	}
+	m.compareGrants(t, grants)
+}
+
+// checkTimes compares when the oldest hold and the oldest wait began, and how long all holds took that are over.
+func (m *machine) checkTimes(t *rapid.T) {
+	hold, ok := m.table.OldestHold()
+	if !ok {
+		hold = -1
+	}
+	wait, ok := m.table.OldestWait()
+	if !ok {
+		wait = -1
+	}
+	if wantHold, wantWait := m.model.oldest(); hold != wantHold || wait != wantWait {
+		t.Fatalf("the oldest hold began at %d, and the oldest wait at %d; want %d and %d", hold, wait, wantHold, wantWait)
+	}
+	if m.left != m.model.left {
+		t.Fatalf("what was held was held for %s in all, want %s", m.left, m.model.left)
+	}
+}
+
 func (m *machine) compareGrants(t *rapid.T, want []int) {
 	if got := m.popGrants(); !slices.Equal(got, want) {
 		t.Fatalf("granted to waiters %v, want %v", got, want)
@@ -270,6 +329,7 @@ func (m *machine) check(t *rapid.T) {
 		t.Fatalf("%d keys and %d waiters, want %d and %d",
 			m.table.Keys(), m.table.Waiters(), m.model.keys(), m.model.waiters())
 	}
+	m.checkTimes(t)
 	for i := range m.owners {
 		keys := heldKeys(&m.owners[i])
 		if !slices.Equal(keys, m.model.held[i]) {
@@ -286,7 +346,7 @@ func (m *machine) check(t *rapid.T) {
 		if h.Token != want || h.Closed != closed {
 			t.Fatalf("key %q is held by grant %d of an owner that has closed: %t, want grant %d: %t", key, h.Token, h.Closed, want, closed)
 		}
-		if until := time.Duration(m.model.until[line[0].owner]) * time.Second; closed && h.Until != until {
+		if until := m.model.until[line[0].owner]; closed && h.Until != until {
 			t.Fatalf("key %q rests until %s, want %s", key, h.Until, until)
 		}
 	}
@@ -308,7 +368,7 @@ func heldKeys(o *Owner) []string {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		first := rapid.Uint64Range(1, 1<<62).Draw(t, "first token")
-		delay := rapid.SampledFrom([]int{0, 0, 1, 3, 10}).Draw(t, "delay")
+		delay := rapid.SampledFrom([]time.Duration{0, 0, 1, 3, 10}).Draw(t, "delay")
 		m := &machine{
 			table: NewTable(first),
 			mask:  rapid.SampledFrom([]uint64{^uint64(0), 0xffffffff00000007, 3, 0}).Draw(t, "mask"),
@@ -320,11 +380,12 @@ func TestModel(t *testing.T) {
 			m.owners[i].Tag = i
 		}
 		if delay > 0 {
-			m.table.SetDelay(time.Duration(delay)*time.Second, &m.owners[unknown])
+			m.table.SetDelay(delay, &m.owners[unknown])
 		}
 		for i := range m.waiters {
 			m.waiters[i].Tag = i
 		}
+		m.table.OnLeave(func(held time.Duration) { m.left += held })
 
 		// Few keys, that sessions may meet at one; some of them long, around the bounds of the storage inside an entry
 		// and in a free one.
@@ -356,9 +417,10 @@ func TestModel(t *testing.T) {
 			"unlock": func(t *rapid.T) {
 				m.unlock(t, open(t, owner, "owner"), key.Draw(t, "key"))
 			},
+			"take": func(t *rapid.T) { m.take(t, key.Draw(t, "key")) },
 			"pass": func(t *rapid.T) {
-				m.model.now += rapid.IntRange(1, 4).Draw(t, "seconds")
-				m.table.Advance(time.Duration(m.model.now) * time.Second)
+				m.model.now += time.Duration(rapid.IntRange(0, 4).Draw(t, "ns"))
+				m.table.Advance(m.model.now)
 			},
 			"cancel": func(t *rapid.T) {
 				m.cancel(t, waiter.Draw(t, "waiter"))

@@ -13,8 +13,11 @@ type Waiter struct {
 	owner *Owner
 	entry *entry
 
-	// next is the waiter after this one in the queue or in the grants, prev the one before it in the queue.
+	// next is the waiter after this one in the queue or in the grants, nil for the last. prev is the one before it in the queue;
+	// that of the first is the last, so that the entry needs no pointer to it.
 	next, prev *Waiter
+
+	age age // of the wait, among all waits of the table
 }
 
 // Queued reports whether the waiter is in the queue of a key.
@@ -31,13 +34,13 @@ func (e *entry) enqueue(w *Waiter, o *Owner) {
 		panic(fmt.Sprintf("lockmgr: waiter %p of owner %p, still in use, asks for key %q", w, w.owner, e.key))
 	}
 	w.owner, w.entry = o, e
-	w.prev = e.last
-	if e.last == nil {
-		e.first = w
+	if e.first == nil {
+		e.first, w.prev = w, w
 	} else {
-		e.last.next = w
+		last := e.first.prev
+		last.next, w.prev = w, last
+		e.first.prev = w
 	}
-	e.last = w
 	e.waiters++
 	o.queued++
 }
@@ -48,15 +51,15 @@ func (e *entry) dequeue(w *Waiter) {
 		panic(fmt.Sprintf("lockmgr: waiter %p in the queue of key %q points at entry %p, its owner has %d waiters",
 			w, e.key, w.entry, w.owner.queued))
 	}
-	if w.prev == nil {
+	if w.next == nil {
+		e.first.prev = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	if w == e.first {
 		e.first = w.next
 	} else {
 		w.prev.next = w.next
-	}
-	if w.next == nil {
-		e.last = w.prev
-	} else {
-		w.next.prev = w.prev
 	}
 	w.entry, w.next, w.prev = nil, nil, nil
 	e.waiters--
@@ -67,7 +70,7 @@ func (e *entry) dequeue(w *Waiter) {
 // allocates. The zero value is empty and ready to use.
 //
 // A waiter in the list holds its key already. Pop it before anything else happens to its owner: after an Unlock or a
-// Close of that owner the list would name a holder that no longer holds.
+// Close of that owner, or a Take, the list would name a holder that no longer holds.
 type Grants struct {
 	first, last *Waiter
 }
@@ -75,6 +78,16 @@ type Grants struct {
 // Empty reports whether no grant is left in the list.
 func (g *Grants) Empty() bool {
 	return g.first == nil
+}
+
+// Has reports whether a grant to o is in the list. It looks at all of them.
+func (g *Grants) Has(o *Owner) bool {
+	for w := g.first; w != nil; w = w.next {
+		if w.owner == o {
+			return true
+		}
+	}
+	return false
 }
 
 // Pop takes the oldest grant out of the list and returns its waiter, which may be reused at once. It returns nil when

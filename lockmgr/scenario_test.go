@@ -19,6 +19,7 @@ import (
 //	lock s a      s asks for a and waits if it must
 //	try s a       s asks for a and does not wait
 //	unlock s a    s gives up a
+//	take a        somebody else takes a from its holder
 //	cancel s      s waits no longer
 //	close s       s ends: its wait is cancelled, what it holds given up
 //	step s        s ends as well, but gives up one key only: the rest with further steps
@@ -88,6 +89,11 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	case "unlock":
 		session, key := s.session(arg(0)), arg(1)
 		outcome := s.table.Unlock(&session.owner, s.hash(key), spell(key), &grants)
+		return s.answer(outcome.String(), &grants, key)
+
+	case "take":
+		key := arg(0)
+		outcome := s.table.Take(s.hash(key), spell(key), &grants)
 		return s.answer(outcome.String(), &grants, key)
 
 	case "cancel":

@@ -6,7 +6,7 @@ const (
 	entrySize = 128 + 2*8
 
 	// minLongKey is the smallest storage of its own that a key has, in bytes: what append makes of the inline one.
-	minLongKey = 64
+	minLongKey = 48
 
 	// longKeyUnit is what longer storage is rounded up to, after an eighth was added: the allocator's size classes lie no
 	// further apart.

@@ -62,7 +62,10 @@ type Table struct {
 	closing  int           // keys of closed owners, which have not been passed on yet
 	now      time.Duration // the time of grants
 	token    uint64        // of the next grant
-	observer Observer      // nil if nobody wants to know
+	holds    ages
+	waits    ages
+	left     func(held time.Duration) // see OnLeave; nil for nobody
+	observer Observer                 // nil if nobody wants to know
 
 	// See [Table.SetDelay].
 	delay   time.Duration
@@ -76,7 +79,10 @@ func NewTable(firstToken uint64) *Table {
 	if firstToken == 0 {
 		panic("lockmgr: a table's first token is 0")
 	}
-	return &Table{index: newIndex(), token: firstToken}
+	t := &Table{index: newIndex(), token: firstToken}
+	t.holds.init()
+	t.waits.init()
+	return t
 }
 
 // Observe has an observer told of every grant from now on, and of every end of one.
@@ -124,6 +130,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 		return Busy
 	}
 	e.enqueue(w, o)
+	t.waits.add(&w.age, t.now)
 	t.waiters++
 	return Queued
 }
@@ -140,12 +147,29 @@ func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 		return NotHeld
 	case e.owner != o:
 		return NotOwner
-	case e.first != nil:
+	}
+	t.release(link, g)
+	return Released
+}
+
+// Take is an Unlock by somebody who is not the holder: it takes key from its holder, whoever that is, or ends its rest. The outcome is Released or
+// NotHeld. A holder whose grant has not been popped must not lose the key: see [Grants.Has].
+func (t *Table) Take(hash uint64, key []byte, g *Grants) Outcome {
+	link := t.index.find(hash, key)
+	if e := *link; e == nil || t.abandoned(e) {
+		return NotHeld
+	}
+	t.release(link, g)
+	return Released
+}
+
+// release passes the key at link on to its first waiter, which is appended to g, or frees it.
+func (t *Table) release(link **entry, g *Grants) {
+	if e := *link; e.first != nil {
 		t.grant(e, g)
-	default:
+	} else {
 		t.free(link)
 	}
-	return Released
 }
 
 // Cancel takes w out of its queue without a grant. It returns false if w was not queued: it never waited, was cancelled
@@ -155,9 +179,8 @@ func (t *Table) Cancel(w *Waiter) bool {
 	if e == nil {
 		return false
 	}
-	e.dequeue(w)
+	t.dequeue(e, w)
 	w.owner = nil
-	t.waiters--
 	if e.first == nil && e.owner == t.unknown {
 		t.free(t.index.linkTo(e))
 	}
@@ -197,7 +220,7 @@ func (t *Table) CloseSome(o *Owner, n int, g *Grants) (more bool) {
 	}
 	for ; o.held != nil && n > 0; n-- {
 		if e := o.held; e.first != nil {
-			t.grant(e, g)
+			t.grant(e, g) // which needs no link
 		} else {
 			t.free(t.index.linkTo(e))
 		}
@@ -238,7 +261,7 @@ func (t *Table) entrust(link **entry, hash uint64, key []byte) *entry {
 	t.size += int64(KeySize(len(key)))
 	t.unknown.add(e)
 	t.closing++
-	e.since, e.token = 0, 0
+	e.age.since, e.token = 0, 0 // and it is no hold whose age is known
 	return e
 }
 
@@ -253,7 +276,8 @@ func (t *Table) abandoned(e *entry) bool {
 // assign makes o, which may have waited as w, the holder of e, which has none, by a grant with a token of its own.
 func (t *Table) assign(e *entry, o *Owner, w *Waiter) {
 	o.add(e)
-	e.since, e.token = t.now, t.token
+	t.holds.add(&e.age, t.now)
+	e.token = t.token
 	t.token++
 	if t.observer != nil {
 		t.observer.Granted(e.key, o, e.token, t.now, w)
@@ -263,11 +287,17 @@ func (t *Table) assign(e *entry, o *Owner, w *Waiter) {
 // grant makes the first waiter of e, which there must be, the holder instead of the owner, and appends it to g.
 func (t *Table) grant(e *entry, g *Grants) {
 	w := e.first
-	e.dequeue(w)
-	t.waiters--
+	t.dequeue(e, w)
 	t.leave(e)
 	t.assign(e, w.owner, w)
 	g.push(w)
+}
+
+// dequeue ends the wait of w for e.
+func (t *Table) dequeue(e *entry, w *Waiter) {
+	e.dequeue(w)
+	w.age.remove()
+	t.waiters--
 }
 
 // free takes the key at link, which nobody waits for, from its owner and out of the table.
@@ -278,21 +308,22 @@ func (t *Table) free(link **entry) {
 	t.pool.put(e)
 }
 
-// holds returns how long the owner of e has held it: until it closed, if it has.
-func (t *Table) holds(e *entry) time.Duration {
-	if e.owner.isClosed() {
-		return e.owner.until - t.delay - e.since
-	}
-	return t.now - e.since
-}
-
 // leave takes e from its owner.
 func (t *Table) leave(e *entry) {
-	if t.observer != nil && e.owner != t.unknown {
-		t.observer.Ended(e.key, e.owner, e.token, t.now, t.holds(e))
-	}
+	ended := t.now
 	if e.owner.isClosed() {
 		t.closing--
+		ended = e.owner.until - t.delay
+	}
+	if t.observer != nil && e.token != 0 {
+		t.observer.Ended(e.key, e.owner, e.token, t.now, ended-e.age.since)
 	}
 	e.owner.remove(e)
+	if e.token == 0 { // of the unknown owner
+		return
+	}
+	e.age.remove()
+	if t.left != nil {
+		t.left(ended - e.age.since)
+	}
 }

@@ -59,8 +59,8 @@ func TestSizes(t *testing.T) {
 	if got := unsafe.Sizeof(Owner{}); got != 40 {
 		t.Errorf("an owner has %d bytes, want 40", got)
 	}
-	if got := unsafe.Sizeof(Waiter{}); got != 48 {
-		t.Errorf("a waiter has %d bytes, want 48", got)
+	if got := unsafe.Sizeof(Waiter{}); got != 72 {
+		t.Errorf("a waiter has %d bytes, want 72", got)
 	}
 }
 
@@ -204,7 +204,7 @@ func TestBrokenInvariants(t *testing.T) {
 		r := newRig()
 		var o Owner
 		r.lock(&o, nil, key)
-		*r.table.index.bucket(o.held.hash) = nil
+		*r.table.index.bucket(uint64(o.held.hash)) = nil
 		wantPanic(t, `"lost"`, func() { r.table.Close(&o, &Grants{}) })
 	})
 	t.Run("waiter in a foreign queue", func(t *testing.T) {

@@ -36,7 +36,7 @@ type Observer interface {
 }
 
 func (e *entry) holding() Holding {
-	h := Holding{Key: e.key, Owner: e.owner, Since: e.since, Token: e.token, Waiters: int(e.waiters), First: e.first}
+	h := Holding{Key: e.key, Owner: e.owner, Since: e.age.since, Token: e.token, Waiters: int(e.waiters), First: e.first}
 	if e.owner.isClosed() {
 		h.Closed, h.Until = true, e.owner.until
 	}

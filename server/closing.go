@@ -37,7 +37,7 @@ func (s *session) HalfClosed() {
 	c := &cancellation{session: s}
 	c.message.Body = c
 	s.outstanding++
-	s.roster.loop.Post(s.remoteShard, &c.message)
+	s.roster.loop.Post(int(s.remoteShard), &c.message)
 }
 
 // cancelReturned says that the request can no longer be waiting in a queue: it was answered or cancelled.
@@ -96,13 +96,17 @@ func (s *session) end(why reason) {
 	ro := s.roster
 	ro.newcomers.remove(s)
 	ro.counters.disconnects[why]++
+	how := waitLost
+	if why == kicked {
+		how = waitKicked
+	}
 	if s.outstanding > 0 && s.remoteShard == noShard {
-		ro.shard.cancel(&s.request)
+		ro.shard.cancel(&s.request, how)
 	}
 	ro.shard.release(&s.owner)
 	for loop, o := range s.remoteOwners {
 		if o != nil {
-			o.cancel = s.remoteShard == loop
+			o.cancel, o.wait = int(s.remoteShard) == loop, how
 			ro.loop.Post(loop, &o.message)
 		}
 	}

@@ -3,8 +3,8 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,11 +22,18 @@ const (
 
 // Connections returns a page of the connections.
 func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error) {
+	if q.Order == "" {
+		q.Order = api.ByConnection
+	}
+	number, ok := connectionNumbers[q.Order]
+	if !ok {
+		return nil, fmt.Errorf("%w: order %.64q: want connection, held or wait", api.ErrQuery, q.Order)
+	}
 	limit, err := parseLimit(q.Limit)
 	if err != nil {
 		return nil, err
 	}
-	const order = "connection"
+	order := string(q.Order)
 	after, err := parseCursor(order, q.Cursor)
 	if err != nil {
 		return nil, err
@@ -37,9 +44,11 @@ func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api
 	}
 	defer end()
 	all := page[*snapshot]{limit: limit}
-	found, err := srv.snapshots(ctx, limit, after, api.ListedKeys, func(sh *shard, s *session) bool {
-		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address)
-	})
+	walk := connectionWalk{limit: limit, after: after, keys: api.ListedKeys, number: number}
+	walk.wanted = func(sh *shard, s *session) bool {
+		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address) && isClient(s, q.Client)
+	}
+	found, err := srv.snapshots(ctx, &walk)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +68,10 @@ func (srv *Server) Connection(ctx context.Context, id api.ConnectionID) (*api.Co
 	}
 	defer end()
 	var snapshots []*snapshot
+	walk := connectionWalk{limit: 1, keys: api.MaxLimit, number: connectionNumbers[api.ByConnection]}
+	walk.wanted = func(_ *shard, s *session) bool { return s.id == id }
 	err = srv.seek(ctx, func() (bool, error) {
-		found, err := srv.snapshots(ctx, 1, nil, api.MaxLimit, func(_ *shard, s *session) bool { return s.id == id })
+		found, err := srv.snapshots(ctx, &walk)
 		all := page[*snapshot]{limit: 1}
 		snapshots, _ = all.merge("", found)
 		return len(snapshots) > 0, err
@@ -116,31 +127,52 @@ func hasAddress(a address, prefix string) bool {
 
 // snapshot is what the loop of a session knows of it.
 type snapshot struct {
+	at           rank
 	connection   api.Connection
 	remoteOwners []*remoteOwner // each belongs to its own loop
 }
 
-// rank returns the place of the connection in a page: in the order of the numbers.
-func (s *snapshot) rank() rank {
-	id := s.connection.Connection
-	return rank{-int64(id), strconv.FormatUint(uint64(id), 10)}
+func (s *snapshot) rank() rank { return s.at }
+
+// connectionNumbers return the number by which each order sorts, the greatest first.
+var connectionNumbers = map[api.ConnectionOrder]func(*shard, *session) int64{
+	api.ByConnection: func(_ *shard, s *session) int64 { return -int64(s.id) },
+	api.ByHeld:       func(_ *shard, s *session) int64 { return int64(s.keys) },
+	api.ByWaited: func(sh *shard, s *session) int64 {
+		if !sh.waits(s) {
+			return math.MinInt64
+		}
+		return -int64(s.waitsSince())
+	},
 }
 
-// snapshots returns, for each shard, the first of its sessions after a cursor that are wanted, each with at most the given
-// number of keys.
-func (srv *Server) snapshots(
-	ctx context.Context, limit int, after *rank, keys int, wanted func(*shard, *session) bool,
-) ([]*page[*snapshot], error) {
+// connectionWalk says which sessions are sought.
+type connectionWalk struct {
+	limit  int   // of the sessions of each shard
+	after  *rank // nil for the first ones
+	keys   int   // that are listed of each
+	number func(*shard, *session) int64
+	wanted func(*shard, *session) bool
+}
+
+// snapshots returns, for each shard, the first of its sessions that are sought.
+func (srv *Server) snapshots(ctx context.Context, sought *connectionWalk) ([]*page[*snapshot], error) {
 	type walk struct {
 		page     page[*snapshot]
 		sessions bagWalk
 	}
 	found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
-		w.page.limit, w.page.after = limit, after
+		w.page.limit, w.page.after = sought.limit, sought.after
 		listed := 0
+		var name []byte
 		return sh.roster.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
-			if wanted(sh, s) && w.page.wants(-int64(s.id), nil) {
-				c := sh.snapshot(s, keys)
+			if !sought.wanted(sh, s) {
+				return true
+			}
+			n := sought.number(sh, s)
+			if name = fmt.Appendf(name[:0], "%020d", s.id); w.page.wants(n, name) { // names of one length sort as their numbers do
+				c := sh.snapshot(s, sought.keys)
+				c.at = rank{n, string(name)}
 				listed += len(c.connection.Holds)
 				w.page.add(c)
 			}
@@ -176,15 +208,21 @@ func (sh *shard) snapshot(s *session, keys int) *snapshot {
 	case sh.waits(s):
 		c.State = api.Waiting
 	}
-	r := &s.request
-	switch {
-	case !sh.waits(s):
-	case s.remoteShard == noShard:
-		c.WaitsFor, c.WaitedSeconds = string(r.waiter.WaitsFor().Key), sh.secondsSince(r.since)
-	default:
-		c.WaitsFor, c.WaitedSeconds = string(r.key), sh.secondsSince(s.sentAt)
+	if sh.waits(s) {
+		c.WaitedSeconds = sh.secondsSince(s.waitsSince())
+		if c.WaitsFor = string(s.request.key); s.remoteShard == noShard {
+			c.WaitsFor = string(s.request.waiter.WaitsFor().Key)
+		}
 	}
 	return &snapshot{connection: c, remoteOwners: slices.Clone(s.remoteOwners)}
+}
+
+// waitsSince returns since when a session waits that does.
+func (s *session) waitsSince() time.Duration {
+	if s.remoteShard == noShard {
+		return s.request.waiter.Since()
+	}
+	return s.sentAt
 }
 
 // answersWithin is the time after which a lock that another loop has not answered is taken to wait there. Only that loop

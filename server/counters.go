@@ -3,7 +3,6 @@ package server
 import (
 	"maps"
 	"sync"
-	"time"
 
 	"dreadlock/proto"
 	"dreadlock/server/api"
@@ -23,13 +22,17 @@ const (
 	reasons int = iota
 )
 
-// waitBounds are the upper bounds of the buckets for waits: from what nobody notices to what somebody will complain
-// about.
-var waitBounds = [...]time.Duration{
-	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
-	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second,
-	2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute,
-}
+// waitEnd is how a wait ended.
+type waitEnd uint8
+
+const (
+	waitLocked   waitEnd = iota // by a grant
+	waitTimedOut                // its time ran out
+	waitKicked                  // an operator closed the connection
+	waitDeadlock                // to break a deadlock
+	waitLost                    // the connection ended, or its input
+	waitEnds     int     = iota
+)
 
 // counters are what a worker has counted. They belong to its loop, as plain numbers: who wants to know asks the loop.
 type counters struct {
@@ -42,18 +45,8 @@ type counters struct {
 	paused      uint64 // clients held back for what they sent
 	stalled     uint64 // and for what they did not read
 	limitHits   [limits]uint64
-	waits       [len(waitBounds) + 1]uint64
-	waited      time.Duration // sum of all waits
-}
-
-// wait counts a wait that has ended by a grant or a timeout.
-func (c *counters) wait(d time.Duration) {
-	bucket := 0
-	for bucket < len(waitBounds) && d > waitBounds[bucket] {
-		bucket++
-	}
-	c.waits[bucket]++
-	c.waited += d
+	waits       [waitEnds]histogram
+	holds       histogram
 }
 
 // add adds what another worker has counted.
@@ -69,8 +62,10 @@ func (c *counters) add(o *counters) {
 	c.paused += o.paused
 	c.stalled += o.stalled
 	addAll(c.limitHits[:], o.limitHits[:])
-	addAll(c.waits[:], o.waits[:])
-	c.waited += o.waited
+	for how := range c.waits {
+		c.waits[how].merge(&o.waits[how])
+	}
+	c.holds.merge(&o.holds)
 }
 
 func addAll(sums, numbers []uint64) {
@@ -90,6 +85,15 @@ var reasonWords = [reasons]string{
 	drained:      api.Drained,
 }
 
+// waitWords name the ends of waits.
+var waitWords = [waitEnds]string{
+	waitLocked:   api.WaitLocked,
+	waitTimedOut: api.WaitTimedOut,
+	waitKicked:   api.WaitKicked,
+	waitDeadlock: api.WaitDeadlock,
+	waitLost:     api.WaitLost,
+}
+
 // words returns the counters as the API names them, with those of the refused connections.
 func (c *counters) words(refused map[string]uint64) api.Counters {
 	w := api.Counters{
@@ -105,7 +109,14 @@ func (c *counters) words(refused map[string]uint64) api.Counters {
 			api.LimitOutput:      c.stalled,
 			api.LimitMemory:      refused[api.RefusedMaxMemory],
 		},
-		Waits: api.Histogram{Counts: c.waits[:], Sum: c.waited.Seconds()},
+		WaitsByOutcome: make(map[string]api.Histogram, waitEnds),
+		Holds:          c.holds.words(),
+	}
+	answered := c.waits[waitLocked]
+	answered.merge(&c.waits[waitTimedOut])
+	w.Waits = answered.words()
+	for how, word := range waitWords {
+		w.WaitsByOutcome[word] = c.waits[how].words()
 	}
 	for l := noLimit + 1; int(l) < limits; l++ {
 		w.LimitHits[limitWords[l]] += c.limitHits[l]
@@ -117,9 +128,6 @@ func (c *counters) words(refused map[string]uint64) api.Counters {
 	}
 	for why, word := range reasonWords {
 		w.Disconnects[word] = c.disconnects[why]
-	}
-	for _, bound := range waitBounds {
-		w.Waits.Bounds = append(w.Waits.Bounds, bound.Seconds())
 	}
 	return w
 }

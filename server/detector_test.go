@@ -514,19 +514,10 @@ func TestLostBreak(t *testing.T) {
 	}
 }
 
-// holdNext blocks the writer of the next line until open is called.
-func (g *gate) holdNext() (held <-chan struct{}, open func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closing = true
-	g.held, g.opened = make(chan struct{}), make(chan struct{})
-	return g.held, sync.OnceFunc(func() { close(g.opened) })
-}
-
 // A deadlock that cannot be broken because a loop is busy still stands, and is broken when the loop is free.
 func TestBreakOnBusyLoop(t *testing.T) {
 	d, g := startGated(t, func(cfg *Config) { cfg.BreakDeadlocks = true })
-	held, open := g.holdNext()
+	held, open := g.hold("deadlock: ")
 	t.Cleanup(open)
 	r := d.makeRing([]int{0, 1}, []int{0, 1}, 300000)
 	wait := func(what string, c <-chan struct{}) {

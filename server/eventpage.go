@@ -42,6 +42,9 @@ func (srv *Server) AwaitEvents(ctx context.Context, since uint64) error {
 	return srv.history.await(ctx, since, service.stopped)
 }
 
+// lostWords are the reasons for which a key is lost: those for which sessions end, and last that it was taken.
+var lostWords = append(reasonWords[:], api.LostTaken)
+
 // page returns what matches the query.
 func (h *history) page(q *api.EventQuery, limit int) *api.EventPage {
 	k := &h.kept
@@ -116,7 +119,7 @@ func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 	case eventReleased:
 		e.Token, e.HeldSeconds = rec.token, rec.span.Seconds()
 	case eventLost:
-		e.Token, e.HeldSeconds, e.Reason = rec.token, rec.span.Seconds(), reasonWords[rec.reason]
+		e.Token, e.HeldSeconds, e.Reason = rec.token, rec.span.Seconds(), lostWords[rec.reason]
 	case eventTimeout:
 		e.WaitedSeconds = rec.span.Seconds()
 	case eventDeadlock, eventDeadlockOver:

@@ -343,3 +343,18 @@ func TestKickIsLogged(t *testing.T) {
 		t.Errorf("%d keys are named: %s", named, line)
 	}
 }
+
+// A key that an operator takes is lost, and the event says by whom.
+func TestTakenEvent(t *testing.T) {
+	d := startDaemon(t, nil)
+	a, b := d.dial(), d.dial()
+	a.Do("lock k 0", "l locked")
+	b.Send("lock k 300000")
+	d.awaitWaiters(1)
+	if _, err := d.server.Release(context.Background(), &api.ReleaseQuery{Key: "k", By: "ops"}); err != nil {
+		t.Fatal(err)
+	}
+	b.Expect("l locked")
+	b.Do("unlock k", "u unlocked")
+	wantEvents(t, d.events(api.EventQuery{}).Events, "granted k 1 ", "lost k 1  taken ops", "granted k 2 ", "released k 2 ")
+}

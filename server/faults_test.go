@@ -182,16 +182,18 @@ func eventually(tb testing.TB, check func() error) {
 // gate is a log that a loop can be made to stand still in.
 type gate struct {
 	logLines
-	mu      sync.Mutex
-	closing bool          // the next line about a syntax error is held up
-	held    chan struct{} // closed when a line is
-	opened  chan struct{}
+	mu     sync.Mutex
+	holds  string        // the next line with that text is held up; empty for none
+	held   chan struct{} // closed when a line is
+	opened chan struct{}
 }
 
 func (g *gate) Write(line []byte) (int, error) {
 	g.mu.Lock()
-	closing := g.closing && bytes.Contains(line, []byte("syntax error"))
-	g.closing = g.closing && !closing
+	closing := g.holds != "" && bytes.Contains(line, []byte(g.holds))
+	if closing {
+		g.holds = ""
+	}
 	held, opened := g.held, g.opened
 	g.mu.Unlock()
 	if closing {
@@ -199,6 +201,15 @@ func (g *gate) Write(line []byte) (int, error) {
 		<-opened
 	}
 	return g.logLines.Write(line)
+}
+
+// hold blocks the writer of the next line with a text until open is called.
+func (g *gate) hold(text string) (held <-chan struct{}, open func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.holds = text
+	g.held, g.opened = make(chan struct{}), make(chan struct{})
+	return g.held, sync.OnceFunc(func() { close(g.opened) })
 }
 
 // startGated starts a daemon whose loops can be frozen.
@@ -218,12 +229,7 @@ func startGated(tb testing.TB, change func(*Config)) (*daemon, *gate) {
 func (d *daemon) freeze(g *gate, loop int) (thaw func()) {
 	d.tb.Helper()
 	bad := d.dialOn(loop)
-	g.mu.Lock()
-	g.closing = true
-	g.held, g.opened = make(chan struct{}), make(chan struct{})
-	held, opened := g.held, g.opened
-	g.mu.Unlock()
-	thaw = sync.OnceFunc(func() { close(opened) })
+	held, thaw := g.hold("syntax error")
 	d.tb.Cleanup(thaw)
 	bad.Write([]byte("!"))
 	select {

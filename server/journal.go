@@ -50,7 +50,8 @@ type journal struct {
 	loop  loop
 	ring  eventRing
 	watch *watch
-	armed bool // the next event is to be reported to the watch
+	armed bool  // the next event is to be reported to the watch
+	taker *kick // who takes a key from its holder right now, nil for nobody
 }
 
 // watch tells whoever collects events that there are new ones.
@@ -93,6 +94,11 @@ func (j *journal) Ended(key []byte, o *lockmgr.Owner, token uint64, now, held ti
 	if o.Closed() {
 		rec.kind, rec.reason = eventLost, uint8(o.Tag.(holder).ending())
 	}
+	if j.taker != nil {
+		who := *rec.who
+		who.kick = j.taker
+		rec.kind, rec.reason, rec.who = eventLost, uint8(reasons), &who
+	}
 }
 
 // identityOf returns who holds a key.
@@ -107,8 +113,17 @@ func identityOf(o *lockmgr.Owner) *identity {
 func (j *journal) timedOut(key []byte, r *request) {
 	if j != nil {
 		now := j.loop.Now()
-		j.add(eventTimeout, key, r.session.known(), now).span = max(now-r.since, 0)
+		j.add(eventTimeout, key, r.session.known(), now).span = max(now-r.waiter.Since(), 0)
 	}
+}
+
+// taking says who takes a key from its holder, for as long as take runs.
+func (j *journal) taking(by string, take func()) {
+	if j != nil {
+		j.taker = &kick{by: by}
+		defer func() { j.taker = nil }()
+	}
+	take()
 }
 
 // kicked takes note that a session is kicked: its identity says by whom.

@@ -1,18 +1,27 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"dreadlock/lockmgr"
 	"dreadlock/server/api"
 )
 
-// bucketsPerStep is how many buckets of the index of keys are read in one turn, with one key each on average. A table with
-// a million keys takes about two thousand turns.
-const bucketsPerStep = 512
+const (
+	// bucketsPerStep is how many buckets of the index of keys are read in one turn, with one key each on average. A table with
+	// a million keys takes about two thousand turns.
+	bucketsPerStep = 512
+	// bytesPerStep is the length of all keys that are searched after which a turn ends: keys may be long.
+	bytesPerStep = 256 << 10
+	// bucketsPerLook is how many buckets are read between two looks at that.
+	bucketsPerLook = 16
+)
 
 // keyRow is a row of a page of keys.
 type keyRow struct {
@@ -46,17 +55,16 @@ func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, erro
 	defer end()
 	type walk struct {
 		page   page[keyRow]
+		ages   api.Histogram
 		cursor uint64
 		begun  bool
 	}
 	found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
 		if !w.begun {
-			w.begun, w.page = true, page[keyRow]{limit: limit, after: after}
+			w.begun, w.page, w.ages = true, page[keyRow]{limit: limit, after: after}, newAges()
 		}
-		w.cursor = sh.table.Walk(w.cursor, bucketsPerStep, func(h lockmgr.Holding) {
-			if !hasPrefix(h.Key, q.Prefix) {
-				return
-			}
+		w.cursor = sh.walkKeys(w.cursor, &q, func(h lockmgr.Holding) {
+			addAge(&w.ages, sh.secondsSince(h.Since))
 			if n := number(h); w.page.wants(n, h.Key) {
 				k := sh.describe(h)
 				w.page.add(keyRow{rank{n, k.Key}, k})
@@ -67,9 +75,13 @@ func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, erro
 	if err != nil {
 		return nil, err
 	}
-	pages := make([]*page[keyRow], 0, len(found))
+	pages, ages := make([]*page[keyRow], 0, len(found)), newAges()
 	for _, w := range found {
 		pages = append(pages, &w.page)
+		ages.Sum += w.ages.Sum
+		for i, n := range w.ages.Counts {
+			ages.Counts[i] += n
+		}
 	}
 	all := page[keyRow]{limit: limit}
 	rows, next := all.merge(string(q.Order), pages)
@@ -77,7 +89,38 @@ func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, erro
 	for _, r := range rows {
 		keys = append(keys, r.key)
 	}
-	return &api.KeyPage{Keys: keys, Matching: all.matching, Next: next}, nil
+	return &api.KeyPage{Keys: keys, Matching: all.matching, Ages: &ages, Next: next}, nil
+}
+
+// walkKeys visits the keys after a cursor that match a query, as many as fit into a turn, and returns the cursor of the next
+// turn, 0 after the last.
+func (sh *shard) walkKeys(cursor uint64, q *api.KeyQuery, visit func(lockmgr.Holding)) (next uint64) {
+	searched := 0
+	for range bucketsPerStep / bucketsPerLook {
+		cursor = sh.table.Walk(cursor, bucketsPerLook, func(h lockmgr.Holding) {
+			if q.Contains != "" {
+				searched += len(h.Key)
+			}
+			if hasPrefix(h.Key, q.Prefix) && hasPart(h.Key, q.Contains) && isClient(holderOf(h), q.Client) {
+				visit(h)
+			}
+		})
+		if cursor == 0 || searched >= bytesPerStep {
+			break
+		}
+	}
+	return cursor
+}
+
+func newAges() api.Histogram {
+	return api.Histogram{Bounds: api.AgeBounds, Counts: make([]uint64, len(api.AgeBounds)+1)}
+}
+
+// addAge counts a key by the time for which it has been held.
+func addAge(ages *api.Histogram, seconds float64) {
+	i, _ := slices.BinarySearch(ages.Bounds, seconds)
+	ages.Counts[i]++
+	ages.Sum += seconds
 }
 
 // keyNumbers return the number by which each order sorts, the greatest first.
@@ -95,6 +138,19 @@ var keyNumbers = map[api.KeyOrder]func(lockmgr.Holding) int64{
 
 func hasPrefix(key []byte, prefix string) bool {
 	return len(key) >= len(prefix) && string(key[:len(prefix)]) == prefix
+}
+
+func hasPart(key []byte, part string) bool {
+	return part == "" || bytes.Contains(key, []byte(part))
+}
+
+// isClient reports whether a part of what is known of a client is the text.
+func isClient(h interface{ peer() api.Peer }, text string) bool {
+	if text == "" {
+		return true
+	}
+	p := h.peer()
+	return slices.ContainsFunc([]string{p.Name, p.Address, p.Identity, p.Owner}, func(s string) bool { return strings.Contains(s, text) })
 }
 
 // holderOf returns the holder of a key, the former one if the key rests.
@@ -131,6 +187,14 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 
 // secondsSince returns how long ago t was, in seconds.
 func (sh *shard) secondsSince(t time.Duration) float64 { return max(sh.loop.Now()-t, 0).Seconds() }
+
+// secondsSinceOldest is secondsSince, if there is anything old at all.
+func (sh *shard) secondsSinceOldest(t time.Duration, ok bool) float64 {
+	if !ok {
+		return 0
+	}
+	return sh.secondsSince(t)
+}
 
 // peer returns who is at the other end of the connection. Safe from any goroutine.
 func (s *session) peer() api.Peer {
@@ -173,5 +237,9 @@ func (srv *Server) Key(ctx context.Context, key string, queue int) (*api.Key, er
 	if k := found[0]; k.Key != "" {
 		return k, nil
 	}
-	return nil, fmt.Errorf("%w: nobody holds the key %.64q", api.ErrNotFound, key)
+	return nil, notHeld(key)
+}
+
+func notHeld(key string) error {
+	return fmt.Errorf("%w: nobody holds the key %.64q", api.ErrNotFound, key)
 }

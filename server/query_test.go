@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"dreadlock/lockmgr"
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
 )
@@ -73,6 +74,11 @@ func TestKeys(t *testing.T) {
 			}
 			const n = 120
 			holders := []*prototest.Client{d.dial(), d.dial(), d.dial()}
+			holders[0].Send("name ann@build7:4711")
+			if reply, err := holders[0].ReadReply(); err != nil || !strings.HasPrefix(reply, "n named") {
+				t.Fatal(reply, err)
+			}
+			holders[2].Do("owner deploy", "o owned")
 			var keys []string // in the order in which they were locked
 			var expected []string
 			for i := range n {
@@ -126,14 +132,49 @@ func TestKeys(t *testing.T) {
 					t.Errorf("order %q, prefix b1:\n got %v\nwant %v", order, got, want)
 				}
 			}
+			ids := []api.ConnectionID{d.idOf(holders[0]), d.idOf(holders[1]), d.idOf(holders[2])}
+			for _, q := range []struct {
+				api.KeyQuery
+				want func(i int) bool // of the keys
+			}{
+				{api.KeyQuery{Contains: "11"}, func(i int) bool { return strings.Contains(keys[i], "11") }},
+				{api.KeyQuery{Contains: "A"}, func(int) bool { return false }},
+				{api.KeyQuery{Prefix: "b", Contains: "7"}, func(i int) bool { return keys[i][0] == 'b' && strings.Contains(keys[i], "7") }},
+				{api.KeyQuery{Client: holders[1].Conn().LocalAddr().String()}, func(i int) bool { return i%3 == 1 }},
+				{api.KeyQuery{Client: "127.0.0.2"}, func(int) bool { return false }},
+				{api.KeyQuery{Client: "build7"}, func(i int) bool { return i%3 == 0 }},
+				{api.KeyQuery{Client: "eplo", Contains: "5"}, func(i int) bool { return i%3 == 2 && strings.Contains(keys[i], "5") }},
+			} {
+				var want []string
+				for i, key := range keys {
+					if q.want(i) {
+						want = append(want, key)
+					}
+				}
+				slices.Sort(want)
+				q.Limit = 5
+				if got := namesOf(d.allKeys(q.KeyQuery, len(want))); !slices.Equal(got, want) {
+					t.Errorf("%+v:\n got %v\nwant %v", q.KeyQuery, got, want)
+				}
+			}
 			page, err := d.server.Keys(ctx, api.KeyQuery{})
 			if err != nil || len(page.Keys) != api.DefaultLimit || page.Next == "" {
 				t.Errorf("a page of %d, want %d: %v", len(page.Keys), api.DefaultLimit, err)
 			}
-			ids := []api.ConnectionID{d.idOf(holders[0]), d.idOf(holders[1]), d.idOf(holders[2])}
+			if held := uint64(0); !slices.Equal(page.Ages.Bounds, api.AgeBounds) || page.Ages.Sum <= 0 {
+				t.Errorf("ages: %+v", page.Ages)
+			} else {
+				for _, n := range page.Ages.Counts {
+					held += n
+				}
+				if held != n || page.Ages.Counts[6] != 0 {
+					t.Errorf("the ages of %d keys, want %d, none of a day: %+v", held, n, page.Ages)
+				}
+			}
 			for _, k := range d.allKeys(api.KeyQuery{Limit: n}, n) {
 				i := slices.Index(keys, k.Key)
-				want := api.Peer{Connection: ids[i%3], Address: holders[i%3].Conn().LocalAddr().String()}
+				want := api.Peer{Connection: ids[i%3], Address: holders[i%3].Conn().LocalAddr().String(),
+					Name: []string{"ann@build7:4711", "", ""}[i%3], Owner: []string{"", "", "deploy"}[i%3]}
 				if k.Holder != want || k.Waiters != waiters[k.Key] || (k.LongestWaitSeconds > 0) != (k.Waiters > 0) || k.Queue != nil {
 					t.Errorf("%+v: want it held by %+v, with %d waiters", k, want, waiters[k.Key])
 				}
@@ -161,10 +202,44 @@ func TestKeysBadQuery(t *testing.T) {
 			t.Errorf("%+v: %+v, %v, want ErrQuery", q, page, err)
 		}
 	}
-	for _, q := range []api.ConnectionQuery{{Limit: -1}, {Limit: api.MaxLimit + 1}, {Cursor: "!"}, {Cursor: page.Next}} {
+	for _, q := range []api.ConnectionQuery{
+		{Order: "age"}, {Limit: -1}, {Limit: api.MaxLimit + 1}, {Cursor: "!"}, {Cursor: page.Next},
+	} {
 		if page, err := d.server.Connections(ctx, q); !errors.Is(err, api.ErrQuery) || page != nil {
 			t.Errorf("%+v: %+v, %v, want ErrQuery", q, page, err)
 		}
+	}
+}
+
+func TestAges(t *testing.T) {
+	ages := newAges()
+	for _, seconds := range []float64{0, 0.5, 1, 1.5, 60, 61, 86400, 86401, 1e9} {
+		addAge(&ages, seconds)
+	}
+	if want := []uint64{3, 1, 1, 1, 0, 1, 2}; !slices.Equal(ages.Counts, want) || ages.Sum != 0.5+1+1.5+60+61+86400+86401+1e9 {
+		t.Errorf("got %+v, want %v", ages, want)
+	}
+}
+
+// A turn of a search in long keys is as short as any other.
+func TestSearchInLongKeys(t *testing.T) {
+	d := startDaemon(t, func(cfg *Config) { cfg.Loops = 1 })
+	const keys, length = 500, 8000
+	d.fill(strings.Repeat("k", length), keys)
+	type walk struct {
+		cursor            uint64
+		turns, seen, most int
+	}
+	walks, missing := eachShard(t.Context(), d.server, d.server.shards, func(sh *shard, w *walk) (more bool) {
+		n := 0
+		w.cursor = sh.walkKeys(w.cursor, &api.KeyQuery{Contains: "k"}, func(lockmgr.Holding) { n++ })
+		w.turns++
+		w.seen += n
+		w.most = max(w.most, n)
+		return w.cursor != 0
+	})
+	if missing > 0 || walks[0].seen != keys || walks[0].most > bytesPerStep/length+4*bucketsPerLook {
+		t.Errorf("%+v, %d loops are missing, want %d keys, in turns of about %d", walks[0], missing, keys, bytesPerStep/length)
 	}
 }
 

@@ -38,15 +38,14 @@ type request struct {
 	// Used while it waits in the shard.
 	waiter  lockmgr.Waiter // Tag: the request
 	timer   reactor.Timer  // Tag: the request
-	since   time.Duration  // when the wait began
 	serial  uint64         // of the wait: how many the session has begun
 	suspect int32          // see place
 
 	// The answer.
 	answered bool // it travels back; false on the way there
+	waited   bool // before the answer
 	answer   proto.Reply
 	token    uint64 // of a fence
-	waited   bool   // before the answer
 }
 
 func (r *request) init(s *session) {
@@ -63,7 +62,7 @@ func (r *request) place() *int32 { return &r.suspect }
 func (r *request) granted(sh *shard) {
 	sh.loop.StopTimer(&r.timer)
 	sh.counters.grants++
-	sh.endWait(r, true)
+	sh.endWait(r, waitLocked)
 	sh.answer(r, proto.Locked)
 }
 
@@ -71,15 +70,16 @@ func (r *request) granted(sh *shard) {
 func (r *request) peer() api.Peer { return r.session.peer() }
 
 // wait says since when it waits, and how long at most.
-func (r *request) wait() (since, timeout time.Duration) { return r.since, r.timeout }
+func (r *request) wait() (since, timeout time.Duration) { return r.waiter.Since(), r.timeout }
 
-// remoteOwner is what a session has in a shard of another loop. It belongs to that loop, except for its message and
-// cancel, which are the session's loop's until the message is posted. That happens once, when the session ends.
+// remoteOwner is what a session has in a shard of another loop. It belongs to that loop, except for its message, cancel and
+// wait, which are the session's loop's until the message is posted. That happens once, when the session ends.
 type remoteOwner struct {
 	message reactor.Message // Body: the remoteOwner
 	session *session
 	owner   lockmgr.Owner
-	cancel  bool // the session's request may be waiting in that shard
+	cancel  bool    // the session's request may be waiting in that shard
+	wait    waitEnd // how that wait ends
 }
 
 // cancellation takes back a request that may have to wait, because the session's input has ended. It travels to the shard

@@ -37,8 +37,9 @@ func (sh *shard) awaitRest() {
 // unknownHolder is whoever held a key before the start.
 type unknownHolder struct{}
 
-func (unknownHolder) peer() api.Peer { return api.Peer{} }
-func (unknownHolder) party() party   { return party{} }
+func (unknownHolder) peer() api.Peer    { return api.Peer{} }
+func (unknownHolder) party() party      { return party{} }
+func (unknownHolder) taken(*shard, int) {}
 
 var _ holder = unknownHolder{}
 

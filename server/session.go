@@ -45,14 +45,14 @@ type session struct {
 	// as well.
 	request     request
 	sentAt      time.Duration // when the request was sent to another loop
-	remoteShard int           // the other loop that the request is with; noShard otherwise
+	remoteShard int32         // the other loop that the request is with; noShard otherwise
+	counted     uint32        // bytes that its buffers take, see recount
 	outstanding uint8
 	phase       phase
 	why         reason // it has ended; set before other loops hear of that, and constant from then on
 	newcomer    bool   // one of the newcomers of its roster: it has sent no command yet
 	stalled     bool   // the next command has to wait until the client has read its answers
 	waitsTurn   bool   // it is among the turns of its roster
-	counted     uint32 // bytes that its buffers take, see recount
 	nextTurn    *session
 
 	// identity is what is known about the client. Stored on the session's loop, loaded on any. It is beside the owner, with which
@@ -122,7 +122,7 @@ func (s *session) Drained() {
 // answered takes the answer of the request. The session may be on another loop when it returns.
 func (s *session) answered() {
 	s.roster.loop.AssertOn("session")
-	loop := s.remoteShard
+	loop := int(s.remoteShard)
 	s.outstanding--
 	s.remoteShard = noShard
 	if s.phase >= ended {
@@ -229,7 +229,7 @@ func (s *session) command(cmd *proto.Command) {
 		r.key = cmd.Arg
 		r.owner = s.ownerIn(to)
 		s.outstanding++
-		s.remoteShard = to
+		s.remoteShard = int32(to)
 		s.sentAt = ro.loop.Now()
 		ro.loop.Post(to, &r.message)
 		return

@@ -29,6 +29,8 @@ type holder interface {
 	known() *identity // safe from any goroutine
 	// ending says why it has closed. To be called on the loop of a key that is taken from it.
 	ending() reason
+	// taken says that a key of the shard is its own no more. It is called on the loop of the shard.
+	taken(sh *shard, size int)
 }
 
 // queued is what can stand in the queue of a key, the Tag of a [lockmgr.Waiter]: a request. It belongs to the loop of the
@@ -51,6 +53,7 @@ func newShard(w *worker) *shard {
 	if d := w.server.cfg.LockDelay; d > 0 {
 		sh.beginDelay(d)
 	}
+	sh.table.OnLeave(w.counters.holds.add)
 	return sh
 }
 
@@ -125,17 +128,16 @@ func (sh *shard) fence(r *request) proto.Reply {
 func (sh *shard) beginWait(r *request) {
 	sh.loop.StartTimer(&r.timer, r.timeout)
 	r.waited = true
-	r.since = sh.loop.Now()
 	r.serial++
 	if r.suspicious {
 		sh.suspect(r)
 	}
 }
 
-// endWait ends the wait of a request by a grant or a timeout.
-func (sh *shard) endWait(r *request, granted bool) {
-	sh.counters.wait(sh.loop.Now() - r.since)
-	sh.clear(r, granted)
+// endWait takes note of the end of a request's wait, which is in no queue any more.
+func (sh *shard) endWait(r *request, how waitEnd) {
+	sh.counters.waits[how].add(max(sh.loop.Now()-r.waiter.Since(), 0))
+	sh.clear(r, how == waitLocked)
 }
 
 // expire ends the wait of a request whose time has run out. A grant that was made in the same turn comes first.
@@ -144,7 +146,7 @@ func (sh *shard) expire(r *request) {
 	if sh.table.Cancel(&r.waiter) {
 		sh.counters.timeouts++
 		sh.journal.timedOut(key, r)
-		sh.endWait(r, false)
+		sh.endWait(r, waitTimedOut)
 		sh.answer(r, proto.TimedOut)
 	}
 }
@@ -167,19 +169,20 @@ func (sh *shard) answer(r *request, a proto.Reply) {
 	}
 }
 
-// cancel takes a request out of the queue in which it may stand and reports whether it did.
-func (sh *shard) cancel(r *request) bool {
+// cancel takes a request out of the queue in which it may stand, which ends its wait in the given way, and reports whether it
+// did.
+func (sh *shard) cancel(r *request, how waitEnd) bool {
 	if !sh.table.Cancel(&r.waiter) {
 		return false
 	}
 	sh.loop.StopTimer(&r.timer)
-	sh.clear(r, false)
+	sh.endWait(r, how)
 	return true
 }
 
 // cancelRemote takes back a request of another loop. Its answer, if that is under way already, comes before this returns.
 func (sh *shard) cancelRemote(c *cancellation) {
-	if sh.cancel(&c.session.request) {
+	if sh.cancel(&c.session.request, waitLost) {
 		sh.answer(&c.session.request, cancelled)
 	}
 	c.done = true
@@ -229,7 +232,7 @@ func (sh *shard) releasesMore() bool {
 // releaseRemote frees what a session of another loop holds here, and ends its wait. The session has ended.
 func (sh *shard) releaseRemote(o *remoteOwner) {
 	if o.cancel {
-		sh.cancel(&o.session.request)
+		sh.cancel(&o.session.request, o.wait)
 	}
 	sh.release(&o.owner)
 }

@@ -18,7 +18,8 @@ import (
 // Shards and sessions in virtual time, in any order of turns, messages and ends that a run draws. What clients may conclude
 // from what they read is checked after every step:
 //
-//   - A client that was told that it holds a key, and has neither given it up nor lost its connection, is the only one.
+//   - A client that was told that it holds a key, and has neither given it up nor lost its connection, is the only one, unless an
+//     operator has taken the key from it.
 //   - The answers of a connection are those of its commands, in their order, one each, of the kinds that they can have.
 //   - No wait ends with a timeout before its time.
 //   - A later grant of a key has a greater token.
@@ -43,12 +44,19 @@ type simWorld struct {
 	told   map[string]*simClient    // who was told that it holds a key, as long as that counts
 	rests  map[string]time.Duration // until when nobody may be told so
 	tokens map[string]uint64        // the greatest that was told
+	taken  map[simGrant]int         // after how many answers the client can be believed again, since an operator has taken the key
 	names  int
 	sent   [proto.NumKinds]uint64 // commands that were answered, by kind
 	asked  map[*simClient][]simCommand
 	leaves map[*simClient]bool // it has ended its connection, in some way
 	drains bool                // the server may drain in this run
 	noted  notedGrants
+}
+
+// simGrant is what a client is told when it is granted a key.
+type simGrant struct {
+	client *simClient
+	key    string
 }
 
 // simCommand is a command that was sent and is not answered.
@@ -65,6 +73,7 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 		told:   map[string]*simClient{},
 		rests:  map[string]time.Duration{},
 		tokens: map[string]uint64{},
+		taken:  map[simGrant]int{},
 		asked:  map[*simClient][]simCommand{},
 		leaves: map[*simClient]bool{},
 		noted:  notedGrants{open: map[string]api.Event{}},
@@ -138,6 +147,11 @@ func (w *simWorld) hear(t *rapid.T) {
 			cmd := w.asked[c][0]
 			w.asked[c] = w.asked[c][1:]
 			w.answered(t, c, cmd, e.line)
+			for g, n := range w.taken {
+				if g.client == c {
+					w.taken[g] = max(n-1, 0)
+				}
+			}
 		}
 	}
 	w.events = nil
@@ -156,6 +170,9 @@ func (w *simWorld) answered(t *rapid.T, c *simClient, cmd simCommand, line strin
 	case proto.Locked:
 		if w.gives(c, cmd.key) {
 			break // it is told of what is over
+		}
+		if w.taken[simGrant{c, cmd.key}] > 0 {
+			break // so here
 		}
 		if holder := w.told[cmd.key]; holder != nil {
 			t.Fatalf("%s is told that it holds %s, and so was %s", c.name, cmd.key, holder.name)
@@ -194,6 +211,28 @@ func (w *simWorld) leave(c *simClient) {
 		if holder == c {
 			delete(w.told, key)
 			w.rests[key] = w.now + w.server.cfg.LockDelay
+		}
+	}
+}
+
+// release has an operator take a key from its holder, if that is possible now.
+func (w *simWorld) release(t *rapid.T) {
+	key := rapid.SampledFrom(w.keys).Draw(t, "key")
+	hash := w.server.seed.Hash([]byte(key))
+	l := w.loops[w.server.shardOf(hash)]
+	var r *api.Release
+	l.turn(func() { r, _ = l.worker.shard.take(&api.ReleaseQuery{Key: key}, hash) })
+	if r == nil {
+		t.Skip("nobody holds it, or it is about to be told")
+	}
+	delete(w.rests, key)
+	for _, c := range w.clients {
+		switch {
+		case c.session.id != r.Holder.Connection:
+		case w.told[key] == c:
+			delete(w.told, key)
+		default: // it will be told that it has the key, by the answer to one of these
+			w.taken[simGrant{c, key}] = len(w.asked[c])
 		}
 	}
 }
@@ -320,9 +359,10 @@ func TestSimulation(t *testing.T) {
 			"pass": func(t *rapid.T) {
 				w.pass(time.Duration(rapid.SampledFrom([]int{1, 3, 40, 60, 200_000}).Draw(t, "ms")) * time.Millisecond)
 			},
-			"deaf": func(t *rapid.T) { w.connected(t).deaf = true },
-			"hear": func(t *rapid.T) { w.connected(t).hear() },
-			"end":  w.end,
+			"release": w.release,
+			"deaf":    func(t *rapid.T) { w.connected(t).deaf = true },
+			"hear":    func(t *rapid.T) { w.connected(t).hear() },
+			"end":     w.end,
 			"drain": func(t *rapid.T) {
 				if !w.drains {
 					t.Skip("the server does not drain in this run")

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"dreadlock/server/api"
@@ -16,11 +17,13 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		keys, waiters   int
 		memory          int64
 		resting         int
+		hold, wait      float64 // seconds of the oldest
 	}
 	found, err := queryAll(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
-			keys: sh.table.Keys(), waiters: sh.table.Waiters(), memory: sh.memory() + sh.roster.search.readOn, resting: sh.table.Resting()}
+			keys: sh.table.Keys(), waiters: sh.table.Waiters(), memory: sh.memory() + sh.roster.search.readOn, resting: sh.table.Resting(),
+			hold: sh.secondsSinceOldest(sh.table.OldestHold()), wait: sh.secondsSinceOldest(sh.table.OldestWait())}
 		return false
 	})
 	if err != nil {
@@ -40,22 +43,28 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		sum.waiters += t.waiters
 		sum.memory += t.memory
 		sum.resting += t.resting
+		sum.hold = max(sum.hold, t.hold)
+		sum.wait = max(sum.wait, t.wait)
 	}
+	host, _ := os.Hostname() // there is no name where the kernel does not tell one
 	st := &api.Status{
-		Version:        srv.cfg.Version,
-		Address:        service.address,
-		Listen:         service.listen,
-		Started:        service.began,
-		UptimeSeconds:  time.Since(service.began).Seconds(),
-		Loops:          srv.cfg.Loops,
-		Connections:    int(srv.connections.Load()),
-		MaxConnections: srv.cfg.MaxConnections,
-		HeldKeys:       sum.keys,
-		Waiters:        sum.waiters,
-		Deadlocks:      len(standing),
-		RestingKeys:    sum.resting,
-		Drain:          srv.drain.state(),
-		Counters:       sum.counters.words(srv.refused()),
+		Version:           srv.cfg.Version,
+		Host:              host,
+		Address:           service.address,
+		Listen:            service.listen,
+		Started:           service.began,
+		UptimeSeconds:     time.Since(service.began).Seconds(),
+		Loops:             srv.cfg.Loops,
+		Connections:       int(srv.connections.Load()),
+		MaxConnections:    srv.cfg.MaxConnections,
+		HeldKeys:          sum.keys,
+		Waiters:           sum.waiters,
+		OldestHoldSeconds: sum.hold,
+		OldestWaitSeconds: sum.wait,
+		Deadlocks:         len(standing),
+		RestingKeys:       sum.resting,
+		Drain:             srv.drain.state(),
+		Counters:          sum.counters.words(srv.refused()),
 
 		MemoryBytes:      sum.memory,
 		MemoryLimitBytes: srv.budget.limit,

@@ -28,7 +28,7 @@ func usableMemory() int64 {
 	if err != nil {
 		limit = 1 << 30
 	}
-	if cgroup, err := memlimit.FromCgroupHybrid(); err == nil { // else it has none
+	if cgroup, err := memlimit.FromCgroup(); err == nil { // else it has none
 		limit = min(limit, cgroup)
 	}
 	return int64(min(limit, math.MaxInt64))

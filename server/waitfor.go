@@ -139,7 +139,7 @@ func (sh *shard) edge(r *request) *waitEdge {
 		grant:   h.Token,
 		shard:   sh.index,
 		key:     string(h.Key),
-		since:   r.since,
+		since:   r.waiter.Since(),
 		address: r.session.address,
 		who:     r.session.who(),
 		request: r,
@@ -169,7 +169,7 @@ func (sh *shard) breakWait(e *waitEdge) bool {
 		return false
 	}
 	r := e.request
-	if h := r.waiter.WaitsFor(); r.serial != e.serial || h.Token != e.grant || h.Closed || !sh.cancel(r) {
+	if h := r.waiter.WaitsFor(); r.serial != e.serial || h.Token != e.grant || h.Closed || !sh.cancel(r, waitDeadlock) {
 		return false
 	}
 	sh.server.detector.broken.Add(1)

@@ -119,7 +119,6 @@ func (c *crowd) lock(m *member, key int) {
 	case lockmgr.Granted:
 		c.give(m, key)
 	case lockmgr.Queued: // as in shard.beginWait
-		r.since = c.now
 		r.serial++
 		if len(c.held(m)) > 0 || m.session.who().owner != "" {
 			sh.suspect(r)
@@ -196,7 +195,7 @@ func (c *crowd) truth() map[string]*waitEdge {
 		for _, m := range queue {
 			e := &waitEdge{
 				waiter: m.session.party(), serial: m.session.request.serial, holder: c.holder[key].session.party(),
-				grant: c.grants[key], shard: sh.index, key: string(name), since: m.session.request.since,
+				grant: c.grants[key], shard: sh.index, key: string(name), since: m.session.request.waiter.Since(),
 			}
 			waits[spell(e)] = e
 		}

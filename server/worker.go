@@ -91,6 +91,8 @@ func (w *worker) Receive(m *reactor.Message) {
 		}
 	case *remoteOwner:
 		w.shard.releaseRemote(body)
+	case *taken:
+		body.session.lostKey(body.size)
 	case *loopTask:
 		body.run(w.shard)
 		w.loop.Spend(taskUnits)

@@ -33,6 +33,7 @@ func (c *lockCommand) acquire(
 
 	t := trouble{c: c, s: s, g: g, began: time.Now()}
 	options.DialTimeout, options.Trouble = time.Duration(c.ConnectTimeout), t.report
+	options.KeepAlive, options.Heartbeat = time.Duration(c.KeepAlive), time.Duration(c.Heartbeat)
 	type outcome struct {
 		lock *client.Lock
 		err  error

@@ -112,14 +112,7 @@ func badAdmin(g *globals) error {
 
 // get requests a resource and decodes it. The path is given in parts, without /api/v1.
 func (a *admin) get(ctx context.Context, into any, query url.Values, path ...string) error {
-	body, err := a.do(ctx, http.MethodGet, query, path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return a.strange(err)
-	}
-	return nil
+	return a.do(ctx, http.MethodGet, into, query, path)
 }
 
 // strange explains an answer that is not that of a daemon.
@@ -127,23 +120,28 @@ func (a *admin) strange(err error) error {
 	return failed(exitFailed, "%s is not the admin interface of a dreadlock daemon: is --admin right? (%w)", a.where, err)
 }
 
-// post sends a request without a body.
-func (a *admin) post(ctx context.Context, path ...string) error {
-	_, err := a.do(ctx, http.MethodPost, nil, path)
-	return err
+// post sends a request without a body, and decodes the answer unless into is nil.
+func (a *admin) post(ctx context.Context, into any, query url.Values, path ...string) error {
+	return a.do(ctx, http.MethodPost, into, query, path)
 }
 
-func (a *admin) do(ctx context.Context, method string, query url.Values, path []string) ([]byte, error) {
+func (a *admin) do(ctx context.Context, method string, into any, query url.Values, path []string) error {
 	response, err := a.send(ctx, a.client, method, query, path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return nil, a.unreachable(err)
+		return a.unreachable(err)
 	}
-	return body, nil
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return a.strange(err)
+	}
+	return nil
 }
 
 // send sends a request and returns the answer if its status is good, with the body to read and close.
@@ -209,8 +207,12 @@ func (a *admin) unreachable(err error) error {
 	return handshakeRefusal(a.where, "--admin", &a.tls, err)
 }
 
-// errNotFound is wrapped by errors about keys and connections that do not exist.
-var errNotFound = errors.New("not found")
+var (
+	// errNotFound is wrapped by errors about keys and connections that do not exist.
+	errNotFound = errors.New("not found")
+	// errChanged is wrapped by errors about a key that another client has than the one that was meant.
+	errChanged = errors.New("another client holds it")
+)
 
 // refusal returns an error for an answer whose status is not 2xx.
 func (a *admin) refusal(response *http.Response, body []byte) error {
@@ -224,6 +226,8 @@ func (a *admin) refusal(response *http.Response, body []byte) error {
 	switch response.StatusCode {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", errNotFound, says.Error)
+	case http.StatusConflict:
+		return fmt.Errorf("%w: %s", errChanged, says.Error)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if a.token == "" {
 			return failed(exitFailed, "%s requires a token: give the daemon's token file with --admin-token-file FILE (%s)", a.where, says.Error)

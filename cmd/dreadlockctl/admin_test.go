@@ -28,9 +28,9 @@ func TestTables(t *testing.T) {
 		{"status", 0, "GET /api/v1/status", `dreadlock 1.2.3 at [::]:6001, up 3 h 12 min, 4 loops
 
 connections  1,200 of 10,000
-held keys    3
+held keys    3, the longest for 5 min 0 s
 memory       3.0 MiB of 1.0 GiB
-waiters      2
+waiters      2, the longest for 4 min 12 s
 deadlocks    1 (see dreadlockctl deadlocks --admin URL)
 
 accepted   4,321 connections
@@ -38,8 +38,9 @@ refused    none
 ended      5 closed, 1 kicked, 2 of a newer daemon
 lock       7,000 locked, 2 already locked
 unlock     5,000 unlocked
-waits      40 granted, 3 timed out
+waits      40 granted, 3 timed out, 3 lost
 waited     2.5 s on average, 50 % at most 1 ms, 99 % at most 1 min 0 s
+held       3.0 s on average, 50 % at most 1.0 s, 99 % at most 1 min 0 s
 limits     1 max connections
 deadlocks  2 found, 1 broken
 loops      1,000,000 messages, 1 wake-up, 6 connections moved
@@ -60,6 +61,8 @@ nightly  1 min 15 s  5     10.0.0.1:40001  1,234    4 min 12 s    nightly@db1
 b    2 h 0 min  7     10.0.0.1:40003  1        3.0 s
 `},
 		{"locks zz", 0, "GET /api/v1/keys?limit=100&order=key&prefix=zz", "no held key begins with zz\n"},
+		{"locks --contains z --client ann@", 0, "GET /api/v1/keys?client=ann%40&contains=z&limit=100&order=key", "no held keys match\n"},
+		{"connections --client x --sort wait", 0, "GET /api/v1/connections?client=x&limit=100&order=wait", "no connections match\n"},
 		{"waiters nightly --limit 2", 0, "GET /api/v1/keys/nightly?queue=2", `nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1 min 15 s
 fencing token 1795521600000000007
 
@@ -94,6 +97,12 @@ nobody waits for it
 		{"kick --holder-of b -y", 0, "GET /api/v1/keys/b?queue=0\nPOST /api/v1/connections/7/kick", "kicked 7\n"},
 		{"kick 9 --name nightly@db1 --yes", 0, "GET /api/v1/connections?limit=1000\nGET /api/v1/connections?cursor=2&limit=1000\n" +
 			"POST /api/v1/connections/9/kick\nPOST /api/v1/connections/5/kick", "kicked 9\nkicked 5\n"},
+		{"release a1 -y", 0, "POST /api/v1/keys/a1/release",
+			"released a1, which connection 5 (nightly@db1, 10.0.0.1:40001) had for 250ms: nobody waited for it\n"},
+		{"release b -y --connection 7", 0, "POST /api/v1/keys/b/release?connection=7",
+			"released b, which connection 7 (10.0.0.1:40003) had for 2h00m: connection 100 (10.0.0.1:40096) has it now, and nobody waits\n"},
+		{"release nightly -y", 0, "POST /api/v1/keys/nightly/release", "released nightly, which connection 5 (nightly@db1, 10.0.0.1:40001) " +
+			"had for 1m15s: connection 100 (10.0.0.1:40096) has it now, and 1,233 clients wait\n"},
 	} {
 		a := serveAdmin(t)
 		got := runWith(t, []string{"DREADLOCK_ADMIN=" + a.url}, strings.Fields(c.args)...)
@@ -124,6 +133,7 @@ func TestJSON(t *testing.T) {
 		{"waiters b", 0, queued},
 		{"connections --all", 0, api.ConnectionPage{Connections: fakeConnections, Matching: 3}},
 		{"deadlocks", exitDeadlocks, fakeDeadlocks},
+		{"release a1 -y", 0, api.Release{Key: "a1", Holder: fakeKeys[0].Holder, Token: fakeKeys[0].Token, HeldSeconds: 0.25}},
 		{"kick 8 5 -y", exitFailed, []kicked{{8, false, "there is no connection 8"}, {5, true, ""}}},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--json", "--admin", strings.TrimPrefix(a.url, "http://"))...)
@@ -190,6 +200,9 @@ func TestNothing(t *testing.T) {
 		{"kick 8 --yes", "there is no connection 8"},
 		{"kick --holder-of x --yes", "nobody holds the key x"},
 		{"kick --holder-of rests --yes", "nobody holds the key rests any more: it is free in 8.0 s"},
+		{"release x -y", "nobody holds the key x"},
+		{"release b -y --connection 5", "b was not released: another client holds it"},
+		{"release b -y --token 999", "b was not released: another client holds it"},
 		{"kick 5 --name nobody --yes", "no client has the name nobody"},
 	} {
 		got := runs(t, append(strings.Fields(c.args), "--admin", a.url)...)

@@ -48,6 +48,15 @@ func runChild(args []string) int {
 			return 1
 		}
 		_, _ = child.Wait() // it says that it is ready, and does not end by itself
+	case "guard": // a file, which is locked as long as this runs; SIGTERM does not end it
+		signal.Ignore(syscall.SIGTERM)
+		fallthrough
+	case "guard-until-term":
+		if err := guard(args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		fmt.Println("ready")
 	case "nest":
 		return nest(args[1], args[2], args[3])
 	case "count":
@@ -61,6 +70,15 @@ func runChild(args []string) int {
 	for {
 		_ = syscall.Pause()
 	}
+}
+
+// guard locks a file until this process ends.
+func guard(file string) error {
+	fd, err := syscall.Open(file, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return syscall.Flock(fd, syscall.LOCK_EX)
 }
 
 // countInterrupts reads a line and then counts interrupts. It prints the number at each of them and at SIGUSR1, and ends at

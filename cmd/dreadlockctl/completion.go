@@ -217,7 +217,7 @@ func liveCandidates(ctx context.Context, g *globals, command, prefix string) (al
 		return nil
 	}
 	switch command {
-	case "lock", "locks", "waiters", "history", "watch":
+	case "lock", "locks", "waiters", "release", "history", "watch":
 		p, err := a.keys(ctx, &api.KeyQuery{Prefix: prefix, Order: api.ByKey, Limit: api.DefaultLimit})
 		if err != nil {
 			return nil

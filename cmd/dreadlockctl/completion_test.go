@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		words []string
 		want  string // the candidates without descriptions, or the directive for the shell
 	}{
-		{nil, "lock status locks waiters connections deadlocks kick drain history watch top completion"},
+		{nil, "lock status locks waiters connections deadlocks kick release drain history watch top completion"},
 		{[]string{"lo"}, "lock locks"},
 		{[]string{"--ad"}, "--admin --admin-token-file"},
 		{[]string{"--server", "lock", "wait"}, "waiters"},
@@ -28,6 +28,8 @@ func TestComplete(t *testing.T) {
 		{[]string{"waiters", "b", ""}, ""},
 		{[]string{"kick", ""}, "5 7"},
 		{[]string{"kick", "5", "7"}, "7"},
+		{[]string{"release", "n"}, "nightly"},
+		{[]string{"release", "--con"}, "--connection"},
 		{[]string{"kick", "--ho"}, "--holder-of"},
 		{[]string{"kick", "--holder-of", "n"}, "nightly"},
 		{[]string{"hi"}, "history"},
@@ -61,6 +63,8 @@ func TestComplete(t *testing.T) {
 		{[]string{"lock", "--n"}, "--name"},
 		{[]string{"lock", "--name", ""}, ""},
 		{[]string{"lock", "k", "--gr"}, "--grace"},
+		{[]string{"lock", "k", "--hea"}, "--heartbeat"},
+		{[]string{"lock", "k", "--ke"}, "--keepalive"},
 		{[]string{"lock", "k", "ec"}, ":command 2"},
 		{[]string{"lock", "k", "--", ""}, ":command 3"},
 		{[]string{"lock", "k", "--try", "--", "ls", "--al"}, ":command 4"},

@@ -15,8 +15,10 @@ import (
 // connectionsCommand lists connections.
 type connectionsCommand struct {
 	Address string `placeholder:"PREFIX" help:"Only clients whose HOST:PORT begins with PREFIX."`
+	Client  string `placeholder:"TEXT" help:"Only clients whose name, address, identity or owner contains TEXT."`
 	Holding bool   `help:"Only connections that hold a key."`
 	Waiting bool   `help:"Only connections that wait for a key."`
+	Sort    string `default:"connection" enum:"connection,held,wait" placeholder:"ORDER" help:"connection: by number; held: the one with the most keys first; wait: the longest wait first (${default})."`
 	listOptions
 	jsonOption
 }
@@ -28,6 +30,7 @@ func (*connectionsCommand) Help() string {
   dreadlockctl connections --holding            who holds keys
   dreadlockctl connections --waiting            who waits, and for what
   dreadlockctl connections --address 10.0.0.7:  the connections of one host
+  dreadlockctl connections --client ann@        those whose names contain ann@
 
 CONN is the number of the connection, which dreadlockctl kick takes; numbers are never reused. States: idle, no command is
 being executed; waiting, for a key; lagging, the client does not read its answers; ending, half-closed with answers still
@@ -46,7 +49,8 @@ func (c *connectionsCommand) Run(ctx context.Context, s *streams, g *globals) er
 	}
 	connections, err := collect(limit, func(limit int, cursor string) (page[api.Connection], error) {
 		return a.connections(ctx, &api.ConnectionQuery{
-			Address: c.Address, Holding: c.Holding, Waiting: c.Waiting, Limit: limit, Cursor: cursor,
+			Address: c.Address, Client: c.Client, Holding: c.Holding, Waiting: c.Waiting,
+			Order: api.ConnectionOrder(c.Sort), Limit: limit, Cursor: cursor,
 		})
 	})
 	if err != nil {
@@ -72,12 +76,11 @@ func (a *admin) connections(ctx context.Context, q *api.ConnectionQuery) (page[a
 			query.Set(name, "true")
 		}
 	}
-	if q.Address != "" {
-		query.Set("address", q.Address)
+	given := map[string]string{"address": q.Address, "client": q.Client, "cursor": q.Cursor}
+	if q.Order != api.ByConnection { // which older daemons do not know by name
+		given["order"] = string(q.Order)
 	}
-	if q.Cursor != "" {
-		query.Set("cursor", q.Cursor)
-	}
+	setGiven(query, given)
 	var p api.ConnectionPage
 	err := a.get(ctx, &p, query, "connections")
 	return page[api.Connection]{p.Connections, p.Matching, p.Next}, err

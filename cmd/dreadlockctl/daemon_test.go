@@ -171,6 +171,26 @@ func TestDeadlockAndKick(t *testing.T) {
 	}
 }
 
+// An operator takes a key from its holder: the first waiter has it, and the holder keeps its connection.
+func TestReleaseOfDaemon(t *testing.T) {
+	v := startViewed(t)
+	holder, waiter := v.dial(t), v.dial(t)
+	holder.Do("lock nightly 0", "l locked")
+	waiter.Send("lock nightly 600000")
+	v.eventually("waiters nightly", func(o outcome) bool { return strings.Contains(o.stdout, waiter.Conn().LocalAddr().String()) })
+	got := v.ctl("release", "nightly", "--yes")
+	if got.status != 0 || !strings.HasPrefix(got.stdout, "released nightly, which connection ") {
+		t.Errorf("%+v", got)
+	}
+	contains(t, got.stdout, holder.Conn().LocalAddr().String(), waiter.Conn().LocalAddr().String()+") has it now, and nobody waits")
+	waiter.Expect("l locked")
+	holder.Do("unlock nightly", "e not owner")
+	if got := v.ctl("release", "nightly", "--yes", "--token", "1"); got.status != exitFailed || !oneLine(got.stderr, "nightly was not released") {
+		t.Errorf("%+v", got)
+	}
+	waiter.Do("unlock nightly", "u unlocked")
+}
+
 // A daemon that requires a token gets it.
 func TestAdminToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")

@@ -53,13 +53,9 @@ func (c *drainCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if c.Wait {
 		return c.follow(ctx, s, a, query)
 	}
-	body, err := a.do(ctx, http.MethodPost, query, []string{"drain"})
-	if err != nil {
-		return err
-	}
 	var state api.Drain
-	if err := json.Unmarshal(body, &state); err != nil {
-		return a.strange(err)
+	if err := a.post(ctx, &state, query, "drain"); err != nil {
+		return err
 	}
 	if c.JSON {
 		return printJSON(s.stdout, state)

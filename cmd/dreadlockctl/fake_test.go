@@ -45,7 +45,7 @@ func statusAt(sample int) api.Status {
 	n := uint64(sample)
 	return api.Status{
 		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(sample), Loops: 4,
-		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1,
+		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1, OldestHoldSeconds: 300, OldestWaitSeconds: 252.5,
 		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
 		Counters: api.Counters{
 			Commands: []api.CommandCount{
@@ -59,6 +59,11 @@ func statusAt(sample int) api.Status {
 			LimitHits:   map[string]uint64{api.LimitConnections: 1},
 			Moves:       6, Messages: 1_000_000, WakeUps: 1, DeadlocksFound: 2, DeadlocksBroken: 1,
 			Waits: api.Histogram{Bounds: []float64{0.001, 1, 60}, Counts: []uint64{60, 30, 9, 1}, Sum: 250},
+			WaitsByOutcome: map[string]api.Histogram{
+				api.WaitLocked: {Bounds: []float64{1}, Counts: []uint64{40, 0}}, api.WaitLost: {Bounds: []float64{1}, Counts: []uint64{2, 1}},
+				api.WaitKicked: {Bounds: []float64{1}, Counts: []uint64{0, 0}},
+			},
+			Holds: api.Histogram{Bounds: []float64{1, 60}, Counts: []uint64{50, 49, 1}, Sum: 300},
 		},
 	}
 }
@@ -131,7 +136,9 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 	mux.HandleFunc("GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
 		var page api.KeyPage
 		all := slices.Clone(fakeKeys)
-		all = slices.DeleteFunc(all, func(k api.Key) bool { return !strings.HasPrefix(k.Key, r.FormValue("prefix")) })
+		all = slices.DeleteFunc(all, func(k api.Key) bool {
+			return !strings.HasPrefix(k.Key, r.FormValue("prefix")) || !strings.Contains(k.Key, r.FormValue("contains"))
+		})
 		switch r.FormValue("order") {
 		case "waiters", "wait":
 			slices.Reverse(all)
@@ -154,9 +161,32 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		}
 		refuse(w, http.StatusNotFound, "not found")
 	})
+	mux.HandleFunc("POST /api/v1/keys/{key}/release", func(w http.ResponseWriter, r *http.Request) {
+		for _, k := range fakeKeys {
+			holder, token := r.FormValue("connection"), r.FormValue("token")
+			switch {
+			case k.Key != r.PathValue("key"):
+			case holder != "" && holder != number(k.Holder.Connection) || token != "" && token != strconv.FormatUint(k.Token, 10):
+				refuse(w, http.StatusConflict, "connection 5 holds it")
+				return
+			default:
+				released := api.Release{Key: k.Key, Holder: k.Holder, Token: k.Token, HeldSeconds: k.HeldSeconds}
+				if k.Waiters > 0 {
+					released.Next, released.Waiters = new(peer(100)), k.Waiters-1
+				}
+				answer(w, released)
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, "not found")
+	})
 	mux.HandleFunc("GET /api/v1/connections", func(w http.ResponseWriter, r *http.Request) {
-		page := api.ConnectionPage{Matching: len(fakeConnections)}
-		page.Connections, page.Next = cut(fakeConnections, r)
+		all := fakeConnections
+		if r.FormValue("client") == "x" { // of which there is none
+			all = nil
+		}
+		page := api.ConnectionPage{Matching: len(all)}
+		page.Connections, page.Next = cut(all, r)
 		answer(w, page)
 	})
 	mux.HandleFunc("GET /api/v1/connections/{id}", func(w http.ResponseWriter, r *http.Request) {

@@ -14,8 +14,10 @@ import (
 
 // locksCommand lists held keys.
 type locksCommand struct {
-	Prefix string `arg:"" optional:"" help:"Only keys that begin with it."`
-	Sort   string `default:"key" enum:"key,waiters,age,wait" placeholder:"ORDER" help:"key: by name; waiters: the longest queue first; age: held longest first; wait: the longest wait first (${default})."`
+	Prefix   string `arg:"" optional:"" help:"Only keys that begin with it."`
+	Contains string `placeholder:"TEXT" help:"Only keys that contain TEXT."`
+	Client   string `placeholder:"TEXT" help:"Only keys of holders whose name, address, identity or owner contains TEXT."`
+	Sort     string `default:"key" enum:"key,waiters,age,wait" placeholder:"ORDER" help:"key: by name; waiters: the longest queue first; age: held longest first; wait: the longest wait first (${default})."`
 	listOptions
 	jsonOption
 }
@@ -26,6 +28,7 @@ func (*locksCommand) Help() string {
 
   dreadlockctl locks                        all held keys, by name
   dreadlockctl locks backup                 keys that begin with backup
+  dreadlockctl locks --client ann@          what clients hold whose names contain ann@
   dreadlockctl locks --sort wait --limit 5  the five keys with the longest waits
   dreadlockctl locks --all --json | jq -r '.keys[].key'
 
@@ -43,7 +46,9 @@ func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		return err
 	}
 	keys, err := collect(limit, func(limit int, cursor string) (page[api.Key], error) {
-		return a.keys(ctx, &api.KeyQuery{Prefix: c.Prefix, Order: api.KeyOrder(c.Sort), Limit: limit, Cursor: cursor})
+		return a.keys(ctx, &api.KeyQuery{
+			Prefix: c.Prefix, Contains: c.Contains, Client: c.Client, Order: api.KeyOrder(c.Sort), Limit: limit, Cursor: cursor,
+		})
 	})
 	if err != nil {
 		return err
@@ -53,7 +58,10 @@ func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	}
 	if len(keys.entries) == 0 {
 		text := "no keys are held"
-		if c.Prefix != "" {
+		switch {
+		case c.Contains != "" || c.Client != "":
+			text = "no held keys match"
+		case c.Prefix != "":
 			text = "no held key begins with " + c.Prefix
 		}
 		_, err := fmt.Fprintln(s.stdout, text)
@@ -65,15 +73,19 @@ func (c *locksCommand) Run(ctx context.Context, s *streams, g *globals) error {
 // keys requests a page of keys.
 func (a *admin) keys(ctx context.Context, q *api.KeyQuery) (page[api.Key], error) {
 	query := url.Values{"order": {string(q.Order)}, "limit": {strconv.Itoa(q.Limit)}}
-	if q.Prefix != "" {
-		query.Set("prefix", q.Prefix)
-	}
-	if q.Cursor != "" {
-		query.Set("cursor", q.Cursor)
-	}
+	setGiven(query, map[string]string{"prefix": q.Prefix, "contains": q.Contains, "client": q.Client, "cursor": q.Cursor})
 	var p api.KeyPage
 	err := a.get(ctx, &p, query, "keys")
 	return page[api.Key]{p.Keys, p.Matching, p.Next}, err
+}
+
+// setGiven sets the parameters that are not empty.
+func setGiven(query url.Values, parameters map[string]string) {
+	for name, value := range parameters {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
 }
 
 func writeKeys(w io.Writer, keys *page[api.Key]) error {

@@ -166,21 +166,27 @@ func (c *kickCommand) kick(ctx context.Context, s *streams, a *admin, answers *b
 		if err := a.get(ctx, &connection, nil, "connections", number(id)); err != nil {
 			return false, err
 		}
-		_, err := fmt.Fprintf(s.stderr, "connection %s, %s, %s\nkick it? [y/N] ",
-			who(&connection.Peer), connection.State, holdsAndWaits(&connection))
-		if err != nil {
-			return false, err // nobody can have read the question
-		}
-		answer, err := answers.ReadString('\n')
-		if err != nil {
-			return false, nil //nolint:nilerr // the end of the input is a no
-		}
-		if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-			return false, nil
+		agreed, err := ask(s, answers, fmt.Sprintf("connection %s, %s, %s\nkick it?",
+			who(&connection.Peer), connection.State, holdsAndWaits(&connection)))
+		if err != nil || !agreed {
+			return false, err
 		}
 	}
-	err := a.post(ctx, "connections", number(id), "kick")
+	err := a.post(ctx, nil, nil, "connections", number(id), "kick")
 	return err == nil, err
+}
+
+// ask asks the user for a yes. Anything else is a no, as is the end of the input.
+func ask(s *streams, answers *bufio.Reader, question string) (bool, error) {
+	if _, err := fmt.Fprint(s.stderr, question+" [y/N] "); err != nil {
+		return false, err // nobody can have read the question
+	}
+	answer, err := answers.ReadString('\n')
+	if err != nil {
+		return false, nil //nolint:nilerr // the end of the input is a no
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
 }
 
 // holdsAndWaits describes what a connection would lose.

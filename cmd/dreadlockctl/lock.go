@@ -26,7 +26,9 @@ type lockCommand struct {
 	AtLeast          duration  `placeholder:"DURATION" help:"Hold the key for this time in all, also when the command is done sooner, so that a host whose clock is behind does not run it again."`
 	OnLost           string    `default:"stop" enum:"stop,warn" placeholder:"WHAT" help:"What to do if the connection, and with it the key, is lost while the command runs. stop: end the command and all that it has started; warn: print a warning and let it run (${default})."`
 	Restart          bool      `help:"When the key is lost, end the command, wait for the key and start the command again: for a service that runs on one host at a time."`
-	Grace            duration  `default:"${grace}" placeholder:"DURATION" help:"Time between SIGTERM and SIGKILL when the command is ended (${default})."`
+	Grace            *duration `placeholder:"DURATION" help:"Time between SIGTERM and SIGKILL when the command is ended (${grace}); less if the daemon is silent, and would give the key to another before."`
+	KeepAlive        duration  `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"While the key is held, ask the daemon whether it is there in every DURATION; after twice that without an answer the key is lost (${default}, or a quarter of the daemon's own patience if that is less)."`
+	Heartbeat        duration  `placeholder:"DURATION" env:"DREADLOCK_HEARTBEAT" help:"Ask more often than --keepalive demands: for proxies on the way that close idle connections, at less than half of their time."`
 	WaitChildren     bool      `help:"Keep the key until all that the command has started has ended by itself, as flock does."`
 	Orphans          string    `default:"end" enum:"end,leave" placeholder:"WHAT" help:"What to do with processes that the command leaves behind. end: end them, and only then give the key back; leave: let them run on without the key (${default})."`
 	Name             string    `placeholder:"NAME" help:"The name by which the daemon shows this client: one word, such as nightly@db1. By default user@host:pid:command." env:"DREADLOCK_NAME"`
@@ -68,6 +70,10 @@ attempt.
 The key is lost if the connection to the daemon ends, and somebody else may get it at once. With --on-lost=stop the command
 and its descendants then get SIGTERM, and SIGKILL after --grace. With --restart it waits for the key again, and runs the
 command again, until the command ends by itself or by a signal.
+
+The key is also lost if the daemon is silent for half of the time after which it would give the key to another: twice its own
+--keepalive. The command has ended before that time is over. --keepalive makes it sooner. Through a proxy that closes idle
+connections, --heartbeat must be less than half of the time after which it does.
 
 Exit status: that of the command, or 128+N if signal N ended it or the wait; 75 (or -E) if the key was not obtained in time;
 69 if the daemon could not be reached in time; 76 if the key was lost and the command was ended; 77 if an operator has ended the wait; 78 if the daemon has ended it,
@@ -114,6 +120,7 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 			return err
 		}
 		held := time.Now()
+		c.warnOfSilence(s, lock)
 		c.verbose(s, "locked %s after %s", c.shortKey(), span(held.Sub(began).Seconds()))
 		if len(c.Command) == 0 {
 			err = c.hold(s, g, lock, signals)
@@ -121,6 +128,9 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 			err = c.run(s, g, surroundings{outer, options.Owner, lock.Token()}, lock, held, path, signals)
 		}
 		c.verbose(s, "held %s for %s", c.shortKey(), span(time.Since(held).Seconds()))
+		if isClosed(lock.Lost()) {
+			_ = lock.Unlock(ctx) // if the daemon was only silent, it need not keep the key any longer; the error is the loss
+		}
 		if !c.Restart || !errors.Is(err, errLost) {
 			return err
 		}
@@ -163,8 +173,12 @@ func (c *lockCommand) check() error {
 		return badOption("--at-least %s: want a duration of 0 or more", c.AtLeast)
 	case c.AtLeast > 0 && len(c.Command) == 0:
 		return badOption("--at-least is for a command, and there is none: without one the key is held until Ctrl-C")
-	case c.Grace < 0:
-		return badOption("--grace %s: want a duration of 0 or more", c.Grace)
+	case c.Grace != nil && *c.Grace < 0:
+		return badOption("--grace %s: want a duration of 0 or more", *c.Grace)
+	case c.KeepAlive <= 0:
+		return badOption("--keepalive %s: want a duration of more than 0", c.KeepAlive)
+	case c.Heartbeat < 0:
+		return badOption("--heartbeat %s: want a duration of more than 0; without --heartbeat, --keepalive says how often", c.Heartbeat)
 	}
 	return nil
 }
@@ -196,7 +210,7 @@ func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-
 	for {
 		select {
 		case <-lock.Lost():
-			s.warn("lost the connection to %s, and with it the key %s: somebody else may hold it now", g.Server, c.shortKey())
+			s.warn("%s: somebody else may hold it now", c.loss(g, lock))
 			return errLost
 		case caught := <-signals:
 			switch caught {

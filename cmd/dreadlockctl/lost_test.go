@@ -20,7 +20,7 @@ func TestDaemonKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := startDaemon(t)
-			j := d.lock(t, append([]string{"nightly", "--grace", "1m", "--"}, command...)...)
+			j := d.lock(t, append([]string{"nightly", "--grace", "20s", "--"}, command...)...)
 			j.stdout.await(t, "ready\n")
 			began := time.Now()
 			d.kill()

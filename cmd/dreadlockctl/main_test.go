@@ -88,6 +88,8 @@ func TestBadUsage(t *testing.T) {
 		{"lock a -E 256 -- true", "--conflict-exit-code 256"},
 		{"lock a --grace=-1s -- true", "--grace -1s"},
 		{"lock a --on-lost=nothing -- true", "--on-lost"},
+		{"lock a --keepalive 0s -- true", "--keepalive 0s"},
+		{"lock a --heartbeat=-1s -- true", "--heartbeat -1s"},
 		{"lock a -q -v -- true", "--quiet"},
 		{"lock a --name a|bä -- true", "--name"},
 		{"lock a --name " + strings.Repeat("n", 129) + " -- true", "at most 128"},
@@ -128,6 +130,9 @@ func TestBadUsage(t *testing.T) {
 		{"kick 0 -y", "kick 0: want the number"},
 		{"kick --holder-of a-b -y", "letters and digits only"},
 		{"kick 5", "give --yes"},
+		{"release a", "give --yes"},
+		{"release a-b -y", "letters and digits only"},
+		{"release a -y --connection x", "--connection"},
 		{"top", "--json"},
 		{"top --json --interval 1ms", "--interval 1ms"},
 		{"top --json --count=-1", "--count -1"},
@@ -148,7 +153,9 @@ func TestHelp(t *testing.T) {
 	if strings.Contains(got.stdout, "__complete") {
 		t.Error("it lists the hidden command")
 	}
-	for _, command := range []string{"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "history", "watch", "top", "completion"} {
+	for _, command := range []string{
+		"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "release", "history", "watch", "top", "completion",
+	} {
 		contains(t, got.stdout, "\n  "+command+" ")
 		help := runs(t, command, "--help")
 		if help.status != 0 || help.stderr != "" {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"dreadlock/proto/client"
 	"dreadlock/server/api"
 )
 
@@ -33,6 +34,7 @@ type commandLine struct {
 	Connections connectionsCommand `cmd:"" help:"List the connections of clients."`
 	Deadlocks   deadlocksCommand   `cmd:"" help:"List deadlocks: clients that wait for one another."`
 	Kick        kickCommand        `cmd:"" help:"Disconnect clients; their keys are released at once."`
+	Release     releaseCommand     `cmd:"" help:"Take a key from its holder, whose connection stays open."`
 	Drain       drainCommand       `cmd:"" help:"End the daemon when nobody holds a key any more."`
 	History     historyCommand     `cmd:"" help:"List what has happened to a key, or to all: grants, releases, losses, timeouts, kicks."`
 	Watch       watchCommand       `cmd:"" help:"Show what happens, as it happens."`
@@ -87,6 +89,7 @@ func newParser(s *streams) (*kong.Kong, *commandLine, error) {
 			"conflict":        strconv.Itoa(exitConflict),
 			"grace":           defaultGrace.String(),
 			"connect_timeout": defaultConnectTimeout.String(),
+			"keepalive":       client.DefaultKeepAlive.String(),
 			"default_limit":   strconv.Itoa(api.DefaultLimit),
 			"interval":        defaultInterval.String(),
 			"min_interval":    minInterval.String(),

@@ -205,18 +205,24 @@ const (
 	freezeRounds = 50
 )
 
-// end ends the command and all that it has started: SIGTERM, and SIGKILL after the grace period. While the key is held, it
-// returns only when nothing is left that could do the work of a holder. lost is closed when the key is lost, or nil if it was.
-func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal, lost <-chan struct{}) {
-	p.terminate()
-	timer := time.NewTimer(grace)
+// end ends the command and all that it has started: SIGTERM, and SIGKILL at the time that killTime returns for the beginning,
+// which is asked again when the key is lost. While the key is held, it returns only when nothing is left that could do the work
+// of a holder. lost is closed when the key is lost, or nil if it was.
+func (p *process) end(s *streams, killTime func(began time.Time) time.Time, signals <-chan os.Signal, lost <-chan struct{}) {
+	began := time.Now()
+	p.terminate(killTime(began))
+	timer := time.NewTimer(time.Until(killTime(began)))
 	defer timer.Stop()
+	losing := lost
 	for waiting := true; waiting; {
 		select {
 		case <-p.gone:
 			return
 		case caught := <-signals:
 			p.pass(caught.(syscall.Signal))
+		case <-losing:
+			losing = nil
+			timer.Reset(time.Until(killTime(began)))
 		case <-timer.C:
 			waiting = false
 		}
@@ -225,7 +231,7 @@ func (p *process) end(s *streams, grace time.Duration, signals <-chan os.Signal,
 	if p.over {
 		what = "what the command left"
 	}
-	s.warn("%s has not ended after %s: killing it", what, grace)
+	s.warn("%s has not ended after %s: killing it", what, killTime(began).Sub(began).Round(time.Millisecond))
 	if p.kill() {
 		return
 	}
@@ -265,11 +271,12 @@ func (p *process) kill() bool {
 //  3. we end the shell, and the command becomes our child and keeps running.
 //
 // So all are stopped first, repeatedly, until the list has no new process. A stopped process starts no others, and a fork
-// that was in progress when the signal came is either done before the next list is read, or does not happen.
-func (p *process) terminate() {
+// that was in progress when the signal came is either done before the next list is read, or does not happen. There is no time
+// for more of that when all are to be killed.
+func (p *process) terminate(limit time.Time) {
 	stopped := map[int]bool{}
 	var all []int
-	for fresh, rounds := true, 0; fresh && rounds < freezeRounds; rounds++ {
+	for fresh, rounds := true, 0; fresh && rounds < freezeRounds && (rounds == 0 || time.Now().Before(limit)); rounds++ {
 		fresh = false
 		all = descendants()
 		for _, pid := range all {

@@ -25,7 +25,8 @@ func (*statusCommand) Help() string {
   dreadlockctl status
   dreadlockctl status --json | jq .held_keys
 
-Counters start at zero when the daemon starts. A wait is counted when it ends, by a grant or by its timeout.`
+Counters start at zero when the daemon starts. A wait is counted when it ends, and a key that was held when its holder has
+lost it or given it up.`
 }
 
 // Run shows the status.
@@ -98,14 +99,14 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 		t.row("granting", "in "+span(s.GrantsInSeconds)+": keys may have been held before the daemon started")
 	}
 	t.row("connections", fmt.Sprintf("%s of %s", count(s.Connections), count(s.MaxConnections)))
-	t.row("held keys", count(s.HeldKeys))
+	t.row("held keys", count(s.HeldKeys)+oldest(s.OldestHoldSeconds))
 	if s.MemoryLimitBytes > 0 { // else it is an older daemon
 		t.row("memory", fmt.Sprintf("%s of %s", humanize.IBytes(uint64(s.MemoryBytes)), humanize.IBytes(uint64(s.MemoryLimitBytes))))
 	}
 	if s.LockDelaySeconds > 0 {
 		t.row("resting keys", fmt.Sprintf("%s, for %s after the end of their holder's connection", count(s.RestingKeys), span(s.LockDelaySeconds)))
 	}
-	t.row("waiters", count(s.Waiters))
+	t.row("waiters", count(s.Waiters)+oldest(s.OldestWaitSeconds))
 	if s.Deadlocks == 0 {
 		t.row("deadlocks", "none")
 	} else {
@@ -127,9 +128,12 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	t.row("ended", nonZero(c.Disconnects, api.DisconnectReasons))
 	t.row("lock", outcomes(c.Commands, "lock"))
 	t.row("unlock", outcomes(c.Commands, "unlock"))
-	t.row("waits", fmt.Sprintf("%s granted, %s timed out", count(c.Grants), count(c.Timeouts)))
+	t.row("waits", fmt.Sprintf("%s granted, %s timed out%s", count(c.Grants), count(c.Timeouts), otherEnds(c.WaitsByOutcome)))
 	if text := waitTimes(&c.Waits); text != "" {
 		t.row("waited", text)
+	}
+	if text := waitTimes(&c.Holds); text != "" {
+		t.row("held", text)
 	}
 	t.row("limits", nonZero(c.LimitHits, api.Limits))
 	t.row("deadlocks", fmt.Sprintf("%s found, %s broken", count(c.DeadlocksFound), count(c.DeadlocksBroken)))
@@ -177,16 +181,43 @@ func orNone(parts []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// waitTimes sums up the waits: the mean, and upper bounds of the median and of the 99th percentile.
-func waitTimes(h *api.Histogram) string {
-	var total uint64
-	for _, n := range h.Counts {
-		total += n
-	}
-	if total == 0 {
+// oldest says how old the oldest of some is, and nothing if there are none.
+func oldest(seconds float64) string {
+	if seconds == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s on average, 50 %% %s, 99 %% %s", span(h.Sum/float64(total)), bound(h, total, 0.5), bound(h, total, 0.99))
+	return ", the longest for " + span(seconds)
+}
+
+// otherEnds lists the waits that have ended otherwise than by a grant or a timeout, each after a comma.
+func otherEnds(waits map[string]api.Histogram) (text string) {
+	others := make(map[string]uint64)
+	for how, h := range waits {
+		if how != api.WaitLocked && how != api.WaitTimedOut {
+			others[how] = total(&h)
+		}
+	}
+	if text = nonZero(others, api.WaitOutcomes); text == none {
+		return ""
+	}
+	return ", " + text
+}
+
+// total returns the number of values in a histogram.
+func total(h *api.Histogram) (n uint64) {
+	for _, in := range h.Counts {
+		n += in
+	}
+	return n
+}
+
+// waitTimes sums up waits or holds: the mean, and upper bounds of the median and of the 99th percentile.
+func waitTimes(h *api.Histogram) string {
+	n := total(h)
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s on average, 50 %% %s, 99 %% %s", span(h.Sum/float64(n)), bound(h, n, 0.5), bound(h, n, 0.99))
 }
 
 // bound returns an upper bound of a quantile: that of its bucket.

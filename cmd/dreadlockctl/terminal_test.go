@@ -181,6 +181,24 @@ func TestKickAsks(t *testing.T) {
 	}
 }
 
+// release shows the holder and the waiters, and what was shown is what it asks to release.
+func TestReleaseAsks(t *testing.T) {
+	for answer, releases := range map[string]bool{"y": true, "": false} {
+		a := serveAdmin(t)
+		tt := beginAt(t, nil, program, "release", "nightly", "--admin", a.url)
+		tt.shown.await(t, "nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1m15s")
+		tt.shown.await(t, "release it? [y/N] ")
+		tt.typed(answer + "\n")
+		want := 0
+		if !releases {
+			want = exitFailed
+		}
+		if status := tt.exit(); status != want || strings.Contains(a.seen(), "POST /api/v1/keys/nightly/release?connection=5&token=1795521600000000007") != releases {
+			t.Errorf("%q: status %d, %s", answer, status, a.seen())
+		}
+	}
+}
+
 // The state of the terminal is restored.
 func TestScreenState(t *testing.T) {
 	master, slave, err := pty.Open()

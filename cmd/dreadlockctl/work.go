@@ -90,8 +90,7 @@ func (w *work) rest() bool {
 		case <-timer.C:
 			return true
 		case <-w.lost:
-			w.s.warn("lost the connection to %s, and with it the key %s, before it was held for %s: somebody else may hold it now",
-				w.g.Server, w.shortKey(), w.AtLeast)
+			w.s.warn("%s, before it was held for %s: somebody else may hold it now", w.loss(w.g, w.lock), w.AtLeast)
 			return false
 		case caught := <-w.signals:
 			switch caught {
@@ -106,13 +105,12 @@ func (w *work) rest() bool {
 // endLost ends all that runs because the key was lost. With --on-lost=warn it prints a warning instead and returns false.
 func (w *work) endLost() bool {
 	if w.OnLost == "warn" {
-		w.s.warn("lost the connection to %s, and with it the key %s: somebody else may hold it now; the command keeps running",
-			w.g.Server, w.shortKey())
+		w.s.warn("%s: somebody else may hold it now; the command keeps running", w.loss(w.g, w.lock))
 		w.lost = nil
 		return false
 	}
-	w.s.warn("lost the connection to %s, and with it the key %s: ending the command", w.g.Server, w.shortKey())
-	w.p.end(w.s, time.Duration(w.Grace), w.signals, w.lost)
+	w.s.warn("%s: ending the command", w.loss(w.g, w.lock))
+	w.p.end(w.s, w.killTime, w.signals, w.lost)
 	return true
 }
 
@@ -143,7 +141,7 @@ func (w *work) leftovers(signaled bool) bool {
 				w.s.warn("the command has ended, but not all that it has started: ending processes %v before the key is given back "+
 					"(--wait-children waits for them, --orphans=leave lets them run)", descendants())
 			}
-			w.p.end(w.s, time.Duration(w.Grace), w.signals, w.lost)
+			w.p.end(w.s, w.killTime, w.signals, w.lost)
 			return !w.isLost()
 		}
 	}
@@ -154,7 +152,7 @@ func (w *work) isLost() bool {
 	if w.lost == nil || !isClosed(w.lost) {
 		return false
 	}
-	w.s.warn("lost the connection to %s, and with it the key %s, before all that the command left had ended", w.g.Server, w.shortKey())
+	w.s.warn("%s, before all that the command left had ended", w.loss(w.g, w.lock))
 	return true
 }
 

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dreadlock/proto"
 )
 
@@ -204,24 +202,7 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return newConn(sock, c.options.KeepAlive), nil
-}
-
-// prepare sets the options of a socket. The commands of one write fit into its buffer, so that writing them never blocks.
-// And if data that was sent stays without acknowledgement for the time silence, the kernel ends the connection; keepalive
-// alone does not cover that. A Unix socket has neither: its server's host cannot vanish.
-func prepare(network string, sock syscall.RawConn, silence time.Duration) error {
-	err := setOption(sock, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
-	if network == "unix" {
-		return err
-	}
-	return errors.Join(err, setOption(sock, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds())))
-}
-
-func setOption(sock syscall.RawConn, level, option, value int) error {
-	var err error
-	failed := sock.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, value) })
-	return errors.Join(failed, err)
+	return newConn(sock, c.options.KeepAlive, c.options.Heartbeat), nil
 }
 
 // endOf returns the error of a context, nil if it has not ended. A dial may notice a deadline before its context does.

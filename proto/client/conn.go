@@ -3,7 +3,6 @@ package client
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"dreadlock/proto"
 )
@@ -37,19 +34,23 @@ const (
 //
 // It belongs to one goroutine at a time: the one that runs Lock or Unlock on it. While it is idle it belongs to the Client,
 // and while it is held to whoever has mu. Its reader lives as long as the socket does, and sees the end of the connection in every
-// state. At most the commands of one write are outstanding, and the owners that it is given while it is held.
+// state. At most the commands of one write are outstanding, and before them a heartbeat and the owners that it was given while
+// it was held.
 type conn struct {
 	sock      net.Conn      // a *net.TCPConn, *tls.Conn or *net.UnixConn
-	keepAlive time.Duration // with which it was made
-	out       []byte        // the commands to write; reused
+	keepAlive time.Duration // Options.KeepAlive and Heartbeat
+	heartbeat time.Duration
+	out       []byte    // the commands to write; reused
+	asked     time.Time // when they were written
 
-	server *introduction // the answer to the name; nil if it has none
-	owner  string        // that was said last; empty if none was
-	older  bool          // the server is known not to have names, owners and tokens, which came together
+	server  *introduction // the answer to the name; nil if it has none
+	silence Silence       // what is done about it while the connection is held; follows from server
+	owner   string        // that was said last; empty if none was
+	older   bool          // the server is known not to have names, owners and tokens, which came together
 
 	owed    atomic.Int32      // answers that are outstanding: set with a write, lowered by the reader
-	aside   atomic.Int32      // answers to owners that come before these, and that the reader drops
-	answers chan proto.Answer // has room for all that are outstanding
+	aside   atomic.Int32      // answers to owners and a heartbeat that come before these, and that nobody waits for
+	answers chan proto.Answer // has room for all that are owed
 	ended   chan struct{}     // closed by the reader after the last answer
 	err     error             // why the connection ended; constant once ended is closed
 
@@ -57,10 +58,12 @@ type conn struct {
 	over   bool  // ended is closed or about to be
 	holder *Lock // notified when the connection ends; nil unless the connection is held
 	joined bool  // it has the owner of a wait that goes on under the holder
+	pulse  pulse
 }
 
-func newConn(sock net.Conn, keepAlive time.Duration) *conn {
-	c := &conn{sock: sock, keepAlive: keepAlive, answers: make(chan proto.Answer, maxAsked), ended: make(chan struct{})}
+func newConn(sock net.Conn, keepAlive, heartbeat time.Duration) *conn {
+	c := &conn{sock: sock, keepAlive: keepAlive, heartbeat: heartbeat, answers: make(chan proto.Answer, maxAsked), ended: make(chan struct{})}
+	c.silence = agree(c.isRemote(), keepAlive, heartbeat, nil)
 	go c.read()
 	return c
 }
@@ -131,6 +134,9 @@ func (c *conn) lock(ctx context.Context, r request) (token uint64, err error) {
 	if locked.Reply == proto.TimedOut {
 		return 0, ErrTimeout
 	}
+	if c.silence.Heartbeat > 0 && time.Since(c.asked) >= c.silence.Lost/2 {
+		return token, c.confirm(ctx, r.key)
+	}
 	return token, nil
 }
 
@@ -170,8 +176,9 @@ func (c *conn) send(ctx context.Context, n int) error {
 		return err
 	}
 	c.owed.Store(int32(n))
-	// Write does not block: all earlier commands were answered, so the buffer of the socket is empty, and these fit. If it
-	// fails, the reader finds out why, and before that reads what the server may have sent.
+	c.asked = time.Now()
+	// Write does not block: all earlier commands but a heartbeat were answered, so the buffer of the socket is as good as empty,
+	// and these fit. If it fails, the reader finds out why, and before that reads what the server may have sent.
 	_, _ = c.sock.Write(c.out)
 	return nil
 }
@@ -213,6 +220,10 @@ func (c *conn) hold(l *Lock) error {
 		return lost(c.err)
 	}
 	c.holder = l
+	l.silence = c.silence
+	if c.silence.Heartbeat > 0 {
+		c.startPulse()
+	}
 	return nil
 }
 
@@ -224,29 +235,8 @@ func (c *conn) letGo(l *Lock) bool {
 		return false
 	}
 	c.holder, c.joined = nil, false
+	c.stopPulse()
 	return true
-}
-
-// shortenPatience changes the keepalive of the connection, unless it is 0. If that fails, the old one stays in force.
-func (c *conn) shortenPatience(keepAlive time.Duration) {
-	sock := tcpOf(c.sock)
-	if keepAlive == 0 || sock == nil {
-		return
-	}
-	probes, silence := probing(keepAlive)
-	_ = sock.SetKeepAliveConfig(probes)
-	if raw, err := sock.SyscallConn(); err == nil {
-		_ = setOption(raw, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silence.Milliseconds()))
-	}
-}
-
-// tcpOf returns the TCP connection itself or below TLS, nil if there is none.
-func tcpOf(sock net.Conn) *net.TCPConn {
-	if secured, ok := sock.(*tls.Conn); ok {
-		sock = secured.NetConn()
-	}
-	tcp, _ := sock.(*net.TCPConn)
-	return tcp
 }
 
 // alive reports whether the connection has not ended, as far as the reader knows.
@@ -268,13 +258,15 @@ func (c *conn) read() {
 	c.close()
 	c.mu.Lock()
 	c.err, c.over = err, true
-	holder := c.holder
-	c.holder = nil
+	if c.pulse.timer != nil {
+		c.pulse.timer.Stop()
+	}
+	if l := c.holder; l != nil {
+		c.holder = nil
+		l.lose(lost(err)) // before anybody can see that it is no longer the holder
+	}
 	c.mu.Unlock()
 	close(c.ended)
-	if holder != nil {
-		holder.lose(lost(err))
-	}
 }
 
 // pass passes answers on until the connection ends or an answer comes that was not asked for.
@@ -300,11 +292,13 @@ func (c *conn) pass() error {
 		if more := in.Buffered(); more > 0 && owed+aside <= 1 { // a later command would take it for its own answer
 			return fmt.Errorf("%w: %d bytes after %.60q", ErrProtocol, more, line)
 		}
-		if aside > 0 && answer.Reply == proto.Owned {
-			c.aside.Add(-1)
+		if aside > 0 {
+			if err := c.takeAside(answer); err != nil {
+				return err
+			}
 			continue
 		}
-		if owed == 0 || aside > 0 { // such as too many connections, which answers no command
+		if owed == 0 { // such as too many connections, which answers no command
 			return refusalOf(answer, "was not asked for")
 		}
 		c.owed.Store(owed - 1)

@@ -33,18 +33,22 @@
 //     again on a new one, with what is left of the wait and at the end of the queue, until the wait or the context is over.
 //     That is safe, since the end of the connection frees what it may have been granted.
 //   - A lock that was lost is never taken again by itself: somebody else may have had the key in the meantime.
-//   - Lock.Lost is closed as soon as the connection of a held lock ends, and Lock.Context is done. If the server's host
-//     vanished without a word, that takes twice Options.KeepAlive. By default this is half of the time after which the
-//     server takes a silent client for dead: a holder that is cut off learns it before the key goes to another.
+//   - Lock.Lost is closed as soon as the connection of a held lock ends, and Lock.Context is done.
+//   - If the way to the server is cut without a word, in one direction or both, Lost is closed when half of the time is over
+//     after which the server gives the key to another, at the latest: see Silence. The other half is for the work to end, and
+//     Lock.Until says how long that is. This needs a server that announces that time; with an older one, Lost is closed after
+//     twice Options.KeepAlive, and whether that is early enough depends on the server's keepalive.
 //
 // # How to hold a lock
 //
-// Do the work under Lock.Context, in calls that end when it is done; see the example there. The holder learns of the end of
-// its lock a moment after the server: the process may have been stopped or suspended in the meantime, and a write that is
-// on its way cannot be called back. Where two writers at a time would destroy something, the resource itself must refuse
-// the older one. Options.Fence and Lock.Token give it a number to compare; a lock alone cannot do it.
+// Do the work under Lock.Context, in calls that end when it is done; see the example there. Where the connection ends, the
+// holder learns of it a moment after the server. And whatever is agreed about silence, the process may have been stopped or
+// suspended in the meantime, and a write that is on its way cannot be called back. Where two writers at a time would destroy
+// something, the resource itself must refuse the older one. Options.Fence and Lock.Token give it a number to compare; a lock
+// alone cannot do it.
 //
-// If the server is reachable but does not answer, calls wait until their contexts end.
+// If the server's host is reachable but the server does not answer, calls wait until their contexts end; a lock that is held is
+// lost, as with a host that is not reachable.
 //
 // # Ways to the server
 //
@@ -77,5 +81,6 @@
 // does without names, owners and fencing tokens. It tries them again when that server has ended a connection, since its
 // successor may be a newer one, and after a minute.
 //
-// All methods are safe from any goroutine. Start reading at Client.Lock, then conn.go.
+// All methods are safe from any goroutine. Start reading at Client.Lock, then conn.go; silence.go says what is done about
+// silence, and pulse.go does it.
 package client

@@ -40,7 +40,10 @@ func (c *conn) named(ctx context.Context) error {
 		return c.reject(answer)
 	}
 	c.server = &introduction{silence: answer.Silence, space: answer.Space}
-	c.shortenPatience(shorter(c.keepAlive, answer.Silence))
+	c.silence = agree(c.isRemote(), c.keepAlive, c.heartbeat, c.server)
+	if shorter(c.keepAlive, answer.Silence) != c.keepAlive {
+		c.watchHost()
+	}
 	return nil
 }
 

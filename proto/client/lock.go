@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Lock is a key that this process holds, or held until it was lost or unlocked.
@@ -16,8 +17,11 @@ type Lock struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	lost chan struct{} // closed when the connection has ended
-	err  error         // why; constant once lost is closed
+	silence Silence // constant once the connection is held
+
+	lost  chan struct{} // closed when the lock is lost
+	err   error         // why; constant once lost is closed
+	until time.Time     // if it lapsed, when the server may give the key away; likewise
 }
 
 func newLock(ctx context.Context, c *Client, cn *conn, key string, token uint64) *Lock {
@@ -35,9 +39,25 @@ func (l *Lock) Key() string { return l.key }
 // cannot be written to by a holder that has lost the lock and does not know it yet.
 func (l *Lock) Token() uint64 { return l.token }
 
-// Lost returns a channel that is closed when the connection ends while the lock is held; from then on somebody else may
-// hold the key. Unlock does not close it.
+// Lost returns a channel that is closed when the connection ends while the lock is held: from then on somebody else may
+// hold the key. It is also closed when the server has been silent for too long: see Until. Unlock does not close it.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
+
+// Until returns the time until which nobody else is granted the key, if Lost is closed because the server was silent. It is
+// at least as far away as the silence was long; the work must have ended by then, and when it has, call Unlock. Until then
+// the connection is kept, so that no sign of it can tell the server to give the key away sooner. The time is zero if the lock
+// is not lost, if the connection has ended, and if the server has not announced such a time: see Silence.
+func (l *Lock) Until() time.Time {
+	select {
+	case <-l.lost:
+		return l.until
+	default:
+		return time.Time{}
+	}
+}
+
+// Silence returns what is done about the server's silence while the lock is held.
+func (l *Lock) Silence() Silence { return l.silence }
 
 // Context returns a context for the work that needs the lock. It is derived from the context that was given to Lock. It is
 // done when the lock is lost, when Unlock is called, or when its parent is done; context.Cause is then ErrConnectionLost,
@@ -66,6 +86,7 @@ func (l *Lock) unlock(ctx context.Context) error {
 	if !l.conn.letGo(l) {
 		select {
 		case <-l.lost:
+			l.conn.abandon()
 			return l.err
 		default:
 			return ErrUnlocked
@@ -79,9 +100,9 @@ func (l *Lock) unlock(ctx context.Context) error {
 	return nil
 }
 
-// lose notifies the holder that the connection has ended. The reader of the connection calls it, once.
+// lose notifies the holder that the lock is lost. It is called once, under the mutex of the connection.
 func (l *Lock) lose(err error) {
 	l.err = err
-	close(l.lost)
 	l.cancel(err)
+	close(l.lost) // whoever sees this sees the end of the context as well
 }

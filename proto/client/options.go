@@ -3,7 +3,6 @@ package client
 import (
 	"crypto/tls"
 	"math/rand/v2"
-	"net"
 	"time"
 )
 
@@ -34,17 +33,26 @@ type Options struct {
 	Trouble func(key string, err error)
 
 	// KeepAlive is the time without traffic after which the server's host is probed. If it stays silent for the same
-	// time again, at least 3 s, the connection and its lock are lost. In whole seconds; 15 s by default, half of the
-	// server's default. Keep it below that of the server, so that a holder that is cut off learns it before the key goes
-	// to another, and below the time after which middleboxes on the way forget a connection. A Unix socket has no host that
-	// could be silent.
+	// time again, the connection and its lock are lost. 15 s by default, half of the server's default; at least 100 ms. The
+	// server announces after what time it takes a silent client for lost: where a quarter of that is less than KeepAlive, it
+	// counts instead, so that a holder that is cut off learns it before the key goes to another. An older server announces
+	// nothing: keep KeepAlive below the keepalive of that. Keep it also below the time after which the NAT or firewall on the way
+	// forgets a connection. While no lock is held, the kernel probes, in whole seconds and for at least 3 s; while one is held,
+	// heartbeats do: see Silence. A Unix socket has no host that could be silent.
 	KeepAlive time.Duration
+
+	// Heartbeat is the longest time between two heartbeats while a lock is held: a command that the server answers. It is for
+	// proxies and load balancers on the way that close idle connections, to which the kernel's probes are not traffic: choose
+	// less than half of their time. By default there is one heartbeat in every KeepAlive, and none over a Unix socket or if
+	// the server looks for no silent clients; none is sent to an older server either. A lock is lost if a heartbeat is answered
+	// too late, within twice KeepAlive, or if the answer is that the key is not held. A connection that waits for a lock can
+	// send nothing: to such a proxy it is idle, and loses its place in the queue.
+	Heartbeat time.Duration
 
 	// Name is the name of every connection, by which the status page, the API, the log and dreadlockctl show it: one word
 	// of printable ASCII, at most 128 bytes; see proto.ValidName. By default it is user@host:pid:command, made by
 	// DefaultName. A connection says it together with its first request, so it costs no round trip. The answer says after
-	// what time the server takes a silent host for dead; where that is less than KeepAlive allows for, the client shortens
-	// KeepAlive.
+	// what time the server takes a silent host for lost: see KeepAlive.
 	Name string
 
 	// Owner tells the server that the connections of all clients with this owner belong together: letters and digits,
@@ -70,15 +78,18 @@ type Options struct {
 	TryFence bool
 }
 
+// DefaultKeepAlive is the default of Options.KeepAlive.
+const DefaultKeepAlive = 15 * time.Second
+
 const (
 	defaultMaxIdle     = 16
 	defaultDialTimeout = 5 * time.Second
 	defaultBackoff     = 50 * time.Millisecond
-	defaultKeepAlive   = 15 * time.Second
 
-	maxBackoff      = time.Hour           // for Backoff itself
-	maxKeepAlive    = 32767 * time.Second // the kernel's limit
-	keepAliveProbes = 3                   // that remain without an answer
+	maxBackoff   = time.Hour // for Backoff itself
+	minKeepAlive = 100 * time.Millisecond
+	minHeartbeat = 10 * time.Millisecond
+	maxKeepAlive = 32767 * time.Second // the kernel's limit
 )
 
 // withDefaults returns the options with every zero replaced.
@@ -98,9 +109,12 @@ func (o Options) withDefaults() Options {
 	}
 	o.Backoff = min(o.Backoff, maxBackoff)
 	if o.KeepAlive <= 0 {
-		o.KeepAlive = defaultKeepAlive
+		o.KeepAlive = DefaultKeepAlive
 	}
-	o.KeepAlive = min(o.KeepAlive, maxKeepAlive)
+	o.KeepAlive = min(max(o.KeepAlive, minKeepAlive), maxKeepAlive)
+	if o.Heartbeat > 0 {
+		o.Heartbeat = max(o.Heartbeat, minHeartbeat)
+	}
 	if o.Name == "" {
 		o.Name = ownName()
 	}
@@ -115,24 +129,4 @@ func (o *Options) pause(failed int) time.Duration {
 	}
 	d = min(d, most)
 	return d - rand.N(d/2+1)
-}
-
-// probing returns how a silent host is probed, and the time after which the connection is lost.
-func probing(keepAlive time.Duration) (cfg net.KeepAliveConfig, silence time.Duration) {
-	cfg = net.KeepAliveConfig{
-		Enable:   true,
-		Idle:     keepAlive,
-		Interval: max(keepAlive/keepAliveProbes, time.Second),
-		Count:    keepAliveProbes,
-	}
-	return cfg, keepAlive + max(keepAlive, keepAliveProbes*time.Second)
-}
-
-// shorter returns a KeepAlive with which the client gives a silent connection up well before the server does, which takes
-// the time server; 0 if keepAlive is short enough.
-func shorter(keepAlive, server time.Duration) time.Duration {
-	if _, silence := probing(keepAlive); server == 0 || silence < server {
-		return 0
-	}
-	return max(server/4, time.Second).Truncate(time.Second)
 }

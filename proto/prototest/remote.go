@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 
 	"dreadlock/proto/prototest/netns"
 )
 
 // Remote is another host, which can vanish without a word: a network namespace that is linked to this one. A process can
-// have one at a time.
+// have four at a time.
 type Remote struct {
 	// Address is the address of this host, as seen from there.
 	Address string
@@ -19,17 +20,20 @@ type Remote struct {
 	name string // of the namespace and of the link at its end
 }
 
+// remotes is the number of hosts that this process has made.
+var remotes atomic.Int32
+
 // NewRemote makes a remote host, or skips the test if that is not possible. The host is removed at the end of the test.
 func NewRemote(tb testing.TB) *Remote {
 	tb.Helper()
 	if os.Geteuid() != 0 {
 		tb.Skip("only root can make a network namespace")
 	}
-	// Addresses and names are made from the process id, as the tests of several packages run at a time.
-	pid := os.Getpid()
-	subnet := fmt.Sprintf("198.%d.%d.", 18+pid>>14&1, pid>>6&255)
-	r := &Remote{tb: tb, name: fmt.Sprintf("dlr%d", pid), Address: fmt.Sprint(subnet, pid<<2&255|1)}
-	here, there := fmt.Sprintf("dlh%d", pid), fmt.Sprint(subnet, pid<<2&255|2)
+	// Addresses and names are made from the process id and a number, as tests of several packages, and of one, run at a time.
+	id := os.Getpid()<<2 | int(remotes.Add(1)&3)
+	subnet := fmt.Sprintf("198.%d.%d.", 18+id>>14&1, id>>6&255)
+	r := &Remote{tb: tb, name: fmt.Sprintf("dlr%d", id), Address: fmt.Sprint(subnet, id<<2&255|1)}
+	here, there := fmt.Sprintf("dlh%d", id), fmt.Sprint(subnet, id<<2&255|2)
 	tb.Cleanup(func() {
 		_ = exec.Command("ip", "link", "del", here).Run()
 		_ = exec.Command("ip", "netns", "del", r.name).Run()

@@ -33,12 +33,15 @@ func (a *endpoints) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *endpoints) keys(w http.ResponseWriter, r *http.Request) {
-	answer(a, w, r, []string{"prefix", "order", "limit", "cursor"}, func(ctx context.Context, q *query) (*api.KeyPage, error) {
+	parameters := []string{"prefix", "contains", "client", "order", "limit", "cursor"}
+	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*api.KeyPage, error) {
 		keys := api.KeyQuery{
-			Prefix: q.text("prefix"),
-			Order:  api.KeyOrder(q.text("order")),
-			Limit:  q.number("limit", api.DefaultLimit, 1),
-			Cursor: q.text("cursor"),
+			Prefix:   q.text("prefix"),
+			Contains: q.text("contains"),
+			Client:   q.text("client"),
+			Order:    api.KeyOrder(q.text("order")),
+			Limit:    q.number("limit", api.DefaultLimit, 1),
+			Cursor:   q.text("cursor"),
 		}
 		if q.err != nil {
 			return nil, q.err
@@ -58,12 +61,14 @@ func (a *endpoints) key(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *endpoints) connections(w http.ResponseWriter, r *http.Request) {
-	parameters := []string{"address", "holding", "waiting", "limit", "cursor"}
+	parameters := []string{"address", "client", "holding", "waiting", "order", "limit", "cursor"}
 	answer(a, w, r, parameters, func(ctx context.Context, q *query) (*api.ConnectionPage, error) {
 		connections := api.ConnectionQuery{
 			Address: q.text("address"),
+			Client:  q.text("client"),
 			Holding: q.flag("holding"),
 			Waiting: q.flag("waiting"),
+			Order:   api.ConnectionOrder(q.text("order")),
 			Limit:   q.number("limit", api.DefaultLimit, 1),
 			Cursor:  q.text("cursor"),
 		}
@@ -105,6 +110,21 @@ func (a *endpoints) kick(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+func (a *endpoints) release(w http.ResponseWriter, r *http.Request) {
+	answer(a, w, r, []string{"connection", "token"}, func(ctx context.Context, q *query) (*api.Release, error) {
+		release := &api.ReleaseQuery{
+			Key:        r.PathValue("key"),
+			Connection: api.ConnectionID(q.identifier("connection")),
+			Token:      q.identifier("token"),
+			By:         callerOf(r),
+		}
+		if q.err != nil {
+			return nil, q.err
+		}
+		return a.source.Release(ctx, release)
+	})
+}
+
 func connectionID(r *http.Request) (api.ConnectionID, error) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil {
@@ -140,6 +160,8 @@ func (a *endpoints) failed(w http.ResponseWriter, r *http.Request, err error) {
 		fail(w, http.StatusBadRequest, err.Error())
 	case errors.Is(err, api.ErrNotFound):
 		fail(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, api.ErrConflict):
+		fail(w, http.StatusConflict, err.Error())
 	case errors.Is(err, api.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		w.Header().Set("Retry-After", "1")
 		fail(w, http.StatusServiceUnavailable, err.Error())
@@ -217,6 +239,19 @@ func (q *query) natural(name string) *uint64 {
 		return nil
 	}
 	return &n
+}
+
+// identifier returns the number of something, which counts from 1, or 0 if the parameter is not given.
+func (q *query) identifier(name string) uint64 {
+	text := q.text(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n == 0 {
+		q.bad("%s=%.64s: want a number from 1 on", name, text)
+	}
+	return n
 }
 
 // seconds returns a duration in seconds, nil if the parameter is not given.

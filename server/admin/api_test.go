@@ -75,6 +75,11 @@ func TestKeys(t *testing.T) {
 		t.Errorf("by age: %+v", page.Keys)
 	}
 
+	if page = get[api.KeyPage](t, h, "/api/v1/keys?contains=2&client=10.0.0.1:&order=age&limit=1"); page.Keys[0].Holder.Connection%7 != 1 ||
+		!strings.Contains(page.Keys[0].Key, "2") || page.Matching >= 12 || len(page.Ages.Counts) != 7 {
+		t.Errorf("a part of the key, and the holder: %+v", page)
+	}
+
 	// All pages together have every key once, in order.
 	var names []string
 	cursor, pages := "", 0
@@ -130,6 +135,12 @@ func TestConnections(t *testing.T) {
 	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?address=10.1."); page.Matching != 3 {
 		t.Errorf("by address: %+v", page)
 	}
+	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?client=build"); page.Matching != 2 {
+		t.Errorf("by name: %+v", page)
+	}
+	if page = get[api.ConnectionPage](t, h, "/api/v1/connections?order=wait&limit=1"); page.Connections[0].WaitedSeconds < 60 {
+		t.Errorf("by wait: %+v", page)
+	}
 	all := get[api.ConnectionPage](t, h, "/api/v1/connections?holding=false&limit=1000")
 	if first := get[api.ConnectionPage](t, h, "/api/v1/connections"); first.Next == "" || len(first.Connections) != api.DefaultLimit ||
 		len(all.Connections) != all.Matching {
@@ -164,6 +175,41 @@ func TestKick(t *testing.T) {
 	}
 }
 
+// A release names its holder, so that a newer one keeps the key.
+func TestRelease(t *testing.T) {
+	f := newFake()
+	h := handlerOf(f)
+	key := get[api.Key](t, h, "/api/v1/keys/k000")
+	first := key.Queue[0].Connection
+	for _, c := range []struct {
+		query  string
+		status int
+		text   string
+	}{
+		{"?token=5", 409, "changed hands"},
+		{"?connection=5", 409, "changed hands"},
+		{"?connection=0", 400, "connection=0: want a number from 1 on"},
+		{"?token=-1", 400, "want a number from 1 on"},
+		{"?holder=1", 400, "unknown parameter"},
+		{fmt.Sprintf("?connection=%d&token=%d", key.Holder.Connection, key.Token), 200, fmt.Sprintf(`"next":{"connection":%d,`, first)},
+		{fmt.Sprintf("?connection=%d", key.Holder.Connection), 409, "changed hands"},
+		{"", 200, fmt.Sprintf(`"holder":{"connection":%d,`, first)},
+	} {
+		w := ask(h, http.MethodPost, "/api/v1/keys/k000/release"+c.query, nil)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) {
+			t.Errorf("%s: %d %s, want %d with %q", c.query, w.Code, w.Body, c.status, c.text)
+		}
+	}
+	if w := ask(h, http.MethodPost, "/api/v1/keys/nobodys/release", nil); w.Code != http.StatusNotFound {
+		t.Errorf("a free key: %d %s", w.Code, w.Body)
+	}
+	f.change(func(f *fake) {
+		if f.by == "" {
+			t.Error("nobody has asked for the release")
+		}
+	})
+}
+
 // A request that cannot be answered gets an error status and an error in JSON.
 func TestFailures(t *testing.T) {
 	h := handlerOf(newFake())
@@ -187,14 +233,15 @@ func TestFailures(t *testing.T) {
 		{"GET", "/api/v1/connections/99999", 404, "not found"},
 		{"GET", "/api/v1/keys/nobodys", 404, "not found"},
 		{"GET", "/api/v1/events?since=-1", 400, "since=-1: want a number"},
-		{"GET", "/api/v1/events?connection=first", 400, "connection=first: want a number"},
-		{"GET", "/api/v1/events?connection=0", 400, "connection=0: want its number"},
+		{"GET", "/api/v1/events?connection=first", 400, "connection=first: want a number from 1 on"},
+		{"GET", "/api/v1/events?connection=0", 400, "connection=0: want a number from 1 on"},
 		{"GET", "/api/v1/events?limit=0", 400, "want a number from 1 to 1000"},
 		{"POST", "/api/v1/events", 405, "want GET, HEAD"},
 		{"GET", "/api/v1/locks", 404, "nothing here"},
 		{"GET", "/api/v2/keys", 404, "nothing here"},
 		{"GET", "/debug/pprof/", 404, "nothing here"},
 		{"GET", "/api/v1/connections/1/kick", 405, "want POST"},
+		{"GET", "/api/v1/keys/k000/release", 405, "want POST"},
 		{"POST", "/api/v1/keys", 405, "want GET, HEAD"},
 		{"DELETE", "/api/v1/keys/k000", 405, "want GET, HEAD"},
 		{"GET", "/api/v1/drain", 405, "want POST"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	devpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -76,6 +77,20 @@ func skipIfShort(t *testing.T) {
 	}
 }
 
+// amend lets a test add to the answers that the page gets: events, which the fake server does not keep, and what the function
+// amended writes into the others.
+const amend = `
+	window.events = [];
+	window.fetch = (real => async (url, ...rest) => {
+		if (String(url).startsWith('api/v1/events')) return Response.json({events: url.includes('since') ? [] : events, next: 9, lost: 0, oldest: events[0]?.time});
+		const response = await real(url, ...rest);
+		if (!window.amended || !response.ok) return response;
+		const body = await response.json();
+		amended(url, body);
+		return Response.json(body);
+	})(fetch);
+`
+
 // tab is a page in the browser, with storage of its own.
 type tab struct {
 	t       *testing.T
@@ -112,6 +127,11 @@ func openTab(t *testing.T) *tab {
 		cancel()
 		reader.Wait()
 	})
+	tab.do()
+	begin := devpage.AddScriptToEvaluateOnNewDocumentParams{Source: amend}
+	if _, err := chromedp.Call(ctx, devpage.AddScriptToEvaluateOnNewDocument, begin); err != nil {
+		t.Fatalf("amend the answers: %v", err)
+	}
 	return tab
 }
 
@@ -183,6 +203,11 @@ func (b *tab) hear() {
 func (b *tab) typed(selector, text string) {
 	b.t.Helper()
 	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+func (b *tab) press(key string) {
+	b.t.Helper()
+	b.do(chromedp.KeyEvent(key))
 }
 
 // eval returns the value of an expression. For a promise it waits, longer than until does.

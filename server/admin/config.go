@@ -16,7 +16,7 @@ import (
 var ErrOption = errors.New("bad option")
 
 // Source is the server as seen from here. All methods are safe from any goroutine, and return when their context ends.
-// Their errors wrap [api.ErrNotFound], [api.ErrQuery] or [api.ErrUnavailable].
+// Their errors wrap [api.ErrNotFound], [api.ErrQuery], [api.ErrConflict] or [api.ErrUnavailable].
 type Source interface {
 	// Ready says whether the server serves new clients: it neither drains nor is about to stop.
 	Ready() bool
@@ -31,6 +31,9 @@ type Source interface {
 	Events(ctx context.Context, q *api.EventQuery) (*api.EventPage, error)
 	// AwaitEvents waits until there may be an event after the one with that number, or until ctx ends, which is no error.
 	AwaitEvents(ctx context.Context, since uint64) error
+	// Release takes a key from its holder without closing its connection, and logs who asks for it. If not the holder that is meant has
+	// the key, the error is an [api.ErrConflict].
+	Release(ctx context.Context, q *api.ReleaseQuery) (*api.Release, error)
 	// Kick closes a connection, and logs that it does, and who asks for it.
 	Kick(ctx context.Context, id api.ConnectionID, by string) error
 	// Drain begins a drain, or joins one that is under way, and returns what is held. A timeout is the time that it takes at

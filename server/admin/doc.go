@@ -26,5 +26,6 @@
 //
 // [Listen] takes the addresses, [Server.Serve] serves; package adminsock knows where the default socket is. Start reading at
 // routes.go. address.go and limit.go are about listening, guard.go and token.go say who may ask,
-// api.go answers in JSON, stream.go goes on answering, metrics.go answers Prometheus, and page.html is the page.
+// api.go answers in JSON, as openapi.json describes it, stream.go goes on answering, metrics.go answers Prometheus, and page.html is
+// the page.
 package admin

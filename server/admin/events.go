@@ -24,12 +24,8 @@ func (a *endpoints) events(w http.ResponseWriter, r *http.Request) {
 
 // events returns what a request for events asks for.
 func (q *query) events() *api.EventQuery {
-	events := &api.EventQuery{Key: q.text("key"), Since: q.natural("since"), Limit: q.number("limit", api.DefaultLimit, 1)}
-	if id := q.natural("connection"); id != nil {
-		if *id == 0 {
-			q.bad("connection=0: want its number")
-		}
-		events.Connection = api.ConnectionID(*id)
+	return &api.EventQuery{
+		Key: q.text("key"), Connection: api.ConnectionID(q.identifier("connection")), Since: q.natural("since"),
+		Limit: q.number("limit", api.DefaultLimit, 1),
 	}
-	return events
 }

@@ -27,6 +27,7 @@ type fake struct {
 	kickers []string      // who has asked for them
 	events  []api.Event   // by number, from 1 on
 	more    chan struct{} // closed with the next event
+	by      string        // who has asked for the latest release
 	over    chan struct{} // closed when the drain is over
 	err     error         // of all methods, if set
 	stopped bool
@@ -38,8 +39,8 @@ type fake struct {
 func newFake() *fake {
 	now := time.Now()
 	f := &fake{over: make(chan struct{}), more: make(chan struct{}), status: api.Status{
-		Version: "v1.2.3", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
-		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5,
+		Version: "v1.2.3", Host: "lock7", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
+		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5, OldestHoldSeconds: 300, OldestWaitSeconds: 42.5,
 		Listen:      []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
 		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
 		CertificateExpires: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
@@ -59,6 +60,11 @@ func newFake() *fake {
 			LimitHits:    map[string]uint64{api.LimitOutput: 2},
 			Moves:        9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
 			Waits: api.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
+			WaitsByOutcome: map[string]api.Histogram{
+				api.WaitLocked: {Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 6, 2}, Sum: 80.5},
+				api.WaitLost:   {Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{0, 3, 0, 0}, Sum: 0.25},
+			},
+			Holds: api.Histogram{Bounds: []float64{1, 60}, Counts: []uint64{8, 4, 1}, Sum: 900},
 		},
 	}}
 	next := api.ConnectionID(1)
@@ -225,9 +231,12 @@ func (f *fake) Keys(_ context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 		return nil, f.err
 	}
 	keys := []api.Key{}
+	ages := &api.Histogram{Bounds: api.AgeBounds, Counts: make([]uint64, len(api.AgeBounds)+1)}
 	for _, key := range f.keys {
-		if key.Queue = nil; strings.HasPrefix(key.Key, q.Prefix) {
+		if key.Queue = nil; strings.HasPrefix(key.Key, q.Prefix) && strings.Contains(key.Key, q.Contains) && isClient(key.Holder, q.Client) {
 			keys = append(keys, key)
+			i, _ := slices.BinarySearch(api.AgeBounds, key.HeldSeconds)
+			ages.Counts[i]++
 		}
 	}
 	switch q.Order {
@@ -242,7 +251,11 @@ func (f *fake) Keys(_ context.Context, q api.KeyQuery) (*api.KeyPage, error) {
 		return nil, fmt.Errorf("%w: unknown order %q", api.ErrQuery, q.Order)
 	}
 	page, next, err := cut(keys, q.Limit, q.Cursor)
-	return &api.KeyPage{Keys: page, Matching: len(keys), Next: next}, err
+	return &api.KeyPage{Keys: page, Matching: len(keys), Ages: ages, Next: next}, err
+}
+
+func isClient(p api.Peer, text string) bool {
+	return strings.Contains(strings.Join([]string{p.Name, p.Address, p.Identity, p.Owner}, "\n"), text)
 }
 
 // cut returns a page of all. The cursor is the number of entries before the page.
@@ -286,9 +299,18 @@ func (f *fake) Connections(_ context.Context, q api.ConnectionQuery) (*api.Conne
 	}
 	conns := []api.Connection{}
 	for _, c := range f.conns {
-		if strings.HasPrefix(c.Address, q.Address) && (!q.Holding || c.Held > 0) && (!q.Waiting || c.WaitsFor != "") {
+		if strings.HasPrefix(c.Address, q.Address) && isClient(c.Peer, q.Client) && (!q.Holding || c.Held > 0) && (!q.Waiting || c.WaitsFor != "") {
 			conns = append(conns, c)
 		}
+	}
+	switch q.Order {
+	case "", api.ByConnection:
+	case api.ByHeld:
+		slices.SortStableFunc(conns, func(a, b api.Connection) int { return cmp.Compare(b.Held, a.Held) })
+	case api.ByWaited:
+		slices.SortStableFunc(conns, func(a, b api.Connection) int { return cmp.Compare(b.WaitedSeconds, a.WaitedSeconds) })
+	default:
+		return nil, fmt.Errorf("%w: unknown order %q", api.ErrQuery, q.Order)
 	}
 	page, next, err := cut(conns, q.Limit, q.Cursor)
 	return &api.ConnectionPage{Connections: page, Matching: len(conns), Next: next}, err
@@ -316,65 +338,32 @@ func (f *fake) Deadlocks(context.Context) (*api.Deadlocks, error) {
 	}, f.err
 }
 
-// Events knows events 3 and later.
-func (f *fake) Events(_ context.Context, q *api.EventQuery) (*api.EventPage, error) {
+// Release passes a key on to its first waiter.
+func (f *fake) Release(_ context.Context, q *api.ReleaseQuery) (*api.Release, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
 	}
-	p := &api.EventPage{Events: []api.Event{}, Next: uint64(len(f.events))}
-	since := uint64(0)
-	if q.Since != nil {
-		since = *q.Since
-		p.Lost = 2 - min(since, 2)
+	i := slices.IndexFunc(f.keys, func(k api.Key) bool { return k.Key == q.Key })
+	if i < 0 {
+		return nil, fmt.Errorf("key %s: %w", q.Key, api.ErrNotFound)
 	}
-	for _, e := range f.events {
-		if e.Seq > max(since, 2) && (q.Key == "" || e.Key == q.Key) && (q.Connection == 0 || e.Connection == q.Connection) {
-			if len(p.Events) == q.Limit && q.Since != nil {
-				p.Next = e.Seq - 1
-				break
-			}
-			p.Events = append(p.Events, e)
-		}
+	k := &f.keys[i]
+	if q.Connection != 0 && q.Connection != k.Holder.Connection || q.Token != 0 && q.Token != k.Token {
+		return nil, fmt.Errorf("key %s: %w", q.Key, api.ErrConflict)
 	}
-	if q.Since == nil {
-		p.Events = p.Events[max(len(p.Events)-q.Limit, 0):]
+	f.by = q.By
+	r := &api.Release{Key: k.Key, Holder: k.Holder, Token: k.Token, HeldSeconds: k.HeldSeconds}
+	if k.Waiters == 0 {
+		f.keys = slices.Delete(f.keys, i, i+1)
+		return r, nil
 	}
-	return p, nil
-}
-
-func (f *fake) AwaitEvents(ctx context.Context, since uint64) error {
-	f.mu.Lock()
-	more, err := f.more, f.err
-	if uint64(len(f.events)) > since || err != nil {
-		more = closedChannel
-	}
-	f.mu.Unlock()
-	select {
-	case <-more:
-	case <-ctx.Done():
-	}
-	return err
-}
-
-// closedChannel is for who need not wait.
-var closedChannel = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
-// happen adds events.
-func (f *fake) happen(events ...api.Event) {
-	f.change(func(f *fake) {
-		close(f.more)
-		f.more = make(chan struct{})
-		for _, e := range events {
-			e.Seq = uint64(len(f.events) + 1)
-			f.events = append(f.events, e)
-		}
-	})
+	k.Holder, k.Token = k.Queue[0].Peer, k.Token+1000
+	k.Queue = k.Queue[1:]
+	k.Waiters = len(k.Queue)
+	r.Next, r.Waiters = new(k.Holder), k.Waiters
+	return r, nil
 }
 
 // Kick removes a connection and the keys that it holds, even those that others wait for.

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime"
 	"slices"
@@ -50,6 +51,11 @@ func gauge(name, help string, value func(*api.Status) int) plainMetric {
 	return plainMetric{desc(name, help), prometheus.GaugeValue, func(s *api.Status) float64 { return float64(value(s)) }}
 }
 
+// gaugeSeconds is a gauge of a time.
+func gaugeSeconds(name, help string, value func(*api.Status) float64) plainMetric {
+	return plainMetric{desc(name, help), prometheus.GaugeValue, value}
+}
+
 func counter(name, help string, value func(*api.Counters) uint64) plainMetric {
 	return plainMetric{desc(name, help), prometheus.CounterValue, func(s *api.Status) float64 { return float64(value(&s.Counters)) }}
 }
@@ -70,6 +76,10 @@ var plainMetrics = []plainMetric{
 		func(s *api.Status) float64 { return s.LockDelaySeconds },
 	},
 	gauge("waiters", "Connections that wait for a key.", func(s *api.Status) int { return s.Waiters }),
+	gaugeSeconds("oldest_hold_seconds", "Time for which the key is held that is held longest, 0 if none is.",
+		func(s *api.Status) float64 { return s.OldestHoldSeconds }),
+	gaugeSeconds("oldest_wait_seconds", "Time that the longest wait has lasted so far, 0 if nobody waits.",
+		func(s *api.Status) float64 { return s.OldestWaitSeconds }),
 	gauge("draining", "Whether the server drains: 1 if it does, else 0.", func(s *api.Status) int {
 		if s.Drain != nil {
 			return 1
@@ -107,7 +117,8 @@ var (
 	acceptFails = desc("accept_errors_total", "Connections that could not be accepted, by the name of the error.", "reason")
 	expiry      = desc("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate expires, in seconds since 1970.")
 	limitHits   = desc("limit_hits_total", "Clients that ran into a limit.", "limit")
-	waits       = desc("wait_duration_seconds", "Duration of waits that ended with the lock or a timeout.")
+	waits       = desc("wait_duration_seconds", "Duration of waits, by how they ended.", "outcome")
+	holds       = desc("hold_duration_seconds", "Time for which keys were held.")
 )
 
 // collector keeps no numbers: each scrape asks the server once.
@@ -120,7 +131,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range plainMetrics {
 		out <- m.desc
 	}
-	for _, d := range []*prometheus.Desc{buildInfo, commands, disconnects, refused, acceptFails, expiry, limitHits, waits} {
+	for _, d := range []*prometheus.Desc{buildInfo, commands, disconnects, refused, acceptFails, expiry, limitHits, waits, holds} {
 		out <- d
 	}
 }
@@ -148,7 +159,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	if at := status.CertificateExpires; !at.IsZero() {
 		out <- prometheus.MustNewConstMetric(expiry, prometheus.GaugeValue, float64(at.Unix()))
 	}
-	out <- histogram(waits, &status.Counters.Waits)
+	for _, how := range slices.Sorted(maps.Keys(status.Counters.WaitsByOutcome)) {
+		out <- histogram(waits, status.Counters.WaitsByOutcome[how], how)
+	}
+	out <- histogram(holds, status.Counters.Holds)
 }
 
 // sendLabelled sends a count for each of the values that are known, also where it is 0, since a rate needs a zero to start
@@ -165,7 +179,7 @@ func sendLabelled(out chan<- prometheus.Metric, desc *prometheus.Desc, known []s
 }
 
 // histogram returns a metric whose buckets are cumulative, as Prometheus wants them.
-func histogram(desc *prometheus.Desc, h *api.Histogram) prometheus.Metric {
+func histogram(desc *prometheus.Desc, h api.Histogram, labels ...string) prometheus.Metric {
 	if len(h.Counts) != len(h.Bounds)+1 {
 		return prometheus.NewInvalidMetric(desc, fmt.Errorf("%d counts for %d bounds", len(h.Counts), len(h.Bounds)))
 	}
@@ -175,5 +189,5 @@ func histogram(desc *prometheus.Desc, h *api.Histogram) prometheus.Metric {
 		sum += h.Counts[i]
 		buckets[bound] = sum
 	}
-	return prometheus.MustNewConstHistogram(desc, sum+h.Counts[len(h.Bounds)], h.Sum, buckets)
+	return prometheus.MustNewConstHistogram(desc, sum+h.Counts[len(h.Bounds)], h.Sum, buckets, labels...)
 }

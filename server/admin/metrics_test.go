@@ -65,6 +65,8 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_resting_keys", 3, nil},
 		{"dreadlock_lock_delay_seconds", 7.5, nil},
 		{"dreadlock_waiters", 81, nil},
+		{"dreadlock_oldest_hold_seconds", 300, nil},
+		{"dreadlock_oldest_wait_seconds", 42.5, nil},
 		{"dreadlock_deadlocks", 1, nil},
 		{"dreadlock_memory_bytes", 3 << 20, nil},
 		{"dreadlock_memory_limit_bytes", 1 << 30, nil},
@@ -136,17 +138,35 @@ func TestNoCertificate(t *testing.T) {
 
 // The server counts the values of each bucket alone; the buckets of Prometheus are cumulative.
 func TestHistogram(t *testing.T) {
-	h := scrape(t, newFake())["dreadlock_wait_duration_seconds"].GetMetric()[0].GetHistogram()
-	if h.GetSampleCount() != 14 || h.GetSampleSum() != 90.5 {
-		t.Errorf("%d waits, %v s", h.GetSampleCount(), h.GetSampleSum())
+	families := scrape(t, newFake())
+	wantHistogram(t, families["dreadlock_wait_duration_seconds"], 80.5, []uint64{5, 5, 11, 13}, "outcome", api.WaitLocked)
+	wantHistogram(t, families["dreadlock_wait_duration_seconds"], 0.25, []uint64{0, 3, 3, 3}, "outcome", api.WaitLost)
+	wantHistogram(t, families["dreadlock_hold_duration_seconds"], 900, []uint64{8, 12, 13})
+}
+
+// wantHistogram checks the histogram with the given label, which comes as name, value. The last bucket has no bound.
+func wantHistogram(t *testing.T, family *dto.MetricFamily, sum float64, buckets []uint64, label ...string) {
+	t.Helper()
+	for _, m := range family.GetMetric() {
+		var has []string
+		for _, l := range m.GetLabel() {
+			has = append(has, l.GetName(), l.GetValue())
+		}
+		if !slices.Equal(has, label) {
+			continue
+		}
+		h := m.GetHistogram()
+		var got []uint64
+		for _, b := range h.GetBucket() {
+			got = append(got, b.GetCumulativeCount())
+		}
+		if total := buckets[len(buckets)-1]; !slices.Equal(got, buckets) || h.GetSampleCount() != total || h.GetSampleSum() != sum {
+			t.Errorf("%s %q: %d values in buckets %v, %v s; want %v, %v s", family.GetName(), label, h.GetSampleCount(), got, h.GetSampleSum(),
+				buckets, sum)
+		}
+		return
 	}
-	var got []uint64
-	for _, b := range h.GetBucket() {
-		got = append(got, b.GetCumulativeCount())
-	}
-	if !slices.Equal(got, []uint64{5, 5, 12, 14}) { // the last one has no bound
-		t.Errorf("buckets: %v", got)
-	}
+	t.Errorf("no %s %q", family.GetName(), label)
 }
 
 // A scrape that cannot get everything gets nothing.
@@ -163,6 +183,6 @@ func TestScrapeFails(t *testing.T) {
 	broken("the server does not answer", func(f *fake) { f.err = api.ErrUnavailable })
 	broken("a histogram makes no sense", func(f *fake) {
 		f.err = nil
-		f.status.Counters.Waits.Counts = f.status.Counters.Waits.Counts[1:]
+		f.status.Counters.Holds.Counts = f.status.Counters.Holds.Counts[1:]
 	})
 }

@@ -46,7 +46,7 @@ func (s *tardy) pass(question string) error {
 }
 
 func (s *tardy) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, error) {
-	if err := s.pass("keys " + q.Prefix); err != nil {
+	if err := s.pass("keys " + q.Contains); err != nil {
 		return nil, err
 	}
 	return s.fake.Keys(ctx, q)
@@ -60,7 +60,7 @@ func (s *tardy) Key(ctx context.Context, key string, queue int) (*api.Key, error
 }
 
 func (s *tardy) Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error) {
-	if err := s.pass("connections " + q.Address); err != nil {
+	if err := s.pass("connections " + q.Client); err != nil {
 		return nil, err
 	}
 	return s.fake.Connections(ctx, q)
@@ -97,26 +97,27 @@ func TestPageOutOfOrder(t *testing.T) {
 		name          string
 		question      string // which is answered last
 		path          string // of it
+		at            string // where the page is before, if not at the beginning
 		first, second func(*tab)
 		shown         string // the answer to the second question
 		fails         error
 	}{
 		{
-			name: "search", question: "keys k01", path: "keys?prefix=k01&order=key&limit=20",
-			first:  func(b *tab) { b.typed("#prefix", "k01") },
-			second: func(b *tab) { b.typed("#prefix", "9") },
+			name: "search", question: "keys k01", path: "keys?contains=k01&order=key&limit=20",
+			first:  func(b *tab) { b.typed("#contains", "k01") },
+			second: func(b *tab) { b.typed("#contains", "9") },
 			shown:  text("#found-text") + " === '1 key is held.' && " + text("#found tbody") + ".startsWith('k019')",
 		},
 		{
-			name: "failed search", question: "keys k01", path: "keys?prefix=k01&order=key&limit=20", fails: errors.New("out of order"),
-			first:  func(b *tab) { b.typed("#prefix", "k01") },
-			second: func(b *tab) { b.typed("#prefix", "9") },
+			name: "failed search", question: "keys k01", path: "keys?contains=k01&order=key&limit=20", fails: errors.New("out of order"),
+			first:  func(b *tab) { b.typed("#contains", "k01") },
+			second: func(b *tab) { b.typed("#contains", "9") },
 			shown:  text("#found-text") + " === '1 key is held.' && " + text("#message") + " === '' && " + text("#health") + " === 'serving'",
 		},
 		{
-			name: "filter", question: "connections 10.1.", path: "connections?address=10.1.&limit=20",
-			first:  func(b *tab) { b.typed("#address", "10.1.") },
-			second: func(b *tab) { b.typed("#address", "0.2") },
+			name: "filter", question: "connections 10.1.", path: "connections?client=10.1.&order=connection&limit=20",
+			first:  func(b *tab) { b.typed("#client", "10.1.") },
+			second: func(b *tab) { b.typed("#client", "0.2") },
 			shown:  text("#connections-text") + " === '1 connection.'",
 		},
 		{
@@ -133,27 +134,27 @@ func TestPageOutOfOrder(t *testing.T) {
 		},
 		{
 			name: "key to open", question: "key k000", path: "keys/k000?queue=0",
-			first:  func(b *tab) { b.typed("#prefix", "k000\r") },
+			first:  func(b *tab) { b.typed("#contains", "k000\r") },
 			second: func(b *tab) { eval[string](b, "location.hash = 'key=k001'") },
 			shown:  text("#detail-title") + " === 'Key k001' && location.hash === '#key=k001'",
 		},
 		{
 			name: "key to open, typed on", question: "key k00", path: "keys/k00?queue=0",
-			first:  func(b *tab) { b.typed("#prefix", "k00\r") },
-			second: func(b *tab) { b.typed("#prefix", "9") },
+			first:  func(b *tab) { b.typed("#contains", "k00\r") },
+			second: func(b *tab) { b.typed("#contains", "9") },
 			shown:  text("#found-text") + " === '1 key is held.' && location.hash === ''",
 		},
 		{
-			name: "kick", question: "connection 1", path: "connections/1",
-			first:  func(b *tab) { b.click("#connections tr[data-id='1'] button") },
-			second: func(b *tab) { b.click("#connections tr[data-id='2'] button") },
-			shown:  text("#kick-title") + " === 'Kick connection 2?'",
+			name: "kick", question: "connection 1", path: "connections/1", at: "key=k000",
+			first:  func(b *tab) { b.click("#acts button") },
+			second: func(b *tab) { b.click("#cycles button") },
+			shown:  text("#act-title") + " === 'Kick connection 111?'",
 		},
 		{
-			name: "kick and away", question: "connection 1", path: "connections/1",
-			first:  func(b *tab) { b.click("#connections tr[data-id='1'] button") },
+			name: "kick and away", question: "connection 1", path: "connections/1", at: "key=k000",
+			first:  func(b *tab) { b.click("#acts button") },
 			second: func(b *tab) { eval[string](b, "location.hash = 'key=k001'") },
-			shown:  text("#detail-title") + " === 'Key k001' && !document.querySelector('#kick').open",
+			shown:  text("#detail-title") + " === 'Key k001' && !document.querySelector('#act').open",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -163,6 +164,10 @@ func TestPageOutOfOrder(t *testing.T) {
 			b := openTab(t)
 			b.open(serve(t, Config{Source: source}) + "/")
 			b.until(text("#health") + " === 'serving' && " + text("#connections") + " !== ''")
+			if c.at != "" {
+				eval[string](b, fmt.Sprintf("location.hash = %q", c.at))
+				b.until(text("#acts") + " !== ''")
+			}
 			b.countAnswers()
 			late := source.late(c.question)
 			c.first(b)
@@ -190,9 +195,9 @@ func TestPageMoreWhileTyping(t *testing.T) {
 		field, text, more, path string
 		few, many               string
 	}{
-		{"#prefix", "k0", "#found-more", "keys?prefix=k0&order=key&limit=100",
+		{"#contains", "k0", "#found-more", "keys?contains=k0&order=key&limit=100",
 			"document.querySelectorAll('#found tbody tr').length === 20", "document.querySelectorAll('#found tbody tr').length === 30"},
-		{"#address", "10.0.", "#connections-more", "connections?address=10.0.&limit=100",
+		{"#client", "10.0.", "#connections-more", "connections?client=10.0.&order=connection&limit=100",
 			"document.querySelectorAll('#connections tbody tr').length === 20", "document.querySelectorAll('#connections tbody tr').length === 100"},
 	} {
 		b := openTab(t)

@@ -19,10 +19,16 @@ var (
 	pageBase string
 	//go:embed page_draw.js
 	pageDraw string
+	//go:embed page_status.js
+	pageStatus string
+	//go:embed page_lists.js
+	pageLists string
+	//go:embed page_detail.js
+	pageDetail string
 	//go:embed page.js
 	pageMain string
 
-	pageScript = pageBase + pageDraw + pageMain
+	pageScript = pageBase + pageDraw + pageStatus + pageLists + pageDetail + pageMain
 	page       = []byte(fill(fill(pageFrame, "style", pageStyle), "script", pageScript))
 )
 

@@ -56,7 +56,6 @@ function refill(node, about, make) {
 
 const grouped = new Intl.NumberFormat('en', {maximumFractionDigits: 0});
 const compact = new Intl.NumberFormat('en', {notation: 'compact', minimumSignificantDigits: 3, maximumSignificantDigits: 3});
-const clock = new Intl.DateTimeFormat(undefined, {dateStyle: 'medium', timeStyle: 'medium'});
 
 function brief(n) {
   if (n >= 10000) return compact.format(n);
@@ -72,6 +71,20 @@ function duration(seconds) {
   return d + ' d ' + h % 24 + ' h';
 }
 
+// instant returns a time as RFC 3339 has it, in the zone of the reader.
+function instant(time) {
+  const at = new Date(time), offset = -at.getTimezoneOffset(), two = n => String(Math.trunc(n)).padStart(2, '0');
+  const zone = offset ? (offset < 0 ? '-' : '+') + two(Math.abs(offset) / 60) + ':' + two(Math.abs(offset) % 60) : 'Z';
+  return new Date(at.getTime() + offset * 60000).toISOString().slice(0, 19) + zone;
+}
+
+// A timeout of more than a hundred years is that of a client which waits for ever.
+const never = 100 * 365 * 86400;
+
+function until(timeout, waited) {
+  return timeout > never ? 'never' : 'in ' + duration(timeout - waited);
+}
+
 function plural(n, one, many = one + 's') {
   return grouped.format(n) + ' ' + (n === 1 ? one : many);
 }
@@ -82,11 +95,14 @@ function shorten(text, length) {
 
 const keyLink = (key, length = 64) =>
   element('a', {class: 'key', href: '#key=' + encodeURIComponent(key), title: shorten(key, 200)}, shorten(key, length));
-// connectionLink shows a connection by its name, else by its identity, else by its address.
+
+// nameOf is how a connection is called: by its name, else by its identity, else by its address.
+const nameOf = peer => `#${peer.connection} ${shorten(peer.name || peer.identity || peer.address, 48)}`;
+
 const connectionLink = peer => {
   const all = [peer.name, peer.identity, peer.address, peer.owner && 'owner ' + peer.owner].filter(Boolean).join(', ');
-  const text = `#${peer.connection} ${shorten(peer.name || peer.identity || peer.address, 40)}`;
-  return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, text);
+  const parts = nameOf(peer).split(/(?<=[:@])/).flatMap(part => [part, element('wbr')]); // where a long name is best broken
+  return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, ...parts);
 };
 
 // connectionCell shows a connection in a cell, and again when the client takes another name. more is true where there is
@@ -99,9 +115,20 @@ function connectionCell(cell, {connection, address, identity, name, owner}, more
   });
 }
 
-const kickButton = ({connection}) => element('button', {
-  class: 'kick', type: 'button', 'aria-label': 'Kick connection ' + connection, onclick: () => refresh(views.kick, connection),
-}, 'kick');
+// holderCell shows the holder of a key, or the former one of a key that nobody gets yet, and when it is free.
+function holderCell(cell, {holder, frees_in_seconds: frees}) {
+  connectionCell(cell, holder);
+  let note = cell.querySelector('.frees');
+  if (frees === undefined) note?.remove();
+  else {
+    if (!note) cell.append(note = element('span', {class: 'frees'}));
+    setText(note, 'has ended, free in ' + duration(frees));
+  }
+}
+
+// askButton is a button that asks before it does anything.
+const askButton = (text, ask) => element('button', {class: 'kick', type: 'button', onclick: ask}, text);
+const kickButton = (text, {connection}) => askButton(text, () => refresh(views.kick, connection));
 
 // The API.
 

@@ -1,4 +1,4 @@
-// The charts and the rings.
+// The charts, the ages and the rings.
 
 // Charts. A sample has the numbers of one status, and the rates since the status before.
 
@@ -20,9 +20,12 @@ for (const plot of plots) {
   plot.peak = element('small', {}, ' ');
   plot.area = svgElement('path', {class: 'area'});
   plot.line = svgElement('path', {class: 'line'});
+  plot.grid = svgElement('path', {class: 'grid'}); // every 30 s
+  plot.begin = element('span');
   plot.chart = svgElement('svg', {viewBox: '0 0 120 32', preserveAspectRatio: 'none', role: 'img', 'aria-label': plot.name},
-    plot.area, plot.line);
-  $('plots').append(element('li', {class: plot.look ?? ''}, element('h3', {}, plot.name + plot.unit), plot.now, plot.peak, plot.chart));
+    plot.grid, plot.area, plot.line);
+  $('plots').append(element('li', {class: plot.look ?? ''}, element('h3', {}, plot.name + plot.unit), plot.now, plot.peak, plot.chart,
+    element('div', {class: 'axis', 'aria-hidden': 'true'}, plot.begin, element('span', {}, 'now'))));
 }
 
 function addSample(status) {
@@ -48,9 +51,11 @@ function draw(plot, i, now) {
   if (!seen.length) return;
   const peak = Math.max(...seen);
   setText(plot.peak, 'peak ' + brief(peak));
-  plot.chart.setAttribute('aria-label', plot.name + plot.unit + ', last two minutes, peak ' + brief(peak));
+  plot.chart.setAttribute('aria-label', plot.name + plot.unit + ', now ' + (value === null ? 'unknown' : brief(value)) + ', peak ' + brief(peak));
   const scale = Math.max(peak, 1);
   const shown = Math.max(now - samples[0].at, minSeconds);
+  setText(plot.begin, duration(Math.round(Math.max(shown, 10))) + ' ago');
+  plot.grid.setAttribute('d', [30, 60, 90].filter(ago => ago < shown).map(ago => `M${(120 - ago / shown * 120).toFixed(2)} 0V32`).join(''));
   let line = '', area = '', start = null, last = null;
   const end = () => {
     if (start) area += `L${last.x} 32L${start.x} 32Z`;
@@ -72,14 +77,38 @@ function draw(plot, i, now) {
   plot.area.setAttribute('d', area);
 }
 
+// How long keys are held: how many for which time, the more the darker.
+
+function showAges(ages) {
+  $('ages').hidden = !ages || ages.counts.every(n => n === 0);
+  if ($('ages').hidden) return;
+  const bounds = ages.bounds.map(span), most = Math.max(...ages.counts);
+  const labels = ages.counts.map((_, i) => i === 0 ? 'up to ' + bounds[0] : i < bounds.length ? bounds[i - 1] + ' to ' + bounds[i] : 'over ' + bounds[i - 1]);
+  refill($('ages'), labels, () => labels.map(label => element('li', {}, element('b'), label)));
+  ages.counts.forEach((n, i) => {
+    const item = $('ages').children[i];
+    setText(item.firstChild, brief(n));
+    item.style.setProperty('--heat', Math.sqrt(n / most).toFixed(2));
+  });
+}
+
+// span returns a bound, which is a whole number of one unit.
+function span(seconds) {
+  const [length, unit] = [[86400, 'd'], [3600, 'h'], [60, 'min']].find(([length]) => seconds >= length && seconds % length === 0) ?? [1, 's'];
+  return seconds / length + ' ' + unit;
+}
+
 // Deadlocks.
+
+let deadlocks = 0; // now
 
 function showDeadlocks({cycles, found, broken, breaking}) {
   cycles ??= [];
+  deadlocks = cycles.length;
   $('deadlocks').classList.toggle('present', cycles.length > 0);
   const now = (cycles.length === 0 ? 'No deadlock' : plural(cycles.length, 'deadlock')) + ' now.';
   setText($('deadlocks-text'), `${now} ${grouped.format(found)} found and ${grouped.format(broken)} broken since the start. ` +
-    (breaking ? 'The server breaks deadlocks.' : 'The server does not break deadlocks: kick a connection, or wait for a timeout.'));
+    (breaking ? 'The server breaks deadlocks.' : 'The server does not break deadlocks: a kick does, or a timeout.'));
   refill($('cycles'), cycles.map(cycle => [cycle.id, ...cycle.waits.map(wait => [wait.connection, wait.name, wait.owner, wait.held_by])]),
     () => cycles.slice(0, 20).map(cycleElement));
   for (const cycle of cycles.slice(0, 20)) {
@@ -90,10 +119,17 @@ function showDeadlocks({cycles, found, broken, breaking}) {
 function cycleElement(cycle) {
   const list = cycle.waits.map((wait, i) => element('li', {},
     element('span', {}, connectionLink(wait), ' has waited ', element('b', {id: `waited-${cycle.id}-${i}`}), ' for ',
-      keyLink(wait.waits_for, 40), heldBy(wait, cycle.waits[(i + 1) % cycle.waits.length])),
-    kickButton(wait)));
-  const title = element('h3', {}, `Deadlock ${cycle.id}, found ` + clock.format(new Date(cycle.found)));
-  return element('div', {class: 'cycle'}, ring(cycle), element('div', {}, title, element('ol', {}, ...list)));
+      keyLink(wait.waits_for, 40), heldBy(wait, cycle.waits[(i + 1) % cycle.waits.length]))));
+  const title = element('h3', {}, `Deadlock ${cycle.id}, found ` + instant(cycle.found));
+  return element('div', {class: 'cycle'}, ring(cycle), element('div', {}, title, element('ol', {}, ...list), advice(cycle)));
+}
+
+// advice says whom to kick: the youngest wait, which comes last, and which the server itself would end.
+function advice({waits}) {
+  const victim = waits.at(-1), next = waits.at(-2) ?? victim;
+  return element('p', {class: 'advice'}, 'To end it, kick ', connectionLink(victim),
+    `: it came last, so the least time is lost. ${nameOf(next)} waits for a key that this frees. `,
+    kickButton('Kick #' + victim.connection, victim));
 }
 
 // heldBy says who holds the key of a wait: the next connection of the cycle, or another connection of the same owner.

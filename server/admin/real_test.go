@@ -14,8 +14,18 @@ import (
 // serveReal runs the daemon itself, on two loops, and returns its address and the URL of its admin interface.
 func serveReal(t *testing.T) (address, url string) {
 	t.Helper()
+	srv, address := startReal(t, nil)
+	return address, serve(t, Config{Source: srv})
+}
+
+// startReal runs the daemon, on two loops, with options that set may change, and returns it with its address.
+func startReal(t *testing.T, set func(*server.Config)) (srv *server.Server, address string) {
+	t.Helper()
 	cfg := server.DefaultConfig()
 	cfg.Listen, cfg.Loops = []string{"127.0.0.1:0"}, 2
+	if set != nil {
+		set(&cfg)
+	}
 	ready := make(chan string, 1)
 	cfg.Ready = func(address string) { ready <- address }
 	srv, err := server.New(cfg)
@@ -36,7 +46,7 @@ func serveReal(t *testing.T) (address, url string) {
 	case <-time.After(patience):
 		t.Fatal("the server has not started")
 	}
-	return address, serve(t, Config{Source: srv})
+	return srv, address
 }
 
 // The page of a real daemon shows who holds what, and that two clients wait for each other. After a kick of one of them the
@@ -62,11 +72,11 @@ func TestPageOfRealDaemon(t *testing.T) {
 	b.until(text("#cycles") + fmt.Sprintf(".includes('%s')", left.Conn().LocalAddr()))
 
 	// Which of the two is listed first is open. The other one gets what the first one held.
-	victim := eval[string](b, "document.querySelector('#cycles li a.who').innerText")
-	b.click("#cycles li button")
-	b.until("document.querySelector('#kick').open")
-	b.click("#kick button[value=kick]")
-	b.until("!document.querySelector('#kick').open")
+	victim := eval[string](b, "document.querySelector('.advice a.who').innerText")
+	b.click("#cycles button")
+	b.until("document.querySelector('#act').open")
+	b.click("#act button[value=yes]")
+	b.until("!document.querySelector('#act').open")
 	if strings.HasSuffix(victim, left.Conn().LocalAddr().String()) {
 		left.Expect("e kicked")
 		left.ExpectEnd()

@@ -17,16 +17,9 @@ func newHandler(cfg *Config, token *tokenFile, limit *limit, noisy *noise.Log, h
 
 	guarded := http.NewServeMux()
 	a := &endpoints{source: cfg.Source, log: cfg.Log, streams: limit.streams}
-	handle(guarded, http.MethodGet, "/api/v1/status", a.status)
-	handle(guarded, http.MethodGet, "/api/v1/keys", a.keys)
-	handle(guarded, http.MethodGet, "/api/v1/keys/{key}", a.key)
-	handle(guarded, http.MethodGet, "/api/v1/connections", a.connections)
-	handle(guarded, http.MethodGet, "/api/v1/connections/{id}", a.connection)
-	handle(guarded, http.MethodPost, "/api/v1/connections/{id}/kick", a.kick)
-	handle(guarded, http.MethodGet, "/api/v1/deadlocks", a.deadlocks)
-	handle(guarded, http.MethodGet, "/api/v1/events", a.events)
-	handle(guarded, http.MethodPost, "/api/v1/drain", a.drain)
-	handle(guarded, http.MethodGet, "/metrics", newMetrics(cfg.Source, noisy).ServeHTTP)
+	for _, r := range a.routes(noisy) {
+		handle(guarded, r)
+	}
 	if cfg.PProf {
 		guarded.HandleFunc("/debug/pprof/", pprof.Index)
 		guarded.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -39,19 +32,52 @@ func newHandler(cfg *Config, token *tokenFile, limit *limit, noisy *noise.Log, h
 	})
 
 	open := http.NewServeMux()
-	handle(open, http.MethodGet, "/{$}", servePage)
-	handle(open, http.MethodGet, "/healthz", healthz(cfg.Source))
-	handle(open, http.MethodGet, "/readyz", readyz(cfg.Source))
+	handle(open, route{http.MethodGet, "/{$}", servePage})
+	for _, r := range a.probes() {
+		handle(open, r)
+	}
 	open.Handle("/", g.allowed(limit.holding(guarded)))
 	return limit.seeing(headers(g.local(open)))
 }
 
-// handle answers one method on a path, and tells requests with another one what is allowed.
-func handle(mux *http.ServeMux, method, path string, handler http.HandlerFunc) {
-	mux.HandleFunc(method+" "+path, handler)
-	mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-		allow := method
-		if method == http.MethodGet {
+// route is a path, and the one method that is answered there.
+type route struct {
+	method, path string
+	handler      http.HandlerFunc
+}
+
+// routes are those of the API, and of Prometheus. They need the token. The file openapi.json describes each of them.
+func (a *endpoints) routes(noisy *noise.Log) []route {
+	return []route{
+		{http.MethodGet, "/api/v1/status", a.status},
+		{http.MethodGet, "/api/v1/keys", a.keys},
+		{http.MethodGet, "/api/v1/keys/{key}", a.key},
+		{http.MethodPost, "/api/v1/keys/{key}/release", a.release},
+		{http.MethodGet, "/api/v1/connections", a.connections},
+		{http.MethodGet, "/api/v1/connections/{id}", a.connection},
+		{http.MethodPost, "/api/v1/connections/{id}/kick", a.kick},
+		{http.MethodGet, "/api/v1/deadlocks", a.deadlocks},
+		{http.MethodGet, "/api/v1/events", a.events},
+		{http.MethodPost, "/api/v1/drain", a.drain},
+		{http.MethodGet, "/api/v1/openapi.json", a.description},
+		{http.MethodGet, "/metrics", newMetrics(a.source, noisy).ServeHTTP},
+	}
+}
+
+// probes are the health checks, which need no token. The file openapi.json describes them as well.
+func (a *endpoints) probes() []route {
+	return []route{
+		{http.MethodGet, "/healthz", healthz(a.source)},
+		{http.MethodGet, "/readyz", readyz(a.source)},
+	}
+}
+
+// handle answers the method of a route on its path, and tells requests with another one what is allowed.
+func handle(mux *http.ServeMux, r route) {
+	mux.HandleFunc(r.method+" "+r.path, r.handler)
+	mux.HandleFunc(r.path, func(w http.ResponseWriter, _ *http.Request) {
+		allow := r.method
+		if r.method == http.MethodGet {
 			allow += ", " + http.MethodHead
 		}
 		w.Header().Set("Allow", allow)

@@ -20,6 +20,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrQuery is wrapped by errors about an invalid query: an unknown order, a cursor that no page gave.
 	ErrQuery = errors.New("bad query")
+	// ErrConflict says that another connection, or another grant, has the key than the one that was meant.
+	ErrConflict = errors.New("the key has changed hands")
 	// ErrUnavailable says that the server is not running, or that a loop did not answer in time.
 	ErrUnavailable = errors.New("the server does not answer")
 )
@@ -46,8 +48,9 @@ type Peer struct {
 // Status is what the server is and what it has counted since it started.
 type Status struct {
 	Version        string    `json:"version"`
-	Address        string    `json:"address"` // where it serves: host:port, or a URL if that is no TCP socket
-	Listen         []string  `json:"listen"`  // all such addresses, as URLs; Address is the first
+	Host           string    `json:"host,omitempty"` // the name of the machine
+	Address        string    `json:"address"`        // where it serves: host:port, or a URL if that is no TCP socket
+	Listen         []string  `json:"listen"`         // all such addresses, as URLs; Address is the first
 	Started        time.Time `json:"started"`
 	UptimeSeconds  float64   `json:"uptime_seconds"`
 	Loops          int       `json:"loops"`
@@ -55,7 +58,11 @@ type Status struct {
 	MaxConnections int       `json:"max_connections"`
 	HeldKeys       int       `json:"held_keys"`
 	Waiters        int       `json:"waiters"`
-	Deadlocks      int       `json:"deadlocks"` // now
+	// OldestHoldSeconds is how long the key is held that is held longest, OldestWaitSeconds how long the longest wait has lasted so
+	// far: 0 for none.
+	OldestHoldSeconds float64 `json:"oldest_hold_seconds"`
+	OldestWaitSeconds float64 `json:"oldest_wait_seconds"`
+	Deadlocks         int     `json:"deadlocks"` // now
 	// MemoryBytes is what clients make the server take, of at most MemoryLimitBytes: keys, waiters, connections, input that is not
 	// executed yet, answers that are not read.
 	MemoryBytes      int64 `json:"memory_bytes"`
@@ -117,6 +124,10 @@ type Counters struct {
 	DeadlocksBroken uint64 `json:"deadlocks_broken"`
 	// Waits has the durations of all waits that ended with the lock or a timeout.
 	Waits Histogram `json:"waits"`
+	// WaitsByOutcome has the durations of all waits that are over, by how they ended: one of [WaitOutcomes].
+	WaitsByOutcome map[string]Histogram `json:"waits_by_outcome"`
+	// Holds has the times for which keys were held that are not held any more by that holder.
+	Holds Histogram `json:"holds"`
 }
 
 // CommandCount counts the commands of one kind with one outcome.
@@ -135,6 +146,18 @@ type Histogram struct {
 	// Sum of all values, in seconds.
 	Sum float64 `json:"sum"`
 }
+
+// How waits end.
+const (
+	WaitLocked   = "locked"   // with the lock
+	WaitTimedOut = "timeout"  // the time ran out
+	WaitKicked   = "kicked"   // an operator closed the connection
+	WaitDeadlock = "deadlock" // to break a deadlock
+	WaitLost     = "lost"     // the connection ended, or the input of its client
+)
+
+// WaitOutcomes are all keys of Counters.WaitsByOutcome.
+var WaitOutcomes = []string{WaitLocked, WaitTimedOut, WaitKicked, WaitDeadlock, WaitLost}
 
 // The reasons for which connections end.
 const (
@@ -195,12 +218,14 @@ const (
 	ByWait    KeyOrder = "wait"    // the longest wait of a first waiter first
 )
 
-// KeyQuery selects keys that are held or rest.
+// KeyQuery selects keys that are held or rest: those that meet all conditions. Upper and lower case differ.
 type KeyQuery struct {
-	Prefix string   // of the key
-	Order  KeyOrder // ByKey if empty
-	Limit  int      // of the page: 1 to MaxLimit, 0 for DefaultLimit
-	Cursor string   // Next of the previous page, empty for the first page
+	Prefix   string   // of the key
+	Contains string   // a part of the key
+	Client   string   // a part of the holder's name, address, identity or owner
+	Order    KeyOrder // ByKey if empty
+	Limit    int      // of the page: 1 to MaxLimit, 0 for DefaultLimit
+	Cursor   string   // Next of the previous page, empty for the first page
 }
 
 // KeyPage is a page of keys that are held or rest.
@@ -208,9 +233,14 @@ type KeyPage struct {
 	Keys []Key `json:"keys"`
 	// Matching is the number of such keys that match, whether on this page or not.
 	Matching int `json:"matching"`
+	// Ages has for how long all of these are held, with the bounds of [AgeBounds].
+	Ages *Histogram `json:"ages,omitempty"`
 	// Next is the cursor of the next page, empty on the last.
 	Next string `json:"next,omitempty"`
 }
+
+// AgeBounds are the bounds of KeyPage.Ages, in seconds: from a second to a day.
+var AgeBounds = []float64{1, 10, 60, 600, 3600, 86400}
 
 // Key is a key that is held, or rests: its holder's connection has ended without an unlock, nobody holds it, and it has not gone
 // to the next yet.
@@ -243,13 +273,49 @@ type Waiter struct {
 	TimeoutSeconds float64 `json:"timeout_seconds"`
 }
 
-// ConnectionQuery selects connections. They come in the order of their numbers.
+// ReleaseQuery says which key is to be taken from its holder.
+type ReleaseQuery struct {
+	Key string
+	// Connection and Token, unless they are 0, say from whom: the connection that holds the key, and the token of its grant. If another
+	// one holds it by now, that one keeps it.
+	Connection ConnectionID
+	Token      uint64
+	// By is who asks, for the log.
+	By string
+}
+
+// Release is a key that was taken from its holder.
+type Release struct {
+	Key string `json:"key"`
+	// Holder is who had it, and Token the fencing token of that grant; see Key.
+	Holder      Peer    `json:"holder"`
+	Token       uint64  `json:"token,string"`
+	HeldSeconds float64 `json:"held_seconds"`
+	// Next is who has it now, the first of those who waited; nil if nobody did.
+	Next *Peer `json:"next,omitempty"`
+	// Waiters are those who wait on.
+	Waiters int `json:"waiters"`
+}
+
+// ConnectionOrder is an order of connections.
+type ConnectionOrder string
+
+// The orders of connections. Those that are equal in an order are sorted by their numbers.
+const (
+	ByConnection ConnectionOrder = "connection" // by number: the oldest first
+	ByHeld       ConnectionOrder = "held"       // the one that holds the most keys first
+	ByWaited     ConnectionOrder = "wait"       // the longest wait first, those that do not wait last
+)
+
+// ConnectionQuery selects connections: those that meet all conditions. Upper and lower case differ.
 type ConnectionQuery struct {
-	Address string // prefix of the client's host:port
-	Holding bool   // only those that hold a key
-	Waiting bool   // only those that wait for one
-	Limit   int    // of the page: 1 to MaxLimit, 0 for DefaultLimit
-	Cursor  string // Next of the previous page, empty for the first page
+	Address string          // prefix of the client's host:port
+	Client  string          // a part of the client's name, address, identity or owner
+	Holding bool            // only those that hold a key
+	Waiting bool            // only those that wait for one
+	Order   ConnectionOrder // ByConnection if empty
+	Limit   int             // of the page: 1 to MaxLimit, 0 for DefaultLimit
+	Cursor  string          // Next of the previous page, empty for the first page
 }
 
 // ConnectionPage is a page of connections.

@@ -63,17 +63,17 @@ func TestJSON(t *testing.T) {
 		{
 			api.Status{Started: at, CertificateExpires: at, Listen: []string{"unix:///s"}},
 			`{"version":"","address":"","listen":["unix:///s"],"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,` +
-				`"connections":0,"max_connections":0,"held_keys":0,"waiters":0,"deadlocks":0,"memory_bytes":0,"memory_limit_bytes":0,"lock_delay_seconds":0,"resting_keys":0,"certificate_expires":"2026-11-24T08:00:00Z",` +
+				`"connections":0,"max_connections":0,"held_keys":0,"waiters":0,"oldest_hold_seconds":0,"oldest_wait_seconds":0,"deadlocks":0,"memory_bytes":0,"memory_limit_bytes":0,"lock_delay_seconds":0,"resting_keys":0,"certificate_expires":"2026-11-24T08:00:00Z",` +
 				`"counters":{"commands":null,"accepted":0,"refused":null,"accept_errors":null,"grants":0,"timeouts":0,"disconnects":null,` +
 				`"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,"deadlocks_broken":0,` +
-				`"waits":{"bounds":null,"counts":null,"sum":0}}}`,
+				`"waits":{"bounds":null,"counts":null,"sum":0},"waits_by_outcome":null,"holds":{"bounds":null,"counts":null,"sum":0}}}`,
 		},
 		{
 			api.Status{Started: at, Counters: api.Counters{Commands: []api.CommandCount{{Kind: "lock", Outcome: "locked", Count: 9}}}},
 			`{"version":"","address":"","listen":null,"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,"connections":0,"max_connections":0,` +
-				`"held_keys":0,"waiters":0,"deadlocks":0,"memory_bytes":0,"memory_limit_bytes":0,"lock_delay_seconds":0,"resting_keys":0,"counters":{"commands":[{"kind":"lock","outcome":"locked","count":9}],"accepted":0,` +
+				`"held_keys":0,"waiters":0,"oldest_hold_seconds":0,"oldest_wait_seconds":0,"deadlocks":0,"memory_bytes":0,"memory_limit_bytes":0,"lock_delay_seconds":0,"resting_keys":0,"counters":{"commands":[{"kind":"lock","outcome":"locked","count":9}],"accepted":0,` +
 				`"refused":null,"accept_errors":null,"grants":0,"timeouts":0,"disconnects":null,"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,` +
-				`"deadlocks_broken":0,"waits":{"bounds":null,"counts":null,"sum":0}}}`,
+				`"deadlocks_broken":0,"waits":{"bounds":null,"counts":null,"sum":0},"waits_by_outcome":null,"holds":{"bounds":null,"counts":null,"sum":0}}}`,
 		},
 	} {
 		got, err := json.Marshal(c.value)

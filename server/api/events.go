@@ -6,7 +6,7 @@ import "time"
 const (
 	EventGranted      = "granted"       // the client holds the key from now on
 	EventReleased     = "released"      // it gave the key up
-	EventLost         = "lost"          // it lost the key; the reason is one of [DisconnectReasons]
+	EventLost         = "lost"          // it lost the key; the reason is one of [DisconnectReasons], or [LostTaken]
 	EventTimeout      = "timeout"       // it waited for the key in vain
 	EventKicked       = "kicked"        // an operator closed its connection
 	EventDeadlock     = "deadlock"      // its wait for the key is part of a deadlock
@@ -18,6 +18,10 @@ const (
 var EventKinds = []string{
 	EventGranted, EventReleased, EventLost, EventTimeout, EventKicked, EventDeadlock, EventDeadlockOver, EventRefused,
 }
+
+// LostTaken is the reason for which a key is lost whose holder stays connected: an operator has taken it. The others are
+// [DisconnectReasons].
+const LostTaken = "taken"
 
 // How a deadlock ends, for each of its waits.
 const (
@@ -51,7 +55,7 @@ type Event struct {
 	HeldSeconds float64 `json:"held_seconds,omitempty"`
 	Reason      string  `json:"reason,omitempty"`
 	// By is who asked for a kick: the address, and the user or the name in the certificate where they are known. A key that
-	// is lost by a kick has it too.
+	// is lost by a kick has it too, and one that was taken.
 	By string `json:"by,omitempty"`
 	// Keys are the first of the keys that a kick has freed, at most [NamedKeys], and Held is the number of all.
 	Keys []string `json:"keys,omitempty"`

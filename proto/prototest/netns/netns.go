@@ -69,6 +69,9 @@ func (h *Host) IP(args ...string) error {
 	})
 }
 
+// path returns a file that stands for the namespace while this process has it open.
+func (h *Host) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.file.Fd()) }
+
 // onThread calls f on a thread that may change its namespace. The thread is brought home afterwards; one that cannot be
 // brought home ends.
 func onThread(f func() error) error {
