@@ -152,8 +152,8 @@ func (t *Table) Unlock(o *Owner, hash uint64, key []byte, g *Grants) Outcome {
 	return Released
 }
 
-// Take is an Unlock by somebody who is not the holder: it takes key from its holder, whoever that is, or ends its rest. The outcome is Released or
-// NotHeld. A holder whose grant has not been popped must not lose the key: see [Grants.Has].
+// Take is an Unlock by somebody who is not the holder: it takes key from its holder, whoever that is, or ends its rest. The outcome
+// is Released or NotHeld. A holder whose grant has not been popped must not lose the key: see [Grants.Has].
 func (t *Table) Take(hash uint64, key []byte, g *Grants) Outcome {
 	link := t.index.find(hash, key)
 	if e := *link; e == nil || t.abandoned(e) {

@@ -29,12 +29,16 @@ func newPlace(tb testing.TB) *comesAndGoes {
 	return &comesAndGoes{tb, "unix://" + filepath.Join(dir, "s")}
 }
 
-// start starts a daemon there, where somebody holds the key k.
+// start starts a daemon there, where somebody holds the key k: he comes before the daemon can be found, by those who wait.
 func (p *comesAndGoes) start() (*daemon, *prototest.Client) {
 	p.tb.Helper()
-	d := startDaemon(p.tb, "--listen", p.socket)
+	hidden := p.socket + "-hidden"
+	d := startDaemon(p.tb, "--listen", hidden)
 	holder := d.dial(p.tb)
 	holder.Do("lock k 0", "l locked")
+	if err := os.Rename(strings.TrimPrefix(hidden, "unix://"), strings.TrimPrefix(p.socket, "unix://")); err != nil {
+		p.tb.Fatal(err)
+	}
 	return d, holder
 }
 

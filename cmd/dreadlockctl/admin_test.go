@@ -74,13 +74,13 @@ PLACE  CONN  WAITER          WAITED      GIVES UP AFTER
 		{"waiters rests", 0, "GET /api/v1/keys/rests?queue=100", `rests was held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1 min 15 s, which has ended: it is free in 8.0 s
 fencing token 7
 
-PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
-1      100   10.0.0.1:40096  4 min 12 s   30 s
+PLACE  CONN  WAITER          WAITED      GIVES UP AFTER
+1      100   10.0.0.1:40096  4 min 12 s  30 s
 `},
 		{"waiters early", 0, "GET /api/v1/keys/early?queue=100", `early may have been held before the daemon started: it is free in 250 ms
 
-PLACE  CONN  WAITER          WAITED  GIVES UP AFTER
-1      100   10.0.0.1:40096  4 min 12 s   30 s
+PLACE  CONN  WAITER          WAITED      GIVES UP AFTER
+1      100   10.0.0.1:40096  4 min 12 s  30 s
 `},
 		{"waiters a1", 0, "GET /api/v1/keys/a1?queue=100", `a1 is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 250 ms
 nobody waits for it
@@ -98,11 +98,11 @@ nobody waits for it
 		{"kick 9 --name nightly@db1 --yes", 0, "GET /api/v1/connections?limit=1000\nGET /api/v1/connections?cursor=2&limit=1000\n" +
 			"POST /api/v1/connections/9/kick\nPOST /api/v1/connections/5/kick", "kicked 9\nkicked 5\n"},
 		{"release a1 -y", 0, "POST /api/v1/keys/a1/release",
-			"released a1, which connection 5 (nightly@db1, 10.0.0.1:40001) had for 250ms: nobody waited for it\n"},
+			"released a1, which connection 5 (nightly@db1, 10.0.0.1:40001) had for 250 ms: nobody waited for it\n"},
 		{"release b -y --connection 7", 0, "POST /api/v1/keys/b/release?connection=7",
-			"released b, which connection 7 (10.0.0.1:40003) had for 2h00m: connection 100 (10.0.0.1:40096) has it now, and nobody waits\n"},
+			"released b, which connection 7 (10.0.0.1:40003) had for 2 h 0 min: connection 100 (10.0.0.1:40096) has it now, and nobody waits\n"},
 		{"release nightly -y", 0, "POST /api/v1/keys/nightly/release", "released nightly, which connection 5 (nightly@db1, 10.0.0.1:40001) " +
-			"had for 1m15s: connection 100 (10.0.0.1:40096) has it now, and 1,233 clients wait\n"},
+			"had for 1 min 15 s: connection 100 (10.0.0.1:40096) has it now, and 1,233 clients wait\n"},
 	} {
 		a := serveAdmin(t)
 		got := runWith(t, []string{"DREADLOCK_ADMIN=" + a.url}, strings.Fields(c.args)...)

@@ -144,7 +144,7 @@ func TestStatusOfDrain(t *testing.T) {
 
 draining     since 2026-11-24T12:00:00Z, until 2026-11-24T12:01:30Z at the latest \(1 min 12 s left\)
 connections  1,200 of 10,000
-held keys    3, the longest for 5m00s
+held keys    3, the longest for 5 min 0 s
 `)
 	const tail = `
 still held, the longest first:

@@ -186,7 +186,7 @@ func TestReleaseAsks(t *testing.T) {
 	for answer, releases := range map[string]bool{"y": true, "": false} {
 		a := serveAdmin(t)
 		tt := beginAt(t, nil, program, "release", "nightly", "--admin", a.url)
-		tt.shown.await(t, "nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1m15s")
+		tt.shown.await(t, "nightly is held by connection 5 (nightly@db1, 10.0.0.1:40001) for 1 min 15 s")
 		tt.shown.await(t, "release it? [y/N] ")
 		tt.typed(answer + "\n")
 		want := 0
