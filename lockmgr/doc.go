@@ -59,6 +59,7 @@
 //   - How long the oldest grant and the oldest wait have lasted is known at any time.
 //   - Every grant has a token. Of two grants of a table the later one has the
 //     greater token.
+//   - An Observer is told of every grant, and of its one end.
 //   - When an operation returns, the waiters in the grants hold their keys
 //     already: the caller only has to tell them.
 //   - The cost of an operation does not depend on the number of waiters or keys,

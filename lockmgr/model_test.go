@@ -1,6 +1,7 @@
 package lockmgr
 
 import (
+	"fmt"
 	"hash/fnv"
 	"math"
 	"slices"
@@ -201,6 +202,48 @@ type machine struct {
 	grants  Grants
 	left    time.Duration // as the table has told: see OnLeave
 	model   model
+	closed  [modelOwners + 1]bool // being closed, or just about to be
+	seen    map[string]place      // the grants that the table has told of, and no end of them
+	fault   string                // the first thing that it must not have told
+}
+
+// Granted and Ended make the machine the observer of its table.
+func (m *machine) Granted(key []byte, o *Owner, token uint64, now time.Duration, w *Waiter) {
+	p := place{owner: o.Tag.(int), waiter: -1, token: token, since: now}
+	if w != nil {
+		p.waiter = w.Tag.(int)
+	}
+	if before, ok := m.seen[string(key)]; ok {
+		m.fault = fmt.Sprintf("%q is granted to %+v, and %+v has not ended", key, p, before)
+	}
+	m.seen[string(key)] = p
+}
+
+func (m *machine) Ended(key []byte, o *Owner, token uint64, _, _ time.Duration) {
+	if p := m.seen[string(key)]; p.token != token || p.owner != o.Tag.(int) || o.Closed() != m.closed[p.owner] {
+		m.fault = fmt.Sprintf("an end of grant %d of %q is told, closed: %t, after %+v", token, key, o.Closed(), p)
+	}
+	delete(m.seen, string(key))
+}
+
+// checkSeen compares what the table has told with what is held.
+func (m *machine) checkSeen(t *rapid.T) {
+	if m.fault != "" {
+		t.Fatal(m.fault)
+	}
+	granted := 0
+	for key, line := range m.model.line {
+		if line[0].owner == unknown {
+			continue
+		}
+		granted++
+		if m.seen[key] != *line[0] {
+			t.Fatalf("%q is held by %+v, and the table has told of %+v", key, *line[0], m.seen[key])
+		}
+	}
+	if len(m.seen) != granted {
+		t.Fatalf("%d grants were told and have not ended, want %d", len(m.seen), granted)
+	}
 }
 
 func (m *machine) hash(key []byte) uint64 {
@@ -274,6 +317,7 @@ func (m *machine) cancel(t *rapid.T, waiter int) {
 }
 
 func (m *machine) check(t *rapid.T) {
+	m.checkSeen(t)
 	var owners []*Owner
 	for i := range m.owners {
 		owners = append(owners, &m.owners[i])
@@ -329,6 +373,11 @@ func TestModel(t *testing.T) {
 			table: NewTable(first),
 			mask:  rapid.SampledFrom([]uint64{^uint64(0), 0xffffffff00000007, 3, 0}).Draw(t, "mask"),
 			model: newModel(first, delay),
+			seen:  map[string]place{},
+		}
+		m.table.Observe(m)
+		for i := range m.owners {
+			m.owners[i].Tag = i
 		}
 		if delay > 0 {
 			m.table.SetDelay(delay, &m.owners[unknown])
@@ -382,8 +431,10 @@ func TestModel(t *testing.T) {
 					m.cancel(t, w)
 				}
 				n := rapid.SampledFrom([]int{0, 1, 2, 1000, math.MaxInt}).Draw(t, "keys at most")
+				m.closed[o] = true
 				more := m.table.CloseSome(&m.owners[o], n, &m.grants)
 				m.compareGrants(t, m.model.close(o, n))
+				m.closed[o] = more
 				if more != m.model.ended[o] {
 					t.Fatalf("owner %d has more to give up: %t, want %t", o, more, m.model.ended[o])
 				}

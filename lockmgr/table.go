@@ -55,16 +55,17 @@ func (o Outcome) String() string {
 // Every key comes with its hash, made by one [Seed] for all calls: the caller has it already, since it chose the loop by
 // it. The table copies a key that it keeps, so the caller may reuse its bytes when the call returns.
 type Table struct {
-	index   index
-	pool    pool
-	size    int64 // see Size
-	waiters int
-	closing int           // keys of closed owners, which have not been passed on yet
-	now     time.Duration // the time of grants
-	token   uint64        // of the next grant
-	holds   ages
-	waits   ages
-	left    func(held time.Duration) // see OnLeave; nil for nobody
+	index    index
+	pool     pool
+	size     int64 // see Size
+	waiters  int
+	closing  int           // keys of closed owners, which have not been passed on yet
+	now      time.Duration // the time of grants
+	token    uint64        // of the next grant
+	holds    ages
+	waits    ages
+	left     func(held time.Duration) // see OnLeave; nil for nobody
+	observer Observer                 // nil if nobody wants to know
 
 	// See [Table.SetDelay].
 	delay   time.Duration
@@ -83,6 +84,9 @@ func NewTable(firstToken uint64) *Table {
 	t.waits.init()
 	return t
 }
+
+// Observe has an observer told of every grant from now on, and of every end of one.
+func (t *Table) Observe(o Observer) { t.observer = o }
 
 // SetDelay has the keys of owners that close from now on rest for the delay before they go on: see [Table.CloseSome]. A table
 // that has just been made does not know who held keys before; unknown, which must be empty, stands for them. Until the delay has
@@ -110,7 +114,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 		e = t.pool.get(hash, key)
 		t.index.insert(link, e)
 		t.size += int64(KeySize(len(key)))
-		t.assign(e, o)
+		t.assign(e, o, nil)
 		return Granted
 	case e == nil && wait:
 		e = t.entrust(link, hash, key)
@@ -120,7 +124,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 		return AlreadyHeld
 	case t.abandoned(e):
 		t.leave(e)
-		t.assign(e, o)
+		t.assign(e, o, nil)
 		return Granted
 	case !wait:
 		return Busy
@@ -269,12 +273,15 @@ func (t *Table) abandoned(e *entry) bool {
 	return e.owner.isClosed() && e.first == nil && t.now >= e.owner.until
 }
 
-// assign makes o the holder of e, which has none, by a grant with a token of its own.
-func (t *Table) assign(e *entry, o *Owner) {
+// assign makes o, which may have waited as w, the holder of e, which has none, by a grant with a token of its own.
+func (t *Table) assign(e *entry, o *Owner, w *Waiter) {
 	o.add(e)
 	t.holds.add(&e.age, t.now)
 	e.token = t.token
 	t.token++
+	if t.observer != nil {
+		t.observer.Granted(e.key, o, e.token, t.now, w)
+	}
 }
 
 // grant makes the first waiter of e, which there must be, the holder instead of the owner, and appends it to g.
@@ -282,7 +289,7 @@ func (t *Table) grant(e *entry, g *Grants) {
 	w := e.first
 	t.dequeue(e, w)
 	t.leave(e)
-	t.assign(e, w.owner)
+	t.assign(e, w.owner, w)
 	g.push(w)
 }
 
@@ -307,6 +314,9 @@ func (t *Table) leave(e *entry) {
 	if e.owner.isClosed() {
 		t.closing--
 		ended = e.owner.until - t.delay
+	}
+	if t.observer != nil && e.token != 0 {
+		t.observer.Ended(e.key, e.owner, e.token, t.now, ended-e.age.since)
 	}
 	e.owner.remove(e)
 	if e.token == 0 { // of the unknown owner

@@ -23,6 +23,18 @@ type Holding struct {
 	First   *Waiter
 }
 
+// Observer is told of every grant and of its end, as they happen: each grant ends once, before the next one of its key. It is
+// called in the middle of an operation, so it must not call the table, and the key may be read until it returns. What it is told
+// fits into registers: it is called on the way of every command.
+type Observer interface {
+	// Granted says that the owner holds the key from now on, by the grant with that token. w is the waiter that was granted it,
+	// which has not been popped yet; nil if the key was granted at once.
+	Granted(key []byte, o *Owner, token uint64, now time.Duration, w *Waiter)
+	// Ended says that a grant is over, after the owner has held the key for a time: it gave the key up or, if it has closed, lost
+	// it. A key that rests is lost when that is over, and was held until the owner closed.
+	Ended(key []byte, o *Owner, token uint64, now, held time.Duration)
+}
+
 func (e *entry) holding() Holding {
 	h := Holding{Key: e.key, Owner: e.owner, Since: e.age.since, Token: e.token, Waiters: int(e.waiters), First: e.first}
 	if e.owner.isClosed() {
@@ -74,6 +86,12 @@ func (x *index) chainAt(cursor uint64) (chain *entry, covered uint64) {
 func nextCursor(cursor, covered uint64) uint64 {
 	return bits.Reverse64(bits.Reverse64(cursor|^covered) + 1)
 }
+
+// Closed reports whether the owner is being closed, see [Table.CloseSome].
+func (o *Owner) Closed() bool { return o.isClosed() }
+
+// Keys returns the number of keys that the owner holds. If it is closed, these are those that were not passed on yet.
+func (o *Owner) Keys() int { return int(o.keys) }
 
 // Each visits the keys that the owner holds, the one it has held longest first, until visit returns false.
 func (o *Owner) Each(visit func(Holding) bool) {

@@ -9,6 +9,7 @@ import (
 
 	"dreadlock/proto"
 	"dreadlock/server/api"
+	"dreadlock/server/unixsock"
 )
 
 // arrival is a connection from the moment when it is accepted until a loop has a client for it. It belongs to the goroutine
@@ -107,7 +108,7 @@ func (srv *Server) admit(e *entrance, conn net.Conn) (a *arrival, ok bool) {
 			a.address.AddrPort = unmapped(tcp)
 		}
 	} else {
-		a.identity = peerProcess(conn)
+		a.identity = unixsock.Peer(conn)
 	}
 	if err := a.enter(); err != nil {
 		a.tell(conn, err)
@@ -226,6 +227,7 @@ func (srv *Server) abandoned(a *arrival, err error) {
 // report counts a connection that is kept out, and says what to do about it, within the bounds of [noise.Log].
 func (a *arrival) report(b *barredError) {
 	defer a.server.barred[b.barrier].Add(1) // after the line: who sees the count finds it
+	a.server.history.refused(a, b.barrier)
 	if b.barrier == lost {
 		return
 	}

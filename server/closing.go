@@ -90,6 +90,7 @@ func (s *session) end(why reason) {
 		return
 	}
 	s.phase = ended
+	s.why = why
 	s.stalled = false
 	s.keys, s.keyBytes = 0, 0
 	ro := s.roster
@@ -110,6 +111,9 @@ func (s *session) end(why reason) {
 		}
 	}
 }
+
+// ending says why the session has ended.
+func (s *session) ending() reason { return s.why }
 
 // warn begins a warning about the client, which Send ends. There may be too many of them, see [noise.Log].
 func (s *session) warn(text string) *zerolog.Event {

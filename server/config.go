@@ -81,6 +81,12 @@ type Config struct {
 	// BreakDeadlocks has the youngest wait of a deadlock answered with an error. Without it a deadlock is only reported.
 	BreakDeadlocks bool
 
+	// Events is the number of events that are kept in memory, see [Server.Events]: 10,000 by default, at most a million. Each
+	// takes about 200 bytes. Zero is none.
+	Events int
+	// LogEvents has the events logged, as far as there are not more than 500 in a second. It needs Events.
+	LogEvents bool
+
 	// Version is named in the log when the server starts.
 	Version string
 	// Log gets everything the server has to say. Its writer must not block, since the loops write to it.
@@ -103,6 +109,7 @@ func DefaultConfig() Config {
 		MaxKeyBytes: 16 << 20,
 		KeepAlive:   30 * time.Second,
 		Tick:        5 * time.Millisecond,
+		Events:      10_000,
 		Log:         zerolog.Nop(),
 	}
 }
@@ -163,6 +170,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("--keepalive %s: want whole seconds, 1s to %s", c.KeepAlive, maxKeepAlive)
 	case c.Tick < time.Millisecond || c.Tick > maxTick:
 		return fmt.Errorf("--tick %s: want 1ms to %s", c.Tick, maxTick)
+	case c.Events < 0 || c.Events > maxEvents:
+		return fmt.Errorf("--events %d: want 0 to %d", c.Events, maxEvents)
+	case c.LogEvents && c.Events == 0:
+		return errors.New("--log-events: there are none with --events 0")
 	case c.LockDelay < 0 || c.LockDelay > maxLockDelay:
 		return fmt.Errorf("--lock-delay %s: want 0s to %s", c.LockDelay, maxLockDelay)
 	case c.Drain < 0 || c.Drain > maxDrain:

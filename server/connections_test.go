@@ -295,7 +295,7 @@ func TestConnectionStates(t *testing.T) {
 		t.Errorf("one waits, found %+v", all)
 	}
 	// One that has ended and only has answers to get can be kicked as well.
-	if err := d.server.Kick(t.Context(), d.connectionOf(ending).Connection); err != nil {
+	if err := d.server.Kick(t.Context(), d.connectionOf(ending).Connection, "a test"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(ending); timedOutReading(err) {
@@ -358,7 +358,7 @@ func TestKick(t *testing.T) {
 				}
 				id := d.awaitState(c, state.state).Connection
 				next.Send("lock " + held + " 600000")
-				if err := d.server.Kick(t.Context(), id); err != nil {
+				if err := d.server.Kick(t.Context(), id, "a test"); err != nil {
 					t.Fatal(err)
 				}
 				kicked++
@@ -371,7 +371,7 @@ func TestKick(t *testing.T) {
 					t.Errorf("it is told %.40q", rest)
 				}
 				for what, err := range map[string]error{
-					"kick":       d.server.Kick(t.Context(), id),
+					"kick":       d.server.Kick(t.Context(), id, "a test"),
 					"connection": func() error { _, err := d.server.Connection(t.Context(), id); return err }(),
 				} {
 					if !errors.Is(err, api.ErrNotFound) {
@@ -414,7 +414,7 @@ func TestKickWithRequestAway(t *testing.T) {
 		cs.pass(1-frozen, 1-frozen)
 		kicks := make(chan error)
 		for _, id := range ids {
-			go func() { kicks <- d.server.Kick(t.Context(), id) }() // is done when the other loop has answered too
+			go func() { kicks <- d.server.Kick(t.Context(), id, "a test") }() // is done when the other loop has answered too
 		}
 		free.Expect("e kicked")
 		free.ExpectEnd()
@@ -481,7 +481,7 @@ func TestSeekMoving(t *testing.T) {
 				return err
 			})
 		}
-		eventually(t, func() error { return d.server.Kick(t.Context(), id) })
+		eventually(t, func() error { return d.server.Kick(t.Context(), id, "a test") })
 		client.Wait()
 		c.Close()
 	}

@@ -107,7 +107,11 @@ func (d *detector) search(ctx context.Context) {
 		waits = waits.and(second)
 		cycles = waits.cycles()
 	}
-	for _, c := range d.review(cycles, waits) {
+	fresh, over := d.review(cycles, waits)
+	for _, c := range over {
+		d.server.history.deadlock(eventDeadlockOver, c, dissolved)
+	}
+	for _, c := range fresh {
 		d.report(c)
 	}
 	if d.server.cfg.BreakDeadlocks {
@@ -144,8 +148,9 @@ func (d *detector) knowsAll(cycles [][]*waitEdge, waits waitGraph) bool {
 	})
 }
 
-// review makes the cycles, which are made of the waits, the deadlocks that stand, and returns those that are new.
-func (d *detector) review(cycles [][]*waitEdge, waits waitGraph) (fresh []*deadlock) {
+// review makes the cycles, which are made of the waits, the deadlocks that stand, and returns those that are new, and those
+// that are over.
+func (d *detector) review(cycles [][]*waitEdge, waits waitGraph) (fresh, over []*deadlock) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.standing
@@ -163,11 +168,17 @@ func (d *detector) review(cycles [][]*waitEdge, waits waitGraph) (fresh []*deadl
 		}
 		d.standing[name] = known
 	}
-	return fresh
+	for name, c := range before {
+		if d.standing[name] == nil {
+			over = append(over, c)
+		}
+	}
+	return fresh, over
 }
 
 // report logs a deadlock, once.
 func (d *detector) report(c *deadlock) {
+	d.server.history.deadlock(eventDeadlock, c, dissolved)
 	var text strings.Builder
 	for i, e := range c.waits {
 		if i > 0 {
@@ -211,17 +222,23 @@ func (d *detector) breakUp(ctx context.Context, c *deadlock) {
 	defer cancel()
 	youngest := c.youngest()
 	shards := d.server.shards[youngest.shard : youngest.shard+1]
-	done, _ := eachShard(ctx, d.server, shards, func(sh *shard, inTime *bool) (more bool) {
-		if *inTime = ctx.Err() == nil; *inTime {
-			sh.breakWait(youngest)
+	type attempt struct{ inTime, broken bool }
+	done, _ := eachShard(ctx, d.server, shards, func(sh *shard, a *attempt) (more bool) {
+		if a.inTime = ctx.Err() == nil; a.inTime {
+			a.broken = sh.breakWait(youngest)
 		}
 		return false
 	})
-	if len(done) == 0 || !*done[0] {
+	if len(done) == 0 || !done[0].inTime {
 		d.server.cfg.Log.Warn().Uint64("deadlock", c.number).Int("loop", youngest.shard).
 			Msg("deadlock not broken yet: the loop of the key is busy")
 		return
 	}
+	end := dissolved
+	if done[0].broken {
+		end = wasBroken
+	}
+	d.server.history.deadlock(eventDeadlockOver, c, end)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.standing, youngest.id())

@@ -118,7 +118,7 @@ func TestDeadlocks(t *testing.T) {
 		func(r *ring) { r.clients[0].Close() },
 		func(r *ring) { r.clients[1].Reset() },
 		func(r *ring) {
-			if err := d.server.Kick(context.Background(), r.ids[0]); err != nil {
+			if err := d.server.Kick(context.Background(), r.ids[0], "a test"); err != nil {
 				t.Errorf("kick: %v", err)
 			}
 		},

@@ -1,20 +1,31 @@
 package server
 
-// identity is what is known about a client: what it has proved, and what it has said about itself. It is immutable, so that
-// any loop may read it: a change makes another one.
+import "dreadlock/server/api"
+
+// identity is what is known about a client: where it is, what it has proved, and what it has said about itself. It is
+// immutable, so that any loop may read it, and an event may keep it: a change makes another one.
 type identity struct {
+	connection api.ConnectionID // 0 if it has no session
+	address    address
+
 	proven  string // who it is by its certificate or, on a Unix socket, by the kernel; empty if nothing says so
 	name    string // what the connection is called; empty if it has no name
 	owner   string // to whom it belongs; empty if it has said nothing
+	kick    *kick  // who has kicked it, nil if nobody has
 	changes int    // how often the owner has changed: the same number means the same owner all the time
 }
 
 // who returns what is known about the client. Safe from any goroutine.
-func (s *session) who() identity {
-	if i := s.identity.Load(); i != nil {
-		return *i
-	}
-	return identity{}
+func (s *session) who() identity { return *s.identity.Load() }
+
+// known is who without a copy. Safe from any goroutine.
+func (s *session) known() *identity { return s.identity.Load() }
+
+// setKick says that somebody has kicked the connection.
+func (s *session) setKick(k *kick) {
+	i := s.who()
+	i.kick = k
+	s.identity.Store(&i)
 }
 
 // setName gives the connection a name.

@@ -83,7 +83,7 @@ func TestWaitOutcomes(t *testing.T) {
 		waiter("reset").reset()
 		waiter("half-close").closeWrite()
 		c := waiter("kicked")
-		c.loop.turn(c.session.kick)
+		c.kick()
 		s.settle()
 		waiter("timeout")
 		s.pass(6 * time.Second)

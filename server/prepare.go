@@ -13,6 +13,7 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"dreadlock/reactor"
+	"dreadlock/server/certs"
 )
 
 // prepareTime bounds how long a client may take for the PROXY header and the TLS handshake.
@@ -62,8 +63,8 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 		return p, &barredError{noHandshake, err}
 	}
 	p.Input = in.first
-	if certs := p.TLS.State().PeerCertificates; len(certs) > 0 {
-		a.identity = certificateName(certs[0])
+	if shown := p.TLS.State().PeerCertificates; len(shown) > 0 {
+		a.identity = certs.Name(shown[0])
 	}
 	return p, nil
 }

@@ -309,7 +309,11 @@ var queries = map[string]func(ctx context.Context, srv *Server, key string) erro
 		_, err := srv.Connections(ctx, api.ConnectionQuery{})
 		return err
 	},
-	"kick": func(ctx context.Context, srv *Server, _ string) error { return srv.Kick(ctx, 1) },
+	"events": func(ctx context.Context, srv *Server, _ string) error {
+		_, err := srv.Events(ctx, &api.EventQuery{})
+		return err
+	},
+	"kick": func(ctx context.Context, srv *Server, _ string) error { return srv.Kick(ctx, 1, "a test") },
 }
 
 func TestUnavailable(t *testing.T) {
@@ -540,7 +544,7 @@ func TestInspectMeanwhile(t *testing.T) {
 			if n%20 > 0 || last == id {
 				last = 999999999 // nobody
 			}
-			return orNotFound(d.server.Kick(background, last))
+			return orNotFound(d.server.Kick(background, last, "a test"))
 		},
 	}
 	var busy atomic.Int64

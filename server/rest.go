@@ -41,6 +41,12 @@ func (unknownHolder) peer() api.Peer    { return api.Peer{} }
 func (unknownHolder) party() party      { return party{} }
 func (unknownHolder) taken(*shard, int) {}
 
+var _ holder = unknownHolder{}
+
+// known and ending are never called: there was no grant, and so there are no events.
+func (unknownHolder) known() *identity { return &identity{} }
+func (unknownHolder) ending() reason   { return clientClosed }
+
 // grantsAt returns when the first keys may be granted after the start; zero without a lock delay. The server must serve.
 func (srv *Server) grantsAt() time.Time {
 	if srv.cfg.LockDelay == 0 {

@@ -26,6 +26,8 @@ type Server struct {
 	tally    *tally
 	warnings *noise.Log // of what clients do wrong
 	detector *detector
+	history  *history  // nil if no events are kept
+	eventLog *eventLog // nil if events are not logged
 	drain    *drain
 	budget   *budget
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
@@ -78,6 +80,10 @@ func New(cfg Config) (*Server, error) {
 		pace:      defaultPace(),
 	}
 	srv.detector = newDetector(srv)
+	srv.history = newHistory(srv)
+	if srv.cfg.wantsEventLog() {
+		srv.eventLog = newEventLog(srv)
+	}
 	srv.drain = newDrain()
 	srv.budget = newBudget(cfg.memoryLimit(), cfg.Loops)
 	return srv, nil
@@ -100,6 +106,9 @@ func (srv *Server) Run(ctx context.Context) error {
 		stop()
 	})
 	helpers.Go(func() { srv.warnings.Run(serving) })
+	if srv.eventLog != nil {
+		helpers.Go(func() { srv.eventLog.run(serving) })
+	}
 	helpers.Go(func() { srv.warnOfTwins(serving, entrances) })
 	defer srv.warnings.Flush()
 	defer helpers.Wait()
@@ -186,6 +195,7 @@ func (srv *Server) ready(entrances []*entrance) {
 		Int64("max_memory", srv.budget.limit).
 		Stringer("keepalive", srv.cfg.KeepAlive).
 		Stringer("tick", srv.cfg.Tick).
+		Int("events", srv.cfg.Events).
 		Stringer("lock_delay", srv.cfg.LockDelay).
 		Str("version", srv.cfg.Version).
 		Msg("dreadlock is ready")

@@ -37,10 +37,6 @@ type session struct {
 	address address       // of the client
 	since   time.Duration // when it connected
 
-	// identity is what is known about the client beside its address, nil if nothing is. Stored on the session's loop, loaded
-	// on any.
-	identity atomic.Pointer[identity]
-
 	parser  proto.Parser
 	pending pendingInput // empty unless the session is busy or stalled
 
@@ -53,11 +49,15 @@ type session struct {
 	counted     uint32        // bytes that its buffers take, see recount
 	outstanding uint8
 	phase       phase
-	newcomer    bool // one of the newcomers of its roster: it has sent no command yet
-	stalled     bool // the next command has to wait until the client has read its answers
-	waitsTurn   bool // it is among the turns of its roster
+	why         reason // it has ended; set before other loops hear of that, and constant from then on
+	newcomer    bool   // one of the newcomers of its roster: it has sent no command yet
+	stalled     bool   // the next command has to wait until the client has read its answers
+	waitsTurn   bool   // it is among the turns of its roster
 	nextTurn    *session
 
+	// identity is what is known about the client. Stored on the session's loop, loaded on any. It is beside the owner, with which
+	// it is needed.
+	identity     atomic.Pointer[identity]
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
 	keys         int            // how many keys it holds in all
@@ -71,9 +71,7 @@ const noShard = -1
 
 func newSession(ro *roster, a *arrival) *session {
 	s := &session{roster: ro, address: a.address, remoteShard: noShard}
-	if a.identity != "" {
-		s.identity.Store(&identity{proven: a.identity})
-	}
+	s.identity.Store(&identity{address: a.address, proven: a.identity})
 	s.conn = &s.sock
 	s.request.init(s)
 	s.owner.Tag = s
@@ -90,6 +88,7 @@ func (s *session) Conn() *reactor.Conn { return &s.sock }
 func (s *session) Opened() {
 	ro := s.roster
 	s.id = api.ConnectionID(ro.server.lastID.Add(1))
+	s.identity.Load().connection = s.id // nobody has seen it yet
 	s.since = ro.loop.Now()
 	ro.counters.accepted++
 	ro.sessions.add(s)

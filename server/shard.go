@@ -19,12 +19,16 @@ type shard struct {
 	unknown   lockmgr.Owner    // who may have held keys before the start: see [lockmgr.Table.SetDelay]
 	rest      reactor.Timer    // runs while the first of releasing rests; Tag: the shard
 	suspects  bag[*request]    // see [shard.suspect]
+	journal   *journal         // nil if no events are kept
 }
 
 // holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
 type holder interface {
-	peer() api.Peer // safe from any goroutine
-	party() party   // safe from any goroutine
+	peer() api.Peer   // safe from any goroutine
+	party() party     // safe from any goroutine
+	known() *identity // safe from any goroutine
+	// ending says why it has closed. To be called on the loop of a key that is taken from it.
+	ending() reason
 	// taken says that a key of the shard is its own no more. It is called on the loop of the shard.
 	taken(sh *shard, size int)
 }
@@ -43,6 +47,9 @@ type queued interface {
 // set back: a grant takes longer than a nanosecond.
 func newShard(w *worker) *shard {
 	sh := &shard{worker: w, table: lockmgr.NewTable(uint64(time.Now().UnixNano()))}
+	if sh.journal = w.server.history.newJournal(w.loop); sh.journal != nil {
+		sh.table.Observe(sh.journal)
+	}
 	if d := w.server.cfg.LockDelay; d > 0 {
 		sh.beginDelay(d)
 	}
@@ -135,8 +142,10 @@ func (sh *shard) endWait(r *request, how waitEnd) {
 
 // expire ends the wait of a request whose time has run out. A grant that was made in the same turn comes first.
 func (sh *shard) expire(r *request) {
+	key := r.waiter.WaitsFor().Key
 	if sh.table.Cancel(&r.waiter) {
 		sh.counters.timeouts++
+		sh.journal.timedOut(key, r)
 		sh.endWait(r, waitTimedOut)
 		sh.answer(r, proto.TimedOut)
 	}
@@ -183,6 +192,9 @@ func (sh *shard) cancelRemote(c *cancellation) {
 // release frees what a session that has ended holds in this shard, after the lock delay if there is one: as much as the loop's
 // turn allows at once, the rest in turns to come. Nobody can tell, but those who wait for the rest.
 func (sh *shard) release(o *lockmgr.Owner) {
+	if k := o.Tag.(holder).known().kick; k != nil {
+		k.frees(o)
+	}
 	if sh.closed {
 		return
 	}

@@ -28,6 +28,8 @@ import (
 //   - On a loop that drains, nobody is served who holds nothing and waits for nothing.
 //   - However little memory there is, whoever has nothing under way is read.
 //
+//   - The events have each grant once, and its end once.
+//
 // And whenever nothing is under way, what sessions, tables, wheels and counters say of each other must be the same.
 
 const (
@@ -48,6 +50,7 @@ type simWorld struct {
 	asked  map[*simClient][]simCommand
 	leaves map[*simClient]bool // it has ended its connection, in some way
 	drains bool                // the server may drain in this run
+	noted  notedGrants
 }
 
 // simGrant is what a client is told when it is granted a key.
@@ -73,6 +76,7 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 		taken:  map[simGrant]int{},
 		asked:  map[*simClient][]simCommand{},
 		leaves: map[*simClient]bool{},
+		noted:  notedGrants{open: map[string]api.Event{}},
 	}
 	for i := range simKeys {
 		key := w.key("k"+strconv.Itoa(i)+"x", i%loops)
@@ -280,7 +284,7 @@ func (w *simWorld) end(t *rapid.T) {
 			t.Skip("it moves")
 		}
 		w.leave(c)
-		c.loop.turn(c.session.kick)
+		c.kick()
 	case "garbage":
 		w.leave(c)
 		c.send("lock !\r\n")
@@ -339,6 +343,7 @@ func TestSimulation(t *testing.T) {
 				if err := w.check(); err != nil {
 					t.Fatal(err)
 				}
+				w.noted.read(t, w.sim)
 			},
 			"connect": func(t *rapid.T) {
 				if len(w.clients) >= simClients {
@@ -382,6 +387,8 @@ func TestSimulation(t *testing.T) {
 		w.quiet(t)
 		w.pass(delay)
 		w.quiet(t)
+		w.noted.read(t, w.sim)
+		w.noted.checkOver(t, w.sim)
 		for _, l := range w.loops {
 			table := l.worker.shard.table
 			if table.Keys() != 0 || table.Resting() != 0 {

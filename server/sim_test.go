@@ -44,19 +44,26 @@ const (
 )
 
 // newSim returns a sim whose turns are not bounded.
-func newSim(loops, moveAfter int) *sim { return newDelayedSim(loops, moveAfter, 0) }
+func newSim(loops, moveAfter int) *sim { return newSimWith(loops, moveAfter, 0, 200*loops) }
 
 // newDelayedSim returns such a sim with a lock delay, which has just started.
 func newDelayedSim(loops, moveAfter int, delay time.Duration) *sim {
+	return newSimWith(loops, moveAfter, delay, 200*loops)
+}
+
+// newSimWith is newDelayedSim with a number of events.
+func newSimWith(loops, moveAfter int, delay time.Duration, events int) *sim {
 	cfg := DefaultConfig()
 	cfg.LockDelay = delay
 	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
+	cfg.Events = events
 	srv := &Server{
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: noise.New(zerolog.Nop()),
 		pace: defaultPace(),
 	}
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
+	srv.history = newHistory(srv)
 	srv.budget = newBudget(cfg.memoryLimit(), loops)
 	s := &sim{server: srv, budget: math.MaxInt}
 	for i := range loops {
@@ -481,6 +488,11 @@ func (c *simClient) reset() {
 		c.loop.turn(func() { c.finish(unix.ECONNRESET) })
 	}
 	c.ended = true
+}
+
+// kick has an operator kick the client.
+func (c *simClient) kick() {
+	c.loop.turn(func() { c.session.kick(c.sim.server.newKick("a test")) })
 }
 
 // hear has the client read what it left unread, which lets the server send more.

@@ -64,7 +64,7 @@ func TestCounters(t *testing.T) {
 
 			c.Reset() // leaves its queue, which is neither a grant nor a timeout
 			d.awaitWaiters(0)
-			if err := d.server.Kick(context.Background(), id); err != nil {
+			if err := d.server.Kick(context.Background(), id, "a test"); err != nil {
 				t.Fatal(err)
 			}
 			e.ExpectEnd()

@@ -29,6 +29,7 @@ func (srv *Server) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
 	done, missing := eachShard(ctx, srv, srv.shards, (*shard).close)
+	_ = srv.eventLog.catchUp(ctx) // what it cannot get now is in no log
 	srv.ending()
 	var sum losses
 	for _, l := range done {

@@ -121,7 +121,7 @@ func (st *story) run(t *testing.T, d *datadriven.TestData) string {
 		st.client(t, d, name).hear()
 	case "kick":
 		c := st.client(t, d, name)
-		c.loop.turn(c.session.kick)
+		c.kick()
 	case "drain":
 		l := loop(0)
 		var found holders

@@ -57,7 +57,7 @@ func (sh *shard) take(q *api.ReleaseQuery, hash uint64) (*api.Release, error) {
 	}
 	was, former, ended := sh.describe(h), holderOf(h), h.Closed
 	sh.table.Advance(sh.loop.Now())
-	sh.table.Take(hash, key, &sh.grants)
+	sh.journal.taking(q.By, func() { sh.table.Take(hash, key, &sh.grants) })
 	if !ended { // otherwise it does not count its keys any more
 		former.taken(sh, lockmgr.KeySize(len(key)))
 	}

@@ -214,7 +214,7 @@ func TestCertificateName(t *testing.T) {
 			cert.DNSNames, cert.Subject.CommonName = nil, strings.Repeat("é", 200)
 		},
 	} {
-		if got := certificateName(ca.Issue("ann", change).Leaf); got != want {
+		if got := certs.Name(ca.Issue("ann", change).Leaf); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

@@ -116,7 +116,7 @@ func TestTurnOfOneRead(t *testing.T) {
 func TestEndWhileWaitingForTurn(t *testing.T) {
 	ends := map[string]func(c *simClient){
 		"reset": (*simClient).reset,
-		"kick":  func(c *simClient) { c.loop.turn(c.session.kick) },
+		"kick":  (*simClient).kick,
 		"drain": func(c *simClient) {
 			var found holders
 			c.loop.turn(func() { c.loop.worker.shard.drain(&found) })
@@ -205,7 +205,7 @@ func goTogether(t *testing.T, loops int) {
 // TestGoneWaitsForATurn ends a session that waits for a turn. When it would be served, its loop counts nothing for it.
 func TestGoneWaitsForATurn(t *testing.T) {
 	for name, end := range map[string]func(*simClient){
-		"half-closed": (*simClient).closeWrite, "reset": (*simClient).reset, "kicked": func(c *simClient) { c.loop.turn(c.session.kick) },
+		"half-closed": (*simClient).closeWrite, "reset": (*simClient).reset, "kicked": (*simClient).kick,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSim(1, moveAfter)

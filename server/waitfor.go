@@ -162,15 +162,17 @@ func (s *sweep) step(sh *shard, n int) (more bool) {
 	})
 }
 
-// breakWait ends the wait of an edge, if it still lasts and is for the same grant of a holder that has not ended. The request
-// belongs to the shard as long as it is among the suspects.
-func (sh *shard) breakWait(e *waitEdge) {
+// breakWait ends the wait of an edge, if it still lasts and is for the same grant of a holder that has not ended, and reports
+// whether it did. The request belongs to the shard as long as it is among the suspects.
+func (sh *shard) breakWait(e *waitEdge) bool {
 	if !slices.Contains(sh.suspects.members, e.request) {
-		return
+		return false
 	}
 	r := e.request
-	if h := r.waiter.WaitsFor(); r.serial == e.serial && h.Token == e.grant && !h.Closed && sh.cancel(r, waitDeadlock) {
-		sh.server.detector.broken.Add(1)
-		sh.answer(r, proto.Deadlock)
+	if h := r.waiter.WaitsFor(); r.serial != e.serial || h.Token != e.grant || h.Closed || !sh.cancel(r, waitDeadlock) {
+		return false
 	}
+	sh.server.detector.broken.Add(1)
+	sh.answer(r, proto.Deadlock)
+	return true
 }

@@ -59,6 +59,7 @@ func (c *crowd) connect() *member {
 	c.lastID++
 	m := &member{}
 	m.session.id = c.lastID
+	m.session.identity.Store(&identity{connection: c.lastID})
 	m.session.request.init(&m.session)
 	for i := range m.owners {
 		m.owners[i].Tag = &m.session

@@ -188,7 +188,7 @@ func TestNamesInLog(t *testing.T) {
 		}
 		return nil
 	})
-	if err := d.server.Kick(t.Context(), d.idOf(bob)); err != nil {
+	if err := d.server.Kick(t.Context(), d.idOf(bob), "a test"); err != nil {
 		t.Fatal(err)
 	}
 	bob.Expect("e kicked")

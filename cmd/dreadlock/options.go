@@ -47,6 +47,8 @@ type options struct {
 	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
 	LockDelay      time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that a key is kept from the next whose holder's connection has ended without an unlock, so that its work can stop; after a start nothing is granted for as long. 0s: not at all (${default})." env:"DREADLOCK_LOCK_DELAY"`
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
+	Events         int              `default:"${events}" placeholder:"N" help:"Number of events to keep in memory: who was granted a key, gave it up, lost it, waited in vain, was kicked or refused. 200 bytes each. 0: none (${default})." env:"DREADLOCK_EVENTS"`
+	LogEvents      bool             `help:"Log every event, up to 500 a second." env:"DREADLOCK_LOG_EVENTS"`
 	Admin          addresses        `sep:"none" placeholder:"ADDR" help:"Serve metrics, a status page and an API over HTTP on this address too: HOST:PORT like localhost:${admin_port}, https://HOST:PORT, or unix:///PATH?mode=0660&group=NAME. May be given several times. Without it only on a Unix socket in /run/dreadlock or $$XDG_RUNTIME_DIR, which off turns off." env:"DREADLOCK_ADMIN_LISTEN"`
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
 	Pprof          bool             `help:"Serve profiles of the process on the admin interface." env:"DREADLOCK_PPROF"`
@@ -89,6 +91,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 			"max_key_bytes": humanize.IBytes(uint64(defaults.MaxKeyBytes)),
 			"keepalive":     defaults.KeepAlive.String(),
 			"tick":          defaults.Tick.String(),
+			"events":        strconv.Itoa(defaults.Events),
 		})
 	if err != nil {
 		return nil, err
@@ -153,6 +156,8 @@ func (o *options) config(sockets passedSockets, certificates *certs.Store, log z
 		Drain:          o.Drain,
 		LockDelay:      o.LockDelay,
 		BreakDeadlocks: o.BreakDeadlocks,
+		Events:         o.Events,
+		LogEvents:      o.LogEvents,
 		Version:        shortVersion(),
 		Log:            log,
 	}

@@ -34,6 +34,7 @@ func TestOptions(t *testing.T) {
 		{"--max-memory", "DREADLOCK_MAX_MEMORY", "max_memory", "8MB", "5000000", "8e+06", "5e+06", ""},
 		{"--keepalive", "DREADLOCK_KEEPALIVE", "keepalive", "1m", "2s", "1m0s", "2s", "30s"},
 		{"--tick", "DREADLOCK_TICK", "tick", "1ms", "100ms", "1ms", "100ms", "5ms"},
+		{"--events", "DREADLOCK_EVENTS", "events", "0", "50", "0", "50", "10000"},
 		{"--lock-delay", "DREADLOCK_LOCK_DELAY", "lock_delay", "15s", "1m", "15s", "1m0s", "0s"},
 		{"--listen", "DREADLOCK_LISTEN", "address", "127.0.0.2:0", "127.0.0.3:0", "127.0.0.2:", "127.0.0.3:", ""},
 	} {
@@ -219,6 +220,9 @@ func TestBadOptions(t *testing.T) {
 		{"--tick 0s", "", []string{"--tick", "0s"}},
 		{"--tick 1s", "", []string{"--tick", "1s"}},
 		{"--tick -5ms", "", []string{"--tick=-5ms"}},
+		{"--log-events", "DREADLOCK_LOG_EVENTS=true", []string{"--events=0"}},
+		{"--events -1", "", []string{"--events=-1"}},
+		{"--events 1000001", "DREADLOCK_EVENTS=1000001", nil},
 		{"--lock-delay -1s", "", []string{"--lock-delay=-1s"}},
 		{"--lock-delay 1h0m1s", "DREADLOCK_LOCK_DELAY=3601s", nil},
 		{"--lock-delay", "", []string{"--lock-delay", "15"}},

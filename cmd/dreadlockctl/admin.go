@@ -146,13 +146,20 @@ func (a *admin) do(ctx context.Context, method string, into any, query url.Value
 
 // send sends a request and returns the answer if its status is good, with the body to read and close.
 func (a *admin) send(ctx context.Context, by *http.Client, method string, query url.Values, path []string) (*http.Response, error) {
+	return a.sendWith(ctx, by, http.Header{"Accept": {"application/json"}}, method, query, path)
+}
+
+// sendWith is send with a header.
+func (a *admin) sendWith(
+	ctx context.Context, by *http.Client, header http.Header, method string, query url.Values, path []string,
+) (*http.Response, error) {
 	target := a.base.JoinPath("api", "v1").JoinPath(path...)
 	target.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Accept", "application/json")
+	request.Header = header
 	if a.token != "" {
 		request.Header.Set("Authorization", "Bearer "+a.token)
 	}

@@ -120,6 +120,8 @@ func complete(w io.Writer, node *kong.Node, words []string, live func(command, p
 		return directive(w, ":files")
 	case flag != nil && flag.PlaceHolder == "KEY":
 		all = live("locks", last)
+	case flag != nil && flag.PlaceHolder == "CONN":
+		all = live("kick", last)
 	case flag != nil && flag.Name == "name" && node.Name == "kick":
 		all = live("names", last)
 	case flag != nil:
@@ -215,7 +217,7 @@ func liveCandidates(ctx context.Context, g *globals, command, prefix string) (al
 		return nil
 	}
 	switch command {
-	case "lock", "locks", "waiters", "release":
+	case "lock", "locks", "waiters", "release", "history", "watch":
 		p, err := a.keys(ctx, &api.KeyQuery{Prefix: prefix, Order: api.ByKey, Limit: api.DefaultLimit})
 		if err != nil {
 			return nil

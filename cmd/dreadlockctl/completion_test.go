@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		words []string
 		want  string // the candidates without descriptions, or the directive for the shell
 	}{
-		{nil, "lock status locks waiters connections deadlocks kick release drain top completion"},
+		{nil, "lock status locks waiters connections deadlocks kick release drain history watch top completion"},
 		{[]string{"lo"}, "lock locks"},
 		{[]string{"--ad"}, "--admin --admin-token-file"},
 		{[]string{"--server", "lock", "wait"}, "waiters"},
@@ -32,6 +32,11 @@ func TestComplete(t *testing.T) {
 		{[]string{"release", "--con"}, "--connection"},
 		{[]string{"kick", "--ho"}, "--holder-of"},
 		{[]string{"kick", "--holder-of", "n"}, "nightly"},
+		{[]string{"hi"}, "history"},
+		{[]string{"history", "ni"}, "nightly"},
+		{[]string{"watch", "b"}, "b"},
+		{[]string{"watch", "--li"}, "--limit"},
+		{[]string{"history", "--connection", ""}, "5 7"},
 		{[]string{"dr"}, "drain"},
 		{[]string{"drain", "--ti"}, "--timeout"},
 		{[]string{"drain", "--timeout", ""}, ""},

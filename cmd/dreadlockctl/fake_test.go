@@ -93,6 +93,34 @@ var fakeDeadlocks = api.Deadlocks{Found: 2, Broken: 1, Cycles: []api.Cycle{{
 	},
 }}}
 
+var fakeEvents = []api.Event{
+	{Seq: 11, Kind: api.EventGranted, Key: "nightly", Connection: 5, Address: "10.0.0.1:40001", Name: "nightly@db1", Token: 7, WaitedSeconds: 2.5},
+	{Seq: 12, Kind: api.EventTimeout, Key: "nightly", Connection: 7, Address: "10.0.0.1:40003", WaitedSeconds: 30},
+	{Seq: 13, Kind: api.EventReleased, Key: "nightly", Connection: 5, Address: "10.0.0.1:40001", Name: "nightly@db1", Token: 7},
+	{Seq: 14, Kind: api.EventGranted, Key: "b", Connection: 7, Address: "10.0.0.1:40003", Token: 8},
+	{Seq: 15, Kind: api.EventDeadlock, Key: "b", Connection: 5, Address: "10.0.0.1:40001", Deadlock: 2, HeldBy: 7, WaitedSeconds: 3},
+	{Seq: 16, Kind: api.EventDeadlockOver, Key: "b", Connection: 5, Address: "10.0.0.1:40001", Deadlock: 2, HeldBy: 7, Reason: api.DeadlockBroken},
+	{Seq: 17, Kind: api.EventKicked, Connection: 7, Address: "10.0.0.1:40003", By: "10.0.0.9:5", Held: 18, Keys: []string{"b", "c"}},
+	{Seq: 18, Kind: api.EventLost, Key: "b", Connection: 7, Address: "10.0.0.1:40003", Token: 8, HeldSeconds: 60, Reason: api.Kicked, By: "10.0.0.9:5"},
+	{Seq: 19, Kind: api.EventRefused, Address: "unix:/s", Identity: "uid 7", Reason: api.RefusedMaxConnections},
+}
+
+// eventsAt returns the latest events that match.
+func eventsAt(r *http.Request) api.EventPage {
+	page := api.EventPage{Events: []api.Event{}, Next: 19, Oldest: began}
+	for _, e := range fakeEvents {
+		e.Time = began.Add(time.Duration(e.Seq) * time.Second)
+		if (r.FormValue("key") == "" || e.Key == r.FormValue("key")) && int(e.Seq) > atoi(r.FormValue("since")) &&
+			(r.FormValue("connection") == "" || number(e.Connection) == r.FormValue("connection")) {
+			page.Events = append(page.Events, e)
+		}
+	}
+	if limit := atoi(r.FormValue("limit")); len(page.Events) > limit {
+		page.Events = page.Events[len(page.Events)-limit:]
+	}
+	return page
+}
+
 func serveAdmin(t *testing.T) *fakeAdmin {
 	t.Helper()
 	a := &fakeAdmin{}
@@ -195,6 +223,7 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		}
 	})
 	mux.HandleFunc("GET /api/v1/deadlocks", func(w http.ResponseWriter, _ *http.Request) { answer(w, fakeDeadlocks) })
+	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) { answer(w, eventsAt(r)) })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
 		a.requests = append(a.requests, r.Method+" "+r.URL.String())

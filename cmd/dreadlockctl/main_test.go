@@ -73,6 +73,10 @@ func TestBadUsage(t *testing.T) {
 		{"lock --try -- nice -n 5 true", "the key is missing before --"},
 		{"lock --wait 5s -- nice true", "the key is missing before --"},
 		{"--server localhost:6001 lock -- true", "the key is missing before --"},
+		{"history night-ly", "letters and digits only"},
+		{"history --limit 0", "--limit 0: want at least 1"},
+		{"watch --limit 1001", "--limit 1001: want 0 to 1000"},
+		{"watch --connection x", "--connection"},
 		{"lock a --wait 30x -- true", "--wait: \"30x\": want a duration such as 30s"},
 		{"lock a -w -- true", "--wait"},
 		{"lock a --wait NaN -- true", "--wait: \"NaN\""},
@@ -149,7 +153,9 @@ func TestHelp(t *testing.T) {
 	if strings.Contains(got.stdout, "__complete") {
 		t.Error("it lists the hidden command")
 	}
-	for _, command := range []string{"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "release", "top", "completion"} {
+	for _, command := range []string{
+		"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "release", "history", "watch", "top", "completion",
+	} {
 		contains(t, got.stdout, "\n  "+command+" ")
 		help := runs(t, command, "--help")
 		if help.status != 0 || help.stderr != "" {

@@ -36,6 +36,8 @@ type commandLine struct {
 	Kick        kickCommand        `cmd:"" help:"Disconnect clients; their keys are released at once."`
 	Release     releaseCommand     `cmd:"" help:"Take a key from its holder, whose connection stays open."`
 	Drain       drainCommand       `cmd:"" help:"End the daemon when nobody holds a key any more."`
+	History     historyCommand     `cmd:"" help:"List what has happened to a key, or to all: grants, releases, losses, timeouts, kicks."`
+	Watch       watchCommand       `cmd:"" help:"Show what happens, as it happens."`
 	Top         topCommand         `cmd:"" help:"Watch the daemon: rates, hottest keys, longest waits."`
 	Completion  completionCommand  `cmd:"" help:"Print the completion script for a shell."`
 	Complete    completeCommand    `cmd:"" name:"__complete" hidden:"" passthrough:"" help:"Complete a command line; called by the completion scripts."`

@@ -21,8 +21,9 @@ const sourceTime = 5 * time.Second
 
 // endpoints answer in JSON. Package api defines the answers.
 type endpoints struct {
-	source Source
-	log    zerolog.Logger
+	source  Source
+	log     zerolog.Logger
+	streams *streams
 }
 
 func (a *endpoints) status(w http.ResponseWriter, r *http.Request) {
@@ -105,7 +106,7 @@ func (a *endpoints) kick(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		return &kicked{id}, a.source.Kick(ctx, id)
+		return &kicked{id}, a.source.Kick(ctx, id, callerOf(r))
 	})
 }
 
@@ -224,6 +225,20 @@ func (q *query) number(name string, missing, least int) int {
 		q.bad("%s=%.64s: want a number from %d to %d", name, text, least, api.MaxLimit)
 	}
 	return n
+}
+
+// natural returns a number from 0 on, nil if the parameter is not given.
+func (q *query) natural(name string) *uint64 {
+	text := q.text(name)
+	if text == "" {
+		return nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		q.bad("%s=%.64s: want a number", name, text)
+		return nil
+	}
+	return &n
 }
 
 // identifier returns the number of something, which counts from 1, or 0 if the parameter is not given.

@@ -28,11 +28,14 @@ type Source interface {
 	Connections(ctx context.Context, q api.ConnectionQuery) (*api.ConnectionPage, error)
 	Connection(ctx context.Context, id api.ConnectionID) (*api.Connection, error)
 	Deadlocks(ctx context.Context) (*api.Deadlocks, error)
+	Events(ctx context.Context, q *api.EventQuery) (*api.EventPage, error)
+	// AwaitEvents waits until there may be an event after the one with that number, or until ctx ends, which is no error.
+	AwaitEvents(ctx context.Context, since uint64) error
 	// Release takes a key from its holder without closing its connection, and logs who asks for it. If not the holder that is meant has
 	// the key, the error is an [api.ErrConflict].
 	Release(ctx context.Context, q *api.ReleaseQuery) (*api.Release, error)
-	// Kick closes a connection, and logs that it does.
-	Kick(ctx context.Context, id api.ConnectionID) error
+	// Kick closes a connection, and logs that it does, and who asks for it.
+	Kick(ctx context.Context, id api.ConnectionID, by string) error
 	// Drain begins a drain, or joins one that is under way, and returns what is held. A timeout is the time that it takes at
 	// most: it may end a drain earlier, but not later. Without one the server chooses the time, or leaves it as it is.
 	Drain(ctx context.Context, timeout *time.Duration) (*api.Drain, error)

@@ -20,11 +20,12 @@
 //
 // # What is bounded
 //
-// The number of connections and of requests at a time, the size and the duration of a request, the length of a page. A
+// The number of connections, of requests and of streams at a time, the size and the duration of a request, the length of a page. A
 // connection here takes a descriptor of the reserve that the server keeps beside its clients, so the server relies on the
 // bound for connections: [MaxConnections]. None of the bounds keeps a health check out: see limit.go.
 //
 // [Listen] takes the addresses, [Server.Serve] serves; package adminsock knows where the default socket is. Start reading at
 // routes.go. address.go and limit.go are about listening, guard.go and token.go say who may ask,
-// api.go answers in JSON, as openapi.json describes it, metrics.go answers Prometheus, and page.html is the page.
+// api.go answers in JSON, as openapi.json describes it, stream.go goes on answering, metrics.go answers Prometheus, and page.html is
+// the page.
 package admin

@@ -24,6 +24,9 @@ type fake struct {
 	conns   []api.Connection
 	cycles  []api.Cycle
 	kicks   []api.ConnectionID
+	kickers []string      // who has asked for them
+	events  []api.Event   // by number, from 1 on
+	more    chan struct{} // closed with the next event
 	by      string        // who has asked for the latest release
 	over    chan struct{} // closed when the drain is over
 	err     error         // of all methods, if set
@@ -35,7 +38,7 @@ type fake struct {
 // of which the second has a name and the third an identity.
 func newFake() *fake {
 	now := time.Now()
-	f := &fake{over: make(chan struct{}), status: api.Status{
+	f := &fake{over: make(chan struct{}), more: make(chan struct{}), status: api.Status{
 		Version: "v1.2.3", Host: "lock7", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5, OldestHoldSeconds: 300, OldestWaitSeconds: 42.5,
 		Listen:      []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
@@ -364,7 +367,7 @@ func (f *fake) Release(_ context.Context, q *api.ReleaseQuery) (*api.Release, er
 }
 
 // Kick removes a connection and the keys that it holds, even those that others wait for.
-func (f *fake) Kick(_ context.Context, id api.ConnectionID) error {
+func (f *fake) Kick(_ context.Context, id api.ConnectionID, by string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -377,5 +380,6 @@ func (f *fake) Kick(_ context.Context, id api.ConnectionID) error {
 	f.conns = slices.Delete(f.conns, i, i+1)
 	f.keys = slices.DeleteFunc(f.keys, func(k api.Key) bool { return k.Holder.Connection == id })
 	f.kicks = append(f.kicks, id)
+	f.kickers = append(f.kickers, by)
 	return nil
 }

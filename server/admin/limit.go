@@ -29,12 +29,16 @@ const (
 //
 // Its mutex guards the connections as well, and is held only for a look at all of them.
 type limit struct {
+	streams *streams
+
 	mu   sync.Mutex
 	open map[*limitedConn]struct{} // at most maxOpen
 	busy int                       // requests that hold a place, at most maxRequests
 }
 
-func newLimit() *limit { return &limit{open: make(map[*limitedConn]struct{}, maxOpen)} }
+func newLimit() *limit {
+	return &limit{streams: newStreams(), open: make(map[*limitedConn]struct{}, maxOpen)}
+}
 
 // share returns a listener that takes its places from the limit.
 func (l *limit) share(listener net.Listener) net.Listener {

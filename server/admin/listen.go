@@ -124,6 +124,7 @@ func (s *Server) Serve(ctx context.Context) {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          stdlog.New(warnings{s.noise}, "", 0),
 	}
+	server.RegisterOnShutdown(func() { close(s.limit.streams.ended) })
 	var serving sync.WaitGroup
 	defer s.noise.Flush()
 	defer serving.Wait()

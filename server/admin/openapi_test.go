@@ -29,6 +29,7 @@ var described = map[string]any{
 	"Histogram": api.Histogram{}, "Peer": api.Peer{},
 	"Key": api.Key{}, "KeyPage": api.KeyPage{}, "Waiter": api.Waiter{}, "Release": api.Release{},
 	"Connection": api.Connection{}, "ConnectionPage": api.ConnectionPage{},
+	"EventPage": api.EventPage{}, "Event": api.Event{},
 	"Deadlocks": api.Deadlocks{}, "Cycle": api.Cycle{}, "Wait": api.Wait{},
 }
 
@@ -112,6 +113,16 @@ func TestOpenAPITypes(t *testing.T) {
 	for _, state := range api.States {
 		if !slices.Contains(states, any(state)) {
 			t.Errorf("a connection may be %q, which openapi.json does not know: %v", state, states)
+		}
+	}
+}
+
+// All kinds of events are described.
+func TestOpenAPIEventKinds(t *testing.T) {
+	kinds := loadOpenAPI(t).Components.Schemas["Event"].Value.Properties["kind"].Value.Enum
+	for _, kind := range api.EventKinds {
+		if !slices.Contains(kinds, any(kind)) {
+			t.Errorf("an event may be %q, which openapi.json does not know: %v", kind, kinds)
 		}
 	}
 }
@@ -247,6 +258,7 @@ func (c *conformance) askRealDaemon() {
 		{"POST /api/v1/keys/{key}/release", "/api/v1/keys/left/release"},
 		{"POST /api/v1/connections/{id}/kick", "/api/v1/connections/999/kick"},
 		{"POST /api/v1/connections/{id}/kick", "/api/v1/connections/1/kick"},
+		{"GET /api/v1/events", "/api/v1/events"},
 		{"POST /api/v1/drain", "/api/v1/drain?timeout=600"},
 		{"GET /api/v1/status", "/api/v1/status"}, // that drains
 		{"POST /api/v1/drain", "/api/v1/drain?wait=true&timeout=0"},
@@ -303,6 +315,8 @@ func (c *conformance) refusals() {
 	busy := newLimit()
 	busy.busy = maxRequests
 	cfg := &Config{Source: newFake(), Log: zerolog.Nop()}
+	w := ask(broken(api.ErrNotFound), http.MethodGet, "/api/v1/events", nil) // with --events 0
+	c.check("GET /api/v1/events", w.Code, w.Header().Get("Content-Type"), w.Body.Bytes())
 	for name := range c.ops {
 		method, path, _ := strings.Cut(name, " ")
 		target := strings.NewReplacer("{key}", "k000", "{id}", "1").Replace(path)

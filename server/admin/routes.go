@@ -16,7 +16,7 @@ func newHandler(cfg *Config, token *tokenFile, limit *limit, noisy *noise.Log, h
 	g := &guard{token: token, hosts: hosts}
 
 	guarded := http.NewServeMux()
-	a := &endpoints{source: cfg.Source, log: cfg.Log}
+	a := &endpoints{source: cfg.Source, log: cfg.Log, streams: limit.streams}
 	for _, r := range a.routes(noisy) {
 		handle(guarded, r)
 	}
@@ -57,6 +57,7 @@ func (a *endpoints) routes(noisy *noise.Log) []route {
 		{http.MethodGet, "/api/v1/connections/{id}", a.connection},
 		{http.MethodPost, "/api/v1/connections/{id}/kick", a.kick},
 		{http.MethodGet, "/api/v1/deadlocks", a.deadlocks},
+		{http.MethodGet, "/api/v1/events", a.events},
 		{http.MethodPost, "/api/v1/drain", a.drain},
 		{http.MethodGet, "/api/v1/openapi.json", a.description},
 		{http.MethodGet, "/metrics", newMetrics(a.source, noisy).ServeHTTP},

@@ -26,6 +26,22 @@ func TestJSON(t *testing.T) {
 			`{"connection":5,"address":"10.0.0.1:40001","identity":"build7","name":"ann@build7","owner":"deploy"}`,
 		},
 		{
+			api.EventPage{Events: []api.Event{
+				{Seq: 7, Time: at, Kind: api.EventLost, Key: "a", Connection: 5, Address: "10.0.0.1:40001", Identity: "build7", Name: "ann@build7",
+					Owner: "deploy", Token: 1<<60 + 1, HeldSeconds: 1.5, Reason: api.Kicked, By: "10.0.0.9:5"},
+				{Seq: 8, Time: at, Kind: api.EventGranted, Key: "a", Connection: 6, Address: "10.0.0.2:1", Token: 2, WaitedSeconds: 2},
+				{Seq: 9, Time: at, Kind: api.EventKicked, Connection: 5, Address: "10.0.0.1:40001", By: "10.0.0.9:5", Held: 1, Keys: []string{"a"}},
+				{Seq: 10, Time: at, Kind: api.EventDeadlock, Key: "a", Connection: 5, Address: "10.0.0.1:40001", Deadlock: 3, HeldBy: 6},
+			}, Next: 10, Lost: 2, Oldest: at, Restarted: true},
+			`{"events":[{"seq":7,"time":"2026-11-24T08:00:00Z","kind":"lost","key":"a","connection":5,"address":"10.0.0.1:40001",` +
+				`"identity":"build7","name":"ann@build7","owner":"deploy","token":"1152921504606846977","held_seconds":1.5,` +
+				`"reason":"kicked","by":"10.0.0.9:5"},` +
+				`{"seq":8,"time":"2026-11-24T08:00:00Z","kind":"granted","key":"a","connection":6,"address":"10.0.0.2:1","token":"2","waited_seconds":2},` +
+				`{"seq":9,"time":"2026-11-24T08:00:00Z","kind":"kicked","connection":5,"address":"10.0.0.1:40001","by":"10.0.0.9:5","keys":["a"],"held":1},` +
+				`{"seq":10,"time":"2026-11-24T08:00:00Z","kind":"deadlock","key":"a","connection":5,"address":"10.0.0.1:40001","deadlock":3,"held_by":6}],` +
+				`"next":10,"lost":2,"oldest":"2026-11-24T08:00:00Z","restarted":true}`,
+		},
+		{
 			api.Drain{Since: at, Until: at.Add(time.Minute), SecondsLeft: 2.5, HeldKeys: 3, Waiters: 1},
 			`{"since":"2026-11-24T08:00:00Z","until":"2026-11-24T08:01:00Z","seconds_left":2.5,"held_keys":3,"waiters":1,"over":false}`,
 		},
