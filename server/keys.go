@@ -64,7 +64,7 @@ func (srv *Server) Keys(ctx context.Context, q api.KeyQuery) (*api.KeyPage, erro
 			w.begun, w.page, w.ages = true, page[keyRow]{limit: limit, after: after}, newAges()
 		}
 		w.cursor = sh.walkKeys(w.cursor, &q, func(h lockmgr.Holding) {
-			addAge(&w.ages, sh.secondsSince(h.Since))
+			addAge(&w.ages, sh.heldSeconds(h))
 			if n := number(h); w.page.wants(n, h.Key) {
 				k := sh.describe(h)
 				w.page.add(keyRow{rank{n, k.Key}, k})
@@ -172,17 +172,24 @@ func (sh *shard) describe(h lockmgr.Holding) api.Key {
 		Holder:      holderOf(h).peer(),
 		Since:       sh.loop.Time(h.Since),
 		Token:       h.Token,
-		HeldSeconds: sh.secondsSince(h.Since),
+		HeldSeconds: sh.heldSeconds(h),
 		Waiters:     h.Waiters,
 	}
 	if h.Closed {
 		k.FreesInSeconds = max(h.Until-sh.loop.Now(), minRest).Seconds()
-		k.HeldSeconds = max(h.Until-sh.server.cfg.LockDelay-h.Since, 0).Seconds()
 	}
 	if h.First != nil {
 		k.LongestWaitSeconds = sh.secondsSince(sinceOf(h.First))
 	}
 	return k
+}
+
+// heldSeconds returns for how long a key has been held, or had been until it began to rest.
+func (sh *shard) heldSeconds(h lockmgr.Holding) float64 {
+	if h.Closed {
+		return max(h.Until-sh.server.cfg.LockDelay-h.Since, 0).Seconds()
+	}
+	return sh.secondsSince(h.Since)
 }
 
 // secondsSince returns how long ago t was, in seconds.

@@ -231,6 +231,9 @@ func TestStartSeen(t *testing.T) {
 			t.Errorf("the key is %+v", k)
 		}
 	}
+	if page, err := d.server.Keys(t.Context(), api.KeyQuery{}); err != nil || page.Ages.Counts[0] != 1 || page.Ages.Sum != 0 {
+		t.Errorf("%v, the ages of what nobody holds: %+v", err, page.Ages)
+	}
 	if err := d.server.LogHolders(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -133,7 +134,7 @@ func TestAlertsFire(t *testing.T) {
 			of("dreadlock_accept_errors_total", growing(10*time.Minute, 1), "reason", "ECONNABORTED"),
 		},
 		"DreadlockMemoryHigh": {
-			both("process_resident_memory_bytes", 91<<20, "go_gc_gomemlimit_bytes", 100<<20), both("process_resident_memory_bytes", 89<<20, "go_gc_gomemlimit_bytes", 100<<20),
+			both("dreadlock_memory_bytes", 91<<20, "dreadlock_memory_limit_bytes", 100<<20), both("dreadlock_memory_bytes", 89<<20, "dreadlock_memory_limit_bytes", 100<<20),
 		},
 		"DreadlockFilesHigh":              {both("process_open_fds", 91, "process_max_fds", 100), both("process_open_fds", 89, "process_max_fds", 100)},
 		"DreadlockCertificateExpires":     {expires(13 * day), expires(15 * day)},
@@ -213,6 +214,29 @@ func TestDashboard(t *testing.T) {
 		if q, ok := v.Query.(map[string]any); ok {
 			metric, _, _ := strings.Cut(strings.TrimPrefix(q["query"].(string), "label_values("), ", ")
 			want("variable "+v.Name, metric)
+		}
+	}
+}
+
+// Whatever a daemon exports of its own is shown by the dashboard, or an alert looks at it.
+func TestMetricsAreUsed(t *testing.T) {
+	used := map[string]bool{"dreadlock_timeouts_total": true} // the waits by outcome are shown, which have the same number
+	for _, file := range []string{"grafana.json", "alerts.yml"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`\bdreadlock_\w+`).FindAllString(string(text), -1) {
+			used[name] = true
+		}
+	}
+	for _, s := range exported(t) {
+		name := s.labels.Get("__name__")
+		if base, ok := strings.CutSuffix(name, "_sum"); ok {
+			name = base + "_bucket" // each histogram has both
+		}
+		if strings.HasPrefix(name, "dreadlock_") && !strings.HasSuffix(name, "_count") && !used[name] {
+			t.Errorf("%s is exported, and used nowhere", name)
 		}
 	}
 }

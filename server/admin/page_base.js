@@ -115,16 +115,20 @@ function connectionCell(cell, {connection, address, identity, name, owner}, more
   });
 }
 
-// holderCell shows the holder of a key, or the former one of a key that nobody gets yet, and when it is free.
+// holderCell shows the holder of a key, or the former one of a key that nobody gets yet, and when it is free. Soon after a start
+// nobody can say who that was.
 function holderCell(cell, {holder, frees_in_seconds: frees}) {
-  connectionCell(cell, holder);
+  if (holder.connection) connectionCell(cell, holder);
+  else refill(cell, [0], () => ['nobody']);
   let note = cell.querySelector('.frees');
   if (frees === undefined) note?.remove();
   else {
     if (!note) cell.append(note = element('span', {class: 'frees'}));
-    setText(note, 'has ended, free in ' + duration(frees));
+    setText(note, (holder.connection ? 'has ended, free in ' : 'free in ') + duration(frees));
   }
 }
+
+const heldFor = ({holder, held_seconds: held}) => holder.connection ? duration(held) : '–';
 
 // askButton is a button that asks before it does anything.
 const askButton = (text, ask) => element('button', {class: 'kick', type: 'button', onclick: ask}, text);

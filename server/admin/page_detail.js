@@ -69,15 +69,16 @@ function facts(about, list) {
 }
 
 function showKey(key) {
-  const {holder, frees_in_seconds: frees} = key, ended = frees !== undefined;
+  const {holder, frees_in_seconds: frees} = key, ended = frees !== undefined, known = holder.connection > 0;
   facts(['key', key.key, holder, key.since, key.token, ended], [
     ...key.key.length > 80 ? [['the whole key', element('div', {class: 'whole', tabindex: '0', role: 'region', 'aria-label': 'The whole key'}, key.key)]] : [],
-    [ended ? 'held last by' : 'held by', connectionLink(holder)], ...peerFacts(holder, holder.name, holder.name || holder.identity),
-    ...ended ? [['free in', element('span', {id: 'frees'})]] : [], ['held for', element('span', {id: 'held-for'})],
-    ['since', instant(key.since)], ['token', key.token], ['waiters', element('span', {id: 'key-waiters'})],
+    ...known ? [[ended ? 'held last by' : 'held by', connectionLink(holder)], ...peerFacts(holder, holder.name, holder.name || holder.identity)] : [],
+    ...ended ? [['free in', element('span', {id: 'frees'})]] : [],
+    ...known ? [['held for', element('span', {id: 'held-for'})], ['since', instant(key.since)], ['token', key.token]] : [],
+    ['waiters', element('span', {id: 'key-waiters'})],
   ]);
-  if (ended) setText($('frees'), duration(frees) + ', since its connection has ended');
-  setText($('held-for'), duration(key.held_seconds));
+  if (ended) setText($('frees'), duration(frees) + (known ? ', since its connection has ended' : ', since somebody may have held it before the start'));
+  if (known) setText($('held-for'), duration(key.held_seconds));
   setText($('key-waiters'), grouped.format(key.waiters));
   refill($('acts'), [key.key, holder.connection, ended], () => ended ? []
     : [kickButton('Kick holder', holder), askButton('Release key', () => refresh(views.release, key.key))]);
@@ -178,12 +179,12 @@ async function askBeforeKick(id) {
 
 function showKick(c, id) {
   const keys = (c.holds ?? []).slice(0, 5).map(key => shorten(key, 30)).join(', ') + (c.held > 5 ? ' …' : '');
-  const freed = plural(c.held, 'key');
+  const freed = plural(c.held, 'key'), delay = before?.lock_delay_seconds;
   const who = [c.name, c.identity, c.address, c.owner && 'owner ' + c.owner, 'connected for ' + duration(c.connected_seconds)];
   confirmAct({
     title: `Kick connection ${id}?`, who: who.filter(Boolean).join(', '), yes: 'Kick',
     text: 'This closes the connection. ' +
-      (c.held ? `It frees ${freed}${keys && ` (${keys})`}, ${c.held === 1 ? 'which goes' : 'each of which goes'} to the first waiter.`
+      (c.held ? `It frees ${freed}${keys && ` (${keys})`}, ${c.held === 1 ? 'which goes' : 'each of which goes'} to the first waiter${delay ? ` after ${duration(delay)}` : ''}.`
         : 'It holds no key.') +
       (c.waits_for ? ` It leaves the queue of ${shorten(c.waits_for, 30)}.` : ''),
     note: c.held ? 'The client notices only when it next uses its connection. ' +

@@ -127,9 +127,10 @@ function cycleElement(cycle) {
 // advice says whom to kick: the youngest wait, which comes last, and which the server itself would end.
 function advice({waits}) {
   const victim = waits.at(-1), next = waits.at(-2) ?? victim;
+  const frees = next.held_by === victim.connection ? ['a key that this frees. ']
+    : [keyLink(next.waits_for, 40), `, which its owner should then give up with #${next.held_by}. `];
   return element('p', {class: 'advice'}, 'To end it, kick ', connectionLink(victim),
-    `: it came last, so the least time is lost. ${nameOf(next)} waits for a key that this frees. `,
-    kickButton('Kick #' + victim.connection, victim));
+    `: it came last, so the least time is lost. ${nameOf(next)} waits for `, ...frees, kickButton('Kick #' + victim.connection, victim));
 }
 
 // heldBy says who holds the key of a wait: the next connection of the cycle, or another connection of the same owner.

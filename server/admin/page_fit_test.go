@@ -35,7 +35,7 @@ var pageStates = []pageState{
 		name: "empty", shown: text("#how-lines") + ".includes('nc -C 127.0.0.1 6001')",
 		change: func(f *fake) {
 			f.keys, f.conns, f.cycles = nil, nil, nil
-			f.status.HeldKeys, f.status.Waiters, f.status.Connections = 0, 0, 0
+			f.status.HeldKeys, f.status.RestingKeys, f.status.Waiters, f.status.Connections = 0, 0, 0, 0
 		},
 	},
 	{name: "busy", change: func(f *fake) { f.cycles = nil }, shown: text("#hot") + " !== '' && " + text("#connections") + " !== ''"},

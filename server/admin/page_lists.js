@@ -19,7 +19,7 @@ function showHeld({keys}) {
     (row, key) => {
       setText(row.cells[1], grouped.format(key.waiters));
       holderCell(row.cells[2], key);
-      setText(row.cells[3], duration(key.held_seconds));
+      setText(row.cells[3], heldFor(key));
     });
 }
 
@@ -34,7 +34,7 @@ function showWaited(id, label, measure, format) {
         setText(row.cells[1].firstChild, format(measure(key)));
         row.querySelector('i').style.width = measure(key) / most * 100 + '%';
         holderCell(row.cells[2], key);
-        setText(row.cells[3], duration(key.held_seconds));
+        setText(row.cells[3], heldFor(key));
       });
     $(id + '-empty').hidden = waited.length > 0;
   };
@@ -45,7 +45,8 @@ const showLong = showWaited('long', 'longest wait', key => key.longest_wait_seco
 
 function showFound(page) {
   const sought = $('contains').value.trim() || $('holder').value.trim();
-  setText($('found-text'), page.matching ? plural(page.matching, 'key is', 'keys are') + ' held.' : `No ${sought ? 'such ' : ''}key is held.`);
+  const held = page.keys.some(key => key.frees_in_seconds) ? 'held, or free soon' : 'held';
+  setText($('found-text'), page.matching ? `${plural(page.matching, 'key is', 'keys are')} ${held}.` : `No ${sought ? 'such ' : ''}key is held.`);
   showAges(page.ages);
   updateRows($('found'), page.keys, key => key.key,
     keyRow(() => [numberCell('waiters'), numberCell('longest wait'), cell('held by'), numberCell('held for')]),
@@ -53,7 +54,7 @@ function showFound(page) {
       setText(row.cells[1], grouped.format(key.waiters));
       setText(row.cells[2], key.waiters ? duration(key.longest_wait_seconds) : '–');
       holderCell(row.cells[3], key);
-      setText(row.cells[4], duration(key.held_seconds));
+      setText(row.cells[4], heldFor(key));
     });
   $('found-more').hidden = !page.next || found.limit >= maxLimit;
 }

@@ -2,41 +2,53 @@ package admin
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+
+	"dreadlock/server/api"
 )
 
 // What an operator must know is said on the page and in its title.
 func TestPageNotices(t *testing.T) {
 	skipIfShort(t)
+	f := newFake()
 	b := openTab(t)
-	b.open(serve(t, Config{Source: newFake()}) + "/")
+	b.open(serve(t, Config{Source: f}) + "/")
 	b.until(text("#health") + " === 'serving'")
 	b.until(text("#about") + ".includes('3 of at most 1,024 MiB of memory') && " + text("#memory") + " === '' && " + text("#delay") + " === ''")
 	b.until("document.title === '(1 deadlock) lock7:6001 dreadlock' && " + text("#memory") + " === ''")
-	eval[string](b, "(window.amended = (url, body) => { if (url.endsWith('status')) Object.assign(body, {memory_bytes: 972, memory_limit_bytes: 1024}); }, '')")
+	f.change(func(f *fake) { f.status.MemoryBytes = f.status.MemoryLimitBytes / 100 * 95 })
 	b.until(text("#memory") + ".startsWith('94 % of the memory') && document.title === '(1 deadlock, memory 94 %) lock7:6001 dreadlock'")
 
-	eval[string](b, "(window.amended = (url, body) => { if (url.endsWith('status')) Object.assign(body, {grants_in_seconds: 8.5, lock_delay_seconds: 15}); }, '')")
+	f.change(func(f *fake) { f.status.MemoryBytes, f.status.GrantsInSeconds, f.status.LockDelaySeconds = 0, 8.5, 15 })
 	b.until(text("#delay-text") + ".startsWith('The first key is granted in 8.5 s:') && " + text("#delay-text") + ".includes('has 15 s')")
 	b.until(text("#health") + " === 'grants nothing yet' && document.title === '(grants nothing yet, 1 deadlock) lock7:6001 dreadlock'")
 	b.quiet()
 }
 
-// A key whose holder has ended is free after a while. Nobody is to be kicked then.
+// A key whose holder has ended is free after a while. Nobody is to be kicked then. What may have been held before the start has no
+// holder that could be named.
 func TestPageLockDelay(t *testing.T) {
 	skipIfShort(t)
+	f := newFake()
+	key := &f.keys[slices.IndexFunc(f.keys, func(k api.Key) bool { return k.Key == "k000" })]
 	b := openTab(t)
-	b.open(serve(t, Config{Source: newFake()}) + "/#key=k000")
+	b.open(serve(t, Config{Source: f}) + "/#key=k000")
 	b.until(text("#facts") + ".includes('held by') && " + text("#acts") + " !== ''")
 	eval[bool](b, "document.querySelector('#keys-section').scrollIntoView(), true") // what is out of sight is not asked for
-	eval[string](b, `(window.amended = (url, body) => {
-		for (const key of body.keys ?? [body]) if (key.key === 'k000') key.frees_in_seconds = 8;
-	}, '')`)
+	f.change(func(*fake) { key.FreesInSeconds = 8 })
+	b.until(text("#found-text") + " === '33 keys are held, or free soon.'")
 	for _, list := range []string{"hot", "found"} {
 		b.until(text("#"+list+" tbody tr[data-id=k000]") + ".includes('#1 ann@build7\\nhas ended, free in 8.0 s')")
 	}
 	b.until(text("#facts") + ".includes('held last by') && " + text("#frees") + ".startsWith('8.0 s') && " + text("#acts") + " === ''")
-	eval[string](b, "(window.amended = () => {}, '')")
+	holder := key.Holder
+	f.change(func(*fake) { key.Holder = api.Peer{} })
+	for _, list := range []string{"hot", "found"} {
+		b.until(text("#"+list+" tbody tr[data-id=k000]") + ".includes('nobody\\nfree in 8.0 s') && " + text("#"+list+" tbody tr[data-id=k000] td:last-child") + " === '–'")
+	}
+	b.until("!" + text("#facts") + ".includes('held last by') && " + text("#frees") + ".includes('before the start') && " + text("#acts") + " === ''")
+	f.change(func(*fake) { key.Holder, key.FreesInSeconds = holder, 0 })
 	b.until("!" + text("#hot") + ".includes('has ended') && " + text("#acts") + ".startsWith('Kick holder')")
 	b.quiet()
 }
@@ -85,8 +97,15 @@ func TestPageHow(t *testing.T) {
 		f.change(func(f *fake) { f.status.Listen = c.listen })
 		b.until(text("#how-lines") + fmt.Sprintf(" === '%s'", c.want))
 	}
-	f.change(func(f *fake) { f.status.HeldKeys = 1 })
-	b.until(text("#how") + " === ''")
+	for _, held := range []api.Status{{HeldKeys: 1}, {RestingKeys: 1}, {GrantsInSeconds: 1}} {
+		f.change(func(f *fake) {
+			f.status.HeldKeys, f.status.RestingKeys, f.status.GrantsInSeconds = held.HeldKeys, held.RestingKeys, held.GrantsInSeconds
+		})
+		b.until(text("#how") + " === ''")
+		f.change(pageStates[0].change)
+		f.change(func(f *fake) { f.status.GrantsInSeconds = 0 })
+		b.until(text("#how") + " !== ''")
+	}
 	b.quiet()
 }
 

@@ -75,9 +75,9 @@ function showDrain({drain, held_keys, waiters}) {
     `in ${duration(drain.seconds_left)} at the latest. New connections are refused.`);
 }
 
-// Where nobody holds a key, the page says how to lock one. The first address is taken, and for nc the first without TLS.
+// Where nobody holds a key, and anybody can, the page says how to lock one. The first address is taken, and for nc the first without TLS.
 function showHow(status) {
-  $('how').hidden = status.held_keys > 0 || status.waiters > 0;
+  $('how').hidden = status.held_keys > 0 || status.waiters > 0 || status.resting_keys > 0 || status.grants_in_seconds > 0;
   if ($('how').hidden) return;
   const everywhere = /^(\[::\]|0\.0\.0\.0)?(?=:)/; // all addresses of the machine
   const ways = (status.listen ?? []).map(way => /^(?<scheme>(tcp|tls|unix):\/\/)(?<where>[^?]*)/.exec(way)?.groups).filter(Boolean)

@@ -143,6 +143,11 @@ func TestPageDeadlock(t *testing.T) {
 	f.change(func(f *fake) { f.cycles[0].Waits[0].HeldBy, f.cycles[0].Waits[1].Owner = 5, "etl" })
 	b.until(text("#cycles li") + ".includes('for beta, which #5 holds for the owner etl')")
 
+	// The first to be kicked may hold nothing itself.
+	b.until(text(".advice") + ".includes('#110 nightly waits for a key that this frees.')")
+	f.change(func(f *fake) { f.cycles[0].Waits[1].HeldBy, f.cycles[0].Waits[2].Owner = 6, "report" })
+	b.until(text(".advice") + ".includes('#110 nightly waits for gamma, which its owner should then give up with #6.')")
+
 	var many []string
 	for i := range 12 {
 		many = append(many, fmt.Sprint("many", i+1))
