@@ -29,26 +29,32 @@ type network struct {
 	keys    int
 }
 
-// newNetwork makes the network, or skips the test if that is not possible.
-func newNetwork(tb testing.TB) *network {
+// newNetwork makes the network. It returns an error if that is not possible here.
+func newNetwork(tb testing.TB) (*network, error) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
-		tb.Skip("only root can make a network namespace")
+		return nil, errors.New("only root can make a network namespace")
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		tb.Skipf("cannot make links between network namespaces: %v", err)
+		return nil, fmt.Errorf("cannot make links between network namespaces: %w", err)
 	}
 	router, err := netns.NewRouter()
 	if err != nil {
-		tb.Skip(err)
+		return nil, err
 	}
 	tb.Cleanup(func() { router.Close() })
-	n := &network{tb: tb, router: router, program: filepath.Join(tb.TempDir(), "dreadlockctl")}
-	if output, err := exec.Command("go", "build", "-o", n.program, ".").CombinedOutput(); err != nil {
-		tb.Fatalf("build: %v\n%s", err, output)
-	}
+	n := &network{tb: tb, router: router}
 	n.host, n.address = n.join()
-	return n
+	return n, nil
+}
+
+// build builds the program.
+func (n *network) build() {
+	n.tb.Helper()
+	n.program = filepath.Join(n.tb.TempDir(), "dreadlockctl")
+	if output, err := exec.Command("go", "build", "-o", n.program, ".").CombinedOutput(); err != nil {
+		n.tb.Fatalf("build: %v\n%s", err, output)
+	}
 }
 
 func (n *network) join() (*netns.Host, string) {
@@ -75,6 +81,21 @@ func (n *network) start(keepAlive time.Duration) (d *daemon, address string) {
 	address = net.JoinHostPort(n.address, fmt.Sprint(6000+int(keepAlive.Seconds())))
 	n.on(n.host, func() { d = startDaemon(n.tb, "--keepalive", keepAlive.String(), "--listen", address) })
 	return d, address
+}
+
+// set cuts the host with an address off, or undoes that. The ways are those of a [cutOff].
+func (n *network) set(change func(from, to, how string) error, address, ways, how string) {
+	n.tb.Helper()
+	var out, in error
+	if ways != "in" {
+		out = change(address, n.address, how)
+	}
+	if ways != "out" {
+		in = change(n.address, address, how)
+	}
+	if err := errors.Join(out, in); err != nil {
+		n.tb.Error(err)
+	}
 }
 
 // near connects to a daemon on its own host.
@@ -119,7 +140,11 @@ func TestCommandEndsBeforeNextIsTold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds until a host is given up")
 	}
-	n := newNetwork(t)
+	n, err := newNetwork(t)
+	if err != nil {
+		t.Skip(err)
+	}
+	n.build()
 	daemons, addresses := map[time.Duration]*daemon{}, map[time.Duration]string{}
 	var all sync.WaitGroup
 	for _, c := range cuts() {
@@ -173,20 +198,6 @@ func (h *holding) lock() (j *job) {
 	return j
 }
 
-// set cuts the host off, or undoes that.
-func (h *holding) set(change func(from, to, how string) error, ways string) {
-	var out, in error
-	if ways != "in" {
-		out = change(h.address, h.network.address, h.how)
-	}
-	if ways != "out" {
-		in = change(h.network.address, h.address, h.how)
-	}
-	if err := errors.Join(out, in); err != nil {
-		h.tb.Error(err)
-	}
-}
-
 func (h *holding) run() {
 	if h.what == "granted late" {
 		h.grantLate()
@@ -198,11 +209,11 @@ func (h *holding) run() {
 	next.Send("lock " + h.key + " 600000")
 	<-time.After(rand.N(4 * time.Second)) // some time between two heartbeats, and not all at a time
 	began := time.Now()
-	h.set(h.router.Cut, h.ways)
+	h.set(h.router.Cut, h.address, h.ways, h.how)
 	if h.what == "healed" {
 		go func() {
 			j.stderr.await(h.tb, "ending the command")
-			h.set(h.router.Heal, h.ways)
+			h.set(h.router.Heal, h.address, h.ways, h.how)
 		}()
 	}
 	ended := make(chan time.Time, 1)
@@ -246,7 +257,7 @@ func (h *holding) grantLate() {
 	next.Send("lock " + h.key + " 600000")
 	h.awaitWaiters(2)
 	began := time.Now()
-	h.set(h.router.Cut, h.ways)
+	h.set(h.router.Cut, h.address, h.ways, h.how)
 	<-time.After(h.silence() * 2 / 5)
 	first.Do("unlock "+h.key, "u unlocked")
 	next.Expect("l locked")
@@ -257,10 +268,9 @@ func (h *holding) grantLate() {
 	}
 }
 
-// awaitWaiters waits until the key has so many waiters. The admin socket is a file, and so the same on all hosts.
+// awaitWaiters waits until the key has so many waiters.
 func (h *holding) awaitWaiters(want int) {
-	_, port, _ := net.SplitHostPort(h.d.address)
-	socket := "unix://" + filepath.Join(runtimeDir, "admin-"+port+".sock")
+	socket := h.d.adminSocket(runtimeDir)
 	eventually(h.tb, func() (bool, any) {
 		got := runs(h.tb, "waiters", h.key, "--json", "--admin", socket)
 		var key api.Key

@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,7 +150,13 @@ func startDaemon(tb testing.TB, args ...string) *daemon {
 // startDaemonIn starts a daemon that opens its admin socket in a directory.
 func startDaemonIn(tb testing.TB, dir string, args ...string) *daemon {
 	tb.Helper()
-	d := &daemon{cmd: exec.Command(daemonProgram, append([]string{"--listen", "127.0.0.1:0", "--log-format", "console"}, args...)...)}
+	return startDaemonAt(tb, dir, "127.0.0.1:0", args...)
+}
+
+// startDaemonAt is startDaemonIn for a daemon that listens at an address.
+func startDaemonAt(tb testing.TB, dir, listen string, args ...string) *daemon {
+	tb.Helper()
+	d := &daemon{cmd: exec.Command(daemonProgram, append([]string{"--listen", listen, "--log-format", "console"}, args...)...)}
 	var write *os.File
 	d.log, write = newText(tb)
 	defer write.Close()
@@ -160,6 +168,13 @@ func startDaemonIn(tb testing.TB, dir string, args ...string) *daemon {
 	tb.Cleanup(d.kill)
 	d.address = address(tb, d.log.awaitLine(tb, "dreadlock is ready"))
 	return d
+}
+
+// adminSocket returns the address of the daemon's admin socket, which it opens in a directory. It is a file, and so the same on
+// all network namespaces.
+func (d *daemon) adminSocket(dir string) string {
+	_, port, _ := net.SplitHostPort(d.address)
+	return "unix://" + filepath.Join(dir, "admin-"+port+".sock")
 }
 
 // kill ends the daemon as a crash would.

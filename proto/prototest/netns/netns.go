@@ -72,16 +72,21 @@ func (h *Host) IP(args ...string) error {
 // path returns a file that stands for the namespace while this process has it open.
 func (h *Host) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.file.Fd()) }
 
+// errNotReturned is the error of a function that has ended its goroutine, as a failed test does.
+var errNotReturned = errors.New("the function on the host has ended its goroutine")
+
 // onThread calls f on a thread that may change its namespace. The thread is brought home afterwards; one that cannot be
 // brought home ends.
 func onThread(f func() error) error {
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
+		err := errNotReturned
+		defer func() { done <- err }()
 		runtime.LockOSThread() // until the thread is back home
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
+		home, openErr := os.Open("/proc/thread-self/ns/net")
+		if openErr != nil {
 			runtime.UnlockOSThread()
-			done <- err
+			err = openErr
 			return
 		}
 		defer home.Close() //nolint:errcheck // it was only read
@@ -91,7 +96,6 @@ func onThread(f func() error) error {
 		} else {
 			runtime.UnlockOSThread()
 		}
-		done <- err
 	}()
 	return <-done
 }

@@ -1,8 +1,10 @@
 package netns
 
 import (
+	"errors"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 )
 
@@ -44,5 +46,20 @@ func TestHosts(t *testing.T) {
 		if served.RemoteAddr().String() != conn.LocalAddr().String() {
 			t.Errorf("host %d accepts %s, want %s", i, served.RemoteAddr(), conn.LocalAddr())
 		}
+	}
+}
+
+// TestGoexit: a function that ends its goroutine, as a test does that fails, does not keep its caller waiting.
+func TestGoexit(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a network namespace")
+	}
+	h, err := New()
+	if err != nil {
+		t.Skip(err)
+	}
+	defer h.Close()
+	if err := h.Do(func() error { runtime.Goexit(); return nil }); !errors.Is(err, errNotReturned) {
+		t.Errorf("%v, want %v", err, errNotReturned)
 	}
 }
