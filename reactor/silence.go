@@ -31,7 +31,7 @@ const (
 	// young for one.
 	unansweredPackets = 3
 	// probeInterval is the time between the probes of a silent peer by keepalive: how late the kernel may notice that its
-	// time is up.
+	// time is up. All of them must find no answer: as many as the keepalive has seconds.
 	probeInterval = time.Second
 	// minBackoff is the least that TCP_RTO_MAX_MS can be.
 	minBackoff = time.Second

@@ -82,7 +82,7 @@ func check(h *history) *verdict {
 func (v *verdict) replay(s *session, keys map[string]*keyHistory) {
 	lost := s.lostAt()
 	if s.ended < lost {
-		v.violate("session %d: the daemon ended its connection for no reason", s.id)
+		v.violate("session %d: the daemon ended its connection for no reason: %s", s.id, s.end())
 		lost = s.ended
 	}
 	held := map[string]*operation{}

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -73,8 +74,8 @@ func TestCheck(t *testing.T) {
 		}, "held it at the same time"},
 		{"a connection is ended for no reason", func(s *script) {
 			s.op(0, lock, 0, locked, 1, 2)
-			s.session(0).ended = 5
-		}, "ended its connection for no reason"},
+			s.session(0).ended, s.session(0).cause = moment(2*time.Second+2), io.EOF
+		}, "ended its connection for no reason: EOF, 2s after its last command or answer"},
 		{"a connection is ended that had to", func(s *script) {
 			s.op(0, lock, 0, locked, 1, 2)
 			s.lost(0, 4)

@@ -66,12 +66,12 @@ func (c *client) send(commands ...operation) {
 		text.WriteString(op.text())
 	}
 	if err := c.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
-		c.end()
+		c.end(err)
 		return
 	}
 	if _, err := c.conn.Write([]byte(text.String())); errors.Is(err, os.ErrDeadlineExceeded) {
 		c.lab.t.violate("session %d: the daemon reads nothing for %s", c.session.id, patience)
-		c.end()
+		c.end(err)
 	}
 	// After any other error the read of the answer finds the end as well, with what was answered before.
 }
@@ -86,7 +86,7 @@ func (c *client) answerWithin(limit time.Duration) string {
 	}
 	op := &c.session.operations[c.next]
 	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
-		c.end()
+		c.end(err)
 		return ""
 	}
 	line, err := c.in.ReadString('\n')
@@ -98,7 +98,7 @@ func (c *client) answerWithin(limit time.Duration) string {
 		return ""
 	}
 	if err != nil {
-		c.end()
+		c.end(err)
 		return ""
 	}
 	op.reply, op.answered = strings.TrimSuffix(line, "\r\n"), now()
@@ -169,10 +169,10 @@ func (c *client) confirm() {
 	}
 }
 
-// end notes that the connection has ended, and closes it.
-func (c *client) end() {
+// end notes that the connection has ended, which err says, and closes it.
+func (c *client) end(err error) {
 	if c.session.ended == never {
-		c.session.ended = now()
+		c.session.ended, c.session.cause = now(), err
 	}
 	_ = c.conn.Close()
 }
@@ -193,7 +193,7 @@ func (c *client) seesEnd() bool {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return false
 	}
-	c.end()
+	c.end(err)
 	return true
 }
 

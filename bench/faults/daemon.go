@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -166,8 +168,9 @@ type status struct {
 			Outcome string `json:"outcome"`
 			Count   int64  `json:"count"`
 		} `json:"commands"`
-		Moves          int64 `json:"moves"`
-		DeadlocksFound int64 `json:"deadlocks_found"`
+		Disconnects    map[string]int64 `json:"disconnects"`
+		Moves          int64            `json:"moves"`
+		DeadlocksFound int64            `json:"deadlocks_found"`
 	} `json:"counters"`
 }
 
@@ -188,6 +191,17 @@ func (s *status) commands() map[string]int64 {
 		counts[c.Kind+" "+answer] += c.Count
 	}
 	return counts
+}
+
+// ends says how many connections ended, by the reasons that the daemon has for it.
+func (s *status) ends() string {
+	var all []string
+	for _, reason := range slices.Sorted(maps.Keys(s.Counters.Disconnects)) {
+		if n := s.Counters.Disconnects[reason]; n > 0 {
+			all = append(all, fmt.Sprintf("%d %s", n, reason))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // errNoKey says that nobody holds a key.

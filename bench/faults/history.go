@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,19 @@ type session struct {
 	lost atomic.Int64
 	// ended is when the client saw that the daemon had ended the connection.
 	ended moment
+	cause error // by which the client saw that
+}
+
+// end says how the connection ended, and how long the session had been silent.
+func (s *session) end() string {
+	var last moment
+	for i := range s.operations {
+		last = s.operations[i].sent
+		if at := s.operations[i].answered; at != never {
+			last = at
+		}
+	}
+	return fmt.Sprintf("%v, %s after its last command or answer", s.cause, time.Duration(s.ended-last).Round(time.Millisecond))
 }
 
 // mayEnd notes that the connection may end from now on. The first time counts.
