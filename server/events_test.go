@@ -347,8 +347,9 @@ func TestKickIsLogged(t *testing.T) {
 // A key that an operator takes is lost, and the event says by whom.
 func TestTakenEvent(t *testing.T) {
 	d := startDaemon(t, nil)
-	a, b := d.dial(), d.dial()
+	a := d.dial()
 	a.Do("lock k 0", "l locked")
+	b := d.dial() // the second: those who come together have their numbers in any order
 	b.Send("lock k 300000")
 	d.awaitWaiters(1)
 	if _, err := d.server.Release(context.Background(), &api.ReleaseQuery{Key: "k", By: "ops"}); err != nil {
