@@ -211,11 +211,13 @@ func (h *holding) run() {
 	<-time.After(rand.N(4 * time.Second)) // some time between two heartbeats, and not all at a time
 	began := time.Now()
 	h.set(h.router.Cut, h.address, h.ways, h.how)
+	var healing sync.WaitGroup
+	defer healing.Wait() // the router is closed at the end of the test
 	if h.what == "healed" {
-		go func() {
+		healing.Go(func() {
 			j.stderr.await(h.tb, "ending the command")
 			h.set(h.router.Heal, h.address, h.ways, h.how)
-		}()
+		})
 	}
 	ended := make(chan time.Time, 1)
 	go func() {
