@@ -1,0 +1,30 @@
+// Fleet is for trials and tests of fleets on one machine. Its member command is an etcd that needs no installation. It is a program of
+// its own, so that the daemon does not link the server of etcd.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commandLine is the whole command line.
+type commandLine struct {
+	Member memberCommand `cmd:"" help:"Run one member of etcd until a signal ends it."`
+}
+
+func main() {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer restore()
+	context.AfterFunc(ctx, restore) // a second signal ends the process at once
+
+	var line commandLine
+	parsed := kong.Parse(&line,
+		kong.Name("fleet"),
+		kong.Description("Try and test fleets of daemons on one machine."),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	parsed.FatalIfErrorf(parsed.Run())
+}
