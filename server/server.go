@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -20,7 +21,7 @@ const linger = 10 * time.Second
 type Server struct {
 	cfg      Config
 	seed     lockmgr.Seed
-	space    uint64 // names the lock table: another one after every start
+	space    uint64 // names the lock table, see [Config.Space]
 	ways     []*way
 	shards   []*shard // by loop
 	tally    *tally
@@ -71,7 +72,7 @@ func New(cfg Config) (*Server, error) {
 	srv := &Server{
 		cfg:       cfg,
 		seed:      lockmgr.MakeSeed(),
-		space:     rand.Uint64(),
+		space:     cmp.Or(cfg.Space, rand.Uint64()),
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,

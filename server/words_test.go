@@ -118,6 +118,13 @@ func TestName(t *testing.T) {
 	}
 }
 
+// Servers that are one lock table to their clients say so.
+func TestGivenSpace(t *testing.T) {
+	for range 2 {
+		startDaemon(t, func(cfg *Config) { cfg.Space = 0xf1ee7 }).dial().Do("name ann", "n named 60000 00000000000f1ee7")
+	}
+}
+
 // Names and owners are shown of who holds and who waits, on whichever loop; the latest counts.
 func TestIdentityShown(t *testing.T) {
 	d := startDaemon(t, nil)
