@@ -133,7 +133,8 @@ func (t *trouble) stoodOn(cn *conn) {
 // have another lock table.
 func (t *trouble) begin(err error) {
 	t.last = err
-	other := errors.Is(err, ErrOtherTable)
+	var otherTable *OtherTableError
+	other := errors.As(err, &otherTable)
 	if f := t.client.options.Trouble; f != nil && (!t.told || other && !t.toldOther) {
 		t.told, t.toldOther = true, other
 		f(t.key, err)

@@ -18,9 +18,6 @@ var (
 	// ErrUnreachable: no attempt to connect succeeded until the wait was over. The error of the last one is wrapped as well; with
 	// several servers it is a *ServersError.
 	ErrUnreachable = errors.New("client: the server cannot be reached")
-	// ErrOtherTable: the call stood in the queue of a server that is gone, and those that are there have another lock table. It wraps
-	// ErrUnreachable: the call waits for its server. Options.Trouble is told.
-	ErrOtherTable = errors.New("client: another lock table")
 	// ErrHandshake: with TLS, server and client do not accept each other: the certificate of one of them is missing, has
 	// expired, or is from an authority that the other one does not know; that of the server is for another name; or what
 	// listens there does not speak TLS. The text says which, and the cause is wrapped as well. There is no second attempt.
@@ -60,6 +57,21 @@ func (e *TablesError) Error() string {
 	}
 	return "client: " + e.One + " and " + e.Other + " are two lock tables, not a fleet: a lock at one says nothing at the other"
 }
+
+// OtherTableError: the call stood in the queue of a server that is gone, and those that are there have another lock table. The call
+// waits until its server is back: it wraps ErrUnreachable. Find it with errors.As, as a *OtherTableError.
+type OtherTableError struct {
+	Former string // the server that is gone
+	Other  string // one that is there
+}
+
+// Error says which servers they are.
+func (e *OtherTableError) Error() string {
+	return "client: " + e.Other + " has another lock table than " + e.Former + ", where the wait stood in line"
+}
+
+// Unwrap returns ErrUnreachable.
+func (e *OtherTableError) Unwrap() error { return ErrUnreachable }
 
 // ServersError says why none of several servers could be used. It wraps all their errors. Find it with errors.As, as a
 // *ServersError.

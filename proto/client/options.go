@@ -34,7 +34,7 @@ type Options struct {
 
 	// Trouble is called when a call of Lock cannot reach the server, or has lost its place in the queue with its
 	// connection, and will try again: with the key and the error, once, however many attempts fail. It is called again,
-	// with ErrOtherTable, if its server is gone and those that are there have another lock table, and with a nil error when the call
+	// with an *OtherTableError, if its server is gone and those that are there have another lock table, and with a nil error when the call
 	// stands in the queue again, at its end. A call that returns is not reported. It must
 	// be safe from any goroutine, and the call waits for it. Nil: none.
 	Trouble func(key string, err error)

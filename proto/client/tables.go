@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -159,7 +158,7 @@ func (t *tables) outdated(cn *conn) (former []*conn, err error) {
 	return former, nil
 }
 
-// mayGoOn reports whether a wait that stood in a table may go on in that of a connection. The error is ErrOtherTable: it may not as
+// mayGoOn reports whether a wait that stood in a table may go on in that of a connection. The error is an *OtherTableError: it may not as
 // long as a server that had the former table does not say that it has another one now.
 func (t *tables) mayGoOn(space uint64, cn *conn) error {
 	if space == 0 || space == cn.server.space {
@@ -169,13 +168,8 @@ func (t *tables) mayGoOn(space uint64, cn *conn) error {
 	defer t.mu.Unlock()
 	for _, s := range t.seen {
 		if s.space == space {
-			return otherTable(s.label, cn.to.label)
+			return &OtherTableError{s.label, cn.to.label}
 		}
 	}
 	return nil
-}
-
-// otherTable is the error of mayGoOn.
-func otherTable(former, other string) error {
-	return fmt.Errorf("%w: %w at %s than at %s, where the wait stood in line", ErrUnreachable, ErrOtherTable, other, former)
 }

@@ -136,7 +136,8 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 	if err := <-troubles; !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("told %v", err)
 	}
-	if err := <-troubles; !errors.Is(err, ErrOtherTable) || !errors.Is(err, ErrUnreachable) {
+	var other *OtherTableError
+	if err := <-troubles; !errors.As(err, &other) || *other != (OtherTableError{a, b}) || !errors.Is(err, ErrUnreachable) {
 		t.Errorf("told %v", err)
 	}
 	prototest.Dial(t, b).Do("unlock k", "e not locked")
