@@ -127,7 +127,7 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		c.warnOfSilence(s, lock)
 		c.verbose(s, "locked %s%s after %s", c.shortKey(), g.at(lock), span(held.Sub(began).Seconds()))
 		if len(c.Command) == 0 {
-			err = c.hold(s, g, lock, signals)
+			err = c.hold(s, lock, signals)
 		} else {
 			err = c.run(s, g, surroundings{outer, options.Owner, lock.Server(), lock.Token()}, lock, held, path, signals)
 		}
@@ -231,7 +231,7 @@ func (g *globals) at(lock *client.Lock) string {
 }
 
 // hold holds the key until a signal ends it, or until the key is lost.
-func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-chan os.Signal) error {
+func (c *lockCommand) hold(s *streams, lock *client.Lock, signals <-chan os.Signal) error {
 	end := "Ctrl-C"
 	if signal.Ignored(os.Interrupt) { // as in the background of a script
 		end = "SIGTERM"

@@ -33,7 +33,8 @@ func serveSpace(listen, space string) int {
 		return 1
 	}
 	go func() {
-		for before := 0; ; time.Sleep(5 * time.Millisecond) {
+		before := 0
+		for range time.Tick(5 * time.Millisecond) {
 			if status, err := srv.Status(context.Background()); err == nil && status.Waiters != before {
 				before = status.Waiters
 				fmt.Printf("%d waits\n", before)

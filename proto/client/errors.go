@@ -40,7 +40,7 @@ type ServerError struct {
 // Error returns the text, and says that it is the server's.
 func (e *ServerError) Error() string { return "client: the server says: " + e.Text }
 
-// TablesError: the servers that a client was given are two lock tables, not a fleet, or one address leads to two servers. A lock at
+// TablesError says that the servers of a client are two lock tables, not a fleet, or that one address leads to two servers. A lock at
 // one says nothing at the other, so the client uses neither. Find it with errors.As, as a *TablesError.
 type TablesError struct {
 	One   string // a server
@@ -58,8 +58,8 @@ func (e *TablesError) Error() string {
 	return "client: " + e.One + " and " + e.Other + " are two lock tables, not a fleet: a lock at one says nothing at the other"
 }
 
-// OtherTableError: the call stood in the queue of a server that is gone, and those that are there have another lock table. The call
-// waits until its server is back: it wraps ErrUnreachable. Find it with errors.As, as a *OtherTableError.
+// OtherTableError says that the call stood in the queue of a server that is gone, and that those that are there have another lock
+// table. The call waits until its server is back: it wraps ErrUnreachable. Find it with errors.As, as a *OtherTableError.
 type OtherTableError struct {
 	Former string // the server that is gone
 	Other  string // one that is there

@@ -108,7 +108,8 @@ func (c *conn) prove(ctx context.Context, limit time.Duration) (alive bool, err 
 		case <-heard:
 		case <-c.ended:
 		case <-timer.C:
-			return false, fmt.Errorf("%w: there is another lock table, and the server of a held lock at %s does not answer", ErrUnreachable, c.to.label)
+			return false, fmt.Errorf("%w: there is another lock table, and the connection of a lock at %s does not answer",
+				ErrUnreachable, c.to.label)
 		case <-ctx.Done():
 			return false, ctx.Err()
 		}
