@@ -90,14 +90,19 @@ func newFleetWorld(servers, loops, keys int) *fleetWorld {
 	return w
 }
 
-func (s *fleetServer) Found(session fleet.Session)                       { s.server.Found(session) }
-func (s *fleetServer) Changed(session fleet.Session, all []fleet.Change) { s.server.Changed(session, all) }
+func (s *fleetServer) Found(session fleet.Session) { fleetMember{s.server}.Found(session) }
+func (s *fleetServer) Changed(session fleet.Session, all []fleet.Change) {
+	fleetMember{s.server}.Changed(session, all)
+}
+
+func (s *fleetServer) Rest() time.Duration { return s.server.cfg.LockDelay }
 
 // Lost has every loop forget what it holds, after all that it has been sent before.
-func (s *fleetServer) Lost(fleet.Session, error) {
+func (s *fleetServer) Lost(fleet.Session, error) (rests bool) {
 	left := len(s.loops)
 	for _, l := range s.loops {
-		task := &loopTask{step: func() bool { return l.worker.shard.lose(nil) }, done: func() { left-- }}
+		lost := &loss{}
+		task := &loopTask{step: func() bool { return l.worker.shard.lose(lost) }, done: func() { left-- }}
 		task.message.Body = task
 		l.Send(&task.message)
 	}
@@ -106,6 +111,7 @@ func (s *fleetServer) Lost(fleet.Session, error) {
 			l.receive()
 		}
 	}
+	return false
 }
 
 func (w *fleetWorld) pass(d time.Duration) {
