@@ -45,6 +45,7 @@ type session struct {
 	store *Store
 	log   zerolog.Logger
 	lease int64
+	rest  time.Duration // that the lease lasts longer than ttl
 	ttl   time.Duration
 	began time.Time
 
@@ -91,10 +92,10 @@ type counted struct {
 	want, have int64
 }
 
-func newSession(s *Store, g *clientv3.LeaseGrantResponse, sent time.Duration) *session {
+func newSession(s *Store, g *clientv3.LeaseGrantResponse, sent, rest time.Duration) *session {
 	se := &session{
 		store: s, log: s.cfg.Log.With().Str("lease", leaseText(int64(g.ID))).Logger(), lease: int64(g.ID),
-		ttl: time.Duration(g.TTL) * time.Second, began: time.Now(),
+		rest: rest, ttl: time.Duration(g.TTL)*time.Second - rest, began: time.Now(),
 		joins: newJoins(), end: make(chan struct{}), shown: make(chan shown), counted: make(chan counted, 1),
 	}
 	se.until.Store(int64(sent + se.ttl - margin))
@@ -146,6 +147,7 @@ func (se *session) Refuse(key []byte, try fleet.Place, seq uint64) {
 // Lose says that a place is gone that was not left: see [fleet.Session].
 func (se *session) Lose() {
 	se.lose(api.LostPlace, "a place was taken away that this daemon had not left: the lease was revoked, or somebody deletes what is the fleet's")
+	se.until.Store(0)
 }
 
 func (se *session) leaseGone() {
@@ -176,8 +178,9 @@ func (se *session) written(group []operation, revision int64) {
 	}
 }
 
-// run serves a session until it is lost, and returns why. All the while it renews the lease, writes and watches.
-func (se *session) run(ctx context.Context, m fleet.Member) *endError {
+// run serves a session until it is lost, and returns why, and whether its lease has to be left to expire. All the while it renews the
+// lease, writes and watches.
+func (se *session) run(ctx context.Context, m fleet.Member) (cause *endError, rests bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
@@ -186,13 +189,13 @@ func (se *session) run(ctx context.Context, m fleet.Member) *endError {
 	helpers.Go(func() { se.writer.run(ctx) })
 	helpers.Go(func() { se.watcher.run(ctx) })
 	se.nextBeat()
-	cause := se.serve(ctx, &helpers, m)
+	cause = se.serve(ctx, &helpers, m)
 	se.until.Store(0)
 	cancel()
 	if se.found {
-		m.Lost(se, cause)
+		rests = m.Lost(se, cause)
 	}
-	return cause
+	return cause, rests
 }
 
 // serve calls the member with what was seen, until the session is lost.
@@ -360,7 +363,7 @@ func (se *session) renewOnce(ctx context.Context) error {
 		case answer.TTL <= 0:
 			return rpctypes.ErrLeaseNotFound
 		}
-		se.extend(sent + time.Duration(answer.TTL)*time.Second - margin)
+		se.extend(sent + time.Duration(answer.TTL)*time.Second - se.rest - margin)
 		return nil
 	})
 }

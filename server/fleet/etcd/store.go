@@ -82,34 +82,37 @@ func (s *Store) Run(ctx context.Context, m fleet.Member) {
 	helpers.Go(func() { s.health.run(ctx) })
 	wait := retryTime
 	for ctx.Err() == nil {
-		se, err := s.begin(ctx)
+		se, err := s.begin(ctx, m.Rest())
 		if err != nil {
 			s.failed(ctx, err)
 			pause(ctx, wait/2+rand.N(wait/2+1))
 			wait = min(2*wait, maxRetryTime)
 			continue
 		}
-		cause := se.run(ctx, m)
+		cause, rests := se.run(ctx, m)
 		if se.found {
 			wait = retryTime
 			s.ended(se, cause)
 		} else {
 			s.failed(ctx, cause)
 		}
-		s.revoke(context.WithoutCancel(ctx), se.lease)
+		if !rests {
+			s.revoke(context.WithoutCancel(ctx), se.lease)
+		}
 	}
 }
 
-// begin gets a lease, if etcd can be trusted.
-func (s *Store) begin(ctx context.Context) (*session, error) {
+// begin gets a lease, if etcd can be trusted. It lasts for longer by the time that keys rest.
+func (s *Store) begin(ctx context.Context, rest time.Duration) (*session, error) {
 	if err := s.health.demand(ctx); err != nil {
 		return nil, err
 	}
 	var grant *clientv3.LeaseGrantResponse
 	var sent time.Duration
+	rest = (rest + time.Second - 1).Truncate(time.Second)
 	err := s.endpoints.try(ctx, func(ctx context.Context, client *clientv3.Client) (err error) {
 		sent = fleet.Now()
-		grant, err = client.Grant(ctx, int64(s.cfg.TTL/time.Second))
+		grant, err = client.Grant(ctx, int64((s.cfg.TTL+rest)/time.Second))
 		return err
 	})
 	if err != nil {
@@ -125,7 +128,7 @@ func (s *Store) begin(ctx context.Context) (*session, error) {
 			Msg("the revisions of etcd have gone back: fencing tokens are given again. Restore snapshots with --bump-revision")
 	}
 	s.mu.Unlock()
-	return newSession(s, grant, sent), nil
+	return newSession(s, grant, sent, rest), nil
 }
 
 // cannot says what could not be done, and why.

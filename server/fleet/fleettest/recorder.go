@@ -5,12 +5,17 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"dreadlock/server/fleet"
 )
 
 // Recorder is a member that takes note of what a store tells it, and complains of what a store must not tell.
 type Recorder struct {
+	// Delay is the lock delay; if Held is set, keys are held whenever a session is lost.
+	Delay time.Duration
+	Held  bool
+
 	tb testing.TB
 
 	mu      sync.Mutex
@@ -88,7 +93,7 @@ func isAfter(c, before fleet.Change) bool {
 }
 
 // Lost ends a session: see [fleet.Member].
-func (r *Recorder) Lost(s fleet.Session, reason error) {
+func (r *Recorder) Lost(s fleet.Session, reason error) (rests bool) {
 	defer r.lock()()
 	switch {
 	case s != r.session:
@@ -98,7 +103,11 @@ func (r *Recorder) Lost(s fleet.Session, reason error) {
 	}
 	r.session = nil
 	r.lost = append(r.lost, reason)
+	return r.Held && r.Delay > 0
 }
+
+// Rest returns the lock delay: see [fleet.Member].
+func (r *Recorder) Rest() time.Duration { return r.Delay }
 
 // Next returns a channel that is closed when the store has told something more.
 func (r *Recorder) Next() <-chan struct{} {
