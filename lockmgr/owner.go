@@ -19,7 +19,7 @@ type Owner struct {
 	// last: the owner gives up its keys, and counts as the holder of none.
 	queued int32
 
-	// until is when the keys of a closed owner go on.
+	// until is when the keys of a closed owner go on; apart for one that is apart, and never closes.
 	until time.Duration
 }
 
@@ -27,6 +27,16 @@ type Owner struct {
 const closed = -1
 
 func (o *Owner) isClosed() bool { return o.queued == closed }
+
+// apart is the until of an owner that is apart.
+const apart = -1
+
+// SetApart makes an owner, which must be empty, one that stands for others whom the table does not serve. It takes part in everything,
+// but what it holds and waits for is in none of the numbers of the table, has no age, and no [Observer] is told of it. Its keys
+// do not rest: it must not be closed.
+func (o *Owner) SetApart() { o.until = apart }
+
+func (o *Owner) isApart() bool { return o.until == apart }
 
 // Empty reports whether the owner holds no key and none of its waiters is queued: nothing in the table points at it.
 func (o *Owner) Empty() bool {

@@ -1,6 +1,9 @@
 package lockmgr
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Waiter is one place in the queue of a key. The caller embeds it in its request. It is linked into the table from the
 // Lock that returned Queued until Cancel, or until the Pop of its grant; until then it must not be copied. The zero value
@@ -19,6 +22,10 @@ type Waiter struct {
 
 	age age // of the wait, among all waits of the table
 }
+
+// SetSince says when the wait began, if that was before the Lock by which the waiter was queued. [Table.OldestWait] does not heed
+// it.
+func (w *Waiter) SetSince(since time.Duration) { w.age.since = since }
 
 // Queued reports whether the waiter is in the queue of a key.
 func (w *Waiter) Queued() bool {

@@ -59,9 +59,11 @@ type Table struct {
 	pool     pool
 	size     int64 // see Size
 	waiters  int
-	closing  int           // keys of closed owners, which have not been passed on yet
-	now      time.Duration // the time of grants
-	token    uint64        // of the next grant
+	closing  int                               // keys of closed owners, which have not been passed on yet
+	apart    int                               // keys of owners that are apart
+	now      time.Duration                     // the time of grants
+	token    uint64                            // of the next grant
+	tokenOf  func(key []byte, o *Owner) uint64 // see SetTokens; nil to count up
 	holds    ages
 	waits    ages
 	left     func(held time.Duration) // see OnLeave; nil for nobody
@@ -69,7 +71,7 @@ type Table struct {
 
 	// See [Table.SetDelay].
 	delay   time.Duration
-	unknown *Owner        // nil without a delay
+	unknown *Owner        // nil if there is none
 	opens   time.Duration // until then a free key is the unknown owner's
 }
 
@@ -91,11 +93,20 @@ func (t *Table) Observe(o Observer) { t.observer = o }
 // SetDelay has the keys of owners that close from now on rest for the delay before they go on: see [Table.CloseSome]. A table
 // that has just been made does not know who held keys before; unknown, which must be empty, stands for them. Until the delay has
 // passed, counted from the time 0, a key that is asked for and free is one of its, as if it had closed at 0: the caller has to go
-// on with CloseSome of unknown as of any owner. A key of its that nobody waits for any more is free again.
+// on with CloseSome of unknown as of any owner. A key of its that nobody waits for any more is free again. With no unknown owner it is
+// known that nobody held a key.
 func (t *Table) SetDelay(delay time.Duration, unknown *Owner) {
-	t.delay, t.unknown, t.opens = delay, unknown, delay
+	t.delay = delay
+	if unknown == nil {
+		return
+	}
+	t.unknown, t.opens = unknown, delay
 	unknown.queued, unknown.until = closed, delay
 }
+
+// SetTokens has the tokens of grants made by f from now on. Of two grants of a key the later one must get the greater token. It is
+// called in the middle of an operation, so it must not call the table.
+func (t *Table) SetTokens(f func(key []byte, o *Owner) uint64) { t.tokenOf = f }
 
 // Advance sets the time of what follows, counted from any moment the caller chooses. An earlier time than before changes
 // nothing.
@@ -130,6 +141,9 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 		return Busy
 	}
 	e.enqueue(w, o)
+	if o.isApart() {
+		return Queued
+	}
 	t.waits.add(&w.age, t.now)
 	t.waiters++
 	return Queued
@@ -172,6 +186,16 @@ func (t *Table) release(link **entry, g *Grants) {
 	}
 }
 
+// Transfer gives key, which from must hold, to another owner by a grant of its own, before all who wait.
+func (t *Table) Transfer(from, to *Owner, hash uint64, key []byte) {
+	e := *t.index.find(hash, key)
+	if e == nil || e.owner != from {
+		panic(fmt.Sprintf("lockmgr: owner %p transfers key %q, which it does not hold", from, key))
+	}
+	t.leave(e)
+	t.assign(e, to, nil)
+}
+
 // Cancel takes w out of its queue without a grant. It returns false if w was not queued: it never waited, was cancelled
 // before, or was granted, whether popped or not.
 func (t *Table) Cancel(w *Waiter) bool {
@@ -181,7 +205,7 @@ func (t *Table) Cancel(w *Waiter) bool {
 	}
 	t.dequeue(e, w)
 	w.owner = nil
-	if e.first == nil && e.owner == t.unknown {
+	if e.first == nil && t.unknown != nil && e.owner == t.unknown {
 		t.free(t.index.linkTo(e))
 	}
 	return true
@@ -239,9 +263,9 @@ func (t *Table) Rest(o *Owner) time.Duration {
 	return max(o.until-t.now, 0)
 }
 
-// Keys returns the number of held keys. Those of closed owners are not: see [Table.CloseSome].
+// Keys returns the number of held keys. Those of closed owners are not: see [Table.CloseSome]; nor are those of owners apart.
 func (t *Table) Keys() int {
-	return int(t.index.keys) - t.closing
+	return int(t.index.keys) - t.closing - t.apart
 }
 
 // Resting returns the number of keys of closed owners: nobody holds them, and they have not gone on yet.
@@ -249,7 +273,7 @@ func (t *Table) Resting() int {
 	return t.closing
 }
 
-// Waiters returns the number of queued waiters, over all keys.
+// Waiters returns the number of queued waiters, over all keys, without those of owners apart.
 func (t *Table) Waiters() int {
 	return t.waiters
 }
@@ -276,9 +300,18 @@ func (t *Table) abandoned(e *entry) bool {
 // assign makes o, which may have waited as w, the holder of e, which has none, by a grant with a token of its own.
 func (t *Table) assign(e *entry, o *Owner, w *Waiter) {
 	o.add(e)
+	if t.tokenOf != nil {
+		e.token = t.tokenOf(e.key, o)
+	} else {
+		e.token = t.token
+		t.token++
+	}
+	if o.isApart() {
+		e.age.since = t.now
+		t.apart++
+		return
+	}
 	t.holds.add(&e.age, t.now)
-	e.token = t.token
-	t.token++
 	if t.observer != nil {
 		t.observer.Granted(e.key, o, e.token, t.now, w)
 	}
@@ -296,6 +329,9 @@ func (t *Table) grant(e *entry, g *Grants) {
 // dequeue ends the wait of w for e.
 func (t *Table) dequeue(e *entry, w *Waiter) {
 	e.dequeue(w)
+	if w.owner.isApart() {
+		return
+	}
 	w.age.remove()
 	t.waiters--
 }
@@ -310,6 +346,11 @@ func (t *Table) free(link **entry) {
 
 // leave takes e from its owner.
 func (t *Table) leave(e *entry) {
+	if e.owner.isApart() {
+		t.apart--
+		e.owner.remove(e)
+		return
+	}
 	ended := t.now
 	if e.owner.isClosed() {
 		t.closing--

@@ -92,16 +92,16 @@ func (d *driver) round() error {
 	return nil
 }
 
-// fleet is the clients of a load, each on a goroutine of its own.
-type fleet struct {
+// squad is the clients of a load, each on a goroutine of its own.
+type squad struct {
 	drivers []*driver
 	rounds  []chan int
 	done    sync.WaitGroup
 	tb      testing.TB
 }
 
-func newFleet(tb testing.TB, d *daemon, l *load) *fleet {
-	f := &fleet{tb: tb}
+func newSquad(tb testing.TB, d *daemon, l *load) *squad {
+	f := &squad{tb: tb}
 	for i := range benchClients {
 		conn := d.dial().Conn()
 		driver := &driver{conn: conn, batches: l.batches(i), answers: l.answers, buf: make([]byte, 4<<10)}
@@ -124,7 +124,7 @@ func newFleet(tb testing.TB, d *daemon, l *load) *fleet {
 }
 
 // run has every client do n rounds.
-func (f *fleet) run(n int) {
+func (f *squad) run(n int) {
 	deadline := time.Now().Add(time.Minute + prototest.Patience)
 	for _, d := range f.drivers {
 		if err := d.conn.SetDeadline(deadline); err != nil {
@@ -153,7 +153,7 @@ func BenchmarkServer(b *testing.B) {
 	for _, l := range loads {
 		for _, loops := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/loops=%d", l.name, loops), func(b *testing.B) {
-				f := newFleet(b, startDaemon(b, func(c *Config) { c.Loops = loops }), &l)
+				f := newSquad(b, startDaemon(b, func(c *Config) { c.Loops = loops }), &l)
 				f.run(20)
 				perRound := l.commands() * benchClients
 				rounds := (b.N + perRound - 1) / perRound
@@ -178,7 +178,7 @@ func TestAllocations(t *testing.T) {
 	for _, l := range loads {
 		for _, loops := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s/loops=%d", l.name, loops), func(t *testing.T) {
-				f := newFleet(t, startDaemon(t, func(c *Config) { c.Loops = loops }), &l)
+				f := newSquad(t, startDaemon(t, func(c *Config) { c.Loops = loops }), &l)
 				f.run(20) // what is allocated once per connection
 				perRound := l.commands() * benchClients
 				rounds := total / perRound

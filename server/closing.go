@@ -20,17 +20,19 @@ import (
 // maxQuoted is the number of offending bytes that a warning shows.
 const maxQuoted = 32
 
-// Lingers reports whether a command is under way that may not have to wait, or commands are left to execute. What has to
-// wait ends with the input.
+// Lingers reports whether a command is under way that may not have to wait for other clients, or commands are left to execute. What
+// has to wait ends with the input.
 func (s *session) Lingers(inputLeft bool) bool {
 	return !s.roster.closed && s.phase == serving &&
-		(s.remoteShard != noShard || s.outstanding == 0 && (s.pending.len() > 0 || inputLeft))
+		(s.remoteShard != noShard || s.outstanding == 0 && (s.pending.len() > 0 || inputLeft) ||
+			s.outstanding > 0 && s.request.behind() != nil)
 }
 
 // HalfClosed answers what came before the end of the input.
 func (s *session) HalfClosed() {
 	s.phase = inputEnded
 	if s.remoteShard == noShard {
+		s.request.endInput()
 		s.continueAfterReply()
 		return
 	}
@@ -82,6 +84,13 @@ func (s *session) finish(why reason) {
 	s.end(why)
 	s.flush()
 	s.conn.CloseAfterOutput()
+}
+
+// drop is finish for a client that is not to hear what is left.
+func (s *session) drop(why reason) {
+	s.roster.out = s.roster.out[:0]
+	s.end(why)
+	s.conn.Close()
 }
 
 // end gives up all that the session holds, on every loop, and takes it out of the queue it may stand in.

@@ -15,6 +15,7 @@ import (
 	"dreadlock/lockmgr"
 	"dreadlock/reactor"
 	"dreadlock/server/certs"
+	"dreadlock/server/fleet"
 )
 
 // DefaultPort is the port of the protocol.
@@ -71,9 +72,12 @@ type Config struct {
 	Tick time.Duration
 
 	// LockDelay is how long a key whose holder's connection has ended without an unlock is kept from the next: the time that the
-	// holder has to notice and stop. After a start it is how long nothing is granted. Zero, the default, is not at all; at most
+	// holder has to notice and stop. After a start it is how long nothing is granted, but in a fleet. Zero, the default, is not at all; at most
 	// an hour.
 	LockDelay time.Duration
+	// Fleet is where the server meets the other daemons with which it shares one lock space; nil, the default, if it is alone. A server
+	// runs it, once.
+	Fleet fleet.Store
 	// Drain is the time of a drain for which no other is given, at most 24 h; zero, the default, means 30 s. See
 	// [Server.Drain].
 	Drain time.Duration

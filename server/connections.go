@@ -211,7 +211,7 @@ func (sh *shard) snapshot(s *session, keys int) *snapshot {
 	if sh.waits(s) {
 		c.WaitedSeconds = sh.secondsSince(s.waitsSince())
 		if c.WaitsFor = string(s.request.key); s.remoteShard == noShard {
-			c.WaitsFor = string(s.request.waiter.WaitsFor().Key)
+			c.WaitsFor = string(s.request.waitsFor())
 		}
 	}
 	return &snapshot{connection: c, remoteOwners: slices.Clone(s.remoteOwners)}
@@ -235,7 +235,8 @@ func (sh *shard) waits(s *session) bool {
 		return false
 	}
 	if s.remoteShard == noShard {
-		return s.request.waiter.Queued()
+		a := s.request.behind()
+		return s.request.waiter.Queued() || a != nil && !a.try
 	}
 	return s.request.kind == proto.Lock && s.request.timeout > 0 && sh.loop.Now()-s.sentAt >= answersWithin
 }

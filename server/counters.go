@@ -17,9 +17,10 @@ const (
 	syntaxError
 	tooMuch // sent or left unread, by a client that cannot be held back
 	kicked
-	idle        // never sent a command
-	drained     // it held nothing when the server was about to end
-	reasons int = iota
+	idle           // never sent a command
+	drained        // it held nothing when the server was about to end
+	outOfTouch     // the server has lost touch with its fleet
+	reasons    int = iota
 )
 
 // waitEnd is how a wait ended.
@@ -83,6 +84,7 @@ var reasonWords = [reasons]string{
 	kicked:       api.Kicked,
 	idle:         api.IdleTimeout,
 	drained:      api.Drained,
+	outOfTouch:   api.OutOfTouch,
 }
 
 // waitWords name the ends of waits.

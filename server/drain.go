@@ -232,6 +232,9 @@ func (srv *Server) lookForHolders(ctx context.Context, timeout time.Duration) (s
 // drain is a step of a loop task: one of lookForHolders.
 func (sh *shard) drain(found *holders) (more bool) {
 	sh.drains = true
+	if sh.lines != nil {
+		sh.lines.leaveIdle()
+	}
 	more = sh.roster.sessions.walk(&found.sessions, sessionsPerStep, func(s *session) bool {
 		switch {
 		case s.phase >= ended:

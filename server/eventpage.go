@@ -113,6 +113,10 @@ func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 		Name:       rec.who.name,
 		Owner:      rec.who.owner,
 	}
+	if lease := rec.who.lease; lease != 0 {
+		p := h.server.daemon(lease)
+		e.Address, e.Daemon = p.Address, p.Daemon
+	}
 	switch rec.kind {
 	case eventGranted:
 		e.Token, e.WaitedSeconds = rec.token, rec.span.Seconds()

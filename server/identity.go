@@ -8,6 +8,8 @@ type identity struct {
 	connection api.ConnectionID // 0 if it has no session
 	address    address
 
+	lease int64 // of the daemon of the fleet that it is; 0 if it is a client of this one
+
 	proven  string // who it is by its certificate or, on a Unix socket, by the kernel; empty if nothing says so
 	name    string // what the connection is called; empty if it has no name
 	owner   string // to whom it belongs; empty if it has said nothing

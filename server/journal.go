@@ -19,6 +19,7 @@ const (
 	eventDeadlock
 	eventDeadlockOver     // its reason is a deadlockEnd
 	eventRefused          // its reason is a barrier
+	eventElsewhere        // another daemon of the fleet
 	eventKinds        int = iota
 )
 
@@ -31,6 +32,7 @@ var eventWords = [eventKinds]string{
 	eventDeadlock:     api.EventDeadlock,
 	eventDeadlockOver: api.EventDeadlockOver,
 	eventRefused:      api.EventRefused,
+	eventElsewhere:    api.EventElsewhere,
 }
 
 // deadlockEnd is how a deadlock has ended for one of its waits.
@@ -98,6 +100,13 @@ func (j *journal) Ended(key []byte, o *lockmgr.Owner, token uint64, now, held ti
 		who := *rec.who
 		who.kick = j.taker
 		rec.kind, rec.reason, rec.who = eventLost, uint8(reasons), &who
+	}
+}
+
+// passedOn takes note that a key goes on to another daemon of the fleet.
+func (j *journal) passedOn(key []byte, p *place) {
+	if j != nil {
+		j.add(eventElsewhere, key, p.known(), j.loop.Now())
 	}
 }
 

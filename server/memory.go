@@ -139,5 +139,9 @@ func (a *account) settle(used int64) {
 // memory returns what the clients of the loop make it take, in bytes. Up to an eighth of the limit, the loop may take more to
 // find those who have ended: see [search].
 func (w *worker) memory() int64 {
-	return w.shard.table.Size() + w.roster.buffered - w.roster.search.readOn + int64(w.roster.sessions.len())*connectionSize + w.loop.Memory()
+	size := w.shard.table.Size()
+	if w.shard.lines != nil {
+		size += w.shard.lines.size
+	}
+	return size + w.roster.buffered - w.roster.search.readOn + int64(w.roster.sessions.len())*connectionSize + w.loop.Memory()
 }

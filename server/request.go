@@ -37,7 +37,7 @@ type request struct {
 
 	// Used while it waits in the shard.
 	waiter  lockmgr.Waiter // Tag: the request
-	timer   reactor.Timer  // Tag: the request
+	timer   reactor.Timer  // Tag: the request; while it stands behind a place that is to come, the asked
 	serial  uint64         // of the wait: how many the session has begun
 	suspect int32          // see place
 
@@ -64,6 +64,14 @@ func (r *request) granted(sh *shard) {
 	sh.counters.grants++
 	sh.endWait(r, waitLocked)
 	sh.answer(r, proto.Locked)
+}
+
+// waitsFor returns the key that a request waits for, on the loop of that.
+func (r *request) waitsFor() []byte {
+	if a := r.behind(); a != nil {
+		return a.line.key
+	}
+	return r.waiter.WaitsFor().Key
 }
 
 // peer says who waits.

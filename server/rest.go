@@ -15,9 +15,20 @@ import (
 // A server that starts does not know who holds keys of the one before. Its delay begins with all keys resting, as those of an
 // unknown holder that has ended at the start.
 
-// beginDelay begins the lock delay of a new shard.
+// In a fleet the store knows what the daemon before may have held: the places of its lease, which lasts longer by the delay than
+// anybody may be told. So nothing rests after a start, and what a daemon loses with its lease is kept from all others, also from
+// those that start meanwhile.
+
+// beginDelay begins the lock delay of a new shard, which may be 0.
 func (sh *shard) beginDelay(d time.Duration) {
 	sh.rest.Tag = sh
+	switch {
+	case d == 0:
+		return
+	case sh.server.cfg.Fleet != nil:
+		sh.table.SetDelay(d, nil)
+		return
+	}
 	sh.unknown.Tag = unknownHolder{}
 	sh.table.SetDelay(d, &sh.unknown)
 	sh.releasing = append(sh.releasing, &sh.unknown)
@@ -47,9 +58,9 @@ var _ holder = unknownHolder{}
 func (unknownHolder) known() *identity { return &identity{} }
 func (unknownHolder) ending() reason   { return clientClosed }
 
-// grantsAt returns when the first keys may be granted after the start; zero without a lock delay. The server must serve.
+// grantsAt returns when the first keys may be granted after the start; zero if that is at once. The server must serve.
 func (srv *Server) grantsAt() time.Time {
-	if srv.cfg.LockDelay == 0 {
+	if srv.cfg.LockDelay == 0 || srv.cfg.Fleet != nil {
 		return time.Time{}
 	}
 	return srv.shards[0].loop.Time(srv.cfg.LockDelay)

@@ -13,6 +13,7 @@ type roster struct {
 	turns     turns
 	search    search
 	out       []byte // answers of the session that is running; empty in between
+	tells     bool   // among them, in a fleet, that it holds a key
 	spare     spareBuffers
 	buffered  int64 // bytes that the sessions take beside their own size: see session.recount
 

@@ -19,18 +19,19 @@ const linger = 10 * time.Second
 
 // Server is the daemon without its process. What it shares with its loops is constant once they run, or atomic.
 type Server struct {
-	cfg      Config
-	seed     lockmgr.Seed
-	space    uint64 // names the lock table, see [Config.Space]
-	ways     []*way
-	shards   []*shard // by loop
-	tally    *tally
-	warnings *noise.Log // of what clients do wrong
-	detector *detector
-	history  *history  // nil if no events are kept
-	eventLog *eventLog // nil if events are not logged
-	drain    *drain
-	budget   *budget
+	cfg        Config
+	seed       lockmgr.Seed
+	space      uint64 // names the lock table, see [Config.Space]
+	ways       []*way
+	shards     []*shard // by loop
+	tally      *tally
+	warnings   *noise.Log // of what clients do wrong
+	detector   *detector
+	history    *history  // nil if no events are kept
+	eventLog   *eventLog // nil if events are not logged
+	drain      *drain
+	budget     *budget
+	heldAtStop atomic.Bool // keys were held, or rested, when the loops ended
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 	pace      pace
@@ -100,6 +101,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	}
 	serving, stop := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
+	inTouch, leave := context.WithCancel(context.WithoutCancel(ctx))
 	helpers.Go(func() { srv.detector.run(serving) })
 	helpers.Go(func() { srv.keepMemory(serving) })
 	helpers.Go(func() {
@@ -113,6 +115,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	helpers.Go(func() { srv.warnOfTwins(serving, entrances) })
 	defer srv.warnings.Flush()
 	defer helpers.Wait()
+	defer leave() // when all connections are closed: until then the others must not get what is held
 	defer stop()
 	return reactor.Run(serving, reactor.Config{
 		Listeners: srv.listeners(entrances),
@@ -126,12 +129,26 @@ func (srv *Server) Run(ctx context.Context) error {
 			srv.shards = append(srv.shards, w.shard)
 			return w
 		},
-		Ready:        func() { srv.ready(entrances) },
+		Ready: func() {
+			srv.ready(entrances)
+			if store := srv.cfg.Fleet; store != nil {
+				helpers.Go(func() { store.Run(inTouch, fleetMember{srv}) })
+			}
+		},
 		Abandoned:    func(info any, err error) { srv.abandoned(info.(*arrival), err) },
 		AcceptFailed: srv.acceptErrors.add,
 		Stopping:     srv.stop,
 		Ending:       srv.ending,
 	})
+}
+
+// lockSpace names what the clients' keys belong to. In a fleet it is 0 until the daemon was in touch with the store. Safe from any
+// goroutine.
+func (srv *Server) lockSpace() uint64 {
+	if srv.cfg.Fleet != nil {
+		return srv.cfg.Fleet.Space()
+	}
+	return srv.space
 }
 
 // Ready reports whether the server serves new clients. Safe from any goroutine.
@@ -200,7 +217,7 @@ func (srv *Server) ready(entrances []*entrance) {
 		Stringer("lock_delay", srv.cfg.LockDelay).
 		Str("version", srv.cfg.Version).
 		Msg("dreadlock is ready")
-	if d := srv.cfg.LockDelay; d > 0 {
+	if d := srv.cfg.LockDelay; d > 0 && srv.cfg.Fleet == nil {
 		srv.cfg.Log.Info().Stringer("lock_delay", d).Time("until", srv.grantsAt()).
 			Msg("nothing is granted yet: who held a key before the start may still be about to stop")
 	}

@@ -129,8 +129,12 @@ func (s *session) answered() {
 		return
 	}
 	a := s.request.answer
-	if a == cancelled {
+	switch a {
+	case cancelled:
 		s.finish(clientClosed)
+		return
+	case lostTouch:
+		s.drop(outOfTouch)
 		return
 	}
 	s.affinity.observe(loop, a, s.request.waited)
@@ -267,10 +271,11 @@ func (s *session) reply(kind proto.Kind, a proto.Reply) {
 		ro.out = proto.AppendToken(ro.out, s.request.token)
 		return
 	case proto.Named:
-		ro.out = proto.AppendNamed(ro.out, ro.server.cfg.silence(), ro.server.space)
+		ro.out = proto.AppendNamed(ro.out, ro.server.cfg.silence(), ro.server.lockSpace())
 		return
 	case proto.Locked:
 		s.addKey()
+		ro.tells = ro.shard.lines != nil
 	case proto.Unlocked:
 		s.removeKey()
 	}
@@ -279,10 +284,19 @@ func (s *session) reply(kind proto.Kind, a proto.Reply) {
 
 // flush sends the answers of this turn.
 func (s *session) flush() {
-	if out := s.roster.out; len(out) > 0 {
-		s.conn.Write(out)
-		s.roster.out = out[:0]
+	ro := s.roster
+	if len(ro.out) == 0 {
+		return
 	}
+	if ro.tells {
+		ro.tells = false
+		if !ro.shard.lines.mayTell() {
+			s.drop(outOfTouch)
+			return
+		}
+	}
+	s.conn.Write(ro.out)
+	ro.out = ro.out[:0]
 }
 
 // ownerIn returns what the session holds in the shard of another loop.

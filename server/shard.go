@@ -20,6 +20,7 @@ type shard struct {
 	rest      reactor.Timer    // runs while the first of releasing rests; Tag: the shard
 	suspects  bag[*request]    // see [shard.suspect]
 	journal   *journal         // nil if no events are kept
+	lines     *lines           // nil unless the server is one of a fleet
 }
 
 // holder is what a key can belong to, the Tag of a [lockmgr.Owner]: a session.
@@ -50,8 +51,9 @@ func newShard(w *worker) *shard {
 	if sh.journal = w.server.history.newJournal(w.loop); sh.journal != nil {
 		sh.table.Observe(sh.journal)
 	}
-	if d := w.server.cfg.LockDelay; d > 0 {
-		sh.beginDelay(d)
+	sh.beginDelay(w.server.cfg.LockDelay)
+	if w.server.cfg.Fleet != nil {
+		sh.lines = newLines(sh, bootTime)
 	}
 	sh.table.OnLeave(w.counters.holds.add)
 	return sh
@@ -70,6 +72,14 @@ func (sh *shard) execute(r *request) proto.Reply {
 		return cancelled
 	}
 	sh.table.Advance(sh.loop.Now())
+	if sh.lines != nil {
+		return sh.lines.execute(r)
+	}
+	return sh.decide(r)
+}
+
+// decide does in the table what the request asks for.
+func (sh *shard) decide(r *request) proto.Reply {
 	switch r.kind {
 	case proto.Lock:
 		return sh.lock(r)
@@ -134,6 +144,13 @@ func (sh *shard) beginWait(r *request) {
 	}
 }
 
+// recheck has the detector look at a request that has come to wait for a holder here.
+func (sh *shard) recheck(r *request) {
+	if r.suspicious {
+		sh.server.detector.notify()
+	}
+}
+
 // endWait takes note of the end of a request's wait, which is in no queue any more.
 func (sh *shard) endWait(r *request, how waitEnd) {
 	sh.counters.waits[how].add(max(sh.loop.Now()-r.waiter.Since(), 0))
@@ -144,17 +161,36 @@ func (sh *shard) endWait(r *request, how waitEnd) {
 func (sh *shard) expire(r *request) {
 	key := r.waiter.WaitsFor().Key
 	if sh.table.Cancel(&r.waiter) {
-		sh.counters.timeouts++
-		sh.journal.timedOut(key, r)
-		sh.endWait(r, waitTimedOut)
-		sh.answer(r, proto.TimedOut)
+		sh.timedOut(key, r)
 	}
+}
+
+// timedOut answers a request that has left its queue since its time has run out.
+func (sh *shard) timedOut(key []byte, r *request) {
+	sh.counters.timeouts++
+	sh.journal.timedOut(key, r)
+	sh.endWait(r, waitTimedOut)
+	sh.answer(r, proto.TimedOut)
 }
 
 // deliver tells the waiters that have become holders, as far as the loop's turn goes.
 func (sh *shard) deliver() {
 	for !sh.closed && !sh.grants.Empty() && sh.loop.Spend(1) {
-		sh.grants.Pop().Tag.(queued).granted(sh)
+		sh.deliverFirst()
+	}
+}
+
+// deliverAll tells all waiters that have become holders, whatever is left of the turn.
+func (sh *shard) deliverAll() {
+	for !sh.closed && !sh.grants.Empty() {
+		sh.deliverFirst()
+	}
+}
+
+func (sh *shard) deliverFirst() {
+	sh.grants.Pop().Tag.(queued).granted(sh)
+	if sh.lines != nil {
+		sh.lines.tell()
 	}
 }
 
@@ -172,6 +208,14 @@ func (sh *shard) answer(r *request, a proto.Reply) {
 // cancel takes a request out of the queue in which it may stand, which ends its wait in the given way, and reports whether it
 // did.
 func (sh *shard) cancel(r *request, how waitEnd) bool {
+	if a := r.behind(); a != nil {
+		sh.loop.StopTimer(&r.timer)
+		sh.lines.withdraw(r)
+		if !a.try {
+			sh.endWait(r, how)
+		}
+		return true
+	}
 	if !sh.table.Cancel(&r.waiter) {
 		return false
 	}
@@ -182,8 +226,8 @@ func (sh *shard) cancel(r *request, how waitEnd) bool {
 
 // cancelRemote takes back a request of another loop. Its answer, if that is under way already, comes before this returns.
 func (sh *shard) cancelRemote(c *cancellation) {
-	if sh.cancel(&c.session.request, waitLost) {
-		sh.answer(&c.session.request, cancelled)
+	if r := &c.session.request; !r.endInput() && sh.cancel(r, waitLost) {
+		sh.answer(r, cancelled)
 	}
 	c.done = true
 	sh.loop.Post(c.session.roster.index, &c.message)

@@ -16,6 +16,7 @@ const stopTime = 300 * time.Millisecond
 // losses are the keys that a shard, or all of them, lose when the server stops.
 type losses struct {
 	keys, waiters int
+	resting       int
 	named         []api.Key // at most maxNamed of them
 	cursor        uint64    // of the walk that names them
 }
@@ -35,7 +36,11 @@ func (srv *Server) stop() {
 	for _, l := range done {
 		sum.keys += l.keys
 		sum.waiters += l.waiters
+		sum.resting += l.resting
 		sum.named = append(sum.named, l.named...)
+	}
+	if missing > 0 || sum.keys+sum.resting > 0 {
+		srv.heldAtStop.Store(true)
 	}
 	srv.logLosses(&sum)
 	log := &srv.cfg.Log
@@ -53,9 +58,9 @@ func (srv *Server) stop() {
 // close is a step of a loop task: it closes the shard, and names some of the keys that are held in it.
 func (sh *shard) close(l *losses) (more bool) {
 	sh.closed = true // from here on the table stays as it is
-	l.keys, l.waiters = sh.table.Keys(), sh.table.Waiters()
+	l.keys, l.waiters, l.resting = sh.table.Keys(), sh.table.Waiters(), sh.table.Resting()
 	l.cursor = sh.table.Walk(l.cursor, bucketsPerStep, func(h lockmgr.Holding) {
-		if len(l.named) < maxNamed && !h.Closed {
+		if len(l.named) < maxNamed && !h.Closed && !isPlace(h) {
 			l.named = append(l.named, sh.describe(h))
 		}
 	})

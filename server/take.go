@@ -49,6 +49,8 @@ func (sh *shard) take(q *api.ReleaseQuery, hash uint64) (*api.Release, error) {
 		return nil, errNotServing
 	case h.Owner == nil:
 		return nil, notHeld(q.Key)
+	case isPlace(h):
+		return nil, fmt.Errorf("%w: %s has the key %.64q: ask there", api.ErrConflict, holderOf(h).peer().Where(), q.Key)
 	case q.Connection != 0 && q.Connection != holderOf(h).peer().Connection, q.Token != 0 && q.Token != h.Token:
 		return nil, fmt.Errorf("%w: connection %d holds the key %.64q, by the token %d", api.ErrConflict, holderOf(h).peer().Connection,
 			q.Key, h.Token)

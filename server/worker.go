@@ -93,6 +93,10 @@ func (w *worker) Receive(m *reactor.Message) {
 		w.shard.releaseRemote(body)
 	case *taken:
 		body.session.lostKey(body.size)
+	case *linesFound:
+		w.shard.lines.found(body)
+	case *linesChanged:
+		w.shard.lines.change(body)
 	case *loopTask:
 		body.run(w.shard)
 		w.loop.Spend(taskUnits)
@@ -106,6 +110,10 @@ func (w *worker) Expire(t *reactor.Timer) {
 		w.shard.expire(tag)
 	case *refusal:
 		tag.conn.Close()
+	case *lines:
+		tag.sweep()
+	case *asked:
+		tag.expire(w.shard)
 	case *newcomers:
 		tag.expire(w.roster)
 	case *throttle:

@@ -153,7 +153,7 @@ function showPast(page) {
 
 const eventWords = {
   granted: 'got the key', released: 'gave it back', lost: 'lost it', timeout: 'gave up', kicked: 'was kicked', deadlock: 'is in a deadlock',
-  deadlock_over: 'deadlock over', refused: 'was refused',
+  deadlock_over: 'deadlock over', refused: 'was refused', elsewhere: 'has the key (another daemon)',
 };
 
 function eventText(event) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -43,6 +44,20 @@ type Peer struct {
 	// Owner is the owner that the client has named, empty if it has named none. All connections of one owner count as one in
 	// the search for deadlocks.
 	Owner string `json:"owner,omitempty"`
+	// Daemon names another daemon of the fleet, by its lease in hexadecimal: the key is there, whether one of its clients holds it or
+	// not, or it is the next to get it. Address is where that daemon serves, if it is known; all else is empty.
+	Daemon string `json:"daemon,omitempty"`
+}
+
+// Where names the connection or the daemon, for messages.
+func (p Peer) Where() string {
+	switch {
+	case p.Daemon == "":
+		return fmt.Sprintf("connection %d (%s)", p.Connection, p.Address)
+	case p.Address == "":
+		return "daemon " + p.Daemon
+	}
+	return fmt.Sprintf("daemon %s (%s)", p.Daemon, p.Address)
 }
 
 // Status is what the server is and what it has counted since it started.
@@ -168,10 +183,11 @@ const (
 	Kicked       = "kicked"       // an operator closed it
 	IdleTimeout  = "idle"         // it had sent no command for --idle-timeout
 	Drained      = "drained"      // it held nothing and waited for nothing while the server drained
+	OutOfTouch   = "out_of_touch" // it held or wanted a key when the server lost touch with its fleet
 )
 
 // DisconnectReasons are all keys of Counters.Disconnects.
-var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, IdleTimeout, Drained}
+var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, IdleTimeout, Drained, OutOfTouch}
 
 // The reasons for which connections are refused.
 const (

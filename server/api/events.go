@@ -12,11 +12,13 @@ const (
 	EventDeadlock     = "deadlock"      // its wait for the key is part of a deadlock
 	EventDeadlockOver = "deadlock_over" // that deadlock is over; the reason is one of [DeadlockEnds]
 	EventRefused      = "refused"       // it was kept out; the reason is one of [RefusalReasons]
+	EventElsewhere    = "elsewhere"     // the key has gone on to another daemon of the fleet
 )
 
 // EventKinds are all values of Event.Kind.
 var EventKinds = []string{
 	EventGranted, EventReleased, EventLost, EventTimeout, EventKicked, EventDeadlock, EventDeadlockOver, EventRefused,
+	EventElsewhere,
 }
 
 // LostTaken is the reason for which a key is lost whose holder stays connected: an operator has taken it. The others are
@@ -47,6 +49,8 @@ type Event struct {
 	Identity string `json:"identity,omitempty"`
 	Name     string `json:"name,omitempty"`
 	Owner    string `json:"owner,omitempty"`
+	// Daemon is the daemon to which a key goes on, see [Peer]; Address is where it serves.
+	Daemon string `json:"daemon,omitempty"`
 	// Token is the fencing token of the grant that begins or ends.
 	Token uint64 `json:"token,string,omitempty"`
 	// WaitedSeconds is how long the client had waited for the key, 0 if it got it at once.

@@ -56,7 +56,7 @@ type Session interface {
 	// Refuse takes away a try of another daemon, unless this daemon has not got the place with the given seq any more: then
 	// it has nothing to say.
 	Refuse(key []byte, try Place, seq uint64)
-	// Lose says that a place of this daemon is gone that it has not left. The store ends the session.
+	// Lose says that a place of this daemon is gone that it has not left. The store ends the session; from now on Until is 0.
 	Lose()
 	// Until returns the time on CLOCK_BOOTTIME until which a grant may be told. It is 0 once the session is lost.
 	Until() time.Duration
@@ -70,6 +70,10 @@ type Member interface {
 	// keeps nothing of the slice.
 	Changed(s Session, changes []Change)
 	// Lost ends the session. When it returns, no client believes any more that it holds a key, as far as that can be told, and
-	// the lease may end.
-	Lost(s Session, reason error)
+	// the lease may be ended. If keys rest that were held, see Rest, that must be left to the store: it must not be revoked.
+	Lost(s Session, reason error) (rests bool)
+	// Rest returns the lock delay: how long a key is kept from the next holder whose client was lost. The lease has to last that
+	// much longer than it would otherwise, which Until does not heed. So the places of a daemon that has died stay for that long, and
+	// all who come see them. It is the same at all times.
+	Rest() time.Duration
 }

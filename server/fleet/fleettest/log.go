@@ -150,7 +150,7 @@ func (k *Link) Connect() {
 	l := k.Log
 	l.granted++
 	s := &session{link: k, lease: l.granted, until: l.Now() + l.TTL - l.Margin}
-	l.leases[s.lease] = l.Now() + l.TTL
+	l.leases[s.lease] = l.Now() + l.TTL + k.Member.Rest()
 	k.session, k.seen = s, len(l.changes)
 	k.Member.Found(s)
 	var all []fleet.Change
@@ -170,7 +170,7 @@ func (k *Link) Connected() bool { return k.session != nil }
 func (k *Link) Renew(delay time.Duration) {
 	s, l := k.session, k.Log
 	if l.Lives(s.lease) && !k.TimeIsUp() {
-		l.leases[s.lease] = l.Now() + l.TTL
+		l.leases[s.lease] = l.Now() + l.TTL + k.Member.Rest()
 		s.until = max(s.until, l.Now()-delay+l.TTL-l.Margin)
 	}
 }
@@ -222,9 +222,9 @@ func (k *Link) MustLose() bool {
 func (k *Link) Lose(revoke bool) {
 	s := k.session
 	s.ended = true
-	k.Member.Lost(s, nil)
+	rests := k.Member.Lost(s, nil)
 	k.session = nil
-	if revoke {
+	if revoke && !rests {
 		k.Log.Revoke(s.lease)
 	}
 }
@@ -254,7 +254,7 @@ func (s *session) Refuse(key []byte, try fleet.Place, seq uint64) {
 func (s *session) Lose() { s.lose = true }
 
 func (s *session) Until() time.Duration {
-	if s.ended {
+	if s.ended || s.lose {
 		return 0
 	}
 	return s.until

@@ -1,0 +1,57 @@
+package fleettest
+
+import (
+	"testing"
+	"time"
+)
+
+// logWorld is a [Log] in which everything happens as soon as it can.
+type logWorld struct {
+	t     *testing.T
+	log   *Log
+	links []*Link
+	idle  int // steps in which nothing has happened
+	left  map[*Link]bool
+}
+
+func TestConformance(t *testing.T) {
+	Conform(t, func(t *testing.T, members []*Recorder) World {
+		now := time.Second
+		w := &logWorld{t: t, log: NewLog(10*time.Second, 2*time.Second, func() time.Duration { return now }), left: map[*Link]bool{}}
+		for _, m := range members {
+			w.links = append(w.links, &Link{Log: w.log, Member: m})
+		}
+		return w
+	})
+}
+
+func (w *logWorld) Step() {
+	w.idle++
+	for _, k := range w.links {
+		switch {
+		case w.left[k]:
+			continue
+		case !k.Connected():
+			k.Connect()
+		case k.Unseen() > 0:
+			k.Watch(k.Unseen())
+		case k.MustLose() || !w.log.Lives(k.Lease()):
+			k.Lose(true)
+		case k.Queued() > 0:
+			k.Write(100, false)
+		default:
+			continue
+		}
+		w.idle = 0
+	}
+	if w.idle > 10 {
+		w.t.Fatal("nothing happens any more")
+	}
+}
+
+func (w *logWorld) Revoke(lease int64) { w.log.Revoke(lease) }
+
+func (w *logWorld) Leave(member int) {
+	w.left[w.links[member]] = true
+	w.links[member].Lose(true)
+}

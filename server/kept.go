@@ -1,0 +1,87 @@
+package server
+
+import "time"
+
+// A place of ours that no client needs is kept for a while, since it costs a round trip to get another one. If another daemon waits
+// it is left at once, by its turn in the table.
+
+const (
+	// keepIdle is for how long a place is kept that no client needs: at least that, and less than twice that.
+	keepIdle = 5 * time.Second
+	// maxKept is the number of lines of all shards, with a place of ours, beyond which idle places are left earlier: to end a
+	// lease takes a store the longer the more places it has.
+	maxKept = 10_000
+	// keptPerLook is the number of lines that are looked at, at most, at a time, and keptPerDrain in a drain.
+	keptPerLook  = 256
+	keptPerDrain = 2048
+)
+
+// keep takes note that a place of ours has come to stand.
+func (l *line) keep() {
+	ls := l.lines
+	l.used = true
+	if l.isKept {
+		return
+	}
+	l.isKept = true
+	ls.kept = append(ls.kept, l)
+	if !ls.sweeper.Running() {
+		ls.shard.loop.StartTimer(&ls.sweeper, keepIdle)
+	}
+	for n := 0; n < 2 && len(ls.kept) > ls.maxKept; n++ {
+		ls.look(true)
+	}
+}
+
+// sweep looks at some lines, and leaves the places that nobody has needed since the last look.
+func (ls *lines) sweep() {
+	all := len(ls.kept)
+	n := min(all, keptPerLook)
+	for range n {
+		ls.look(false)
+	}
+	if len(ls.kept) > 0 {
+		ls.shard.loop.StartTimer(&ls.sweeper, keepIdle*time.Duration(n)/time.Duration(all))
+	}
+}
+
+// leaveIdle leaves places that nobody needs, of some lines: the server drains.
+func (ls *lines) leaveIdle() {
+	for range min(len(ls.kept), keptPerDrain) {
+		ls.look(true)
+	}
+}
+
+// look leaves the places of the line that was looked at longest ago, if nobody needs them and nobody has since; or at once.
+func (ls *lines) look(atOnce bool) {
+	l := ls.kept[0]
+	ls.kept[0], ls.kept = nil, ls.kept[1:]
+	switch {
+	case l.ours() == nil:
+		l.isKept = false
+		return
+	case l.hasClients():
+		l.used = true
+	case l.used && !atOnce:
+		l.used = false
+	default:
+		for _, p := range l.places {
+			p.leave()
+		}
+		l.isKept = false
+		return
+	}
+	ls.kept = append(ls.kept, l)
+}
+
+// hasClients reports whether one of our clients holds the key or waits for it, or did and the key rests.
+func (l *line) hasClients() bool {
+	if len(l.asked) > l.dropped {
+		return true
+	}
+	h := l.lines.shard.table.Find(l.hash, l.key)
+	if h.Owner == nil {
+		return false
+	}
+	return !isPlace(h) || h.Waiters >= l.inTable // one of the places holds it
+}
