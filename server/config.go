@@ -91,11 +91,6 @@ type Config struct {
 	// LogEvents has the events logged, as far as there are not more than 500 in a second. It needs Events.
 	LogEvents bool
 
-	// Space names the lock table in the answer to a name, so that clients do not take two tables for one. Zero, the default, is a
-	// number that nobody had before: what a former server held is gone. Servers have the same one only if they are one lock table to
-	// their clients.
-	Space uint64
-
 	// Version is named in the log when the server starts.
 	Version string
 	// Log gets everything the server has to say. Its writer must not block, since the loops write to it.

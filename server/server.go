@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -21,7 +20,7 @@ const linger = 10 * time.Second
 type Server struct {
 	cfg        Config
 	seed       lockmgr.Seed
-	space      uint64 // names the lock table, see [Config.Space]
+	space      uint64 // names the lock table: another one after every start
 	ways       []*way
 	shards     []*shard // by loop
 	tally      *tally
@@ -73,7 +72,7 @@ func New(cfg Config) (*Server, error) {
 	srv := &Server{
 		cfg:       cfg,
 		seed:      lockmgr.MakeSeed(),
-		space:     cmp.Or(cfg.Space, rand.Uint64()),
+		space:     rand.Uint64(),
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,

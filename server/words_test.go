@@ -8,6 +8,7 @@ import (
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
+	"dreadlock/server/fleet/fleettest"
 )
 
 // tokenOf asks for the token of a key that c holds.
@@ -118,10 +119,11 @@ func TestName(t *testing.T) {
 	}
 }
 
-// Servers that are one lock table to their clients say so.
-func TestGivenSpace(t *testing.T) {
+// The daemons of a fleet say which it is, once they have reached its store.
+func TestNameInAFleet(t *testing.T) {
+	live := fleettest.NewLive(0xf1ee7)
 	for range 2 {
-		startDaemon(t, func(cfg *Config) { cfg.Space = 0xf1ee7 }).dial().Do("name ann", "n named 60000 00000000000f1ee7")
+		startDaemon(t, func(cfg *Config) { cfg.Fleet = live.Store() }).dial().Do("name ann", "n named 60000 00000000000f1ee7")
 	}
 }
 

@@ -14,19 +14,21 @@ import (
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server"
+	"dreadlock/server/fleet/fleettest"
 )
 
-// serveSpace is the role of a daemon that names a lock table, as one of a fleet does. It says when it is ready, and how many wait.
+// serveSpace is the role of a daemon that is alone in a fleet with that name, which it may share with another one. It says when it is ready, and how many wait.
 func serveSpace(listen, space string) int {
 	cfg := server.DefaultConfig()
 	cfg.Listen = []string{listen}
 	cfg.Loops = 1
 	cfg.Ready = func(address string) { fmt.Println("ready address=" + address) }
-	var err error
-	if cfg.Space, err = strconv.ParseUint(space, 10, 64); err != nil {
+	number, err := strconv.ParseUint(space, 10, 64)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	cfg.Fleet = fleettest.NewLive(number).Store()
 	srv, err := server.New(cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

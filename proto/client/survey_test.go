@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,16 +14,17 @@ import (
 	"time"
 
 	"dreadlock/server"
+	"dreadlock/server/fleet/fleettest"
 )
 
-// inSpace makes a server name that lock table.
-func inSpace(space uint64) func(*server.Config) {
-	return func(cfg *server.Config) { cfg.Space = space }
+// of makes a server one of a fleet.
+func of(live *fleettest.Live) func(*server.Config) {
+	return func(cfg *server.Config) { cfg.Fleet = live.Store() }
 }
 
-// atInSpace is at and inSpace.
-func atInSpace(address string, space uint64) func(*server.Config) {
-	return func(cfg *server.Config) { cfg.Listen, cfg.Space = []string{address}, space }
+// atOf is at and of.
+func atOf(address string, live *fleettest.Live) func(*server.Config) {
+	return func(cfg *server.Config) { cfg.Listen, cfg.Fleet = []string{address}, live.Store() }
 }
 
 // wantTables expects that two servers were found not to be a fleet, whichever comes first.
@@ -89,8 +91,9 @@ func TestAddressesOfAName(t *testing.T) {
 
 // A fleet is used at one of its servers, and at another one when that is gone; clients spread.
 func TestFailover(t *testing.T) {
-	a, stopA := startServer(t, inSpace(7))
-	b, stopB := startServer(t, inSpace(7))
+	live := fleettest.NewLive(7)
+	a, stopA := startServer(t, of(live))
+	b, stopB := startServer(t, of(live))
 	stops := map[string]func(){a: stopA, b: stopB}
 	used := map[string]bool{}
 	for i := range 60 {
@@ -127,16 +130,16 @@ func TestFailover(t *testing.T) {
 			t.Errorf("no %q in %v", want, err)
 		}
 	}
-	startServer(t, atInSpace(a, 7))
+	startServer(t, atOf(a, live))
 	mustUnlock(t, mustLock(t, c, "held"))
 }
 
 // A wait that loses its server stands in line at another one of the fleet, at the end, and says so.
 func TestWaitGoesOnAtAnother(t *testing.T) {
-	a, stopA := startServer(t, inSpace(7))
-	b, _ := startServer(t, inSpace(7))
+	live := fleettest.NewLive(7)
+	a, stopA := startServer(t, of(live))
+	b, _ := startServer(t, of(live))
 	holder := mustLock(t, newClient(t, b, Options{}), "k")
-	mustLock(t, newClient(t, a, Options{}), "k") // as if it were the same key of a fleet
 	var mu sync.Mutex
 	var told []error
 	c := newClient(t, a+","+b, Options{First: a, Trouble: func(_ string, err error) {
@@ -165,32 +168,50 @@ func TestWaitGoesOnAtAnother(t *testing.T) {
 
 // A server that is there and does not answer costs a moment, at the beginning and later on; so does one to which no packet comes.
 func TestOneOfSeveralIsSilent(t *testing.T) {
-	alive, _ := startServer(t, inSpace(7))
+	alive, _ := startServer(t, nil)
 	l := listenOn(t, "tcp", "127.0.0.1:0") // accepts by the kernel alone
 	t.Cleanup(func() { l.Close() })
 	silent := l.Addr().String()
-	for _, list := range []string{silent + "," + alive, "192.0.2.1:6001," + alive} {
-		c := newClient(t, list, Options{First: strings.Split(list, ",")[0], DialTimeout: time.Second, MaxIdle: -1})
-		for _, hint := range []string{"", silent} {
-			if hint != "" {
+	for _, first := range []string{silent, "192.0.2.1:6001"} {
+		c := newClient(t, first+","+alive, Options{First: first, DialTimeout: time.Hour, MaxIdle: -1})
+		for _, wasThere := range []bool{false, first == silent} {
+			if wasThere {
 				c.tables.settle(endpoint{where: silent}, time.Now()) // as if it had fallen silent just now
 			}
-			ctx, cancel := context.WithTimeout(patient(t), time.Minute)
-			l, err := c.TryLock(ctx, "k")
-			cancel()
+			l, err := c.TryLock(patient(t), "k")
 			if err != nil || l.Server() != alive {
-				t.Fatalf("%s: %v", list, err)
+				t.Fatalf("%s: %v", first, err)
 			}
 			mustUnlock(t, l)
 		}
 	}
 }
 
+// A server that comes back with a table of its own is compared with the others, also if it is the one in use.
+func TestServerLeavesItsFleet(t *testing.T) {
+	live := fleettest.NewLive(7)
+	a, stop := startServer(t, of(live))
+	b, _ := startServer(t, of(live))
+	c := newClient(t, a+","+b, Options{First: a, MaxIdle: -1})
+	mustUnlock(t, mustLock(t, c, "k"))
+	stop()
+	_, stop = startServer(t, at(a))
+	_, err := c.Lock(patient(t), "k", -1)
+	wantTables(t, err, a, b)
+	stop()
+	l := mustLock(t, c, "k")
+	if l.Server() != b {
+		t.Errorf("it is locked at %s", l.Server())
+	}
+	mustUnlock(t, l)
+}
+
 // A server without room is passed over as well.
 func TestFullServer(t *testing.T) {
-	full, _ := startServer(t, func(cfg *server.Config) { cfg.Space, cfg.MaxConnections = 7, 1 })
-	mustLock(t, newClient(t, full, Options{}), "k")
-	free, _ := startServer(t, inSpace(7))
+	live := fleettest.NewLive(7)
+	full, _ := startServer(t, func(cfg *server.Config) { cfg.Fleet, cfg.MaxConnections = live.Store(), 1 })
+	mustLock(t, newClient(t, full, Options{}), "full")
+	free, _ := startServer(t, of(live))
 	l, err := newClient(t, full+","+free, Options{First: full}).TryLock(patient(t), "k")
 	if err != nil || l.Server() != free {
 		t.Fatal(err)
@@ -227,11 +248,15 @@ func TestOlderServerOfAName(t *testing.T) {
 // A daemon of a fleet that has not reached the store has no lock table yet.
 func TestServerWithoutStore(t *testing.T) {
 	a := listen(t, func(conn *net.TCPConn) {
-		takeFirst(conn)
-		reply(conn, "n named 60000 0000000000000000\r\n")
-		takeLine(conn)
+		in := bufio.NewReader(conn)
+		for {
+			if _, err := in.ReadString('\n'); err != nil {
+				return
+			}
+			reply(conn, "n named 60000 0000000000000000\r\n")
+		}
 	})
-	b, _ := startServer(t, inSpace(7))
+	b, _ := startServer(t, nil)
 	l, err := newClient(t, a+","+b, Options{First: a}).TryLock(patient(t), "k")
 	if err != nil || l.Server() != b {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"testing"
@@ -8,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"dreadlock/server"
+	"dreadlock/server/fleet/fleettest"
 )
 
 // place is where a server listens at times, in the model.
@@ -53,6 +54,7 @@ func TestTablesModel(t *testing.T) {
 			}
 		}()
 		next := uint64(100)
+		fleets := map[uint64]*fleettest.Live{1: fleettest.NewLive(1), 2: fleettest.NewLive(2)}
 		rt.Repeat(map[string]func(*rapid.T){
 			"start": func(rt *rapid.T) {
 				p := rapid.SampledFrom(w.places).Draw(rt, "place")
@@ -62,7 +64,7 @@ func TestTablesModel(t *testing.T) {
 				space := rapid.SampledFrom([]uint64{1, 1, 1, 2, next}).Draw(rt, "space")
 				next++
 				p.space = space
-				_, p.stop = startServer(t, func(cfg *server.Config) { cfg.Listen, cfg.Space = []string{p.address}, space })
+				_, p.stop = startServer(t, atOf(p.address, cmp.Or(fleets[space], fleettest.NewLive(space))))
 			},
 			"stop": func(rt *rapid.T) {
 				p := rapid.SampledFrom(w.places).Draw(rt, "place")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
+	"dreadlock/server/fleet/fleettest"
 )
 
 // lead makes new connections go to a server, as a balancer does.
@@ -121,7 +122,7 @@ func TestSilentHolderOfAnotherTable(t *testing.T) {
 // A wait that has lost its server does not go on in another lock table as long as that server may come back with its own. A new
 // call that stood nowhere may.
 func TestWaitDoesNotChangeTables(t *testing.T) {
-	a, stopA := startServer(t, inSpace(7))
+	a, stopA := startServer(t, of(fleettest.NewLive(7)))
 	holder := prototest.Dial(t, a)
 	holder.Do("lock k 0", "l locked")
 	nobody := listenOn(t, "tcp", "127.0.0.1:0")
@@ -131,13 +132,14 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 	c := newClient(t, a+","+b, Options{Trouble: func(_ string, err error) { troubles <- err }})
 	waiting := lockLater(patient(t), c, "k", -1)
 	eventually(t, "the wait", func() bool { return c.Server() == a })
-	startServer(t, atInSpace(b, 8))
+	other := fleettest.NewLive(8)
+	startServer(t, atOf(b, other))
 	stopA()
 	if err := <-troubles; !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("told %v", err)
 	}
-	var other *OtherTableError
-	if err := <-troubles; !errors.As(err, &other) || *other != (OtherTableError{a, b}) || !errors.Is(err, ErrUnreachable) {
+	var another *OtherTableError
+	if err := <-troubles; !errors.As(err, &another) || *another != (OtherTableError{a, b}) || !errors.Is(err, ErrUnreachable) {
 		t.Errorf("told %v", err)
 	}
 	prototest.Dial(t, b).Do("unlock k", "e not locked")
@@ -148,7 +150,7 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 		t.Fatalf("%+v", got)
 	default:
 	}
-	startServer(t, atInSpace(a, 8)) // they have become a fleet
+	startServer(t, atOf(a, other)) // they have become a fleet
 	got := <-waiting
 	if got.err != nil {
 		t.Fatal(got.err)
@@ -158,7 +160,7 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 
 // If that server comes back with a table of its own, they are refused.
 func TestWaitMeetsTwoTables(t *testing.T) {
-	a, stopA := startServer(t, inSpace(7))
+	a, stopA := startServer(t, of(fleettest.NewLive(7)))
 	prototest.Dial(t, a).Do("lock k 0", "l locked")
 	nobody := listenOn(t, "tcp", "127.0.0.1:0")
 	b := nobody.Addr().String()
@@ -166,10 +168,10 @@ func TestWaitMeetsTwoTables(t *testing.T) {
 	c := newClient(t, a+","+b, Options{})
 	waiting := lockLater(patient(t), c, "k", -1)
 	eventually(t, "the wait", func() bool { return c.Server() == a })
-	startServer(t, atInSpace(b, 8))
+	startServer(t, at(b))
 	stopA()
 	eventually(t, "the other table", func() bool { return c.Server() == b })
-	startServer(t, atInSpace(a, 9))
+	startServer(t, at(a))
 	wantTables(t, (<-waiting).err, a, b)
 }
 
