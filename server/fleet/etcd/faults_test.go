@@ -321,6 +321,7 @@ func TestWatchHangs(t *testing.T) {
 	b := w.joinAll(1)[0]
 	w.session(a)
 	w.passes()
+	a.store.endpoints.current.Store(1) // only the watch is where nothing is heard of
 	relays[0].silence()
 	p := w.place(b, "a", false)
 	w.sees(a, "a", p)
