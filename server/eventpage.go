@@ -108,7 +108,6 @@ func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 		Kind:       eventWords[rec.kind],
 		Key:        string(r.appendKey(short[:0], rec)),
 		Connection: rec.who.connection,
-		Address:    rec.who.address.String(),
 		Identity:   rec.who.proven,
 		Name:       rec.who.name,
 		Owner:      rec.who.owner,
@@ -116,6 +115,8 @@ func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 	if lease := rec.who.lease; lease != 0 {
 		p := h.server.daemon(lease)
 		e.Address, e.Daemon = p.Address, p.Daemon
+	} else {
+		e.Address = rec.who.address.String()
 	}
 	switch rec.kind {
 	case eventGranted:

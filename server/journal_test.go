@@ -1,10 +1,11 @@
 package server
 
-import (
-	"pgregory.net/rapid"
+import "dreadlock/server/api"
 
-	"dreadlock/server/api"
-)
+// failer is a run of a simulation.
+type failer interface {
+	Fatalf(format string, args ...any)
+}
 
 // notedGrants is what the journals of a sim say about grants.
 type notedGrants struct {
@@ -12,10 +13,11 @@ type notedGrants struct {
 	open  map[string]api.Event // grants without an end, by key
 	waits uint64               // grants after a wait
 	gone  uint64               // waits that have timed out
+	heed  func(api.Event)      // is shown all of them; nil for nobody
 }
 
 // read reads what is new in the journals. A key is granted when nobody has it, and its grant ends once.
-func (n *notedGrants) read(t *rapid.T, s *sim) {
+func (n *notedGrants) read(t failer, s *sim) {
 	if n.next == nil {
 		n.next = make([]uint64, len(s.loops))
 	}
@@ -30,7 +32,10 @@ func (n *notedGrants) read(t *rapid.T, s *sim) {
 	}
 }
 
-func (n *notedGrants) note(t *rapid.T, e api.Event) {
+func (n *notedGrants) note(t failer, e api.Event) {
+	if n.heed != nil {
+		n.heed(e)
+	}
 	before, held := n.open[e.Key]
 	switch e.Kind {
 	case api.EventGranted:
@@ -57,7 +62,7 @@ func (n *notedGrants) note(t *rapid.T, e api.Event) {
 }
 
 // checkOver checks that all grants have ended, and that the counters agree.
-func (n *notedGrants) checkOver(t *rapid.T, s *sim) {
+func (n *notedGrants) checkOver(t failer, s *sim) {
 	for _, e := range n.open {
 		t.Fatalf("%+v has no end", e)
 	}

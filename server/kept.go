@@ -56,22 +56,18 @@ func (ls *lines) leaveIdle() {
 func (ls *lines) look(atOnce bool) {
 	l := ls.kept[0]
 	ls.kept[0], ls.kept = nil, ls.kept[1:]
-	switch {
-	case l.ours() == nil:
-		l.isKept = false
-		return
-	case l.hasClients():
-		l.used = true
-	case l.used && !atOnce:
-		l.used = false
-	default:
-		for _, p := range l.places {
-			p.leave()
-		}
-		l.isKept = false
+	clients := l.hasClients()
+	if l.ours() != nil && (clients || l.used && !atOnce) {
+		l.used = clients
+		ls.kept = append(ls.kept, l)
 		return
 	}
-	ls.kept = append(ls.kept, l)
+	for _, p := range l.places {
+		p.leave()
+	}
+	if l.isKept = false; len(ls.kept) == 0 {
+		ls.shard.loop.StopTimer(&ls.sweeper)
+	}
 }
 
 // hasClients reports whether one of our clients holds the key or waits for it, or did and the key rests.

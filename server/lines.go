@@ -29,17 +29,18 @@ import (
 
 // lines are the lines of a shard. They belong to its loop.
 type lines struct {
-	shard   *shard
-	session fleet.Session // nil while the server is not in touch with the store, or is about to lose touch
-	byKey   map[string]*line
-	latest  *line   // that was used last, nil for none: most grants are made in it
-	kept    []*line // those with a place of ours, the one first that was looked at longest ago; see kept.go
-	maxKept int
-	sweeper reactor.Timer // Tag: the lines. Running while any are kept
-	clock   func() time.Duration
-	decided []decision // not told yet
-	size    int64      // in bytes, what the lines and their places take beside the table
-	tries   uint64     // how many were made
+	shard    *shard
+	session  fleet.Session // nil while the server is not in touch with the store, or is about to lose touch
+	byKey    map[string]*line
+	latest   *line   // that was used last, nil for none: most grants are made in it
+	kept     []*line // those with a place of ours, the one first that was looked at longest ago; see kept.go
+	maxKept  int
+	perPlace uint64        // see grantsPerPlace
+	sweeper  reactor.Timer // Tag: the lines. Running while any are kept
+	clock    func() time.Duration
+	decided  []decision // not told yet
+	size     int64      // in bytes, what the lines and their places take beside the table
+	tries    uint64     // how many were made
 }
 
 // line is what is known of the places for a key. It exists while there are any, or somebody asks for one.
@@ -81,7 +82,7 @@ const tryTime = 5 * time.Second
 const lineSize = 208
 
 func newLines(sh *shard, clock func() time.Duration) *lines {
-	ls := &lines{shard: sh, byKey: make(map[string]*line), clock: clock, maxKept: maxKept / sh.server.cfg.Loops}
+	ls := &lines{shard: sh, byKey: make(map[string]*line), clock: clock, maxKept: maxKept / sh.server.cfg.Loops, perPlace: grantsPerPlace}
 	ls.sweeper.Tag = ls
 	sh.table.SetTokens(ls.token)
 	return ls
@@ -330,9 +331,9 @@ func (ls *lines) token(key []byte, o *lockmgr.Owner) uint64 {
 const (
 	// tokensPerPlace is how many fencing tokens there are for a place.
 	tokensPerPlace = 1 << 20
-	// sparedTokens is how many of them are kept for clients that wait already when another place is taken: more than a daemon
-	// can have.
-	sparedTokens = 1 << 17
+	// grantsPerPlace is the number of grants after which another place is taken. The rest is for clients that wait already then: they
+	// are less than a daemon can have.
+	grantsPerPlace = tokensPerPlace - 1<<17
 )
 
 // mayTell reports whether a client may be told now that it holds a key.

@@ -51,7 +51,7 @@ func (p *place) stands() bool { return p.ours && !p.try && !p.leaving }
 
 // isUsedUp reports whether the fencing tokens of a place run out.
 func (p *place) isUsedUp() bool {
-	return p.line.under == p.revision && p.line.number >= tokensPerPlace-sparedTokens
+	return p.line.under == p.revision && p.line.number >= p.line.lines.perPlace
 }
 
 // ours returns the first place that stands; nil if there is none. If a client is granted the key, it is by that place.
@@ -259,16 +259,20 @@ func (p *place) decide(sh *shard) {
 	l.keep()
 }
 
-// settle ends the tries if one of our clients holds the key, or it rests here: those of others are refused, and ours are decided.
+// settle ends the tries if one of our clients holds the key, or it rests here: those of others that come after our place are refused,
+// and ours are decided. One that comes before has been decided, or will be, without us: what rests here may have been held by an
+// earlier lease of this daemon.
 func (l *line) settle() {
 	ls := l.lines
 	h := ls.shard.table.Find(l.hash, l.key)
 	if h.Owner == nil || isPlace(h) || ls.session == nil {
 		return
 	}
-	here := l.ours()
+	var here *place // the first that stands
 	for _, p := range l.places {
 		switch {
+		case p.stands() && here == nil:
+			here = p
 		case !p.try || p.leaving:
 		case p.ours:
 			p.leaving = true

@@ -26,16 +26,18 @@ type sim struct {
 	running *simLoop // whose turn it is
 	clients []*simClient
 	now     time.Duration
-	budget  int        // what a turn may spend
-	events  []simEvent // what clients have noticed, in this order, and the test has not taken
-	err     error      // the first thing that must not happen
-	ballast int64      // memory that others take, in bytes
+	budget  int         // what a turn may spend
+	events  []simEvent  // what clients have noticed, in this order, and the test has not taken
+	err     error       // the first thing that must not happen
+	ballast int64       // memory that others take, in bytes
+	isTold  func() bool // reports whether anybody may be told that he holds a key; nil if always
 }
 
 // simEvent is a line that a client has read, or the end of its connection if it is empty.
 type simEvent struct {
 	client *simClient
 	line   string
+	late   bool // it should not be told any more
 }
 
 const (
@@ -53,10 +55,14 @@ func newDelayedSim(loops, moveAfter int, delay time.Duration) *sim {
 
 // newSimWith is newDelayedSim with a number of events.
 func newSimWith(loops, moveAfter int, delay time.Duration, events int) *sim {
+	return newSimOf(moveAfter, func(cfg *Config) { cfg.Loops, cfg.LockDelay, cfg.Events = loops, delay, events })
+}
+
+// newSimOf returns a sim with the given options.
+func newSimOf(moveAfter int, change func(*Config)) *sim {
 	cfg := DefaultConfig()
-	cfg.LockDelay = delay
-	cfg.Loops, cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = loops, simTick, 100, 200, 200
-	cfg.Events = events
+	cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = simTick, 100, 200, 200
+	change(&cfg)
 	srv := &Server{
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: noise.New(zerolog.Nop()),
 		pace: defaultPace(),
@@ -64,9 +70,9 @@ func newSimWith(loops, moveAfter int, delay time.Duration, events int) *sim {
 	srv.detector = newDetector(srv)
 	srv.drain = newDrain()
 	srv.history = newHistory(srv)
-	srv.budget = newBudget(cfg.memoryLimit(), loops)
+	srv.budget = newBudget(cfg.memoryLimit(), cfg.Loops)
 	s := &sim{server: srv, budget: math.MaxInt}
-	for i := range loops {
+	for i := range cfg.Loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
 		l.worker = newWorker(srv, l)
 		s.loops = append(s.loops, l)
@@ -290,14 +296,18 @@ func (s *sim) checkQuiet() error {
 		keys += l.worker.shard.table.Keys()
 		waiters += l.worker.shard.table.Waiters()
 		timers += l.wheel.Len()
-		for _, timer := range []*reactor.Timer{&l.worker.throttle.timer, &l.worker.roster.search.timer} {
+		own := []*reactor.Timer{&l.worker.throttle.timer, &l.worker.roster.search.timer}
+		if ls := l.worker.shard.lines; ls != nil {
+			own = append(own, &ls.sweeper)
+		}
+		for _, timer := range own {
 			if timer.Running() {
 				timers--
 			}
 		}
 		keyBytes -= l.worker.shard.table.Size()
 		l.worker.shard.table.Walk(0, math.MaxInt, func(h lockmgr.Holding) {
-			if h.Closed { // it rests, and no session has it
+			if h.Closed || isPlace(h) { // it rests, or is another daemon's, and no session has it
 				keyBytes += int64(lockmgr.KeySize(len(h.Key)))
 			}
 		})
@@ -522,7 +532,7 @@ func (c *simClient) take(out []byte) {
 		c.sim.fail("%s is sent half a line: %q", c.name, text)
 	}
 	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\r\n"), "\r\n") {
-		c.sim.events = append(c.sim.events, simEvent{c, line})
+		c.sim.events = append(c.sim.events, simEvent{c, line, c.sim.isTold != nil && !c.sim.isTold()})
 	}
 }
 
@@ -571,7 +581,7 @@ func (c *simClient) finish(err error) {
 
 func (c *simClient) gone() {
 	c.open, c.ended = false, true
-	c.sim.events = append(c.sim.events, simEvent{c, ""})
+	c.sim.events = append(c.sim.events, simEvent{client: c})
 	c.session.Closed(c.end)
 }
 

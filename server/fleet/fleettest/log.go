@@ -71,6 +71,19 @@ func (l *Log) Lives(lease int64) bool {
 	return ok
 }
 
+// Leases returns the number of leases that have not ended.
+func (l *Log) Leases() int { return len(l.leases) }
+
+// Line returns the places for a key, in their order.
+func (l *Log) Line(key string) (all []fleet.Place) {
+	for _, r := range l.places {
+		if r.key == key {
+			all = append(all, r.place)
+		}
+	}
+	return all
+}
+
 // Places returns the number of places that exist.
 func (l *Log) Places() int { return len(l.places) }
 
@@ -209,6 +222,9 @@ func (k *Link) Watch(n int) {
 	k.seen += len(some)
 	k.Member.Changed(k.session, slices.Clone(some))
 }
+
+// Until returns until when grants may be told, if there is a session.
+func (k *Link) Until() time.Duration { return k.session.Until() }
 
 // TimeIsUp reports whether nothing may be told any more.
 func (k *Link) TimeIsUp() bool { return k.Log.Now() >= k.session.until }
