@@ -18,6 +18,7 @@ import (
 	"dreadlock/server"
 	"dreadlock/server/admin"
 	"dreadlock/server/certs"
+	"dreadlock/server/fleet/etcd"
 	"dreadlock/server/unixsock"
 )
 
@@ -74,6 +75,9 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	cfg := opts.config(sockets, certificates, log)
 	port := make(chan int, 1)
 	var srv *server.Server
+	if cfg.Fleet, err = opts.store(func() int { return srv.Port() }, log); err != nil {
+		return err
+	}
 	cfg.Ready = func(address string) {
 		notify.serving(address)
 		sockets.closeRest(log)
@@ -127,7 +131,8 @@ func tuneRuntime(cfg *server.Config, profiles bool) {
 
 // isOption reports whether an error is about the options.
 func isOption(err error) bool {
-	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption)
+	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption) ||
+		errors.Is(err, etcd.ErrOption)
 }
 
 // catchStops returns a channel that receives the signals to stop.

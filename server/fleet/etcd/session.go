@@ -268,8 +268,9 @@ func (se *session) take(ctx context.Context, helpers *sync.WaitGroup, m fleet.Me
 	}
 }
 
-// look begins a new sign of life when it is time, and has the watch begun anew if the last one does not come.
+// look begins a new sign of life when it is time, and has the watch begun anew if the last one does not come, or will not.
 func (se *session) look() {
+	se.watcher.avoid()
 	se.mu.Lock()
 	b, now := se.beat, time.Now()
 	se.mu.Unlock()
