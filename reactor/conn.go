@@ -310,9 +310,9 @@ func (c *Conn) duplicate() (int, error) {
 	return fd, nil
 }
 
-// close ends a connection that is ending, for the reason err. It is called at the end of a turn. The client hears of it first, and what it posts leaves:
-// a peer that sees the end may count on what Closed has done, on other loops too, since what it asks them then comes after
-// these messages.
+// close ends a connection that is ending, for the reason err. It is called at the end of a turn. The client hears of it first,
+// and what it posts leaves: a peer that sees the end may count on what Closed has done, on other loops too, since what it asks
+// them then comes after these messages.
 func (c *Conn) close(err error) {
 	sock, fd, tls := c.sock, c.fd, c.tls
 	goodbye := tls != nil && c.Unsent() == 0 && (err == nil || errors.Is(err, io.EOF))
