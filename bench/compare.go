@@ -31,7 +31,9 @@ type Comparison struct {
 	Cells    []*Cell           `json:"cells"`
 	// Skipped says which peers are not installed.
 	Skipped []string `json:"skipped,omitempty"`
-	Goals   []Goal   `json:"goals,omitempty"`
+	// RatiosTo is the server that all ratios are to. Empty if they are to those of the cells.
+	RatiosTo string `json:"ratios_to,omitempty"`
+	Goals    []Goal `json:"goals,omitempty"`
 }
 
 // Cell is one workload on one server.
@@ -170,6 +172,15 @@ func Collect(results []*Result) *Comparison {
 	}
 	c.summarize()
 	return c
+}
+
+// RelateTo takes all ratios to one server.
+func (c *Comparison) RelateTo(server string) {
+	c.RatiosTo = server
+	for _, cell := range c.Cells {
+		cell.RatiosTo = server
+	}
+	c.summarize()
 }
 
 // add puts a result into its cell.

@@ -16,6 +16,7 @@ type conn struct {
 
 	// State of the script.
 	lock, unlock exchange      // of the connection's own key
+	digits       [][]byte      // the number of the key in these, of Fresh
 	stage        uint8         // of its job
 	key          int           // number of the shared key that its job is about
 	cursor       int           // position in the table of random choices

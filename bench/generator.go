@@ -96,7 +96,7 @@ func (g *generator) connect(ctx context.Context, conns []*conn) error {
 
 // dial connects one connection and hands it to its loop.
 func (g *generator) dial(ctx context.Context, c *conn) error {
-	sock, secured, err := g.target.dial(ctx)
+	sock, secured, err := g.target.of(c.id).dial(ctx)
 	if err != nil {
 		return advise(err)
 	}

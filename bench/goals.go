@@ -73,6 +73,13 @@ func CheckGoals(c *Comparison) []Goal {
 	return goals
 }
 
+// AtLeast returns the goal that the throughput of a server is at least so many times that of another one, on the same workload.
+func (c *Comparison) AtLeast(number int, what string, w *Workload, server, other string, times float64) Goal {
+	k := &goalKeeper{comparison: c, server: server}
+	k.atLeast(number, what+", relative to "+other, k.times(w, Throughput, w, other), times)
+	return k.goals[0]
+}
+
 // goalKeeper checks the goals of one server.
 type goalKeeper struct {
 	comparison *Comparison

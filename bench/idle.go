@@ -12,7 +12,7 @@ const settleTime = 200 * time.Millisecond
 func (r *runner) idle(ctx context.Context) error {
 	result := &IdleResult{}
 	var err error
-	if result.Before, err = residentMemory(r.target.PID); err != nil {
+	if result.Before, err = r.target.residentMemory(); err != nil {
 		return err
 	}
 	conns := r.add(r.workload.Connections, holdScript{})
@@ -47,7 +47,7 @@ func (r *runner) idle(ctx context.Context) error {
 		return err
 	}
 	result.CPUShare = (to.server - from.server).Seconds() / (to.at - from.at).Seconds()
-	if result.After, err = residentMemory(r.target.PID); err != nil {
+	if result.After, err = r.target.residentMemory(); err != nil {
 		return err
 	}
 	result.PerConnection = float64(result.After-result.Before) / float64(len(conns))

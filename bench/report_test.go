@@ -52,7 +52,7 @@ func madeUpLatency(slow float64) *Latency {
 		for i := range 1000 {
 			h.RecordValue(int64(slow * float64(1000+i*i)))
 		}
-		madeUpLatencies[slow] = newLatency(h)
+		madeUpLatencies[slow] = NewLatency(h)
 	}
 	return madeUpLatencies[slow]
 }

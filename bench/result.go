@@ -105,8 +105,8 @@ type IdleResult struct {
 	CPUShare      float64 `json:"cpu_share_of_one_core"` // with all connections, while all are silent
 }
 
-// newLatency summarizes a histogram of nanoseconds. It returns nil if the histogram is empty.
-func newLatency(h *hdrhistogram.Histogram) *Latency {
+// NewLatency summarizes a histogram of nanoseconds. It returns nil if the histogram is empty.
+func NewLatency(h *hdrhistogram.Histogram) *Latency {
 	if h.TotalCount() == 0 {
 		return nil
 	}

@@ -40,19 +40,41 @@ func (o *Options) loops() int {
 
 // Run measures one workload on one server. Its error is a *Violation if the server answered wrongly.
 func Run(ctx context.Context, target *Target, w Workload, o Options) (*Result, error) {
-	result, err := run(ctx, target, w, o)
+	results, err := run(ctx, target, w, o, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s on %s: %w", w.Name(), target.Name, err)
 	}
-	return result, nil
+	return results[0], nil
 }
 
-func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result, err error) {
+// Change is something that happens to a server under load.
+type Change struct {
+	// Server is the name of the changed server in tables.
+	Server string
+	// Make makes the change. It returns when it is made.
+	Make func(context.Context) error
+}
+
+// RunChanged measures one workload on one server, before and after a change. The load goes on meanwhile, on the same connections.
+// The workload has to be one of commands.
+func RunChanged(ctx context.Context, target *Target, w Workload, o Options, change Change) (before, after *Result, err error) {
+	results, err := run(ctx, target, w, o, &change)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s on %s: %w", w.Name(), change.Server, err)
+	}
+	return results[0], results[1], nil
+}
+
+// run returns a result, and with a change another one, of the time after it.
+func run(ctx context.Context, target *Target, w Workload, o Options, change *Change) (_ []*Result, err error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
 	}
 	if err := target.Can(&w); err != nil {
 		return nil, err
+	}
+	if change != nil && !w.Kind.paced() {
+		return nil, fmt.Errorf("%w: %s: a change needs a workload of commands", ErrWorkload, w.Kind)
 	}
 	// Garbage of the last run is not collected at the cost of this one.
 	runtime.GC()
@@ -66,20 +88,21 @@ func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result,
 		workload:  &w,
 		prefix:    keyPrefix(),
 		progress:  o.Progress,
-		result:    &Result{Workload: w, Server: target.Name, Kind: target.Kind, Loops: target.Loops, Started: time.Now()},
+		change:    change,
 	}
+	r.begin(target.Name)
 	r.progress.begin(target.Name, w.Name())
 	defer func() { r.progress.end(err != nil) }()
-	measure := map[Kind]func(context.Context) error{
+	load := map[Kind]func(context.Context) error{
 		Waiters:  r.waiters,
 		Timeouts: r.timeouts,
 		Churn:    r.churn,
 		Idle:     r.idle,
 	}[w.Kind]
-	if measure == nil {
-		measure = r.commands
+	if load == nil {
+		load = r.commands
 	}
-	if err := measure(ctx); err != nil {
+	if err := load(ctx); err != nil {
 		return nil, err
 	}
 	// Nobody waits for a violation at the very end, so look for it.
@@ -87,8 +110,10 @@ func run(ctx context.Context, target *Target, w Workload, o Options) (_ *Result,
 	case <-g.failed:
 		return nil, g.err
 	default:
-		r.result.Answered = r.operations()
-		return r.result, nil
+		for _, result := range r.results {
+			result.Answered = r.operations()
+		}
+		return r.results, nil
 	}
 }
 
@@ -98,7 +123,15 @@ type runner struct {
 	workload *Workload
 	prefix   string // of all keys
 	progress *Progress
-	result   *Result
+	change   *Change // nil for none
+	results  []*Result
+	result   *Result // the last of them
+}
+
+// begin begins another result.
+func (r *runner) begin(server string) {
+	r.result = &Result{Workload: *r.workload, Server: server, Kind: r.target.Kind, Loops: r.target.Loops, Started: time.Now()}
+	r.results = append(r.results, r.result)
 }
 
 // commands measures the kinds whose connections all do the same: jobs of a few commands, one job after another.
@@ -110,7 +143,13 @@ func (r *runner) commands(ctx context.Context) error {
 	var s script = pairScript{}
 	switch w.Kind {
 	case Contended:
-		s = newSharedScript(d, r.prefix, w, holdTimeout)
+		shared := newSharedScript(d, r.prefix, w, holdTimeout)
+		shared.alone = r.target.others != nil // the own keys would have to be fetched into the daemons, which is another load
+		s = shared
+	case Groups:
+		s = newGroupScript(newSharedScript(d, r.prefix, w, holdTimeout), conns)
+	case Fresh:
+		s = newFreshScript(d, r.prefix, conns)
 	case Mixed:
 		s = newMixedScript(d, r.prefix, w)
 		perJob = 1.9 // one job of ten is a single command
@@ -133,11 +172,23 @@ func (r *runner) commands(ctx context.Context) error {
 	}
 	stopPacing := r.start(conns, w.Rate/perJob)
 	err := r.window(ctx, r.operations)
+	if err == nil && r.change != nil {
+		err = r.changed(ctx)
+	}
 	stopPacing()
 	if err != nil {
 		return err
 	}
 	return r.runDry(ctx)
+}
+
+// changed makes the change, and measures once more.
+func (r *runner) changed(ctx context.Context) error {
+	if err := r.change.Make(ctx); err != nil {
+		return err
+	}
+	r.begin(r.change.Server)
+	return r.measure(ctx, r.operations)
 }
 
 // hold locks keys on a separate connection, for the whole run.
@@ -150,12 +201,17 @@ func (r *runner) hold(ctx context.Context, lock exchange) error {
 	return r.once(ctx, holder)
 }
 
-// window lets the load warm up and measures it for Workload.Window, or longer if done, which counts what is measured, has
-// not changed by then.
+// window lets the load warm up and measures it.
 func (r *runner) window(ctx context.Context, done func() int64) error {
 	if err := r.wait(ctx, r.workload.Warmup, nil); err != nil {
 		return err
 	}
+	return r.measure(ctx, done)
+}
+
+// measure measures the load for Workload.Window, or longer if done, which counts what is measured, has not changed by then.
+func (r *runner) measure(ctx context.Context, done func() int64) error {
+	r.onEach(func(l *loop) { l.latency.Reset() })
 	allocated, err := r.allocated(ctx)
 	if err != nil {
 		return err
@@ -194,9 +250,9 @@ func (r *runner) window(ctx context.Context, done func() int64) error {
 	}
 	r.result.Elapsed = to.at - from.at
 	r.result.Throughput = float64(r.result.Operations) / r.result.Elapsed.Seconds()
-	r.result.Latency = newLatency(r.merged(func(l *loop) *hdrhistogram.Histogram { return l.latency }))
+	r.result.Latency = NewLatency(r.merged(func(l *loop) *hdrhistogram.Histogram { return l.latency }))
 	if r.target.PID != 0 {
-		if r.result.Memory, err = residentMemory(r.target.PID); err != nil {
+		if r.result.Memory, err = r.target.residentMemory(); err != nil {
 			return err
 		}
 	}
@@ -263,7 +319,7 @@ func (r *runner) sample() (s sample, err error) {
 	s.at = time.Duration(r.now())
 	s.operations = r.operations()
 	if r.target.PID != 0 {
-		s.server, err = processorTime(r.target.PID)
+		s.server, err = r.target.processorTime()
 	}
 	return s, err
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -74,6 +75,7 @@ func (s pipelineScript) replied(c *conn, _ int, now int64) {
 // sharedScript locks and unlocks keys that all connections share, and checks that each has one holder at a time.
 type sharedScript struct {
 	picks []int // numbers of keys, distributed as the workload says
+	alone bool  // a connection locks no other key meanwhile
 	keys  []sharedKey
 }
 
@@ -126,7 +128,7 @@ func (s *sharedScript) replied(c *conn, outcome int, now int64) {
 		if !key.take(c) {
 			return
 		}
-		if c.cursor%holdEvery == 0 {
+		if c.cursor%holdEvery == 0 && !s.alone {
 			c.stage = holding
 			c.send(&c.lock, now)
 			return
@@ -139,6 +141,70 @@ func (s *sharedScript) replied(c *conn, outcome int, now int64) {
 		key.giveUp(c, now)
 	default:
 		c.loop.finished(c, now)
+	}
+}
+
+// groupScript locks and unlocks one of the shared keys, the same all the time, and checks that it has one holder.
+type groupScript struct{ keys []sharedKey }
+
+// newGroupScript gives each connection its key. Those of a group have consecutive numbers.
+func newGroupScript(s *sharedScript, conns []*conn) groupScript {
+	for i, c := range conns {
+		c.key = i * len(s.keys) / len(conns)
+	}
+	return groupScript{keys: s.keys}
+}
+
+func (s groupScript) begin(c *conn, since int64) {
+	c.stage = locking
+	c.send(&s.keys[c.key].lock, since)
+}
+
+func (s groupScript) replied(c *conn, _ int, now int64) {
+	c.loop.count(1, c.since, now)
+	key := &s.keys[c.key]
+	switch {
+	case c.stage == unlocking:
+		c.loop.finished(c, now)
+	case key.take(c):
+		key.giveUp(c, now)
+	}
+}
+
+// freshScript locks and unlocks a key that has not been used before: the connection's own, with a number that counts its jobs.
+type freshScript struct{ pairScript }
+
+// freshDigits is what the number begins with. Nothing else in a request or a reply looks like it.
+const freshDigits = "0000000000"
+
+func newFreshScript(d *Dialect, prefix string, conns []*conn) freshScript {
+	for _, c := range conns {
+		key := prefix + "fresh" + strconv.Itoa(c.id) + "n" + freshDigits
+		c.lock, c.unlock = d.lock(key, holdTimeout).only(granted), d.unlock(key).only(0)
+		for _, text := range [][]byte{c.lock.request, c.lock.accept[0], c.unlock.request, c.unlock.accept[0]} {
+			if i := bytes.Index(text, []byte(freshDigits)); i >= 0 {
+				c.digits = append(c.digits, text[i:i+len(freshDigits)])
+			}
+		}
+	}
+	return freshScript{}
+}
+
+func (s freshScript) begin(c *conn, since int64) {
+	for _, number := range c.digits {
+		increment(number)
+	}
+	s.pairScript.begin(c, since)
+}
+
+// increment adds one to a decimal number.
+func increment(number []byte) {
+	for i := len(number) - 1; i >= 0; i-- {
+		if number[i] < '9' {
+			number[i]++
+			return
+		}
+		number[i] = '0'
 	}
 }
 

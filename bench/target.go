@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrTarget is wrapped by errors about a target that is invalid or cannot run a workload.
@@ -26,6 +28,8 @@ type Target struct {
 	Address string   // host:port, or the path of a socket
 	Loops   int      // event loops or worker threads; 0 if unknown
 	PID     int      // its process on this machine; 0 if unknown, then processor time and memory are not measured
+
+	others []*Target // that have the same locks: see Together
 
 	tls *tls.Config // over TCP; nil without TLS
 
@@ -99,6 +103,45 @@ func (t *Target) trust(file string) error {
 		return fmt.Errorf("%s has no certificates in PEM", file)
 	}
 	return nil
+}
+
+// Together returns servers that have the same locks, a fleet, as one target: its connections are spread over them in turn, and its
+// processor time and memory are those of all. It does not report what only one of them would know: allocations, and who waits.
+func Together(name string, servers []*Server) *Target {
+	t := servers[0].Target
+	t.Name, t.allocated, t.waiters = name, nil, nil
+	for _, s := range servers[1:] {
+		t.others = append(t.others, &s.Target)
+	}
+	return &t
+}
+
+// of returns the server of the connection with a number.
+func (t *Target) of(id int) *Target {
+	if i := id % (1 + len(t.others)); i > 0 {
+		return t.others[i-1]
+	}
+	return t
+}
+
+// processorTime returns the processor time that the process has used, with those of others.
+func (t *Target) processorTime() (time.Duration, error) {
+	sum, err := processorTime(t.PID)
+	for _, o := range t.others {
+		own, failed := o.processorTime()
+		sum, err = sum+own, cmp.Or(err, failed)
+	}
+	return sum, err
+}
+
+// residentMemory returns the resident memory of the process in bytes, with those of others.
+func (t *Target) residentMemory() (int64, error) {
+	sum, err := residentMemory(t.PID)
+	for _, o := range t.others {
+		own, failed := o.residentMemory()
+		sum, err = sum+own, cmp.Or(err, failed)
+	}
+	return sum, err
 }
 
 // dial makes a connection and, with TLS, does the handshake.

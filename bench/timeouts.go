@@ -117,7 +117,7 @@ func (r *runner) timeouts(ctx context.Context) error {
 		return err
 	}
 	r.onEach(func(l *loop) { result.Early += l.early })
-	result.Late = newLatency(r.merged(func(l *loop) *hdrhistogram.Histogram { return l.lateness }))
+	result.Late = NewLatency(r.merged(func(l *loop) *hdrhistogram.Histogram { return l.lateness }))
 	r.reportWaits(result)
 	return nil
 }

@@ -23,14 +23,16 @@ const (
 	Churn       Kind = "churn"       // connect, lock, unlock, close
 	Idle        Kind = "idle"        // each connection holds a key and is silent
 	Mixed       Kind = "mixed"       // own keys, shared keys, refused commands
+	Groups      Kind = "groups"      // connections in groups; those of a group lock and unlock one key
+	Fresh       Kind = "fresh"       // each connection locks and unlocks a key that nobody has used before
 )
 
 // Kinds lists all kinds.
-var Kinds = []Kind{Uncontended, Contended, Pipelined, Waiters, Timeouts, Churn, Idle, Mixed}
+var Kinds = []Kind{Uncontended, Contended, Pipelined, Waiters, Timeouts, Churn, Idle, Mixed, Groups, Fresh}
 
 // Queues reports whether the kind needs a server that queues requests for a key.
 func (k Kind) Queues() bool {
-	return k == Contended || k == Waiters || k == Timeouts || k == Mixed
+	return k == Contended || k == Waiters || k == Timeouts || k == Mixed || k == Groups
 }
 
 // Unit names what a Result counts as one operation: a command with its reply; for Waiters a hand-over; for Timeouts a wait
@@ -49,7 +51,7 @@ func (k Kind) Unit() string {
 
 // paced reports whether the kind can run in an open loop.
 func (k Kind) paced() bool {
-	return k == Uncontended || k == Contended || k == Pipelined || k == Mixed
+	return k == Uncontended || k == Contended || k == Pipelined || k == Mixed || k == Groups || k == Fresh
 }
 
 // Workload is a load to put on a server. Fields that a kind does not use are zero. Default fills in the others.
@@ -59,7 +61,7 @@ type Workload struct {
 	// Connections is the number of connections: the clients; for Waiters those that take turns in the queue; for Timeouts
 	// the concurrent waits; for Churn those that are open at a time.
 	Connections int `json:"connections"`
-	// Keys is the number of keys that the connections share (Contended, Mixed).
+	// Keys is the number of keys that the connections share (Contended, Mixed), or of the groups (Groups).
 	Keys int `json:"keys,omitempty"`
 	// Zipf is the exponent of the keys' popularity, above 1; 0 means that all are equally popular.
 	Zipf float64 `json:"zipf,omitempty"`
@@ -91,7 +93,7 @@ const (
 func Default(kind Kind) Workload {
 	w := Workload{Kind: kind, Connections: defaultConnections, Warmup: defaultWarmup, Window: defaultWindow}
 	switch kind {
-	case Contended, Mixed:
+	case Contended, Mixed, Groups:
 		w.Connections = 10 * defaultConnections
 		w.Keys = defaultKeys
 	case Pipelined:
@@ -138,7 +140,7 @@ func (w *Workload) Validate() error {
 	for _, k := range Kinds {
 		known = known || k == w.Kind
 	}
-	needsKeys := w.Kind == Contended || w.Kind == Mixed
+	needsKeys := w.Kind == Contended || w.Kind == Mixed || w.Kind == Groups
 	switch {
 	case !known:
 		return bad("unknown kind")
