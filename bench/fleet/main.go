@@ -14,6 +14,8 @@ import (
 // commandLine is the whole command line.
 type commandLine struct {
 	Member memberCommand `cmd:"" help:"Run one member of etcd until a signal ends it."`
+	Bench  benchCommand  `cmd:"" help:"Compare a fleet with clients that lock with etcd alone."`
+	Mutex  mutexCommand  `cmd:"" hidden:"" help:"Be clients that lock with etcd alone."`
 }
 
 func main() {

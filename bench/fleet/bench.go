@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"dreadlock/bench"
+	"dreadlock/bench/fleet/etcdtest"
+)
+
+// benchCommand compares a fleet with clients that lock with etcd alone, and with daemons that are alone.
+type benchCommand struct {
+	Daemon  string        `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
+	Rounds  int           `default:"5" placeholder:"N" help:"Number of rounds, each with a cluster of its own (${default})."`
+	Clients int           `default:"200" placeholder:"N" help:"Number of clients (${default})."`
+	Window  time.Duration `default:"1s" placeholder:"TIME" help:"Length of a measurement (${default})."`
+	JSON    string        `name:"json" type:"path" placeholder:"FILE" help:"Write all results to this file."`
+}
+
+// The servers in tables, beside [serverMutex].
+const (
+	serverFleet    = "fleet"
+	serverMemory   = "memory"               // daemons without a fleet: each has a lock table of its own
+	serverLeadless = "fleet without leader" // whose etcd has no leader
+)
+
+const (
+	daemons       = 3
+	warmupTime    = 500 * time.Millisecond
+	leaderlessIn  = 3 * time.Second // is measured before and while etcd has no leader
+	startPatience = 30 * time.Second
+)
+
+// Run measures.
+func (c *benchCommand) Run(ctx context.Context) error {
+	peers := &bench.Peers{Daemon: c.Daemon}
+	defer peers.Close()
+	started := time.Now()
+	var results []*bench.Result
+	for i := range c.Rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, c.Rounds) //nolint:errcheck // it is only for people
+		measured, err := c.round(ctx, peers)
+		if err != nil {
+			return err
+		}
+		results = append(results, measured...)
+	}
+	comparison := bench.Collect(results)
+	comparison.Command, comparison.Started, comparison.Elapsed = os.Args, started, time.Since(started).Seconds()
+	comparison.RelateTo(serverMutex)
+	comparison.Goals = c.goals(comparison)
+	if c.JSON != "" {
+		text, err := json.MarshalIndent(comparison, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(c.JSON, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	return c.write(os.Stdout, comparison)
+}
+
+func (c *benchCommand) write(out io.Writer, comparison *bench.Comparison) error {
+	if err := bench.WriteComparison(out, comparison); err != nil {
+		return err
+	}
+	return bench.WriteGoals(out, comparison.Goals)
+}
+
+// workload completes a workload.
+func (c *benchCommand) workload(kind bench.Kind, keys int) bench.Workload {
+	return bench.Workload{Kind: kind, Connections: c.Clients, Keys: keys, Warmup: warmupTime, Window: c.Window}
+}
+
+// goal is a workload, and how many times the throughput of a server should be that of another one.
+type goal struct {
+	what     string
+	workload bench.Workload
+	server   string
+	other    string
+	times    float64
+}
+
+// all returns the goals. Those of one workload follow one another.
+func (c *benchCommand) all() []goal {
+	own := c.workload(bench.Uncontended, 0)
+	leaderless := c.workload(bench.Groups, c.Clients) // own keys under another name, so that it is another table
+	leaderless.Window = leaderlessIn
+	return []goal{
+		{"a key each", own, serverFleet, serverMutex, 8},
+		{"a key each", own, serverFleet, serverMemory, 0.8},
+		{"one key for all", c.workload(bench.Groups, 1), serverFleet, serverMutex, 50},
+		{"10 keys at random", c.workload(bench.Contended, 10), serverFleet, serverMutex, 5},
+		{"a key for 3 clients at 3 daemons", c.workload(bench.Groups, (c.Clients+daemons-1)/daemons), serverFleet, serverMutex, 5},
+		{"keys never used twice", c.workload(bench.Fresh, 0), serverFleet, serverMutex, 2.5},
+		{"a key each, 3 s without a leader of etcd", leaderless, serverLeadless, serverFleet, 0.9},
+	}
+}
+
+func (c *benchCommand) goals(comparison *bench.Comparison) (all []bench.Goal) {
+	for i, g := range c.all() {
+		all = append(all, comparison.AtLeast(i+1, g.what, &g.workload, g.server, g.other, g.times))
+	}
+	return all
+}
+
+// round measures everything once, on a new cluster.
+func (c *benchCommand) round(ctx context.Context, peers *bench.Peers) (results []*bench.Result, err error) {
+	r, err := startRound(ctx, peers)
+	if err != nil {
+		return nil, err
+	}
+	defer r.stop()
+	measured := make(map[string]bool)
+	for _, g := range c.all() {
+		if g.server == serverLeadless {
+			before, after, err := r.loseLeader(ctx, g.workload)
+			if err != nil {
+				return nil, err
+			}
+			results = append(results, before, after)
+			continue
+		}
+		servers := []string{g.server, g.other}
+		for _, i := range rand.Perm(len(servers)) {
+			if of := g.workload.Name() + " " + servers[i]; !measured[of] {
+				measured[of] = true
+				result, err := r.measure(ctx, servers[i], g.workload)
+				if err != nil {
+					return nil, err
+				}
+				results = append(results, result)
+			}
+		}
+	}
+	return results, nil
+}
+
+// round has what one round runs on.
+type round struct {
+	dir     string
+	program string // this one
+	cluster *etcdtest.Cluster
+	daemons []*bench.Server
+	targets map[string]*bench.Target
+}
+
+// startRound starts a cluster, a fleet on it, and daemons that are alone.
+func startRound(ctx context.Context, peers *bench.Peers) (_ *round, err error) {
+	r := &round{targets: make(map[string]*bench.Target)}
+	defer func() {
+		if err != nil {
+			r.stop()
+		}
+	}()
+	if r.program, err = os.Executable(); err != nil {
+		return nil, err
+	}
+	if r.dir, err = os.MkdirTemp("", "dreadlock-fleet-"); err != nil {
+		return nil, err
+	}
+	if r.cluster, err = etcdtest.Start(etcdtest.Options{Program: r.program, Dir: r.dir}); err != nil {
+		return nil, err
+	}
+	if _, err := r.leader(ctx); err != nil {
+		return nil, err
+	}
+	joins := &bench.Variant{Name: serverFleet, Options: []string{"--fleet", strings.Join(r.cluster.Endpoints(), ",")}}
+	for name, variant := range map[string]*bench.Variant{serverFleet: joins, serverMemory: nil} {
+		var all []*bench.Server
+		for range daemons {
+			s, err := peers.Start(ctx, bench.Peer{Kind: bench.Daemon, Loops: 1, Variant: variant})
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, s)
+			r.daemons = append(r.daemons, s)
+		}
+		r.targets[name] = bench.Together(name, all)
+		r.targets[name].Loops = 0 // all have one, and there is nothing to compare that with
+	}
+	// The first grants show that all daemons are in touch with etcd.
+	first := bench.Workload{Kind: bench.Uncontended, Connections: daemons, Window: time.Millisecond}
+	_, err = r.measure(ctx, serverFleet, first)
+	return r, err
+}
+
+// leader waits for a leader of etcd.
+func (r *round) leader(ctx context.Context) (*etcdtest.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	return r.cluster.AwaitLeader(ctx, clientv3.Config{Logger: zap.NewNop()})
+}
+
+func (r *round) stop() {
+	for _, s := range r.daemons {
+		s.Stop()
+	}
+	if r.cluster != nil {
+		r.cluster.Stop()
+	}
+	if r.dir != "" {
+		_ = os.RemoveAll(r.dir)
+	}
+}
+
+// measure measures a workload on a server.
+func (r *round) measure(ctx context.Context, server string, w bench.Workload) (*bench.Result, error) {
+	if server == serverMutex {
+		return r.mutexes(ctx, w)
+	}
+	return bench.Run(ctx, r.targets[server], w, bench.Options{})
+}
+
+// mutexes measures a workload on clients that lock with etcd alone.
+func (r *round) mutexes(ctx context.Context, w bench.Workload) (*bench.Result, error) {
+	competitor := exec.CommandContext(ctx, r.program, "mutex", "--endpoints", strings.Join(r.cluster.Endpoints(), ","), "--kind", string(w.Kind),
+		"--clients", strconv.Itoa(w.Connections), "--keys", strconv.Itoa(w.Keys), "--warmup", w.Warmup.String(), "--window", w.Window.String())
+	competitor.Stderr = os.Stderr
+	said, err := competitor.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s on %s: %w", w.Name(), serverMutex, err)
+	}
+	result := &bench.Result{}
+	if err := json.Unmarshal(said, result); err != nil {
+		return nil, fmt.Errorf("%s on %s: %w", w.Name(), serverMutex, err)
+	}
+	return result, nil
+}
+
+// loseLeader measures a workload before and after two members of etcd are stopped, the leader among them.
+func (r *round) loseLeader(ctx context.Context, w bench.Workload) (before, after *bench.Result, err error) {
+	var paused []*etcdtest.Member
+	defer func() {
+		for _, m := range paused {
+			_ = m.Resume() // it is killed anyway
+		}
+	}()
+	lose := func(ctx context.Context) error {
+		leader, err := r.leader(ctx)
+		if err != nil {
+			return err
+		}
+		others := 1
+		for _, m := range r.cluster.Members {
+			if m != leader {
+				if others == 0 {
+					continue
+				}
+				others--
+			}
+			if err := m.Pause(); err != nil {
+				return err
+			}
+			paused = append(paused, m)
+		}
+		return nil
+	}
+	return bench.RunChanged(ctx, r.targets[serverFleet], w, bench.Options{}, bench.Change{Server: serverLeadless, Make: lose})
+}
