@@ -222,13 +222,14 @@ func TestLyingServer(t *testing.T) {
 		{"closed", Contended, &fake{answer: nth(9, always("close"))}, "the server closed the connection"},
 		{"closed in churn", Churn, &fake{answer: nth(9, always("close"))}, "the server closed the connection"},
 		{"two holders", Contended, &fake{generous: true}, "it got a key that connection"},
+		{"two holders of a group", Groups, &fake{generous: true}, "it got a key that connection"},
 		{"out of order", Waiters, &fake{lifo: true}, "out of order"},
 		{"grant instead of timeout", Timeouts, &fake{generous: true}, "wrong reply"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			w := endless(test.kind)
-			if test.kind == Contended {
+			if test.kind == Contended || test.kind == Groups {
 				w.Keys = 1 // other connections request the key whenever it is held
 			}
 			_, err := Run(t.Context(), test.fake.start(t), w, Options{Loops: 2})

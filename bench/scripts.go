@@ -75,7 +75,7 @@ func (s pipelineScript) replied(c *conn, _ int, now int64) {
 // sharedScript locks and unlocks keys that all connections share, and checks that each has one holder at a time.
 type sharedScript struct {
 	picks []int // numbers of keys, distributed as the workload says
-	alone bool  // a connection locks no other key meanwhile
+	alone bool  // no other key is locked meanwhile
 	keys  []sharedKey
 }
 
@@ -128,12 +128,15 @@ func (s *sharedScript) replied(c *conn, outcome int, now int64) {
 		if !key.take(c) {
 			return
 		}
-		if c.cursor%holdEvery == 0 && !s.alone {
+		switch {
+		case s.alone:
+			key.giveUpLater(c, now)
+		case c.cursor%holdEvery == 0:
 			c.stage = holding
 			c.send(&c.lock, now)
-			return
+		default:
+			key.giveUp(c, now)
 		}
-		key.giveUp(c, now)
 	case c.stage == holding:
 		c.stage = releasing
 		c.send(&c.unlock, now)
@@ -156,6 +159,7 @@ func newGroupScript(s *sharedScript, conns []*conn) groupScript {
 }
 
 func (s groupScript) begin(c *conn, since int64) {
+	c.cursor = (c.cursor + 1) % choices
 	c.stage = locking
 	c.send(&s.keys[c.key].lock, since)
 }
@@ -167,7 +171,7 @@ func (s groupScript) replied(c *conn, _ int, now int64) {
 	case c.stage == unlocking:
 		c.loop.finished(c, now)
 	case key.take(c):
-		key.giveUp(c, now)
+		key.giveUpLater(c, now)
 	}
 }
 
@@ -213,6 +217,16 @@ func (k *sharedKey) giveUp(c *conn, now int64) {
 	k.holder.Store(0) // before the request is sent, so that the next holder comes later
 	c.stage = unlocking
 	c.send(&k.unlock, now)
+}
+
+// giveUpLater unlocks the key. Now and then it does so when the replies have been taken that arrived with this one, which shows that nobody
+// else gets the key meanwhile.
+func (k *sharedKey) giveUpLater(c *conn, now int64) {
+	if c.cursor%holdEvery == 0 {
+		c.loop.do(func() { k.giveUp(c, c.loop.gen.now()) })
+		return
+	}
+	k.giveUp(c, now)
 }
 
 // take notes that the connection holds the key. It fails the run if another connection does.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type benchCommand struct {
 	Rounds  int           `default:"5" placeholder:"N" help:"Number of rounds, each with a cluster of its own (${default})."`
 	Clients int           `default:"200" placeholder:"N" help:"Number of clients (${default})."`
 	Window  time.Duration `default:"1s" placeholder:"TIME" help:"Length of a measurement (${default})."`
+	Only    []int         `placeholder:"N" help:"Check only the goals with these numbers."`
 	JSON    string        `name:"json" type:"path" placeholder:"FILE" help:"Write all results to this file."`
 }
 
@@ -38,7 +40,7 @@ const (
 const (
 	daemons       = 3
 	warmupTime    = 500 * time.Millisecond
-	leaderlessIn  = 3 * time.Second // is measured before and while etcd has no leader
+	leaderless    = 3 // windows are measured before and while etcd has no leader
 	startPatience = 30 * time.Second
 )
 
@@ -59,7 +61,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	comparison := bench.Collect(results)
 	comparison.Command, comparison.Started, comparison.Elapsed = os.Args, started, time.Since(started).Seconds()
 	comparison.RelateTo(serverMutex)
-	comparison.Goals = c.goals(comparison)
+	comparison.Goals = c.check(comparison)
 	if c.JSON != "" {
 		text, err := json.MarshalIndent(comparison, "", "  ")
 		if err != nil {
@@ -86,6 +88,7 @@ func (c *benchCommand) workload(kind bench.Kind, keys int) bench.Workload {
 
 // goal is a workload, and how many times the throughput of a server should be that of another one.
 type goal struct {
+	number   int
 	what     string
 	workload bench.Workload
 	server   string
@@ -93,25 +96,27 @@ type goal struct {
 	times    float64
 }
 
-// all returns the goals. Those of one workload follow one another.
-func (c *benchCommand) all() []goal {
+// goals returns the goals to check. Those of one workload follow one another.
+func (c *benchCommand) goals() (chosen []goal) {
 	own := c.workload(bench.Uncontended, 0)
-	leaderless := c.workload(bench.Groups, c.Clients) // own keys under another name, so that it is another table
-	leaderless.Window = leaderlessIn
-	return []goal{
-		{"a key each", own, serverFleet, serverMutex, 8},
-		{"a key each", own, serverFleet, serverMemory, 0.8},
-		{"one key for all", c.workload(bench.Groups, 1), serverFleet, serverMutex, 50},
-		{"10 keys at random", c.workload(bench.Contended, 10), serverFleet, serverMutex, 5},
-		{"a key for 3 clients at 3 daemons", c.workload(bench.Groups, (c.Clients+daemons-1)/daemons), serverFleet, serverMutex, 5},
-		{"keys never used twice", c.workload(bench.Fresh, 0), serverFleet, serverMutex, 2.5},
-		{"a key each, 3 s without a leader of etcd", leaderless, serverLeadless, serverFleet, 0.9},
+	alone := c.workload(bench.Groups, c.Clients) // a key each as well, in a table of its own
+	alone.Window *= leaderless
+	all := []goal{
+		{1, "a key each", own, serverFleet, serverMutex, 8},
+		{2, "a key each", own, serverFleet, serverMemory, 0.8},
+		{3, "one key for all", c.workload(bench.Groups, 1), serverFleet, serverMutex, 50},
+		{4, "10 keys at random", c.workload(bench.Contended, 10), serverFleet, serverMutex, 5},
+		{5, "a key for 3 clients at 3 daemons", c.workload(bench.Groups, (c.Clients+daemons-1)/daemons), serverFleet, serverMutex, 5},
+		{6, "keys never used twice", c.workload(bench.Fresh, 0), serverFleet, serverMutex, 2.5},
+		{7, fmt.Sprintf("a key each, %s without a leader of etcd", alone.Window), alone, serverLeadless, serverFleet, 0.9},
 	}
+	return slices.DeleteFunc(all, func(g goal) bool { return len(c.Only) > 0 && !slices.Contains(c.Only, g.number) })
 }
 
-func (c *benchCommand) goals(comparison *bench.Comparison) (all []bench.Goal) {
-	for i, g := range c.all() {
-		all = append(all, comparison.AtLeast(i+1, g.what, &g.workload, g.server, g.other, g.times))
+// check returns which goals are met.
+func (c *benchCommand) check(comparison *bench.Comparison) (all []bench.Goal) {
+	for _, g := range c.goals() {
+		all = append(all, comparison.AtLeast(g.number, g.what, &g.workload, g.server, g.other, g.times))
 	}
 	return all
 }
@@ -124,7 +129,7 @@ func (c *benchCommand) round(ctx context.Context, peers *bench.Peers) (results [
 	}
 	defer r.stop()
 	measured := make(map[string]bool)
-	for _, g := range c.all() {
+	for _, g := range c.goals() {
 		if g.server == serverLeadless {
 			before, after, err := r.loseLeader(ctx, g.workload)
 			if err != nil {

@@ -45,7 +45,6 @@ func (c *mutexCommand) Run(ctx context.Context) error {
 		workload:  bench.Workload{Kind: c.Kind, Connections: c.Clients, Keys: c.Keys, Warmup: c.Warmup, Window: c.Window},
 		prefix:    "/mutex/" + strconv.FormatUint(rand.Uint64(), 36) + "/",
 		latency:   hdrhistogram.New(int64(time.Microsecond), int64(100*time.Second), 3),
-		holders:   make([]atomic.Int64, max(c.Keys, c.Clients)),
 		endpoints: c.Endpoints,
 	}
 	if err := m.workload.Validate(); err != nil {
@@ -70,8 +69,7 @@ type mutexes struct {
 	clients   []*clientv3.Client     // one for each endpoint
 	sessions  []*concurrency.Session // one for each client of the workload
 
-	operations atomic.Int64   // that have been answered
-	holders    []atomic.Int64 // of the keys that are used again: the client's number plus 1, 0 if nobody holds the key
+	operations atomic.Int64 // that have been answered
 
 	mu      sync.Mutex
 	latency *hdrhistogram.Histogram // nothing is recorded outside of the window
@@ -168,7 +166,7 @@ func (m *mutexes) record(on bool) {
 func (m *mutexes) run(ctx context.Context, client int) error {
 	made := make(map[string]*concurrency.Mutex)
 	for job := 0; ; job++ {
-		name, number := m.key(client, job)
+		name := m.key(client, job)
 		mutex := made[name]
 		if mutex == nil {
 			mutex = concurrency.NewMutex(m.sessions[client], m.prefix+name)
@@ -179,29 +177,23 @@ func (m *mutexes) run(ctx context.Context, client int) error {
 		if err := m.timed(func() error { return mutex.Lock(ctx) }); err != nil {
 			return err
 		}
-		if !m.holders[number].CompareAndSwap(0, int64(client)+1) {
-			return fmt.Errorf("it got key %s, which client %d holds", name, m.holders[number].Load()-1)
-		}
-		m.holders[number].Store(0)
 		if err := m.timed(func() error { return mutex.Unlock(ctx) }); err != nil {
 			return err
 		}
 	}
 }
 
-// key returns the key of a job of a client, and its number among the holders.
-func (m *mutexes) key(client, job int) (name string, number int) {
+// key returns the key of a job of a client: the one that the generator of the workload would choose.
+func (m *mutexes) key(client, job int) string {
 	switch m.workload.Kind {
 	case bench.Contended:
-		number = rand.IntN(m.workload.Keys)
+		return strconv.Itoa(rand.IntN(m.workload.Keys))
 	case bench.Groups:
-		number = client * m.workload.Keys / m.workload.Connections
+		return strconv.Itoa(client * m.workload.Keys / m.workload.Connections)
 	case bench.Fresh:
-		return strconv.Itoa(client) + "." + strconv.Itoa(job), client
-	default:
-		number = client
+		return strconv.Itoa(client) + "." + strconv.Itoa(job)
 	}
-	return strconv.Itoa(number), number
+	return strconv.Itoa(client)
 }
 
 // timed runs an operation, and counts it with its time.
