@@ -51,7 +51,8 @@ var fleetMetrics = []fleetMetric{
 	fleetCounter("operations_total", "Operations that were written in transactions: places taken, left and refused, signs of life.",
 		func(f *api.Fleet) uint64 { return f.Operations }),
 	fleetCounter("repeats_total", "Transactions that were written again, as no answer came.", func(f *api.Fleet) uint64 { return f.Repeats }),
-	fleetCounter("watch_restarts_total", "Times that the watch of the store was begun anew.", func(f *api.Fleet) uint64 { return f.WatchRestarts }),
+	fleetCounter("watch_restarts_total", "Times that the watch of the store was begun anew.",
+		func(f *api.Fleet) uint64 { return f.WatchRestarts }),
 	fleetCounter("lists_total", "Times that all places were read.", func(f *api.Fleet) uint64 { return f.Lists }),
 }
 
