@@ -158,16 +158,22 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 	mustUnlock(t, got.lock)
 }
 
-// If that server comes back with a table of its own, they are refused.
+// The same for a call that stood in line on a connection that was idle before. If that server comes back with a table of its own,
+// they are refused.
 func TestWaitMeetsTwoTables(t *testing.T) {
 	a, stopA := startServer(t, of(fleettest.NewLive(7)))
-	prototest.Dial(t, a).Do("lock k 0", "l locked")
 	nobody := listenOn(t, "tcp", "127.0.0.1:0")
 	b := nobody.Addr().String()
 	nobody.Close()
 	c := newClient(t, a+","+b, Options{})
+	mustUnlock(t, mustLock(t, c, "k"))
+	prototest.Dial(t, a).Do("lock k 0", "l locked")
 	waiting := lockLater(patient(t), c, "k", -1)
-	eventually(t, "the wait", func() bool { return c.Server() == a })
+	eventually(t, "the wait", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.idle) == 0
+	})
 	startServer(t, at(b))
 	stopA()
 	eventually(t, "the other table", func() bool { return c.Server() == b })
