@@ -210,3 +210,23 @@ func TestStartedAgain(t *testing.T) {
 		return len(c.tables.open) <= 2
 	})
 }
+
+// A connection that was made before its table was replaced, and is answered only afterwards, proves nothing: it is made again.
+func TestLateAnswerOfAReplacedTable(t *testing.T) {
+	tables := newTables()
+	dialled := time.Now()
+	in := func(space uint64, dialled time.Time) *conn {
+		return &conn{server: &introduction{space: space}, dialled: dialled, ended: make(chan struct{})}
+	}
+	for _, space := range []uint64{1, 2} {
+		if err := tables.admit(patient(t), in(space, dialled)); err != nil {
+			t.Fatal(err)
+		}
+		clear(tables.open) // as when that connection has ended
+	}
+	wantErr(t, tables.admit(patient(t), in(1, dialled)), ErrConnectionLost, errReplaced)
+	wantTables(t, tables.admit(patient(t), in(1, time.Now())), "", "")
+	if err := tables.admit(patient(t), in(2, dialled)); err != nil {
+		t.Error(err)
+	}
+}
