@@ -99,6 +99,7 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 		helpers.Go(func() { certificates.Watch(ctx) })
 	}
 	tuneRuntime(&cfg, opts.Pprof)
+	helpers.Go(func() { tuneCollector(ctx) })
 	view, stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err
@@ -111,16 +112,9 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	return srv.Run(ctx)
 }
 
-// gcPercent is the GOGC of the daemon. Commands allocate nothing, so what the collector has to do comes from new connections, and
-// what it leaves lying about is most of what an idle one costs beyond its own size.
-const gcPercent = 25
-
-// tuneRuntime sets what the Go runtime would choose for a program of another kind. GOGC and GOMEMLIMIT of the environment go first.
+// tuneRuntime sets what the Go runtime would choose for a program of another kind. GOMEMLIMIT of the environment goes first.
 func tuneRuntime(cfg *server.Config, profiles bool) {
 	runtime.GOMAXPROCS(cfg.Procs())
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.RuntimeMemory())
 	}
