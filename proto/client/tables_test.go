@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
-	"dreadlock/server/fleet/fleettest"
 )
 
 // lead makes new connections go to a server, as a balancer does.
@@ -122,7 +121,7 @@ func TestSilentHolderOfAnotherTable(t *testing.T) {
 // A wait that has lost its server does not go on in another lock table as long as that server may come back with its own. A new
 // call that stood nowhere may.
 func TestWaitDoesNotChangeTables(t *testing.T) {
-	a, stopA := startServer(t, of(fleettest.NewLive(7)))
+	a, stopA := startServer(t, of(newFleet(7)))
 	holder := prototest.Dial(t, a)
 	holder.Do("lock k 0", "l locked")
 	nobody := listenOn(t, "tcp", "127.0.0.1:0")
@@ -132,7 +131,7 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 	c := newClient(t, a+","+b, Options{Trouble: func(_ string, err error) { troubles <- err }})
 	waiting := lockLater(patient(t), c, "k", -1)
 	eventually(t, "the wait", func() bool { return c.Server() == a })
-	other := fleettest.NewLive(8)
+	other := newFleet(8)
 	startServer(t, atOf(b, other))
 	stopA()
 	if err := <-troubles; !errors.Is(err, ErrConnectionLost) {
@@ -161,7 +160,7 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 // The same for a call that stood in line on a connection that was idle before. If that server comes back with a table of its own,
 // they are refused.
 func TestWaitMeetsTwoTables(t *testing.T) {
-	a, stopA := startServer(t, of(fleettest.NewLive(7)))
+	a, stopA := startServer(t, of(newFleet(7)))
 	nobody := listenOn(t, "tcp", "127.0.0.1:0")
 	b := nobody.Addr().String()
 	nobody.Close()
