@@ -115,7 +115,24 @@ func TestSilentHolderOfAnotherTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustUnlock(t, next)
+	l.conn.mu.Lock()
+	if l.conn.dropped != nil {
+		t.Error("the connection of the lock that was lost is dropped before its work has ended")
+	}
+	l.conn.mu.Unlock()
 	_ = l.Unlock(patient(t))
+}
+
+// A grant that crosses the end of a table does not count.
+func TestDroppedConnectionHoldsNothing(t *testing.T) {
+	address, _ := startServer(t, nil)
+	c := newClient(t, address, Options{})
+	l := mustLock(t, c, "k")
+	mustUnlock(t, l)
+	l.conn.mu.Lock()
+	l.conn.dropped = errReplaced // and its end is not noticed yet
+	l.conn.mu.Unlock()
+	wantErr(t, l.conn.hold(l), ErrConnectionLost, errReplaced)
 }
 
 // A wait that has lost its server does not go on in another lock table as long as that server may come back with its own. A new
