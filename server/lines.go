@@ -112,7 +112,7 @@ func (ls *lines) execute(r *request) proto.Reply {
 		ls.latest = l
 	}
 	if r.kind == proto.Lock && r.timeout > 0 && r.mayWait {
-		if l != nil && len(l.asked) == l.dropped && l.takesClients() {
+		if l != nil && l.takesClients() {
 			return sh.decide(r)
 		}
 		return ls.ask(r, l, false)
@@ -136,12 +136,13 @@ func (l *line) takesClients() bool {
 }
 
 // decides reports whether what the table says of the key of a line, which may be nil, is so for the whole fleet: one of our
-// clients holds it, or it rests here, or the first place is ours.
+// clients holds it, or it rests here, or a place of ours stands. Then it is free if the table says so, and otherwise those before
+// that place have it, or are about to hand it over.
 func (l *line) decides(h lockmgr.Holding) bool {
 	if h.Owner != nil && !isPlace(h) {
 		return true
 	}
-	return l != nil && l.lines.session != nil && len(l.places) > 0 && l.places[0].stands()
+	return l != nil && l.lines.session != nil && l.ours() != nil
 }
 
 // open adds a line.

@@ -94,7 +94,7 @@ func newFleetWorld(seed uint64) *fleetWorld {
 	}
 	w.faults = w.chance(2)
 	w.loops = 1 + w.IntN(2)
-	if w.chance(3) {
+	if w.chance(2) {
 		w.delay = 3 * time.Second
 	}
 	w.log = fleettest.NewLog(fleetTTL, fleetMargin, func() time.Duration { return w.now })
@@ -167,9 +167,7 @@ func (s *fleetServer) Lost(fleet.Session, error) (rests bool) {
 		l.Send(&task.message)
 	}
 	for left > 0 {
-		for _, l := range s.loops {
-			l.receive()
-		}
+		s.loops[s.world.IntN(len(s.loops))].receive()
 	}
 	return rests && s.world.delay > 0
 }

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dreadlock/proto"
 	"dreadlock/reactor"
 	"dreadlock/server/api"
@@ -43,15 +41,6 @@ type keyChange struct {
 type fleetMember struct{ server *Server }
 
 var _ fleet.Member = fleetMember{}
-
-// bootTime returns the time of CLOCK_BOOTTIME, which goes on while the machine is suspended.
-func bootTime() time.Duration {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return math.MaxInt64 // whatever ends has ended
-	}
-	return time.Duration(now.Nano())
-}
 
 // daemon returns the daemon of the fleet with that lease as it is shown to people. Safe from any goroutine.
 func (srv *Server) daemon(lease int64) api.Peer {

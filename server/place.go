@@ -84,6 +84,7 @@ func (ls *lines) apply(c *keyChange) {
 		return
 	}
 	l.settle()
+	l.admit()
 	l.join()
 	l.closeUnused()
 }
@@ -126,10 +127,13 @@ func (l *line) replaceUsedUp() {
 	}
 }
 
-// admit has the requests that have come to the last place stand in line for the key in the table, all of them before the first is told
-// anything.
+// admit has the requests stand in line for the key in the table that want to, if the last place is ours: all of them before the first is
+// told anything.
 func (l *line) admit() {
 	sh := l.lines.shard
+	if !l.takesClients() {
+		return
+	}
 	for _, a := range l.take(false) {
 		r := a.request
 		since := r.waiter.Since()
@@ -256,6 +260,7 @@ func (p *place) decide(sh *shard) {
 	}
 	p.asked = nil
 	l.settle()
+	l.admit()
 	l.keep()
 }
 

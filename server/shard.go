@@ -8,6 +8,7 @@ import (
 	"dreadlock/proto"
 	"dreadlock/reactor"
 	"dreadlock/server/api"
+	"dreadlock/server/fleet"
 )
 
 // shard is the keys that one loop owns. It knows requests, not the sessions that they come from.
@@ -53,7 +54,7 @@ func newShard(w *worker) *shard {
 	}
 	sh.beginDelay(w.server.cfg.LockDelay)
 	if w.server.cfg.Fleet != nil {
-		sh.lines = newLines(sh, bootTime)
+		sh.lines = newLines(sh, fleet.Now)
 	}
 	sh.table.OnLeave(w.counters.holds.add)
 	return sh

@@ -72,6 +72,9 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	st.LockDelaySeconds = srv.cfg.LockDelay.Seconds()
 	st.GrantsInSeconds = max(time.Until(srv.grantsAt()), 0).Seconds()
 	st.Counters.AcceptErrors = srv.acceptErrors.counts()
+	if store := srv.cfg.Fleet; store != nil {
+		st.Fleet = store.Status()
+	}
 	if srv.cfg.Certificates != nil {
 		st.CertificateExpires = srv.cfg.Certificates.Expires()
 	}
