@@ -30,6 +30,11 @@ check: lint ## lint and the short tests, for the inner loop
 bench: build ## compare the daemon with its peers and check the goals, in three minutes: make bench ARGS='--json FILE'
 	.bin/dreadlock-bench compare $(ARGS)
 
+.PHONY: bench-fleet
+bench-fleet: build ## compare a fleet with clients that lock with etcd alone and check the goals, in three minutes: make bench-fleet ARGS='--json FILE'
+	$(GO) build -buildvcs=auto -trimpath -o .bin/ ./bench/fleet
+	.bin/fleet bench $(ARGS)
+
 .PHONY: test-faults
 test-faults: build ## make everything fail that can and check the promises, as root: make test-faults ARGS='--long vanish'
 	.bin/dreadlock-bench faults $(ARGS)

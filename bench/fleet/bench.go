@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -43,6 +44,21 @@ const (
 	leaderless    = 3 // windows are measured before and while etcd has no leader
 	startPatience = 30 * time.Second
 )
+
+// Validate reports the first option that cannot be used.
+func (c *benchCommand) Validate() error {
+	switch {
+	case c.Rounds < 1:
+		return errors.New("--rounds: want 1 at least")
+	case c.Clients < daemons:
+		return fmt.Errorf("--clients: want %d at least, one for each daemon", daemons)
+	case c.Window <= 0:
+		return errors.New("--window: want more than 0")
+	case len(c.goals()) == 0:
+		return fmt.Errorf("--only: there is no goal with a number of %v", c.Only)
+	}
+	return nil
+}
 
 // Run measures.
 func (c *benchCommand) Run(ctx context.Context) error {
