@@ -58,11 +58,12 @@ var fleetSteps = []struct {
 			s.link.Repeat()
 		}
 	}},
+	{3, false, (*fleetWorld).mute},
 	{1, true, (*fleetWorld).stall},
-	{1, true, (*fleetWorld).loseOne},
-	{1, true, (*fleetWorld).revoke},
-	{1, true, (*fleetWorld).crash},
-	{5, true, (*fleetWorld).reconnect},
+	{3, true, (*fleetWorld).loseOne},
+	{2, true, (*fleetWorld).revoke},
+	{2, true, (*fleetWorld).crash},
+	{8, true, (*fleetWorld).reconnect},
 }
 
 // step does one thing: what cannot be done now does not count.
@@ -120,7 +121,7 @@ func (w *fleetWorld) some(busy func(*fleetServer) bool) *fleetServer {
 }
 
 func (w *fleetWorld) write() {
-	s := w.some(func(s *fleetServer) bool { return s.link.Queued() > 0 })
+	s := w.some(func(s *fleetServer) bool { return s.link.Queued() > 0 && !s.muted })
 	if s == nil {
 		return
 	}
@@ -145,7 +146,9 @@ func (w *fleetWorld) work() {
 		return
 	}
 	w.note("%s works", s)
-	s.link.Write(w.IntN(4), false)
+	if !s.muted {
+		s.link.Write(w.IntN(4), false)
+	}
 	s.link.Watch(w.IntN(6))
 	s.settle()
 	w.hear() // before another server does anything
@@ -255,6 +258,13 @@ func (w *fleetWorld) number(s *fleetServer) int {
 	return -1
 }
 
+// mute has a server write nothing for a while, or write again.
+func (w *fleetWorld) mute() {
+	s := w.server()
+	s.muted = !s.muted
+	w.note("%s is muted: %v", s, s.muted)
+}
+
 func (w *fleetWorld) stall() {
 	s := w.server()
 	s.stalled = !s.stalled
@@ -275,6 +285,10 @@ func (w *fleetWorld) revoke() {
 		w.log.Revoke(s.link.Lease())
 		w.forgetStalled()
 		clear(w.rests)
+		if w.chance(2) { // it sees that, and goes on until it has to lose touch
+			s.link.Watch(s.link.Unseen())
+			s.settle()
+		}
 	}
 }
 
@@ -344,7 +358,7 @@ func (w *fleetWorld) restsSomewhere() bool {
 
 func (w *fleetWorld) comeToRest() {
 	for _, s := range w.servers {
-		s.stalled = false
+		s.stalled, s.muted = false, false
 		if s.mustLose() {
 			s.lose(true)
 		}

@@ -72,6 +72,7 @@ type fleetServer struct {
 	link    *fleettest.Link
 	noted   notedGrants
 	stalled bool // it does not notice that its time is up
+	muted   bool // it writes nothing to the store
 	drains  bool
 	wasOut  bool // its lease had ended before it has noticed, right now
 }
@@ -345,7 +346,7 @@ func (w *fleetWorld) command(c *simClient, kind proto.Kind, key string, text *st
 	case proto.Fence:
 		fmt.Fprintf(text, "fence %s\r\n", key)
 	default:
-		ms := []int{0, 0, 5, 3000, 100_000_000, 100_000_000, 100_000_000, 100_000_000}[w.IntN(8)]
+		ms := []int{0, 0, 0, 5, 3000, 100_000_000, 100_000_000, 100_000_000, 100_000_000, 100_000_000}[w.IntN(10)]
 		cmd.timeout = time.Duration(ms) * time.Millisecond
 		fmt.Fprintf(text, "lock %s %d\r\n", key, ms)
 	}
