@@ -35,7 +35,7 @@ type Parser struct {
 
 const (
 	// minKept is the smallest storage for arguments, in bytes. It is enough for most; growth doubles it.
-	minKept = 64
+	minKept = 32
 
 	// maxMillis is MaxTimeout in the unit of the wire. There is room for one more digit in a uint64.
 	maxMillis = uint64(MaxTimeout / time.Millisecond)

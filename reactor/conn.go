@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"github.com/panjf2000/gnet/v2"
+	"github.com/panjf2000/gnet/v2/pkg/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,7 +52,6 @@ type Conn struct {
 	fd       int       // gnet's descriptor, or our own after a half-close; -1 when closed
 	watching interest
 	heard    uint32 // when something came from the peer, in seconds since the reactor started
-	err      error  // why it is ending
 
 	state      connState // how far it has come
 	tcp        bool      // else it is a Unix socket
@@ -64,6 +64,12 @@ type Conn struct {
 
 	judgement *judgement // nil while the kernel judges the peer
 	output    *output    // what is unsent; nil until the peer lags for the first time
+}
+
+// ended is a connection that is ending.
+type ended struct {
+	conn   *Conn
+	reason error // nil if the client has closed it
 }
 
 // connState is how far a connection has come.
@@ -79,12 +85,16 @@ const (
 // IsOpen reports whether the connection can still be written to.
 func (c *Conn) IsOpen() bool { return c.state == connected || c.state == halfClosed }
 
-// RemoteAddr returns the peer's address, nil once the peer has ended its side or the connection is closed.
+// RemoteAddr returns the peer's address, nil once the peer has ended its side or is gone, or the connection is closed.
 func (c *Conn) RemoteAddr() net.Addr {
 	if c.sock == nil {
 		return nil
 	}
-	return c.sock.RemoteAddr()
+	peer, err := unix.Getpeername(c.fd) // gnet's has been trimmed
+	if err != nil {
+		return nil
+	}
+	return socket.SockaddrToTCPOrUnixAddr(peer)
 }
 
 // CanHold reports whether reading can be paused. It cannot if the loop's epoll instance was not found; what is beyond a
@@ -160,8 +170,8 @@ func (c *Conn) CloseAfterOutput() {
 // end closes the connection at the end of this turn, for the reason err.
 func (c *Conn) end(err error) {
 	if c.IsOpen() {
-		c.state, c.err = ending, err
-		c.loop.ending = append(c.loop.ending, c)
+		c.state = ending
+		c.loop.ending = append(c.loop.ending, ended{c, err})
 	}
 }
 
@@ -271,7 +281,7 @@ func (c *Conn) lost(err error) {
 func (c *Conn) halfClose() bool {
 	fd, err := c.duplicate()
 	if err != nil {
-		c.loop.reactor.cfg.Log.Warn().Err(err).Stringer("client", c.sock.RemoteAddr()).
+		c.loop.reactor.cfg.Log.Warn().Err(err).Stringer("client", c.RemoteAddr()).
 			Msg("answers are lost: the client has closed its side, and its socket cannot be kept; " +
 				"if there are too many open files, raise their limit")
 		return false
@@ -300,13 +310,13 @@ func (c *Conn) duplicate() (int, error) {
 	return fd, nil
 }
 
-// close ends a connection that is ending. It is called at the end of a turn. The client hears of it first, and what it posts leaves:
-// a peer that sees the end may count on what Closed has done, on other loops too, since what it asks them then comes after
-// these messages.
-func (c *Conn) close() {
+// close ends a connection that is ending, for the reason err. It is called at the end of a turn. The client hears of it first,
+// and what it posts leaves: a peer that sees the end may count on what Closed has done, on other loops too, since what it asks
+// them then comes after these messages.
+func (c *Conn) close(err error) {
 	sock, fd, tls := c.sock, c.fd, c.tls
-	goodbye := tls != nil && c.Unsent() == 0 && (c.err == nil || errors.Is(c.err, io.EOF))
-	c.gone(c.err)
+	goodbye := tls != nil && c.Unsent() == 0 && (err == nil || errors.Is(err, io.EOF))
+	c.gone(err)
 	c.loop.sendPosted()
 	if goodbye {
 		c.loop.sayGoodbye(tls, fd)

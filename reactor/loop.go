@@ -50,7 +50,7 @@ type Loop struct {
 	outbox []batch // by destination: what this turn posts
 	posted []int   // destinations whose outbox is not empty
 
-	ending     []*Conn            // to be closed at the end of this turn
+	ending     []ended            // to be closed at the end of this turn
 	readers    []*Conn            // half-closed ones that want the rest of their input
 	sippers    []*Conn            // paused ones that want a little of theirs
 	halfClosed map[*Conn]struct{} // those that gnet does not know any more
@@ -200,9 +200,9 @@ func (l *Loop) endTurn() (more bool) {
 		if !l.Spend(closeUnits) {
 			return true
 		}
-		c := l.ending[0]
-		l.ending[0], l.ending = nil, l.ending[1:]
-		c.close()
+		e := l.ending[0]
+		l.ending[0], l.ending = ended{}, l.ending[1:]
+		e.conn.close(e.reason)
 	}
 }
 

@@ -20,11 +20,12 @@ import (
 //
 // It is counted in when it is admitted, and either its client takes the count over or [arrival.leave] gives it back.
 type arrival struct {
-	server   *Server
-	address  address // of the client; of the proxy, until the PROXY header was read
-	identity string  // who the client is by its certificate or, on a Unix socket, by the kernel; may be empty
-	counted  standing
-	refusal  proto.Reply // what it hears if it is a refusal
+	counted standing
+	refusal proto.Reply // what it hears if it is a refusal
+
+	// What is known about the client, and the identity that its session begins with. Until the PROXY header was read the address
+	// is that of the proxy.
+	identity
 }
 
 // standing is what a connection is counted as.
@@ -102,13 +103,13 @@ func (b *barredError) Unwrap() error { return b.err }
 
 // admit decides about a connection that was accepted. Without ok it is closed.
 func (srv *Server) admit(e *entrance, conn net.Conn) (a *arrival, ok bool) {
-	a = &arrival{server: srv, address: address{entrance: e}}
+	a = &arrival{identity: identity{address: address{entrance: e}}}
 	if e.client == "" {
 		if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 			a.address.AddrPort = unmapped(tcp)
 		}
 	} else {
-		a.identity = unixsock.Peer(conn)
+		a.prove(unixsock.Peer(conn))
 	}
 	if err := a.enter(); err != nil {
 		a.tell(conn, err)
@@ -118,12 +119,21 @@ func (srv *Server) admit(e *entrance, conn net.Conn) (a *arrival, ok bool) {
 	return a, true
 }
 
+func (a *arrival) server() *Server { return a.address.entrance.server }
+
 // tell says why to a client that is about to be closed because there are too many, and too many that are told so at leisure.
 // It cannot be said over TLS, and is lost if the client has sent something already: see [refusal].
 func (a *arrival) tell(conn net.Conn, err error) {
 	barred, ok := errors.AsType[*barredError](err)
 	if ok && barred.barrier.refusal() != 0 && !a.address.entrance.tls {
 		_, _ = conn.Write(barred.barrier.refusal().Append(nil)) // the socket is new and has room
+	}
+}
+
+// prove says who the client is; empty says nothing.
+func (a *arrival) prove(identity string) {
+	if identity != "" {
+		a.about = &about{proven: identity}
 	}
 }
 
@@ -143,11 +153,11 @@ func (a *arrival) enter() error {
 	case !proxied && !a.isAllowed():
 		return &barredError{barrier: notAllowed}
 	}
-	if a.server.budget.now() >= full {
+	if a.server().budget.now() >= full {
 		return a.refuse(noMemory)
 	}
-	if a.server.connections.Add(1) > int64(a.server.cfg.MaxConnections) {
-		a.server.connections.Add(-1)
+	if a.server().connections.Add(1) > int64(a.server().cfg.MaxConnections) {
+		a.server().connections.Add(-1)
 		return a.refuse(tooMany)
 	}
 	a.counted = asConnection
@@ -176,7 +186,7 @@ func (a *arrival) countAddress() error {
 	if a.counted != asConnection { // it is a refusal already
 		return nil
 	}
-	if a.server.tally.add(a.address.Addr()) {
+	if a.server().tally.add(a.address.Addr()) {
 		a.counted = asClient
 		return nil
 	}
@@ -186,8 +196,8 @@ func (a *arrival) countAddress() error {
 
 // refuse makes the connection one that only hears that there are too many, unless too many of that kind are open.
 func (a *arrival) refuse(b barrier) error {
-	if a.server.refusals.Add(1) > maxRefusals {
-		a.server.refusals.Add(-1)
+	if a.server().refusals.Add(1) > maxRefusals {
+		a.server().refusals.Add(-1)
 		return &barredError{barrier: b}
 	}
 	a.counted, a.refusal = asRefusal, b.refusal()
@@ -199,11 +209,11 @@ func (a *arrival) refuse(b barrier) error {
 func (a *arrival) leave() {
 	switch a.counted {
 	case asClient:
-		a.server.clientGone(a.address)
+		a.server().clientGone(a.address)
 	case asConnection:
-		a.server.connections.Add(-1)
+		a.server().connections.Add(-1)
 	case asRefusal:
-		a.server.refusals.Add(-1)
+		a.server().refusals.Add(-1)
 	}
 	a.counted = uncounted
 }
@@ -226,8 +236,8 @@ func (srv *Server) abandoned(a *arrival, err error) {
 
 // report counts a connection that is kept out, and says what to do about it, within the bounds of [noise.Log].
 func (a *arrival) report(b *barredError) {
-	defer a.server.barred[b.barrier].Add(1) // after the line: who sees the count finds it
-	a.server.history.refused(a, b.barrier)
+	defer a.server().barred[b.barrier].Add(1) // after the line: who sees the count finds it
+	a.server().history.refused(a, b.barrier)
 	if b.barrier == lost {
 		return
 	}
@@ -235,10 +245,10 @@ func (a *arrival) report(b *barredError) {
 	if hungUp(b.err) { // it may be a health check, which comes again and again
 		level = zerolog.DebugLevel
 	}
-	event := a.server.warnings.Event(level, a.address.source(), barrierAdvice[b.barrier]).
+	event := a.server().warnings.Event(level, a.address.source(), barrierAdvice[b.barrier]).
 		Stringer("client", a.address).Str("listen", a.address.entrance.url)
-	if a.identity != "" {
-		event = event.Str("identity", a.identity)
+	if proven := a.more().proven; proven != "" {
+		event = event.Str("identity", proven)
 	}
 	if b.err != nil {
 		event = event.Str("reason", plainReason(b.err))

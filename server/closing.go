@@ -68,7 +68,7 @@ func (s *session) Closed(err error) {
 	ro.sessions.remove(s)
 	ro.newcomers.remove(s)
 	ro.population.Add(-1)
-	ro.server.clientGone(s.address)
+	ro.server.clientGone(s.address())
 }
 
 // refuse ends the session for a syntax error at the start of rest. What came before has been executed and is answered.
@@ -126,13 +126,14 @@ func (s *session) ending() reason { return s.why }
 
 // warn begins a warning about the client, which Send ends. There may be too many of them, see [noise.Log].
 func (s *session) warn(text string) *zerolog.Event {
-	return s.described(s.roster.server.warnings.Event(zerolog.WarnLevel, s.address.source(), text))
+	return s.described(s.roster.server.warnings.Event(zerolog.WarnLevel, s.address().source(), text))
 }
 
 // described adds to a log line who the client is.
 func (s *session) described(event *zerolog.Event) *zerolog.Event {
-	i := s.who()
-	return called(event.Stringer("client", s.address), i.proven, i.name, i.owner)
+	i := s.known()
+	a := i.more()
+	return called(event.Stringer("client", i.address), a.proven, a.name, a.owner)
 }
 
 // called adds to a log line what is known about a client, beside its address.

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"runtime"
 	"slices"
@@ -55,7 +56,7 @@ type Config struct {
 	// is held back by TCP, and its commands wait. What was collected for one write, about 16 KiB, may come on top. 256
 	// KiB by default.
 	MaxOutput int
-	// MaxKeys is the number of keys that one client may hold, at least 1. A lock beyond it is refused. 100,000 by default.
+	// MaxKeys is the number of keys that one client may hold, 1 to [math.MaxInt32]. A lock beyond it is refused. 100,000 by default.
 	MaxKeys int
 	// MaxKeyBytes is the memory that the keys of one client may take, in bytes: 144 for a key of up to 28 bytes, as
 	// [lockmgr.KeySize] says. A lock beyond it is refused. 16 MiB by default.
@@ -164,8 +165,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--max-pipeline %d: want 1 byte to 1GiB", c.MaxPipeline)
 	case c.MaxOutput < 1 || c.MaxOutput > maxBuffer:
 		return fmt.Errorf("--max-output %d: want 1 byte to 1GiB", c.MaxOutput)
-	case c.MaxKeys < 1:
-		return fmt.Errorf("--max-keys %d: want at least 1", c.MaxKeys)
+	case c.MaxKeys < 1 || c.MaxKeys > math.MaxInt32:
+		return fmt.Errorf("--max-keys %d: want 1 to %d", c.MaxKeys, math.MaxInt32)
 	case c.MaxKeyBytes < lockmgr.KeySize(1):
 		return fmt.Errorf("--max-key-bytes %d: want at least %d bytes, which is what a key takes", c.MaxKeyBytes, lockmgr.KeySize(1))
 	case c.MaxMemory != 0 && c.MaxMemory < minMaxMemory:

@@ -46,7 +46,7 @@ func (srv *Server) Connections(ctx context.Context, q api.ConnectionQuery) (*api
 	all := page[*snapshot]{limit: limit}
 	walk := connectionWalk{limit: limit, after: after, keys: api.ListedKeys, number: number}
 	walk.wanted = func(sh *shard, s *session) bool {
-		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address, q.Address) && isClient(s, q.Client)
+		return (!q.Holding || s.keys > 0) && (!q.Waiting || sh.waits(s)) && hasAddress(s.address(), q.Address) && isClient(s, q.Client)
 	}
 	found, err := srv.snapshots(ctx, &walk)
 	if err != nil {
@@ -69,7 +69,7 @@ func (srv *Server) Connection(ctx context.Context, id api.ConnectionID) (*api.Co
 	defer end()
 	var snapshots []*snapshot
 	walk := connectionWalk{limit: 1, keys: api.MaxLimit, number: connectionNumbers[api.ByConnection]}
-	walk.wanted = func(_ *shard, s *session) bool { return s.id == id }
+	walk.wanted = func(_ *shard, s *session) bool { return s.id() == id }
 	err = srv.seek(ctx, func() (bool, error) {
 		found, err := srv.snapshots(ctx, &walk)
 		all := page[*snapshot]{limit: 1}
@@ -136,7 +136,7 @@ func (s *snapshot) rank() rank { return s.at }
 
 // connectionNumbers return the number by which each order sorts, the greatest first.
 var connectionNumbers = map[api.ConnectionOrder]func(*shard, *session) int64{
-	api.ByConnection: func(_ *shard, s *session) int64 { return -int64(s.id) },
+	api.ByConnection: func(_ *shard, s *session) int64 { return -int64(s.id()) },
 	api.ByHeld:       func(_ *shard, s *session) int64 { return int64(s.keys) },
 	api.ByWaited: func(sh *shard, s *session) int64 {
 		if !sh.waits(s) {
@@ -170,7 +170,7 @@ func (srv *Server) snapshots(ctx context.Context, sought *connectionWalk) ([]*pa
 				return true
 			}
 			n := sought.number(sh, s)
-			if name = fmt.Appendf(name[:0], "%020d", s.id); w.page.wants(n, name) { // names of one length sort as their numbers do
+			if name = fmt.Appendf(name[:0], "%020d", s.id()); w.page.wants(n, name) { // names of one length sort as their numbers do
 				c := sh.snapshot(s, sought.keys)
 				c.at = rank{n, string(name)}
 				listed += len(c.connection.Holds)
@@ -194,7 +194,7 @@ func (sh *shard) snapshot(s *session, keys int) *snapshot {
 		ConnectedSeconds: sh.secondsSince(s.since),
 		Loop:             sh.index,
 		State:            api.Idle,
-		Held:             s.keys,
+		Held:             int(s.keys),
 	}
 	s.owner.Each(func(h lockmgr.Holding) bool {
 		c.Holds = append(c.Holds, string(h.Key))

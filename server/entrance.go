@@ -15,6 +15,7 @@ import (
 // entrance is an open socket of a way, where clients come in.
 type entrance struct {
 	*way
+	server   *Server
 	listener net.Listener
 	url      string // where it listens; --listen takes it
 	client   string // how the address of a client is shown that has none: on a Unix socket. Empty on TCP
@@ -48,7 +49,7 @@ func closeAll(entrances []*entrance) {
 func (srv *Server) openWay(ctx context.Context, w *way) (entrances []*entrance, err error) {
 	listeners, err := srv.listen(ctx, w)
 	for _, l := range listeners {
-		e := newEntrance(w, l)
+		e := srv.newEntrance(w, l)
 		entrances = append(entrances, e)
 		if w.scheme == "fd" && err == nil {
 			err = srv.adopt(e)
@@ -111,8 +112,8 @@ func (srv *Server) adopt(e *entrance) error {
 	return fmt.Errorf("%s is neither a TCP socket nor a Unix socket", e.listener.Addr())
 }
 
-func newEntrance(w *way, l net.Listener) *entrance {
-	e := &entrance{way: w, listener: l}
+func (srv *Server) newEntrance(w *way, l net.Listener) *entrance {
+	e := &entrance{way: w, server: srv, listener: l}
 	scheme := "tcp"
 	if w.tls {
 		scheme = "tls"

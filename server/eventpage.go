@@ -102,17 +102,18 @@ func (h *history) matches(q *api.EventQuery, rec *record) bool {
 // describe returns an event of a ring as the API shows it.
 func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 	var short [inlineKey]byte
+	who := rec.who.more()
 	e := api.Event{
 		Seq:        seq,
 		Time:       h.time(rec.at),
 		Kind:       eventWords[rec.kind],
 		Key:        string(r.appendKey(short[:0], rec)),
 		Connection: rec.who.connection,
-		Identity:   rec.who.proven,
-		Name:       rec.who.name,
-		Owner:      rec.who.owner,
+		Identity:   who.proven,
+		Name:       who.name,
+		Owner:      who.owner,
 	}
-	if lease := rec.who.lease; lease != 0 {
+	if lease := who.lease; lease != 0 {
 		p := h.server.daemon(lease)
 		e.Address, e.Daemon = p.Address, p.Daemon
 	} else {
@@ -133,11 +134,11 @@ func (h *history) describe(r *eventRing, rec *record, seq uint64) api.Event {
 			e.Reason = deadlockEndWords[rec.reason]
 		}
 	case eventKicked:
-		e.Held, e.Keys = rec.who.kick.freed()
+		e.Held, e.Keys = who.kick.freed()
 	case eventRefused:
 		e.Reason = barrierWords[rec.reason]
 	}
-	if k := rec.who.kick; k != nil && (rec.kind == eventKicked || rec.kind == eventLost) {
+	if k := who.kick; k != nil && (rec.kind == eventKicked || rec.kind == eventLost) {
 		e.By = k.by
 	}
 	return e

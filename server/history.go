@@ -103,7 +103,7 @@ func (h *history) add(key string, fill func(*record)) {
 // refused takes note of a connection that is kept out.
 func (h *history) refused(a *arrival, b barrier) {
 	h.add("", func(rec *record) {
-		rec.kind, rec.reason, rec.who = eventRefused, uint8(b), &identity{address: a.address, proven: a.identity}
+		rec.kind, rec.reason, rec.who = eventRefused, uint8(b), &identity{address: a.address, about: a.about}
 	})
 }
 
@@ -115,7 +115,7 @@ func (h *history) deadlock(kind eventKind, c *deadlock, end deadlockEnd) {
 	for _, e := range c.waits[max(len(c.waits)-maxCycle, 0):] {
 		h.add(e.key, func(rec *record) {
 			rec.kind, rec.token, rec.span = kind, c.number, max(rec.at-e.since, 0)
-			rec.who = &e.who
+			rec.who = e.who
 			rec.heldBy = e.holder.connection
 			if end == wasBroken && e == c.youngest() {
 				rec.reason = uint8(wasBroken)

@@ -97,9 +97,9 @@ func (j *journal) Ended(key []byte, o *lockmgr.Owner, token uint64, now, held ti
 		rec.kind, rec.reason = eventLost, uint8(o.Tag.(holder).ending())
 	}
 	if j.taker != nil {
-		who := *rec.who
-		who.kick = j.taker
-		rec.kind, rec.reason, rec.who = eventLost, uint8(reasons), &who
+		a := rec.who.more()
+		a.kick = j.taker
+		rec.kind, rec.reason, rec.who = eventLost, uint8(reasons), rec.who.with(a)
 	}
 }
 

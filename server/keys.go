@@ -205,8 +205,9 @@ func (sh *shard) secondsSinceOldest(t time.Duration, ok bool) float64 {
 
 // peer returns who is at the other end of the connection. Safe from any goroutine.
 func (s *session) peer() api.Peer {
-	i := s.who()
-	return api.Peer{Connection: s.id, Address: s.address.String(), Identity: i.proven, Name: i.name, Owner: i.owner}
+	i := s.known()
+	a := i.more()
+	return api.Peer{Connection: i.connection, Address: i.address.String(), Identity: a.proven, Name: a.name, Owner: a.owner}
 }
 
 // Key returns a key that is held or rests, with the first waiters of its queue, at most as many as queue says: 0, which is none, to

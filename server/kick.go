@@ -71,7 +71,7 @@ func quoted(key string) string {
 func (k *kick) log() {
 	s := k.session
 	held, keys := k.freed()
-	s.described(k.server.cfg.Log.Warn().Uint64("connection", uint64(s.id))).
+	s.described(k.server.cfg.Log.Warn().Uint64("connection", uint64(s.id()))).
 		Str("by", k.by).Int("held_keys", held).Strs("keys", keys).Msg("client kicked: an operator asked for it")
 }
 
@@ -93,7 +93,7 @@ func (srv *Server) Kick(ctx context.Context, id api.ConnectionID, by string) err
 	err := srv.seek(ctx, func() (bool, error) {
 		found, err := queryAll(ctx, srv, func(sh *shard, w *walk) (more bool) {
 			more = sh.roster.sessions.walk(&w.sessions, sessionsPerStep, func(s *session) bool {
-				if s.id == id {
+				if s.id() == id {
 					s.kick(k)
 					w.kicked = true
 				}

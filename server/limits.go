@@ -33,7 +33,7 @@ func (l limit) reply() proto.Reply {
 // keyLimit returns the limit of the session that one more key of that size would exceed.
 func (s *session) keyLimit(size int) limit {
 	switch cfg := &s.roster.server.cfg; {
-	case s.keys >= cfg.MaxKeys:
+	case int(s.keys) >= cfg.MaxKeys:
 		return maxKeys
 	case s.keyBytes+size > cfg.MaxKeyBytes:
 		return maxKeySize

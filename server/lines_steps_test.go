@@ -218,7 +218,7 @@ func (w *fleetWorld) release() {
 	w.touch(key)
 	for _, c := range s.clients {
 		switch {
-		case c.session.id != r.Holder.Connection:
+		case c.session.id() != r.Holder.Connection:
 		case w.told[key] == c:
 			delete(w.told, key)
 		default: // it will be told that it has the key, by the answer to one of these

@@ -77,7 +77,7 @@ func (srv *Server) crowded(ro *roster) bool {
 func (s *session) Moved(to int) {
 	// What a request or a remote owner leaves on other loops points to this session: they would answer to the wrong one.
 	if s.outstanding > 0 || s.keys > 0 || !s.owner.Empty() {
-		panic(fmt.Sprintf("server: connection %d has moved with %d messages outstanding and %d keys", s.id, s.outstanding, s.keys))
+		panic(fmt.Sprintf("server: connection %d has moved with %d messages outstanding and %d keys", s.id(), s.outstanding, s.keys))
 	}
 	s.roster = s.roster.server.shards[to].roster
 	s.remoteOwners = nil // empty, as is its owner

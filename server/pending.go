@@ -27,11 +27,12 @@ func (b *spareBuffers) put(buf []byte) {
 // pendingInput is the input of a session that was read and not parsed yet: what came after a command that is under way.
 // The zero value is empty and has no memory.
 type pendingInput struct {
-	buf  []byte
-	done int // bytes of buf that have been parsed
+	buf   []byte
+	done  uint32 // bytes of buf that have been parsed
+	ahead uint32 // bytes that were read only because the session was read on, see search
 }
 
-func (in *pendingInput) len() int { return len(in.buf) - in.done }
+func (in *pendingInput) len() int { return len(in.buf) - int(in.done) }
 
 func (in *pendingInput) bytes() []byte { return in.buf[in.done:] }
 
@@ -52,8 +53,8 @@ func (in *pendingInput) add(p []byte, spare *spareBuffers) {
 
 // discard drops the first n bytes, and the memory with the last.
 func (in *pendingInput) discard(n int, spare *spareBuffers) {
-	in.done += n
-	if in.done == len(in.buf) && in.buf != nil {
+	in.done += uint32(n)
+	if int(in.done) == len(in.buf) && in.buf != nil {
 		spare.put(in.buf)
 		in.buf, in.done = nil, 0
 	}

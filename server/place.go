@@ -301,7 +301,7 @@ func (p *place) peer() api.Peer { return p.line.lines.shard.server.daemon(p.Leas
 func (p *place) party() party { return party{owner: "daemon " + p.String()} }
 
 // known is the daemon whose place it is.
-func (p *place) known() *identity { return &identity{lease: p.Lease} }
+func (p *place) known() *identity { return &identity{about: &about{lease: p.Lease}} }
 
 // wait says since when the place stands there.
 func (p *place) wait() (since, timeout time.Duration) { return p.waiter.Since(), 0 }

@@ -56,7 +56,7 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 		return p, nil
 	}
 	in := &prefixed{Conn: conn, first: p.Input}
-	if p.TLS, err = reactor.Handshake(ctx, in, a.server.cfg.Certificates.Config()); err != nil {
+	if p.TLS, err = reactor.Handshake(ctx, in, a.server().cfg.Certificates.Config()); err != nil {
 		if ctx.Err() == nil && !hungUp(err) {
 			awaitEnd(ctx, conn)
 		}
@@ -64,7 +64,7 @@ func (a *arrival) prepare(ctx context.Context, conn net.Conn) (p reactor.Prepare
 	}
 	p.Input = in.first
 	if shown := p.TLS.State().PeerCertificates; len(shown) > 0 {
-		a.identity = certs.Name(shown[0])
+		a.prove(certs.Name(shown[0]))
 	}
 	return p, nil
 }

@@ -129,7 +129,7 @@ func TestWaitForClosed(t *testing.T) {
 		t.Errorf("%d keys are lost, and %d named, want %d", lost.keys, len(lost.named), held)
 	}
 	for _, k := range lost.named {
-		if k.Holder.Connection == holder.session.id {
+		if k.Holder.Connection == holder.session.id() {
 			t.Errorf("a connection that has ended loses %s", k.Key)
 		}
 	}

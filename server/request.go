@@ -38,7 +38,7 @@ type request struct {
 	// Used while it waits in the shard.
 	waiter  lockmgr.Waiter // Tag: the request
 	timer   reactor.Timer  // Tag: the request; while it stands behind a place that is to come, the asked
-	serial  uint64         // of the wait: how many the session has begun
+	serial  uint32         // of the wait: how many the session has begun
 	suspect int32          // see place
 
 	// The answer.

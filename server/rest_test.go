@@ -98,14 +98,14 @@ func TestRestDescribed(t *testing.T) {
 	s.pass(simDelay)
 	s.settle()
 	k := describe("a")
-	if k.FreesInSeconds != 0 || k.Holder.Connection != early.session.id || k.Token == 0 {
+	if k.FreesInSeconds != 0 || k.Holder.Connection != early.session.id() || k.Token == 0 {
 		t.Errorf("the key that was asked for soon after the start is %+v", k)
 	}
 	token := k.Token
 	s.pass(3 * time.Second)
 	early.reset()
 	s.pass(time.Second)
-	if k := describe("a"); k.FreesInSeconds != 9 || k.Holder.Connection != early.session.id || k.Token != token || k.HeldSeconds != 3 {
+	if k := describe("a"); k.FreesInSeconds != 9 || k.Holder.Connection != early.session.id() || k.Token != token || k.HeldSeconds != 3 {
 		t.Errorf("after the end of its holder it is %+v", k)
 	}
 	s.pass(9 * time.Second) // and the timer has not been handled

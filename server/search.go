@@ -114,11 +114,11 @@ func (se *search) visit(s *session) (more bool) {
 		return true
 	}
 	se.held = true
-	if s.ahead >= maxReadOn || s.conn.Unread() == 0 {
+	if s.pending.ahead >= maxReadOn || s.conn.Unread() == 0 {
 		return true
 	}
 	se.current, se.size, se.quiet = s, s.pending.len(), 0
-	se.base = int(s.counted - s.ahead)
+	se.base = int(s.counted - s.pending.ahead)
 	s.conn.Resume()
 	se.startTimer(searchLook)
 	return false
@@ -129,7 +129,7 @@ func (se *search) reads(s *session) bool {
 	if s != se.current {
 		return false
 	}
-	if s.phase != serving || s.outstanding == 0 || s.ahead >= maxReadOn || se.readOn >= se.reserve {
+	if s.phase != serving || s.outstanding == 0 || s.pending.ahead >= maxReadOn || se.readOn >= se.reserve {
 		se.stop()
 		return false
 	}
@@ -155,12 +155,12 @@ func (se *search) gone(s *session) {
 
 // recount keeps count of what was read on, after the buffers of the session may have changed.
 func (se *search) recount(s *session) {
-	was := s.ahead
+	was := s.pending.ahead
 	switch {
 	case s.pending.buf == nil:
-		s.ahead = 0
+		s.pending.ahead = 0
 	case s == se.current:
-		s.ahead = uint32(max(0, int(s.counted)-se.base))
+		s.pending.ahead = uint32(max(0, int(s.counted)-se.base))
 	}
-	se.readOn += int64(s.ahead) - int64(was)
+	se.readOn += int64(s.pending.ahead) - int64(was)
 }

@@ -28,14 +28,11 @@ type session struct {
 	conn   connection   // sock, but in tests
 	roster *roster      // of the connection's loop
 	slot   int32        // see [bag]
-	ahead  uint32       // bytes of its pending input that it has only because it was read on, see search
+	keys   int32        // how many it holds in all
 
 	older, newer *session // among the newcomers
 
-	// Constant once the connection is open, so that any loop may read it.
-	id      api.ConnectionID
-	address address       // of the client
-	since   time.Duration // when it connected
+	since time.Duration // when it connected. Constant, so that any loop may read it
 
 	parser  proto.Parser
 	pending pendingInput // empty unless the session is busy or stalled
@@ -60,8 +57,7 @@ type session struct {
 	identity     atomic.Pointer[identity]
 	owner        lockmgr.Owner  // what it holds in the shard of its own loop
 	remoteOwners []*remoteOwner // what it holds in the others, by loop; nil where it never asked for a key
-	keys         int            // how many keys it holds in all
-	keyBytes     int            // and what they cost
+	keyBytes     int            // what all its keys cost
 
 	affinity affinity // to the loop whose keys it uses
 }
@@ -70,8 +66,8 @@ type session struct {
 const noShard = -1
 
 func newSession(ro *roster, a *arrival) *session {
-	s := &session{roster: ro, address: a.address, remoteShard: noShard}
-	s.identity.Store(&identity{address: a.address, proven: a.identity})
+	s := &session{roster: ro, remoteShard: noShard}
+	s.identity.Store(&a.identity)
 	s.conn = &s.sock
 	s.request.init(s)
 	s.owner.Tag = s
@@ -87,8 +83,7 @@ func (s *session) Conn() *reactor.Conn { return &s.sock }
 // Opened gives the connection its number. The client speaks first.
 func (s *session) Opened() {
 	ro := s.roster
-	s.id = api.ConnectionID(ro.server.lastID.Add(1))
-	s.identity.Load().connection = s.id // nobody has seen it yet
+	s.identity.Load().connection = api.ConnectionID(ro.server.lastID.Add(1)) // nobody has seen it yet
 	s.since = ro.loop.Now()
 	ro.counters.accepted++
 	ro.sessions.add(s)
@@ -223,7 +218,7 @@ func (s *session) command(cmd *proto.Command) {
 	r.timeout = cmd.Timeout
 	r.mayWait = s.phase == serving
 	r.waited, r.answered = false, false
-	r.suspicious = s.keys > 0 || s.who().owner != ""
+	r.suspicious = s.keys > 0 || s.owned()
 	r.hash = ro.server.seed.Hash(cmd.Arg)
 	r.size = uint32(lockmgr.KeySize(len(cmd.Arg)))
 	r.limit = s.keyLimit(int(r.size))

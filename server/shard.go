@@ -237,8 +237,8 @@ func (sh *shard) cancelRemote(c *cancellation) {
 // release frees what a session that has ended holds in this shard, after the lock delay if there is one: as much as the loop's
 // turn allows at once, the rest in turns to come. Nobody can tell, but those who wait for the rest.
 func (sh *shard) release(o *lockmgr.Owner) {
-	if k := o.Tag.(holder).known().kick; k != nil {
-		k.frees(o)
+	if a := o.Tag.(holder).known().about; a != nil && a.kick != nil {
+		a.kick.frees(o)
 	}
 	if sh.closed {
 		return

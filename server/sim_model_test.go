@@ -228,7 +228,7 @@ func (w *simWorld) release(t *rapid.T) {
 	delete(w.rests, key)
 	for _, c := range w.clients {
 		switch {
-		case c.session.id != r.Holder.Connection:
+		case c.session.id() != r.Holder.Connection:
 		case w.told[key] == c:
 			delete(w.told, key)
 		default: // it will be told that it has the key, by the answer to one of these

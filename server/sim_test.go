@@ -235,7 +235,7 @@ func (s *sim) check() error {
 		if !c.open {
 			continue
 		}
-		held += c.session.keys
+		held += int(c.session.keys)
 		if c.session.outstanding > 2 {
 			return fmt.Errorf("%s has %d messages outstanding", c.name, c.session.outstanding)
 		}
@@ -255,7 +255,7 @@ func (s *sim) checkBuffers() error {
 		if c.open && c.loop != nil {
 			n = c.session.bufferSize()
 			buffered[c.loop.index] += int64(n)
-			readOn[c.loop.index] += int64(c.session.ahead)
+			readOn[c.loop.index] += int64(c.session.pending.ahead)
 		}
 		if int(c.session.counted) != n {
 			return fmt.Errorf("the buffers of %s take %d bytes, and %d are counted", c.name, n, c.session.counted)
@@ -282,7 +282,7 @@ func (s *sim) checkQuiet() error {
 	for _, c := range s.clients {
 		if c.open {
 			sessions++
-			held += c.session.keys
+			held += int(c.session.keys)
 			keyBytes += int64(c.session.keyBytes)
 			if c.session.outstanding > 0 {
 				waiting++
@@ -415,18 +415,15 @@ type simClient struct {
 // GoString is how a failed run names the client.
 func (c *simClient) GoString() string { return c.name }
 
-// All clients come from one address, by one way.
-var (
-	simAddress  = netip.MustParseAddrPort("127.0.0.1:1")
-	simEntrance = entrance{way: &way{}}
-)
+// All clients come from one address.
+var simAddress = netip.MustParseAddrPort("127.0.0.1:1")
 
 // connect makes a client of the loop, nil if the server refuses it.
 func (s *sim) connect(name string, loop int) *simClient {
 	c := &simClient{name: name, sim: s, loop: s.loops[loop]}
 	c.moving.Body = c
 	c.loop.turn(func() {
-		a := &arrival{server: s.server, address: address{AddrPort: simAddress, entrance: &simEntrance}}
+		a := &arrival{identity: identity{address: address{AddrPort: simAddress, entrance: &entrance{way: &way{}, server: s.server}}}}
 		if err := a.enter(); err != nil {
 			s.fail("%s: %v", name, err)
 		}

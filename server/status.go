@@ -72,6 +72,9 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	st.LockDelaySeconds = srv.cfg.LockDelay.Seconds()
 	st.GrantsInSeconds = max(time.Until(srv.grantsAt()), 0).Seconds()
 	st.Counters.AcceptErrors = srv.acceptErrors.counts()
+	if store := srv.cfg.Fleet; store != nil {
+		st.Fleet = store.Status()
+	}
 	if srv.cfg.Certificates != nil {
 		st.CertificateExpires = srv.cfg.Certificates.Expires()
 	}
@@ -97,10 +100,11 @@ func (srv *Server) Deadlocks(context.Context) (*api.Deadlocks, error) {
 		cycle := api.Cycle{ID: c.number, Found: c.found}
 		for _, e := range c.waits {
 			since := loop.Time(e.since)
+			who := e.who.more()
 			cycle.Waits = append(cycle.Waits, api.Wait{
 				Peer: api.Peer{
-					Connection: e.waiter.connection, Address: e.address.String(), Identity: e.who.proven,
-					Name: e.who.name, Owner: e.waiter.owner,
+					Connection: e.waiter.connection, Address: e.address.String(), Identity: who.proven,
+					Name: who.name, Owner: e.waiter.owner,
 				},
 				WaitsFor:      e.key,
 				Since:         since,

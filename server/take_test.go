@@ -117,7 +117,7 @@ func TestReleaseOfGrantUnderWay(t *testing.T) {
 	})
 	s.settle()
 	l.turn(func() { late, _ = l.worker.shard.take(&api.ReleaseQuery{Key: key}, s.server.seed.Hash([]byte(key))) })
-	if early != nil || late == nil || late.Holder.Connection != waiters[0].session.id {
+	if early != nil || late == nil || late.Holder.Connection != waiters[0].session.id() {
 		t.Errorf("taken before the holder is told: %+v; after that: %+v", early, late)
 	}
 	if err := s.checkQuiet(); err != nil {

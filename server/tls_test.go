@@ -241,7 +241,7 @@ func TestSlowClients(t *testing.T) {
 				srv := &Server{cfg: DefaultConfig(), tally: newTally(1), budget: newBudget(1<<30, 1), warnings: noise.New(zerolog.Nop())}
 				srv.cfg.Certificates = store
 				srv.connections.Add(1)
-				a := &arrival{server: srv, address: address{entrance: &entrance{way: &c.way}}, counted: asConnection}
+				a := &arrival{identity: identity{address: address{entrance: &entrance{server: srv, way: &c.way}}}, counted: asConnection}
 				near, far := net.Pipe()
 				defer near.Close()
 				defer far.Close()

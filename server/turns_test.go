@@ -147,11 +147,21 @@ func TestEndWhileWaitingForTurn(t *testing.T) {
 // takes seconds to execute them all; another client is answered all the time.
 func TestPipelinesGoTogether(t *testing.T) {
 	for _, loops := range []int{1, 2} {
-		t.Run(fmt.Sprintf("%d loops", loops), func(t *testing.T) { goTogether(t, loops) })
+		t.Run(fmt.Sprintf("%d loops", loops), func(t *testing.T) {
+			const tries = 3 // a busy machine holds up the other client as well, but not every time
+			for i := range tries {
+				if goTogether(t, loops) {
+					return
+				}
+				t.Logf("that was try %d of %d", i+1, tries)
+			}
+			t.Error("another client has waited for the pipelines every time")
+		})
 	}
 }
 
-func goTogether(t *testing.T, loops int) {
+// goTogether reports whether another client was answered all the time.
+func goTogether(t *testing.T, loops int) (ok bool) {
 	clients, size := 300, 64<<10
 	if testing.Short() {
 		clients = 100
@@ -197,9 +207,7 @@ func goTogether(t *testing.T, loops int) {
 	}
 	all := time.Since(began)
 	t.Logf("the pipelines took %s, another client has had %d answers meanwhile, the worst after %s", all, answers, worst)
-	if answers < enough || worst > all/4 {
-		t.Errorf("another client has had %d answers in %s, and waited %s for one", answers, all, worst)
-	}
+	return answers >= enough && worst <= all/4
 }
 
 // TestGoneWaitsForATurn ends a session that waits for a turn. When it would be served, its loop counts nothing for it.

@@ -32,8 +32,11 @@ type party struct {
 
 // party returns the connection as a party. Safe from any goroutine.
 func (s *session) party() party {
-	i := s.who()
-	return party{connection: s.id, owner: i.owner, changes: i.changes}
+	i := s.known()
+	if i.about == nil {
+		return party{connection: i.connection}
+	}
+	return party{connection: i.connection, owner: i.about.owner, changes: i.about.changes}
 }
 
 // node is a party in the graph: an owner, or a connection that has none.
@@ -52,21 +55,21 @@ func (p party) node() node {
 // waitName identifies a wait among all waits of all connections.
 type waitName struct {
 	connection api.ConnectionID
-	serial     uint64
+	serial     uint32
 }
 
 // waitEdge is the wait of a suspect, as one look has found it.
 type waitEdge struct {
 	waiter  party
-	serial  uint64 // of the wait, among those of the waiter
+	serial  uint32 // of the wait, among those of the waiter
 	holder  party
 	grant   uint64 // the token of the grant by which the holder has the key
 	shard   int    // of the key
 	key     string
 	since   time.Duration
-	address address  // of the waiter
-	who     identity // of the waiter
-	request *request // of the shard's loop: nobody else may look into it
+	address address   // of the waiter
+	who     *identity // of the waiter
+	request *request  // of the shard's loop: nobody else may look into it
 }
 
 func (e *waitEdge) id() waitName { return waitName{e.waiter.connection, e.serial} }
@@ -120,7 +123,7 @@ func (sh *shard) suspect(r *request) {
 // clear takes a request whose wait is over from the suspects. If it was granted, the owner of its session holds the key from
 // now on, and may wait elsewhere for a party that waits for this key.
 func (sh *shard) clear(r *request, granted bool) {
-	if sh.suspects.remove(r) && granted && r.session.who().owner != "" {
+	if sh.suspects.remove(r) && granted && r.session.owned() {
 		sh.server.detector.notify()
 	}
 }
@@ -140,8 +143,8 @@ func (sh *shard) edge(r *request) *waitEdge {
 		shard:   sh.index,
 		key:     string(h.Key),
 		since:   r.waiter.Since(),
-		address: r.session.address,
-		who:     r.session.who(),
+		address: r.session.address(),
+		who:     r.session.known(),
 		request: r,
 	}
 }

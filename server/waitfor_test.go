@@ -58,7 +58,6 @@ func newCrowd(owners int) *crowd {
 func (c *crowd) connect() *member {
 	c.lastID++
 	m := &member{}
-	m.session.id = c.lastID
 	m.session.identity.Store(&identity{connection: c.lastID})
 	m.session.request.init(&m.session)
 	for i := range m.owners {
@@ -120,7 +119,7 @@ func (c *crowd) lock(m *member, key int) {
 		c.give(m, key)
 	case lockmgr.Queued: // as in shard.beginWait
 		r.serial++
-		if len(c.held(m)) > 0 || m.session.who().owner != "" {
+		if len(c.held(m)) > 0 || m.session.owned() {
 			sh.suspect(r)
 		}
 		c.queue[key] = append(c.queue[key], m)
@@ -435,7 +434,7 @@ func TestCyclesOfAny(t *testing.T) {
 		g := make(waitGraph)
 		var waits []*waitEdge
 		for i := range rapid.IntRange(0, 20).Draw(t, "waits") {
-			e := &waitEdge{waiter: one.Draw(t, "waiter"), holder: one.Draw(t, "holder"), serial: uint64(i)}
+			e := &waitEdge{waiter: one.Draw(t, "waiter"), holder: one.Draw(t, "holder"), serial: uint32(i)}
 			e.since = time.Duration(rapid.IntRange(0, 10).Draw(t, "since"))
 			g.add(e)
 			waits = append(waits, e)

@@ -8,6 +8,7 @@ import (
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
+	"dreadlock/server/fleet/fleettest"
 )
 
 // tokenOf asks for the token of a key that c holds.
@@ -115,6 +116,14 @@ func TestName(t *testing.T) {
 	}
 	if len(spaces) != 2 {
 		t.Errorf("two starts have the lock tables %v", spaces)
+	}
+}
+
+// The daemons of a fleet say which it is, once they have reached its store.
+func TestNameInAFleet(t *testing.T) {
+	live := fleettest.NewLive(0xf1ee7)
+	for range 2 {
+		startDaemon(t, func(cfg *Config) { cfg.Fleet = live.Store() }).dial().Do("name ann", "n named 60000 00000000000f1ee7")
 	}
 }
 

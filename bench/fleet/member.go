@@ -18,7 +18,7 @@ type memberCommand struct {
 	LogFile        string `required:"" help:"File for what it has to say."`
 
 	SnapshotCount           uint64 `default:"10000" help:"Transactions from one snapshot to the next (${default})."`
-	AutoCompactionMode      string `default:"periodic" enum:"periodic,revision" help:"How its history is kept short: periodic or revision (${default})."`
+	AutoCompactionMode      string `default:"periodic" enum:"periodic,revision" help:"How its history is kept short (${default})."`
 	AutoCompactionRetention string `default:"5m" help:"How much of it is kept; 0 keeps all (${default})."`
 	QuotaBackendBytes       int64  `default:"0" help:"Size of the database beyond which nothing is written. 0: 2 GiB."`
 	HeartbeatInterval       uint   `default:"100" help:"Time from one sign of life of the leader to the next, in ms (${default})."`

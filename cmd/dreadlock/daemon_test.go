@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 		}
 		// A cached test result is used until a file changes that the test itself has read. What goes into the binary counts
 		// only if it is read here.
-		for _, sources := range []string{"../..", "../../server", "../../reactor", "../../lockmgr", "../../proto"} {
+		for _, sources := range []string{"../..", "../../server", "../../reactor", "../../lockmgr", "../../proto", "../../bench/fleet"} {
 			if _, err := os.ReadDir(sources); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1

@@ -18,6 +18,7 @@ import (
 	"dreadlock/server"
 	"dreadlock/server/admin"
 	"dreadlock/server/certs"
+	"dreadlock/server/fleet/etcd"
 	"dreadlock/server/unixsock"
 )
 
@@ -74,6 +75,9 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	cfg := opts.config(sockets, certificates, log)
 	port := make(chan int, 1)
 	var srv *server.Server
+	if cfg.Fleet, err = opts.store(func() int { return srv.Port() }, log); err != nil {
+		return err
+	}
 	cfg.Ready = func(address string) {
 		notify.serving(address)
 		sockets.closeRest(log)
@@ -95,6 +99,7 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 		helpers.Go(func() { certificates.Watch(ctx) })
 	}
 	tuneRuntime(&cfg, opts.Pprof)
+	helpers.Go(func() { tuneCollector(ctx) })
 	view, stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
 	if err != nil {
 		return err
@@ -107,16 +112,9 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	return srv.Run(ctx)
 }
 
-// gcPercent is the GOGC of the daemon. Commands allocate nothing, so what the collector has to do comes from new connections, and
-// what it leaves lying about is most of what an idle one costs beyond its own size.
-const gcPercent = 25
-
-// tuneRuntime sets what the Go runtime would choose for a program of another kind. GOGC and GOMEMLIMIT of the environment go first.
+// tuneRuntime sets what the Go runtime would choose for a program of another kind. GOMEMLIMIT of the environment goes first.
 func tuneRuntime(cfg *server.Config, profiles bool) {
 	runtime.GOMAXPROCS(cfg.Procs())
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(cfg.RuntimeMemory())
 	}
@@ -127,7 +125,8 @@ func tuneRuntime(cfg *server.Config, profiles bool) {
 
 // isOption reports whether an error is about the options.
 func isOption(err error) bool {
-	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption)
+	return errors.Is(err, server.ErrOption) || errors.Is(err, admin.ErrOption) || errors.Is(err, certs.ErrOption) ||
+		errors.Is(err, etcd.ErrOption)
 }
 
 // catchStops returns a channel that receives the signals to stop.

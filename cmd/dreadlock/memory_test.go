@@ -189,15 +189,15 @@ func discard(c net.Conn) {
 	}
 }
 
-// GOMEMLIMIT follows --max-memory, and GOGC is low, unless the environment sets them.
+// GOMEMLIMIT follows --max-memory, unless the environment sets it, and GOGC of the environment is left alone.
 func TestRuntimeMemory(t *testing.T) {
 	for _, c := range []struct {
 		env         []string
 		args        []string
-		limit, gogc float64
+		limit, gogc float64 // 0: it depends on the heap
 	}{
-		{nil, []string{"--max-memory", "64MiB"}, 112 << 20, gcPercent},
-		{[]string{"GOMEMLIMIT=1GiB"}, []string{"--max-memory", "64MiB"}, 1 << 30, gcPercent},
+		{nil, []string{"--max-memory", "64MiB"}, 112 << 20, 0},
+		{[]string{"GOMEMLIMIT=1GiB"}, []string{"--max-memory", "64MiB"}, 1 << 30, 0},
 		{[]string{"DREADLOCK_MAX_MEMORY=128MiB", "GOGC=90"}, nil, 208 << 20, 90},
 	} {
 		v := startAdminWith(t, launch{env: c.env}, c.args...)
@@ -205,7 +205,7 @@ func TestRuntimeMemory(t *testing.T) {
 		if got := metric(text, "go_gc_gomemlimit_bytes"); got != c.limit {
 			t.Errorf("%q %q: GOMEMLIMIT is %g, want %g", c.env, c.args, got, c.limit)
 		}
-		if got := metric(text, "go_gc_gogc_percent"); got != c.gogc {
+		if got := metric(text, "go_gc_gogc_percent"); got != c.gogc && (c.gogc > 0 || got < gcPercent || got > 200) {
 			t.Errorf("%q %q: GOGC is %g, want %g", c.env, c.args, got, c.gogc)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"dreadlock/cmd/internal/cmdline"
 	"dreadlock/server"
 	"dreadlock/server/certs"
+	"dreadlock/server/fleet/etcd"
 )
 
 const description = `A network lock daemon.
@@ -29,23 +30,24 @@ Every option can also be set by the environment variable shown after it; the com
 type options struct {
 	Port *int `arg:"" optional:"" help:"Port to listen on, on all addresses: short for --listen :PORT."`
 
-	Listen         addresses        `sep:"none" placeholder:"ADDR" help:"Address to listen on (${listen}): HOST:PORT or :PORT for all addresses, tls://HOST:PORT, unix:///PATH?mode=0660&group=NAME, or fd://NAME for sockets from systemd. For TCP, ?allow=CIDR,CIDR lets in nobody else, and ?proxy=CIDR,CIDR wants a PROXY header from there. May be given several times; blanks separate addresses in the environment." env:"DREADLOCK_LISTEN"`
-	TLSCert        string           `name:"tls-cert" placeholder:"FILE" help:"Certificate for TLS, PEM, with those of the authorities between it and the root. It is read again when it changes, and on SIGHUP; so are the next two." env:"DREADLOCK_LISTEN_TLS_CERT"`
-	TLSKey         string           `name:"tls-key" placeholder:"FILE" help:"Private key of the certificate, PEM." env:"DREADLOCK_LISTEN_TLS_KEY"`
-	TLSClientCA    string           `name:"tls-client-ca" placeholder:"FILE" help:"Certificates of authorities, PEM: over TLS only clients with a certificate of theirs come in." env:"DREADLOCK_LISTEN_TLS_CLIENT_CA"`
-	Loops          int              `default:"${loops}" placeholder:"N" help:"Number of event loops; by default one for each processor this process may use (${default})." env:"DREADLOCK_LOOPS"`
-	MaxConnections int              `default:"0" placeholder:"N" help:"Maximum number of connections; more are refused. 0: as many as the limit on open files allows (${default})." env:"DREADLOCK_MAX_CONNECTIONS"`
-	MaxPerAddress  int              `name:"max-connections-per-address" default:"0" placeholder:"N" help:"Maximum number of connections from one IP address, behind a proxy that of the client; more are refused. Clients on this machine do not count. 0: no limit (${default})." env:"DREADLOCK_MAX_CONNECTIONS_PER_ADDRESS"`
-	IdleTimeout    time.Duration    `default:"0s" placeholder:"DURATION" help:"Drop clients that have sent no command at all for this long since they connected; 1m is sensible. 0: never (${default})." env:"DREADLOCK_IDLE_TIMEOUT"`
-	MaxPipeline    size             `default:"${max_pipeline}" placeholder:"BYTES" help:"Input kept for a client that keeps sending while it waits; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_PIPELINE"`
-	MaxOutput      size             `default:"${max_output}" placeholder:"BYTES" help:"Output kept for a client that does not read; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
-	MaxKeys        int              `default:"${max_keys}" placeholder:"N" help:"Maximum number of keys that one connection may hold; a lock beyond that is answered \"e too many keys\" (${default})." env:"DREADLOCK_MAX_KEYS"`
-	MaxKeyBytes    size             `default:"${max_key_bytes}" placeholder:"BYTES" help:"Memory that the keys of one connection may take, at least 144 bytes each; a lock beyond that is answered \"e too many keys\" (${default})." env:"DREADLOCK_MAX_KEY_BYTES"`
-	MaxMemory      size             `default:"0" placeholder:"BYTES" help:"Memory for all clients together, like 512MiB: keys, connections, input and output. At the limit, locks are answered \"e out of memory\", connections are refused and clients held back, until some is free. 0: half of what the cgroup or the machine has (${default})." env:"DREADLOCK_MAX_MEMORY"`
-	Keepalive      time.Duration    `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
-	Tick           time.Duration    `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
-	Drain          time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
-	LockDelay      time.Duration    `default:"0s" placeholder:"DURATION" help:"Time that a key is kept from the next whose holder's connection has ended without an unlock, so that its work can stop; after a start nothing is granted for as long. 0s: not at all (${default})." env:"DREADLOCK_LOCK_DELAY"`
+	Listen         addresses     `sep:"none" placeholder:"ADDR" help:"Address to listen on (${listen}): HOST:PORT or :PORT for all addresses, tls://HOST:PORT, unix:///PATH?mode=0660&group=NAME, or fd://NAME for sockets from systemd. For TCP, ?allow=CIDR,CIDR lets in nobody else, and ?proxy=CIDR,CIDR wants a PROXY header from there. May be given several times; blanks separate addresses in the environment." env:"DREADLOCK_LISTEN"`
+	TLSCert        string        `name:"tls-cert" placeholder:"FILE" help:"Certificate for TLS, PEM, with those of the authorities between it and the root. It is read again when it changes, and on SIGHUP; so are the next two." env:"DREADLOCK_LISTEN_TLS_CERT"`
+	TLSKey         string        `name:"tls-key" placeholder:"FILE" help:"Private key of the certificate, PEM." env:"DREADLOCK_LISTEN_TLS_KEY"`
+	TLSClientCA    string        `name:"tls-client-ca" placeholder:"FILE" help:"Certificates of authorities, PEM: over TLS only clients with a certificate of theirs come in." env:"DREADLOCK_LISTEN_TLS_CLIENT_CA"`
+	Loops          int           `default:"${loops}" placeholder:"N" help:"Number of event loops; by default one for each processor this process may use (${default})." env:"DREADLOCK_LOOPS"`
+	MaxConnections int           `default:"0" placeholder:"N" help:"Maximum number of connections; more are refused. 0: as many as the limit on open files allows (${default})." env:"DREADLOCK_MAX_CONNECTIONS"`
+	MaxPerAddress  int           `name:"max-connections-per-address" default:"0" placeholder:"N" help:"Maximum number of connections from one IP address, behind a proxy that of the client; more are refused. Clients on this machine do not count. 0: no limit (${default})." env:"DREADLOCK_MAX_CONNECTIONS_PER_ADDRESS"`
+	IdleTimeout    time.Duration `default:"0s" placeholder:"DURATION" help:"Drop clients that have sent no command at all for this long since they connected; 1m is sensible. 0: never (${default})." env:"DREADLOCK_IDLE_TIMEOUT"`
+	MaxPipeline    size          `default:"${max_pipeline}" placeholder:"BYTES" help:"Input kept for a client that keeps sending while it waits; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_PIPELINE"`
+	MaxOutput      size          `default:"${max_output}" placeholder:"BYTES" help:"Output kept for a client that does not read; beyond that, TCP holds the client back (${default})." env:"DREADLOCK_MAX_OUTPUT"`
+	MaxKeys        int           `default:"${max_keys}" placeholder:"N" help:"Maximum number of keys that one connection may hold; a lock beyond that is answered \"e too many keys\" (${default})." env:"DREADLOCK_MAX_KEYS"`
+	MaxKeyBytes    size          `default:"${max_key_bytes}" placeholder:"BYTES" help:"Memory that the keys of one connection may take, at least 144 bytes each; a lock beyond that is answered \"e too many keys\" (${default})." env:"DREADLOCK_MAX_KEY_BYTES"`
+	MaxMemory      size          `default:"0" placeholder:"BYTES" help:"Memory for all clients together, like 512MiB: keys, connections, input and output. At the limit, locks are answered \"e out of memory\", connections are refused and clients held back, until some is free. 0: half of what the cgroup or the machine has (${default})." env:"DREADLOCK_MAX_MEMORY"`
+	Keepalive      time.Duration `name:"keepalive" default:"${keepalive}" placeholder:"DURATION" help:"Silence after which a client's host is probed; after twice that its connection is closed (${default})." env:"DREADLOCK_KEEPALIVE"`
+	Tick           time.Duration `default:"${tick}" placeholder:"DURATION" help:"Resolution of timeouts, which end up to one tick late (${default})." env:"DREADLOCK_TICK"`
+	Drain          time.Duration `default:"0s" placeholder:"DURATION" help:"Time that SIGINT or SIGTERM leaves to those who hold or wait for a key, while nobody else is served. 0s: stop at once (${default})." env:"DREADLOCK_DRAIN"`
+	LockDelay      time.Duration `default:"0s" placeholder:"DURATION" help:"Time that a key is kept from the next whose holder's connection has ended without an unlock, so that its work can stop; after a start nothing is granted for as long. 0s: not at all (${default})." env:"DREADLOCK_LOCK_DELAY"`
+	fleetOptions
 	BreakDeadlocks bool             `help:"Answer the youngest wait of a deadlock with an error. By default a deadlock is only reported." env:"DREADLOCK_BREAK_DEADLOCKS"`
 	Events         int              `default:"${events}" placeholder:"N" help:"Number of events to keep in memory: who was granted a key, gave it up, lost it, waited in vain, was kicked or refused. 200 bytes each. 0: none (${default})." env:"DREADLOCK_EVENTS"`
 	LogEvents      bool             `help:"Log every event, up to 500 a second." env:"DREADLOCK_LOG_EVENTS"`
@@ -92,6 +94,8 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 			"keepalive":     defaults.KeepAlive.String(),
 			"tick":          defaults.Tick.String(),
 			"events":        strconv.Itoa(defaults.Events),
+			"fleet_prefix":  etcd.DefaultPrefix,
+			"fleet_ttl":     etcd.DefaultTTL.String(),
 		})
 	if err != nil {
 		return nil, err

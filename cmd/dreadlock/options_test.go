@@ -273,7 +273,7 @@ func TestHelp(t *testing.T) {
 	}
 	inner := regexp.MustCompile(`([a-z])([A-Z])`)
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[options]()) {
-		if field.Name == "Port" {
+		if field.Name == "Port" || field.Anonymous {
 			continue
 		}
 		flag := "--" + strings.ToLower(inner.ReplaceAllString(field.Name, "$1-$2"))

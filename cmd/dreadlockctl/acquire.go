@@ -34,23 +34,24 @@ func (c *lockCommand) acquire(
 	t := trouble{c: c, s: s, g: g, began: time.Now()}
 	options.DialTimeout, options.Trouble = time.Duration(c.ConnectTimeout), t.report
 	options.KeepAlive, options.Heartbeat = time.Duration(c.KeepAlive), time.Duration(c.Heartbeat)
+	t.locks = client.New(g.Server, options)
 	type outcome struct {
 		lock *client.Lock
 		err  error
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		lock, err := client.New(g.Server, options).Lock(ctx, c.Key, wait)
+		lock, err := t.locks.Lock(ctx, c.Key, wait)
 		done <- outcome{lock, err}
 	}()
 	for {
 		select {
 		case o := <-done:
 			if o.err != nil {
-				return nil, c.refusal(g, o.err)
+				return nil, c.refusal(g.using(t.locks.Server()), o.err)
 			}
 			if t.going.Load() {
-				s.warn("has reached %s: locked %s", g.Server, c.shortKey())
+				s.warn("has reached %s: locked %s", o.lock.Server(), c.shortKey())
 			}
 			return o.lock, nil
 		case caught := <-signals:
@@ -69,6 +70,7 @@ type trouble struct {
 	c     *lockCommand
 	s     *streams
 	g     *globals
+	locks *client.Client
 	began time.Time   // of the wait
 	going atomic.Bool // begun, and not ended
 }
@@ -80,12 +82,18 @@ const queuedTime = time.Second
 // report is client.Options.Trouble.
 func (t *trouble) report(_ string, err error) {
 	t.going.Store(err != nil)
+	server := t.locks.Server()
+	var other *client.OtherTableError
 	switch {
+	case err == nil && server != t.g.Server:
+		t.s.warn("waits for %s again at %s, at the end of the line", t.c.shortKey(), server)
 	case err == nil:
 		t.s.warn("waits for %s again, at the end of the line", t.c.shortKey())
+	case errors.As(err, &other):
+		t.s.warn("waits until %s is back: %s", other.Former, describe(err))
 	case errors.Is(err, client.ErrConnectionLost) && time.Since(t.began) > queuedTime:
-		t.s.warn("cannot reach %s any more: trying again (%s)", t.g.Server, describe(err))
+		t.s.warn("cannot reach %s any more: trying again (%s)", server, describe(err))
 	default:
-		t.s.warn("cannot reach the daemon: trying again: %v", t.c.refusal(t.g, err))
+		t.s.warn("cannot reach the daemon: trying again: %v", t.c.refusal(t.g.using(server), err))
 	}
 }

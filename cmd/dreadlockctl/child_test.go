@@ -57,6 +57,8 @@ func runChild(args []string) int {
 			return 1
 		}
 		fmt.Println("ready")
+	case "serve":
+		return serveSpace(args[1], args[2])
 	case "nest":
 		return nest(args[1], args[2], args[3])
 	case "count":

@@ -20,15 +20,30 @@ const lookupTime = 2 * time.Second
 // findAdmin returns the path of the admin socket of the daemon. It is on this machine, as it can be asked nowhere else
 // without being told where.
 func findAdmin(ctx context.Context, g *globals) (path string, err error) {
-	daemon, err := client.ParseAddress(g.Server)
+	daemons, err := client.ParseAddresses(g.Server)
 	if err != nil {
 		return "", badOption("--server: %s", describe(err))
 	}
-	if !isHere(ctx, daemon) {
+	local := here(ctx, daemons)
+	switch {
+	case len(local) == 0 && g.several():
+		return "", failed(exitUnreachable, "the daemons at %s are on other machines: give the address of the admin interface of one with "+
+			"--admin URL or DREADLOCK_ADMIN", g.Server)
+	case len(local) == 0:
 		return "", failed(exitUnreachable, "the daemon at %s is on another machine: give the address of its admin interface with "+
 			"--admin URL or DREADLOCK_ADMIN", g.Server)
 	}
-	return choose(adminsock.Find(), daemon)
+	return choose(adminsock.Find(), local)
+}
+
+// here returns those of some daemons that are on this machine.
+func here(ctx context.Context, daemons []client.Address) (local []client.Address) {
+	for _, daemon := range daemons {
+		if isHere(ctx, daemon) {
+			local = append(local, daemon)
+		}
+	}
+	return local
 }
 
 // isHere reports whether an address is one of this machine.
@@ -61,15 +76,22 @@ func isHere(ctx context.Context, a client.Address) bool {
 	})
 }
 
-// choose returns the socket of the daemon at an address: the only one, or of several the one with the port.
-func choose(found []adminsock.Socket, daemon client.Address) (path string, err error) {
+// choose returns the socket of the daemon at one of the addresses: the only one, or of several the one with the port.
+func choose(found []adminsock.Socket, daemons []client.Address) (path string, err error) {
 	if len(found) == 0 {
 		return "", failed(exitUnreachable, "no daemon has an admin socket in %s: start one without --admin off as this user or root, or "+
 			"give the address of its admin interface with --admin URL or DREADLOCK_ADMIN", strings.Join(adminsock.Directories(), " or "))
 	}
 	one := found
 	if len(one) > 1 {
-		one = withPort(found, portOf(daemon))
+		one = nil
+		var ports []int
+		for _, daemon := range daemons {
+			if port := portOf(daemon); !slices.Contains(ports, port) {
+				ports = append(ports, port)
+				one = append(one, withPort(found, port)...)
+			}
+		}
 	}
 	if len(one) != 1 {
 		return "", badOption("there are several daemons: choose one by its port, with --server localhost:PORT, or by its socket, with %s",

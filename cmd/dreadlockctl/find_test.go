@@ -175,12 +175,15 @@ func TestChoose(t *testing.T) {
 		{[]adminsock.Socket{theirs, b}, "localhost:6001", "you may not use the admin socket /run/theirs", exitUnreachable},
 		{[]adminsock.Socket{theirs, a}, "localhost:6001", "/run/a", 0},
 		{[]adminsock.Socket{a, a}, "localhost:6001", "there are several daemons", exitUsage},
+		{[]adminsock.Socket{a, b}, "localhost:6001,127.0.0.1:6001,localhost:8001", "/run/a", 0},
+		{[]adminsock.Socket{a, b}, "localhost:8001,localhost:7001", "/run/b", 0},
+		{[]adminsock.Socket{a, b}, "localhost:6001,localhost:7001", "--admin unix:///run/a or --admin unix:///run/b", exitUsage},
 	} {
-		server, err := client.ParseAddress(c.server)
+		servers, err := client.ParseAddresses(c.server)
 		if err != nil {
 			t.Fatal(err)
 		}
-		path, err := choose(c.found, server)
+		path, err := choose(c.found, servers)
 		var e *exit
 		if c.status == 0 && (path != c.want || err != nil) ||
 			c.status != 0 && (!errors.As(err, &e) || e.status != c.status || !strings.Contains(err.Error(), c.want)) {

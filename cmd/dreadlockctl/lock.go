@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -50,6 +51,8 @@ func (*lockCommand) Help() string {
   dreadlockctl lock maintenance                         keep everybody out until Ctrl-C
   dreadlockctl lock nightly --server tls://locks:6002 --tls-ca ca.pem -- ./backup.sh
   dreadlockctl lock nightly --server unix:///run/dreadlock/lock.sock -- ./backup.sh
+  dreadlockctl lock nightly --server a:6001,b:6001,c:6001 -- ./backup.sh
+                                                        any daemon of a fleet
 
 The command inherits the terminal and all streams. DREADLOCK_SERVER is set in its environment, and what TLS needs, so that it
 can run dreadlockctl itself; DREADLOCK_KEY is the key, or the list of nested keys, the outermost first, and DREADLOCK_FENCE
@@ -65,7 +68,7 @@ has started: use SIGTERM.
 
 While the daemon cannot be reached or has no room, the wait goes on, without --wait for ever: it is asked again after pauses of
 up to 5 seconds. One line says when that begins, and one when it ends; the place in the line is then a new one. --try is one
-attempt.
+attempt. Of several daemons a random one is used that answers, and another one when that is gone.
 
 The key is lost if the connection to the daemon ends, and somebody else may get it at once. With --on-lost=stop the command
 and its descendants then get SIGTERM, and SIGKILL after --grace. With --restart it waits for the key again, and runs the
@@ -77,7 +80,7 @@ connections, --heartbeat must be less than half of the time after which it does.
 
 Exit status: that of the command, or 128+N if signal N ended it or the wait; 75 (or -E) if the key was not obtained in time;
 69 if the daemon could not be reached in time; 76 if the key was lost and the command was ended; 77 if an operator has ended the wait; 78 if the daemon has ended it,
-because it was part of a deadlock; 126 if the command cannot be run; 127
+because it was part of a deadlock; 79 if the daemons are two lock tables, not a fleet; 126 if the command cannot be run; 127
 if it is not found; 2 for invalid options.`
 }
 
@@ -111,6 +114,7 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 	if options.Owner, err = outer.owner(); err != nil {
 		return err
 	}
+	options.First = outer.endpoint(g.Server)
 	signals, stop := passedSignals()
 	defer stop()
 	for {
@@ -121,11 +125,11 @@ func (c *lockCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		}
 		held := time.Now()
 		c.warnOfSilence(s, lock)
-		c.verbose(s, "locked %s after %s", c.shortKey(), span(held.Sub(began).Seconds()))
+		c.verbose(s, "locked %s%s after %s", c.shortKey(), g.at(lock), span(held.Sub(began).Seconds()))
 		if len(c.Command) == 0 {
-			err = c.hold(s, g, lock, signals)
+			err = c.hold(s, lock, signals)
 		} else {
-			err = c.run(s, g, surroundings{outer, options.Owner, lock.Token()}, lock, held, path, signals)
+			err = c.run(s, g, surroundings{outer, options.Owner, lock.Server(), lock.Token()}, lock, held, path, signals)
 		}
 		c.verbose(s, "held %s for %s", c.shortKey(), span(time.Since(held).Seconds()))
 		if isClosed(lock.Lost()) {
@@ -186,22 +190,48 @@ func (c *lockCommand) check() error {
 // clientOptions returns the options of the Go client that reach the daemon.
 func (g *globals) clientOptions() (client.Options, error) {
 	o := client.Options{MaxIdle: -1, TryFence: true}
-	address, err := client.ParseAddress(g.Server)
-	switch {
-	case err != nil:
+	addresses, err := client.ParseAddresses(g.Server)
+	if err != nil {
 		return o, badOption("--server: %s", describe(err))
-	case address.TLS:
-		o.TLS, err = g.TLS.config()
-		return o, err
-	case address.Network == "tcp" && g.TLS.given():
-		return o, badOption("--server %s: a connection there is not encrypted: give tls://%s, or leave --tls-ca, --tls-cert and --tls-key "+
-			"and their variables DREADLOCK_TLS_* out", g.Server, address.Address)
+	}
+	for _, address := range addresses {
+		switch {
+		case !g.TLS.given():
+		case address.TLS && o.TLS == nil:
+			if o.TLS, err = g.TLS.config(); err != nil {
+				return o, err
+			}
+		case address.Network == "tcp" && !address.TLS:
+			return o, badOption("--server %s: a connection there is not encrypted: give tls://%s, or leave --tls-ca, --tls-cert and "+
+				"--tls-key and their variables DREADLOCK_TLS_* out", address.Address, address.Address)
+		}
 	}
 	return o, nil
 }
 
+// several reports whether --server names more than one daemon.
+func (g *globals) several() bool { return strings.Contains(g.Server, ",") }
+
+// using returns the options with one daemon of several, for messages about that; as they are, if it is not known.
+func (g *globals) using(server string) *globals {
+	if !g.several() || server == "" {
+		return g
+	}
+	one := *g
+	one.Server = server
+	return &one
+}
+
+// at says in a sentence where a lock is, unless the options leave no doubt.
+func (g *globals) at(lock *client.Lock) string {
+	if lock.Server() == g.Server {
+		return ""
+	}
+	return " at " + lock.Server()
+}
+
 // hold holds the key until a signal ends it, or until the key is lost.
-func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-chan os.Signal) error {
+func (c *lockCommand) hold(s *streams, lock *client.Lock, signals <-chan os.Signal) error {
 	end := "Ctrl-C"
 	if signal.Ignored(os.Interrupt) { // as in the background of a script
 		end = "SIGTERM"
@@ -210,7 +240,7 @@ func (c *lockCommand) hold(s *streams, g *globals, lock *client.Lock, signals <-
 	for {
 		select {
 		case <-lock.Lost():
-			s.warn("%s: somebody else may hold it now", c.loss(g, lock))
+			s.warn("%s: somebody else may hold it now", c.loss(lock))
 			return errLost
 		case caught := <-signals:
 			switch caught {

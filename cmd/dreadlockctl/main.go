@@ -25,6 +25,7 @@ const (
 	exitLost          = 76  // lock: the key was lost while it was held; EX_PROTOCOL, the nearest there is
 	exitKicked        = 77  // lock: an operator has ended the wait; EX_NOPERM
 	exitDeadlock      = 78  // lock: the daemon has ended the wait, as part of a deadlock; EX_CONFIG, for the keys are taken in two orders
+	exitTables        = 79  // lock: the daemons are two lock tables, not a fleet
 	exitNotExecutable = 126 // lock: the command cannot be run
 	exitNotFound      = 127 // lock: there is no such command
 	exitSignal        = 128 // lock: plus the number of the signal that ended the command or the wait

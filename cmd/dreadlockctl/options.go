@@ -48,8 +48,8 @@ type commandLine struct {
 
 // globals are the options of all commands.
 type globals struct {
-	Server         string     `default:"${server}" placeholder:"ADDR" help:"The daemon: HOST:PORT, tls://HOST:PORT or unix:///PATH (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
-	Admin          string     `placeholder:"URL" help:"The daemon's admin interface: http://HOST:PORT, https://HOST:PORT or unix:///PATH. By default the socket of a daemon on this machine; of several, the one with the port of --server." env:"DREADLOCK_ADMIN" group:"daemon"`
+	Server         string     `default:"${server}" placeholder:"ADDR" help:"The daemon: HOST:PORT, tls://HOST:PORT or unix:///PATH; of a fleet several, with commas in between (${default})." env:"DREADLOCK_SERVER" group:"daemon"`
+	Admin          string     `placeholder:"URL" help:"The daemon's admin interface: http://HOST:PORT, https://HOST:PORT or unix:///PATH. By default the socket of a daemon on this machine; of several, the one with the port of --server. Of a fleet it is one daemon that answers." env:"DREADLOCK_ADMIN" group:"daemon"`
 	AdminTokenFile string     `placeholder:"FILE" help:"File with the token for the admin interface." env:"DREADLOCK_ADMIN_TOKEN_FILE" group:"daemon"`
 	TLS            tlsOptions `embed:""`
 }

@@ -26,7 +26,20 @@ var (
 func (c *lockCommand) refusal(g *globals, err error) error {
 	var server *client.ServerError
 	var unknown *net.DNSError
+	var tables *client.TablesError
+	var none *client.ServersError
+	var other *client.OtherTableError
 	switch {
+	case errors.As(err, &tables):
+		remedy := "start both with --fleet, or name one"
+		if tables.Other == "" {
+			remedy = "start a newer dreadlock there, or name one"
+		}
+		return failed(exitTables, "%s; %s", describe(tables), remedy)
+	case errors.As(err, &none):
+		return failed(exitUnreachable, "none of the daemons can be used: %s", reasons(none))
+	case errors.As(err, &other):
+		return failed(exitUnreachable, "%s did not come back: %s", other.Former, describe(err))
 	case errors.Is(err, client.ErrTimeout):
 		if c.Quiet {
 			return &exit{c.ConflictExitCode, nil}
@@ -68,10 +81,16 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
 }
 
+// reasons returns why each of several daemons cannot be used.
+func reasons(none *client.ServersError) string {
+	_, text, _ := strings.Cut(none.Error(), "no server can be used: ")
+	return text
+}
+
 // whoseAdmin returns the options for a hint to the admin interface of the daemon: see naming. That of a daemon on another
 // machine is not known.
 func (g *globals) whoseAdmin() string {
-	if address, err := client.ParseAddress(g.Server); err == nil && g.Admin == "" && !isHere(context.Background(), address) {
+	if addresses, err := client.ParseAddresses(g.Server); err == nil && g.Admin == "" && len(here(context.Background(), addresses)) == 0 {
 		return " --admin URL, with the address of the admin interface of " + g.Server + ","
 	}
 	return g.naming()

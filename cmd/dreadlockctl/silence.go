@@ -46,11 +46,11 @@ func later(a, b time.Time) time.Time {
 }
 
 // loss says how the key was lost.
-func (c *lockCommand) loss(g *globals, lock *client.Lock) string {
+func (c *lockCommand) loss(lock *client.Lock) string {
 	if lock.Until().IsZero() {
-		return "lost the connection to " + g.Server + ", and with it the key " + c.shortKey()
+		return "lost the connection to " + lock.Server() + ", and with it the key " + c.shortKey()
 	}
-	return g.Server + " has not answered for " + lock.Silence().Lost.String() + ", so the key " + c.shortKey() + " is lost"
+	return lock.Server() + " has not answered for " + lock.Silence().Lost.String() + ", so the key " + c.shortKey() + " is lost"
 }
 
 // warnOfSilence says what the options ask for and the daemon does not allow.

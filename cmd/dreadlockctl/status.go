@@ -83,6 +83,9 @@ func headlineParts(s *api.Status) []string {
 	if s.Drain != nil {
 		parts = append(parts, "draining")
 	}
+	if s.Fleet != nil && !s.Fleet.InTouch {
+		parts = append(parts, "out of touch with its fleet")
+	}
 	return append(parts, "up "+span(s.UptimeSeconds), some(s.Loops, "loop"))
 }
 
@@ -118,6 +121,9 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	if !s.CertificateExpires.IsZero() {
 		t.row("certificate", "expires "+api.Instant(s.CertificateExpires))
 	}
+	if s.Fleet != nil {
+		writeFleet(t, s.Fleet)
+	}
 	t.row("")
 	c := &s.Counters
 	t.row("accepted", some(c.Accepted, "connection"))
@@ -138,6 +144,9 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	t.row("limits", nonZero(c.LimitHits, api.Limits))
 	t.row("deadlocks", fmt.Sprintf("%s found, %s broken", count(c.DeadlocksFound), count(c.DeadlocksBroken)))
 	t.row("loops", fmt.Sprintf("%s, %s, %s moved", some(c.Messages, "message"), some(c.WakeUps, "wake-up"), some(c.Moves, "connection")))
+	if s.Fleet != nil {
+		writeFleetCounters(t, s.Fleet)
+	}
 	return t.Flush()
 }
 

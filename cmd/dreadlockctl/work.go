@@ -16,7 +16,6 @@ const leftoverTime = 200 * time.Millisecond
 type work struct {
 	*lockCommand
 	s       *streams
-	g       *globals
 	lock    *client.Lock
 	held    time.Time // since when
 	p       *process
@@ -37,7 +36,7 @@ func (c *lockCommand) run(
 		c.unlock(s, lock)
 		return err
 	}
-	w := &work{c, s, g, lock, held, p, signals, lock.Lost()}
+	w := &work{c, s, lock, held, p, signals, lock.Lost()}
 	status, ended := w.command()
 	if !ended {
 		if p.stopped || !p.isGone() { // the user has ended it, or what is left would run beside the next one
@@ -90,7 +89,7 @@ func (w *work) rest() bool {
 		case <-timer.C:
 			return true
 		case <-w.lost:
-			w.s.warn("%s, before it was held for %s: somebody else may hold it now", w.loss(w.g, w.lock), w.AtLeast)
+			w.s.warn("%s, before it was held for %s: somebody else may hold it now", w.loss(w.lock), w.AtLeast)
 			return false
 		case caught := <-w.signals:
 			switch caught {
@@ -105,11 +104,11 @@ func (w *work) rest() bool {
 // endLost ends all that runs because the key was lost. With --on-lost=warn it prints a warning instead and returns false.
 func (w *work) endLost() bool {
 	if w.OnLost == "warn" {
-		w.s.warn("%s: somebody else may hold it now; the command keeps running", w.loss(w.g, w.lock))
+		w.s.warn("%s: somebody else may hold it now; the command keeps running", w.loss(w.lock))
 		w.lost = nil
 		return false
 	}
-	w.s.warn("%s: ending the command", w.loss(w.g, w.lock))
+	w.s.warn("%s: ending the command", w.loss(w.lock))
 	w.p.end(w.s, w.killTime, w.signals, w.lost)
 	return true
 }
@@ -152,7 +151,7 @@ func (w *work) isLost() bool {
 	if w.lost == nil || !isClosed(w.lost) {
 		return false
 	}
-	w.s.warn("%s, before all that the command left had ended", w.loss(w.g, w.lock))
+	w.s.warn("%s, before all that the command left had ended", w.loss(w.lock))
 	return true
 }
 

@@ -19,15 +19,14 @@ const (
 )
 
 // lockNew asks on new connections until there is an answer, the wait is over, or the attempts are used up.
-func (c *Client) lockNew(ctx context.Context, key string, wait time.Duration, began time.Time) (*Lock, error) {
+func (c *Client) lockNew(ctx context.Context, key string, wait time.Duration, began time.Time, t *trouble) (*Lock, error) {
 	attempts := c.options.Attempts
 	if attempts == 0 && wait == 0 {
 		attempts = 1 // trying again would be waiting
 	}
-	trouble := trouble{client: c, key: key}
 	for failed := 0; ; {
 		asked := time.Now()
-		l, err := c.attempt(ctx, key, wait, began, &trouble)
+		l, err := c.attempt(ctx, key, wait, began, t)
 		if !isPassing(err) {
 			return l, err
 		}
@@ -39,7 +38,7 @@ func (c *Client) lockNew(ctx context.Context, key string, wait time.Duration, be
 		if failed == attempts || wait > 0 && remaining(wait, began) == 0 {
 			return nil, err
 		}
-		trouble.begin(err)
+		t.begin(err)
 		pause := c.options.pause(failed)
 		if wait > 0 {
 			pause = min(pause, remaining(wait, began))
@@ -78,13 +77,26 @@ func (c *Client) ask(ctx, dialing context.Context, key string, wait time.Duratio
 		}
 		return nil, err
 	}
+	if cn.server != nil {
+		if err := c.tables.mayGoOn(t.space, cn); err != nil {
+			cn.close()
+			c.tables.settle(cn.to, time.Time{}) // ask all again
+			return nil, err
+		}
+	}
 	defer t.watch()()
 	l, err := c.lockOn(ctx, cn, key, remaining(wait, began))
+	t.stoodOn(cn)
 	if !errors.Is(err, errNameless) {
 		return l, err
 	}
 	ctx = c.afterLoss(ctx, err)
-	if cn, err = c.explore(dialing, key); err != nil {
+	to := cn.to
+	cn, err = c.explore(dialing, to, key)
+	if errors.Is(err, errTooOld) {
+		cn, err = c.withoutName(dialing, to)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return c.lockOn(ctx, cn, key, remaining(wait, began))
@@ -102,17 +114,29 @@ var tooManyConnections = proto.TooManyConnections.Line()[len("e ") : len(proto.T
 
 // trouble is what one call of Lock tells Options.Trouble. Its methods are called by the goroutine of the call.
 type trouble struct {
-	client *Client
-	key    string
-	last   error // of the last attempt; nil before the first has failed
-	told   bool  // that it has begun, and not that it has ended
+	client    *Client
+	key       string
+	last      error  // of the last attempt; nil before the first has failed
+	told      bool   // that it has begun, and not that it has ended
+	toldOther bool   // that another lock table is the reason; likewise
+	space     uint64 // the lock table in which the call has stood in line last; 0 if that is not known
 }
 
-// begin reports that an attempt has failed, once until the trouble ends.
+// stoodOn takes down where the key was asked for.
+func (t *trouble) stoodOn(cn *conn) {
+	if cn.server != nil && cn.server.space != 0 {
+		t.space = cn.server.space
+	}
+}
+
+// begin reports that an attempt has failed, once until the trouble ends, and once more if that is because all servers that are there
+// have another lock table.
 func (t *trouble) begin(err error) {
 	t.last = err
-	if f := t.client.options.Trouble; f != nil && !t.told {
-		t.told = true
+	var otherTable *OtherTableError
+	other := errors.As(err, &otherTable)
+	if f := t.client.options.Trouble; f != nil && (!t.told || other && !t.toldOther) {
+		t.told, t.toldOther = true, other
 		f(t.key, err)
 	}
 }
@@ -125,7 +149,7 @@ func (t *trouble) watch() (stop func()) {
 	done := make(chan struct{})
 	timer := time.AfterFunc(settledTime, func() {
 		defer close(done)
-		t.told = false
+		t.told, t.toldOther = false, false
 		t.client.options.Trouble(t.key, nil)
 	})
 	return func() {

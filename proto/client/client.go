@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -14,13 +15,14 @@ import (
 	"dreadlock/proto"
 )
 
-// Client asks one server for locks. Its methods are safe from any goroutine.
+// Client asks a server for locks, or the servers of a fleet. Its methods are safe from any goroutine.
 type Client struct {
-	address Address
-	tls     *tls.Config // nil unless the address has TLS
-	wrong   error       // with the address; nil if it can be used
-	options Options     // without zeros
+	servers []target // in an order of its own
+	wrong   error    // with the addresses; nil if they can be used
+	options Options  // without zeros
 	dialer  net.Dialer
+	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+	tables  tables
 
 	mu      sync.Mutex
 	idle    []*conn   // at most Options.MaxIdle; the most recently used one comes last
@@ -31,20 +33,23 @@ type Client struct {
 
 // New returns a client of the server at addr, which is host:port, tls://host:port or unix:///path: see ParseAddress. It
 // neither connects nor fails: Lock and TryLock do.
+//
+// Several addresses, with commas in between, are the servers of a fleet, and so are the addresses of a name that has several. The
+// client goes to one of them, and to another one when that is gone. See the package's "Several servers".
 func New(addr string, o Options) *Client {
 	o = o.withDefaults()
 	probes, silence := probing(o.KeepAlive)
 	c := &Client{
 		options: o,
+		lookup:  lookUpHost,
+		tables:  newTables(),
 		dialer: net.Dialer{
 			Timeout:         o.DialTimeout,
 			KeepAliveConfig: probes,
 			Control:         func(network, _ string, sock syscall.RawConn) error { return prepare(network, sock, silence) },
 		},
 	}
-	if c.address, c.wrong = ParseAddress(addr); c.wrong == nil {
-		c.tls, c.wrong = c.address.secure(o.TLS)
-	}
+	c.servers, c.wrong = parseServers(addr, o.TLS)
 	return c
 }
 
@@ -54,7 +59,7 @@ func New(addr string, o Options) *Client {
 // pauses of up to 5 s; see Options.Attempts and Options.Trouble.
 //
 // The errors are ErrTimeout, ErrConnectionLost, ErrUnreachable, ErrHandshake, ErrProtocol, ErrClosed, ErrAddress, a
-// *ServerError, those of proto.ValidKey, ValidName and ValidOwner, or that of ctx. When ctx ends, Lock returns at once, and
+// *ServerError, a *TablesError, those of proto.ValidKey, ValidName and ValidOwner, or that of ctx. When ctx ends, Lock returns at once, and
 // the server takes it out of the queue. After an error nothing is held.
 //
 // The context of the lock is derived from ctx: limit the waiting by wait, and the work as well by a deadline of ctx.
@@ -102,15 +107,17 @@ func (c *Client) lock(ctx context.Context, key string, wait time.Duration) (*Loc
 		return nil, err
 	}
 	began := time.Now()
+	t := trouble{client: c, key: key}
 	if cn := c.takeIdle(); cn != nil {
 		l, err := c.lockOn(ctx, cn, key, wait)
 		if err == nil || errors.Is(err, ErrTimeout) || ctx.Err() != nil {
 			return l, err
 		}
 		// Whatever the error says, it may only mean that the connection was old: ask again on a new one.
+		t.stoodOn(cn)
 		ctx = c.afterLoss(ctx, err)
 	}
-	return c.lockNew(ctx, key, wait, began)
+	return c.lockNew(ctx, key, wait, began, &t)
 }
 
 // lockOn asks on the connection, which then belongs to the lock. If there is no lock, the connection is idle again or
@@ -178,7 +185,8 @@ func (c *Client) keep(cn *conn) {
 	}
 }
 
-// connect makes a connection. The error is ErrClosed, ErrUnreachable, ErrHandshake or that of the context.
+// connect makes a connection. With several servers to choose from, the server has been told its name. The error is ErrClosed,
+// ErrUnreachable, ErrHandshake, a *ServersError, a *TablesError or that of the context.
 func (c *Client) connect(ctx context.Context) (*conn, error) {
 	c.mu.Lock()
 	closed := c.closed
@@ -186,23 +194,37 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 	if closed {
 		return nil, ErrClosed
 	}
-	dial := c.dialer.DialContext
-	if c.tls != nil {
-		dial = (&tls.Dialer{NetDialer: &c.dialer, Config: c.tls}).DialContext // its timeout includes the handshake
+	all, err := c.endpoints(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(all) > 1:
+		return c.choose(ctx, all)
 	}
-	sock, err := dial(ctx, c.address.Network, c.address.Address)
+	c.tables.only(all[0])
+	return c.dial(ctx, all[0])
+}
+
+// dial makes a connection to a server. The error is ErrUnreachable, ErrHandshake or that of the context.
+func (c *Client) dial(ctx context.Context, to endpoint) (*conn, error) {
+	dial := c.dialer.DialContext
+	if to.tls != nil {
+		dial = (&tls.Dialer{NetDialer: &c.dialer, Config: to.tls}).DialContext // its timeout includes the handshake
+	}
+	began := time.Now()
+	sock, err := dial(ctx, to.address.Network, to.where)
 	if err != nil {
 		if ended := endOf(ctx); ended != nil {
 			return nil, ended
 		}
-		if c.tls != nil {
+		if to.tls != nil {
 			if refusal := refused(err); refusal != nil {
 				return nil, refusal
 			}
 		}
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return newConn(sock, c.options.KeepAlive, c.options.Heartbeat), nil
+	return c.newConn(sock, to, began), nil
 }
 
 // endOf returns the error of a context, nil if it has not ended. A dial may notice a deadline before its context does.

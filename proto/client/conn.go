@@ -38,6 +38,9 @@ const (
 // it was held.
 type conn struct {
 	sock      net.Conn      // a *net.TCPConn, *tls.Conn or *net.UnixConn
+	to        endpoint      // at its other end
+	dialled   time.Time     // before it was
+	tables    *tables       // of its client
 	keepAlive time.Duration // Options.KeepAlive and Heartbeat
 	heartbeat time.Duration
 	out       []byte    // the commands to write; reused
@@ -54,18 +57,22 @@ type conn struct {
 	ended   chan struct{}     // closed by the reader after the last answer
 	err     error             // why the connection ended; constant once ended is closed
 
-	mu     sync.Mutex
-	over   bool  // ended is closed or about to be
-	holder *Lock // notified when the connection ends; nil unless the connection is held
-	joined bool  // it has the owner of a wait that goes on under the holder
-	pulse  pulse
+	mu      sync.Mutex
+	over    bool  // ended is closed or about to be
+	dropped error // why it is not to be used any more, whatever comes; nil unless drop was called
+	holder  *Lock // notified when the connection ends; nil unless the connection is held
+	joined  bool  // it has the owner of a wait that goes on under the holder
+	pulse   pulse
 }
 
-func newConn(sock net.Conn, keepAlive, heartbeat time.Duration) *conn {
-	c := &conn{sock: sock, keepAlive: keepAlive, heartbeat: heartbeat, answers: make(chan proto.Answer, maxAsked), ended: make(chan struct{})}
-	c.silence = agree(c.isRemote(), keepAlive, heartbeat, nil)
-	go c.read()
-	return c
+func (c *Client) newConn(sock net.Conn, to endpoint, dialled time.Time) *conn {
+	cn := &conn{
+		sock: sock, to: to, dialled: dialled, tables: &c.tables, keepAlive: c.options.KeepAlive, heartbeat: c.options.Heartbeat,
+		answers: make(chan proto.Answer, maxAsked), ended: make(chan struct{}),
+	}
+	cn.silence = agree(cn.isRemote(), cn.keepAlive, cn.heartbeat, nil)
+	go cn.read()
+	return cn
 }
 
 // request is what one write asks for.
@@ -93,7 +100,7 @@ func (r *request) append(out []byte) ([]byte, int) {
 }
 
 // lock asks for a key. Without an error the connection holds it. The error is ErrTimeout, ErrConnectionLost, ErrHandshake,
-// ErrProtocol, a *ServerError or that of the context; after all but the first the connection is closed. It is also
+// ErrProtocol, a *ServerError, a *TablesError or that of the context; after all but the first the connection is closed. It is also
 // errNameless if the connection ended before its name was answered.
 func (c *conn) lock(ctx context.Context, r request) (token uint64, err error) {
 	out, n := r.append(c.out[:0])
@@ -103,6 +110,10 @@ func (c *conn) lock(ctx context.Context, r request) (token uint64, err error) {
 	}
 	if r.name != "" {
 		if err := c.named(ctx); err != nil {
+			return 0, err
+		}
+		if err := c.tables.admit(ctx, c); err != nil {
+			c.close()
 			return 0, err
 		}
 	}
@@ -216,8 +227,11 @@ func (c *conn) reject(answer proto.Answer) error {
 func (c *conn) hold(l *Lock) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over {
+	switch {
+	case c.over:
 		return lost(c.err)
+	case c.dropped != nil:
+		return lost(c.dropped)
 	}
 	c.holder = l
 	l.silence = c.silence
@@ -257,6 +271,9 @@ func (c *conn) read() {
 	err := c.pass()
 	c.close()
 	c.mu.Lock()
+	if c.dropped != nil {
+		err = c.dropped
+	}
 	c.err, c.over = err, true
 	if c.pulse.timer != nil {
 		c.pulse.timer.Stop()
@@ -267,6 +284,7 @@ func (c *conn) read() {
 	}
 	c.mu.Unlock()
 	close(c.ended)
+	c.tables.remove(c)
 }
 
 // pass passes answers on until the connection ends or an answer comes that was not asked for.

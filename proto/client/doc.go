@@ -1,4 +1,4 @@
-// Package client takes locks at a lock daemon, and tells a holder when it has lost its lock.
+// Package client takes locks at a lock daemon or a fleet of them, and tells a holder when it has lost its lock.
 //
 //	             ┌─ Client ─────────────────────────────┐
 //	Lock ───────►│ idle connections ── none ──► dial    │
@@ -57,6 +57,21 @@
 // Options.TLS has the authorities, and the certificate of the client if the server wants one. A handshake that fails
 // because one side does not accept the other is ErrHandshake, which is not tried again; one that is interrupted is.
 //
+// # Several servers
+//
+// The servers of a fleet are one lock table to their clients. A client is given some of them, with commas in between, or a name
+// that has several addresses. It asks all at once who they are, and goes to one of those that answer: a random one, so that clients
+// spread over the fleet, unless Options.First says which. It stays there, with all its connections, until one cannot be made; then it
+// asks all again. A call that waits when its server goes asks for the key at another one, at the end of the queue; a lock
+// that is held is lost with its server.
+//
+// Servers that are no fleet have a lock table each: two clients could hold one key. Each server says which table it has, so the
+// client notices: Lock fails with a *TablesError, before a lock is told, if two servers that it reaches have two tables, and also if
+// one address leads to two servers. It cannot see the table of a server that it does not reach. A call that stood in the queue of a
+// server and has lost it does not go on in another table, unless that server has come back with the same new one, or is no longer
+// among the addresses: it waits for that as it waits for a server that is away. A server that was started again at its address has
+// a new table, and that is no error: what was held is lost, and known to be.
+//
 // # Several locks
 //
 // Two goroutines that take two keys in two orders wait for each other for ever, and so do two programs. The server finds that
@@ -82,5 +97,5 @@
 // successor may be a newer one, and after a minute.
 //
 // All methods are safe from any goroutine. Start reading at Client.Lock, then conn.go; silence.go says what is done about
-// silence, and pulse.go does it.
+// silence, and pulse.go does it; survey.go chooses one of several servers, and tables.go compares their lock tables.
 package client

@@ -18,6 +18,9 @@ import (
 // errNameless: the connection has ended, and the name was not answered. The server may be one that does not know names.
 var errNameless = errors.New("client: the connection ended at its name")
 
+// errTooOld: the server does not know names.
+var errTooOld = errors.New("client: the server is too old to have names")
+
 // olderTime is how long a client believes that its server has no names. After that it tries them again, which costs an older
 // server two connections.
 const olderTime = time.Minute
@@ -71,20 +74,26 @@ func (c *conn) probe(ctx context.Context, key, name string) error {
 	return c.named(ctx)
 }
 
-// explore makes a connection after one that has ended at its name. It has been introduced, or else its server is known to
-// be an older one. The errors are those of connect and of conn.probe.
-func (c *Client) explore(ctx context.Context, key string) (*conn, error) {
-	cn, err := c.connect(ctx)
+// explore makes a connection to a server after one that has ended at its name. It has been introduced; the error is errTooOld if the
+// server turns out to be an older one. The other errors are those of dial and of conn.probe.
+func (c *Client) explore(ctx context.Context, to endpoint, key string) (*conn, error) {
+	cn, err := c.dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	if err = cn.probe(ctx, key, c.options.Name); err == nil {
+	switch err = cn.probe(ctx, key, c.options.Name); {
+	case err == nil:
 		return cn, nil
+	case errors.Is(err, errNameless):
+		return nil, fmt.Errorf("%w: %w", errTooOld, err)
 	}
-	if !errors.Is(err, errNameless) {
-		return nil, err
-	}
-	if cn, err = c.connect(ctx); err != nil {
+	return nil, err
+}
+
+// withoutName makes a connection to a server that is known to be an older one. The errors are those of dial.
+func (c *Client) withoutName(ctx context.Context, to endpoint) (*conn, error) {
+	cn, err := c.dial(ctx, to)
+	if err != nil {
 		return nil, err
 	}
 	cn.older = true
@@ -101,16 +110,26 @@ func (c *Client) connectKnown(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	older := c.knowsOlder()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case cn.server != nil:
+		c.plain = nil
+	case older:
+		cn.older, c.plain = true, cn
+	}
+	return cn, nil
+}
+
+// knowsOlder reports whether the server is known to be an older one.
+func (c *Client) knowsOlder() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.plain != nil && (time.Since(c.olderAt) > olderTime || c.plain.wasLost()) {
 		c.plain = nil
 	}
-	if c.plain != nil {
-		cn.older = true
-		c.plain = cn
-	}
-	return cn, nil
+	return c.plain != nil
 }
 
 // wasLost reports whether the connection has ended, and this side did not close it.

@@ -33,6 +33,10 @@ func newLock(ctx context.Context, c *Client, cn *conn, key string, token uint64)
 // Key returns the key.
 func (l *Lock) Key() string { return l.key }
 
+// Server returns the address of the server that granted it: of several, one of those that were given, or ip:port of a name with
+// several addresses.
+func (l *Lock) Server() string { return l.conn.to.label }
+
 // Token returns the fencing token of the lock, 1 to 2^63-1; 0 if neither Options.Fence nor
 // TryFence is set, or with TryFence the server has none. Of two locks of one key the
 // later one has the greater token. A resource that remembers the greatest token it has seen and refuses smaller ones

@@ -13,11 +13,17 @@ type Options struct {
 	// small server.
 	MaxIdle int
 
-	// DialTimeout limits one attempt to connect, the handshake of TLS included; 5 s by default.
+	// DialTimeout limits one attempt to connect, the handshake of TLS included; 5 s by default. With several servers that is one
+	// attempt at all of them.
 	DialTimeout time.Duration
 
+	// First is the server to begin with, of several: as Lock.Server names it. By default it is one of them at random, so that the
+	// clients of a fleet spread over it. Deadlocks are found among the locks at one server: a program that waits under the lock of
+	// another one begins with the server of that.
+	First string
+
 	// Attempts is the largest number of attempts that one call makes in a row until it has an answer. Each takes a
-	// connection, and up to three at an older server. By default there
+	// connection, with several servers up to one to each, and up to three at an older server. By default there
 	// is no limit: Lock tries until its wait is over or its context ends, and TryLock tries once. An attempt that stood in
 	// the queue for more than 5 s before the connection was lost begins a new row.
 	Attempts int
@@ -28,7 +34,8 @@ type Options struct {
 
 	// Trouble is called when a call of Lock cannot reach the server, or has lost its place in the queue with its
 	// connection, and will try again: with the key and the error, once, however many attempts fail. It is called again,
-	// with a nil error, when the call stands in the queue again, at its end. A call that returns is not reported. It must
+	// with an *OtherTableError, if its server is gone and those that are there have another lock table, and with a nil error when the call
+	// stands in the queue again, at its end. A call that returns is not reported. It must
 	// be safe from any goroutine, and the call waits for it. Nil: none.
 	Trouble func(key string, err error)
 

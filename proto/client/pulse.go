@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"dreadlock/proto"
@@ -9,11 +10,12 @@ import (
 
 // pulse is the heartbeat of a connection. It is guarded by conn.mu.
 type pulse struct {
-	timer   *time.Timer // for the next beat; nil before the first lock with heartbeats
-	proven  time.Time   // when the last command was sent that was answered: until then at least, the server has heard of us
-	sent    time.Time   // when the heartbeat was sent that is not answered yet; zero if there is none
-	patient bool        // the kernel was told to leave the connection alone
-	lapsed  bool        // the lock is lost, and the connection is kept until its work has ended
+	timer   *time.Timer   // for the next beat; nil before the first lock with heartbeats
+	proven  time.Time     // when the last command was sent that was answered: until then at least, the server has heard of us
+	sent    time.Time     // when the heartbeat was sent that is not answered yet; zero if there is none
+	heard   chan struct{} // closed by the next answer to a heartbeat; nil if nobody waits for it
+	patient bool          // the kernel was told to leave the connection alone
+	lapsed  bool          // the lock is lost, and the connection is kept until its work has ended
 }
 
 // startPulse begins to beat for the holder, which has been granted its key.
@@ -61,11 +63,57 @@ func (c *conn) beat() {
 			p.patient = true
 			c.trustHost()
 		}
-		p.sent, c.out = now, proto.AppendFence(c.out[:0], c.holder.key)
-		c.aside.Add(1)
-		_, _ = c.sock.Write(c.out) // see send
+		c.sendBeat(now)
 	}
 	p.timer.Reset(next.Sub(now))
+}
+
+// sendBeat sends a heartbeat for the holder, while none is outstanding.
+func (c *conn) sendBeat(now time.Time) {
+	c.pulse.sent, c.out = now, proto.AppendFence(c.out[:0], c.holder.key)
+	c.aside.Add(1)
+	_, _ = c.sock.Write(c.out) // see send
+}
+
+// prove finds out whether the server is still there that a connection belongs to, when another connection has led to another lock
+// table: true if a lock is held on it, and the server confirms that. A connection that holds nothing is dropped, so that what was
+// asked on it does not count. The error is ErrUnreachable if there is no answer in time, or that of the context.
+func (c *conn) prove(ctx context.Context, limit time.Duration) (alive bool, err error) {
+	began, p := time.Now(), &c.pulse
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		switch {
+		case c.over, c.holder == nil && p.lapsed: // a lock that is lost: only its work has not ended
+			c.mu.Unlock()
+			return false, nil
+		case c.holder == nil:
+			c.dropped = errReplaced
+			c.mu.Unlock()
+			c.close()
+			return false, nil
+		case !p.proven.Before(began):
+			c.mu.Unlock()
+			return true, nil
+		case p.sent.IsZero():
+			c.sendBeat(time.Now())
+		}
+		if p.heard == nil {
+			p.heard = make(chan struct{})
+		}
+		heard := p.heard
+		c.mu.Unlock()
+		select {
+		case <-heard:
+		case <-c.ended:
+		case <-timer.C:
+			return false, fmt.Errorf("%w: there is another lock table, and the connection of a lock at %s does not answer",
+				ErrUnreachable, c.to.label)
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
 }
 
 // takeAside takes an answer that nobody waits for: to an owner, or to a heartbeat. The error ends the connection: the server
@@ -82,11 +130,15 @@ func (c *conn) takeAside(answer proto.Answer) error {
 		return refusalOf(answer, "was not asked for")
 	}
 	p.proven, p.sent = p.sent, time.Time{}
+	if p.heard != nil {
+		close(p.heard)
+		p.heard = nil
+	}
 	switch {
 	case l == nil: // it is being unlocked, which is answered next, or has lapsed
 	case answer.Reply != proto.Token, l.token != 0 && answer.Token != l.token:
 		return refusalOf(answer, "does not answer the heartbeat")
-	default:
+	case c.silence.Heartbeat > 0:
 		p.timer.Reset(time.Until(p.proven.Add(c.silence.Heartbeat)))
 	}
 	return nil

@@ -19,7 +19,7 @@ import (
 	"dreadlock/server/certs"
 )
 
-// exported returns what a daemon with a certificate exports, which has served a client.
+// exported returns what a daemon with a certificate exports, which has served a client, and is in a fleet.
 func exported(t *testing.T) []scrapedSeries {
 	t.Helper()
 	ca := prototest.NewCA(t)
@@ -32,7 +32,7 @@ func exported(t *testing.T) []scrapedSeries {
 	c := prototest.Dial(t, address)
 	c.Do("lock a 0", "l locked")
 	c.Do("unlock a", "u unlocked")
-	return seriesOf(scrape(t, srv))
+	return append(seriesOf(scrape(t, srv)), fleetSeries(t)...)
 }
 
 // alerts returns the rules, as promtool reads them.
@@ -139,7 +139,20 @@ func TestAlertsFire(t *testing.T) {
 		"DreadlockFilesHigh":              {both("process_open_fds", 91, "process_max_fds", 100), both("process_open_fds", 89, "process_max_fds", 100)},
 		"DreadlockCertificateExpires":     {expires(13 * day), expires(15 * day)},
 		"DreadlockCertificateExpiresSoon": {expires(1 * day), expires(3 * day)},
-		"DreadlockDrains":                 {of("dreadlock_draining", since(20*time.Minute, 0, 1)), of("dreadlock_draining", since(10*time.Minute, 0, 1))},
+		"DreadlockFleetOutOfTouch":        {of("dreadlock_fleet_in_touch", since(time.Minute, 1, 0)), of("dreadlock_fleet_in_touch", since(20*time.Second, 1, 0))},
+		"DreadlockFleetLost": {
+			of("dreadlock_fleet_lost_total", since(10*time.Minute, 3, 4), "reason", "time"),
+			of("dreadlock_fleet_lost_total", since(10*time.Minute, 3, 4), "reason", "stopped"),
+		},
+		"DreadlockFleetStoreMembers": {
+			both("dreadlock_fleet_store_members_reachable", 2, "dreadlock_fleet_store_members", 3), both("dreadlock_fleet_store_members_reachable", 3, "dreadlock_fleet_store_members", 3),
+		},
+		"DreadlockFleetStoreFull": {
+			both("dreadlock_fleet_store_size_bytes", 81, "dreadlock_fleet_store_quota_bytes", 100), both("dreadlock_fleet_store_size_bytes", 79, "dreadlock_fleet_store_quota_bytes", 100),
+		},
+		"DreadlockFleetWarnings": {of("dreadlock_fleet_warnings", since(20*time.Minute, 0, 1)), of("dreadlock_fleet_warnings", since(5*time.Minute, 0, 1))},
+		"DreadlockFleetSlow":     {of("dreadlock_fleet_watch_lag_seconds", constantly(1.5)), of("dreadlock_fleet_watch_lag_seconds", constantly(0.5))},
+		"DreadlockDrains":        {of("dreadlock_draining", since(20*time.Minute, 0, 1)), of("dreadlock_draining", since(10*time.Minute, 0, 1))},
 	}
 	for _, r := range alerts(t) {
 		c, ok := cases[r.Alert]

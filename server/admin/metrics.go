@@ -134,6 +134,7 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{buildInfo, commands, disconnects, refused, acceptFails, expiry, limitHits, waits, holds} {
 		out <- d
 	}
+	describeFleet(out)
 }
 
 // Collect asks the server for its status and sends it as metrics.
@@ -158,6 +159,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	sendLabelled(out, limitHits, api.Limits, status.Counters.LimitHits)
 	if at := status.CertificateExpires; !at.IsZero() {
 		out <- prometheus.MustNewConstMetric(expiry, prometheus.GaugeValue, float64(at.Unix()))
+	}
+	if status.Fleet != nil {
+		sendFleet(out, status.Fleet)
 	}
 	for _, how := range slices.Sorted(maps.Keys(status.Counters.WaitsByOutcome)) {
 		out <- histogram(waits, status.Counters.WaitsByOutcome[how], how)

@@ -26,6 +26,7 @@ import (
 var described = map[string]any{
 	"Error": failure{}, "Kicked": kicked{},
 	"Status": api.Status{}, "Drain": api.Drain{}, "Counters": api.Counters{}, "CommandCount": api.CommandCount{},
+	"Fleet": api.Fleet{}, "StoreMember": api.StoreMember{}, "FleetDaemon": api.FleetDaemon{},
 	"Histogram": api.Histogram{}, "Peer": api.Peer{},
 	"Key": api.Key{}, "KeyPage": api.KeyPage{}, "Waiter": api.Waiter{}, "Release": api.Release{},
 	"Connection": api.Connection{}, "ConnectionPage": api.ConnectionPage{},

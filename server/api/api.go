@@ -91,7 +91,9 @@ type Status struct {
 	// CertificateExpires is when the TLS certificate expires; there is none if it is zero.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	// Drain is the drain that is under way, nil if there is none.
-	Drain    *Drain   `json:"drain,omitempty"`
+	Drain *Drain `json:"drain,omitempty"`
+	// Fleet is what is known of the fleet, nil if the daemon is alone.
+	Fleet    *Fleet   `json:"fleet,omitempty"`
 	Counters Counters `json:"counters"`
 }
 

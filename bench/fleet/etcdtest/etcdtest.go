@@ -57,7 +57,8 @@ type Member struct {
 	command []string
 	log     string
 	process *exec.Cmd // nil if it does not run
-	exited  chan error
+	exited  chan struct{}
+	err     error // of the process, once it has exited
 }
 
 // Start starts a cluster. It may take a moment until it has a leader: see [Cluster.AwaitLeader].
@@ -184,8 +185,11 @@ func (m *Member) Start() error {
 	if err := process.Start(); err != nil {
 		return err
 	}
-	m.process, m.exited = process, make(chan error, 1)
-	go func() { m.exited <- process.Wait() }()
+	m.process, m.exited = process, make(chan struct{})
+	go func() {
+		m.err = process.Wait()
+		close(m.exited)
+	}()
 	return nil
 }
 
@@ -210,9 +214,9 @@ func (m *Member) Stop() error {
 	if err := m.process.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	err := <-m.exited
+	<-m.exited
 	m.process = nil
-	return err
+	return m.err
 }
 
 // Pause stops a member in the middle of what it does, like a virtual machine that is paused.

@@ -55,20 +55,19 @@ func (c *Config) validate() error {
 	if len(c.Endpoints) == 0 {
 		return errors.New("--fleet: want the URL of an etcd member")
 	}
-	encrypted := false
 	for i, text := range c.Endpoints {
 		if !strings.Contains(text, "://") {
 			text = "http://" + text
 		}
 		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+			strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
 			return fmt.Errorf("--fleet: %q is no endpoint of etcd: want http://HOST:PORT or https://HOST:PORT", c.Endpoints[i])
 		}
 		if u.Port() == "" {
 			u.Host = net.JoinHostPort(u.Hostname(), "2379")
 		}
 		c.Endpoints[i] = u.Scheme + "://" + u.Host
-		encrypted = encrypted || u.Scheme == "https"
 		if u.Scheme == "http" && (c.CA != "" || c.Cert != "") {
 			return fmt.Errorf("--fleet: %s is not encrypted: with --fleet-ca or --fleet-cert it has to be https", c.Endpoints[i])
 		}

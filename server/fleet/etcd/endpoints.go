@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,7 @@ func dial(cfg *Config, url string, encryption *tls.Config) (*clientv3.Client, er
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: restTime, Multiplier: 1.6, Jitter: 0.2, MaxDelay: callTime},
 			MinConnectTimeout: 2 * callTime,
-		})},
+		}), grpc.WithChainUnaryInterceptor(unveil)},
 	}
 	if cfg.User != "" {
 		password, err := cfg.password()
@@ -81,6 +82,19 @@ func dial(cfg *Config, url string, encryption *tls.Config) (*clientv3.Client, er
 		options.Username, options.Password = cfg.User, password
 	}
 	return clientv3.New(options)
+}
+
+// unveil has a call fail with why there is no connection, if it has waited for one in vain.
+func unveil(
+	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+) error {
+	err := invoke(ctx, method, request, reply, conn, options...)
+	if s, ok := status.FromError(err); ok && s.Code() == codes.DeadlineExceeded {
+		if _, why, ok := strings.Cut(s.Message(), "latest balancer error: "); ok {
+			return status.Error(codes.Unavailable, why)
+		}
+	}
+	return err
 }
 
 // get returns the client of an endpoint.
@@ -115,6 +129,17 @@ func (e *endpoints) close() {
 
 // first returns the endpoint to be asked.
 func (e *endpoints) first() *endpoint { return e.all[int(e.current.Load())%len(e.all)] }
+
+// next returns the endpoint to watch at after one: one that answers, if there is any.
+func (e *endpoints) next(after int) int {
+	n := len(e.all)
+	for i := range n {
+		if at := (after + 1 + i) % n; !e.all[at].failing.Load() {
+			return at
+		}
+	}
+	return (after + 1) % n
+}
 
 // failed says that an endpoint has not answered: the one after it is asked next.
 func (e *endpoints) failed(p *endpoint, err error) {
@@ -176,13 +201,18 @@ func isAnswer(err error) bool {
 
 // reason returns the text of an error for people.
 func reason(err error) string {
-	switch s, ok := status.FromError(err); {
+	s, ok := status.FromError(err)
+	switch {
 	case errors.Is(err, context.DeadlineExceeded), ok && s.Code() == codes.DeadlineExceeded:
 		return fmt.Sprintf("no answer within %s", callTime)
-	case ok:
-		return s.Message()
+	case !ok:
+		return err.Error()
 	}
-	return err.Error()
+	text := s.Message()
+	if _, inner, ok := strings.Cut(text, `connection error: desc = "`); ok {
+		text = strings.TrimPrefix(strings.TrimSuffix(inner, `"`), "transport: ")
+	}
+	return text
 }
 
 // pause waits, and reports whether ctx goes on.

@@ -28,6 +28,9 @@ const (
 type health struct {
 	store *Store
 
+	compactTime   time.Duration // [compactTime]
+	manyRevisions int64         // [manyRevisions]
+
 	// Of the goroutine that checks.
 	others map[string]*endpoint // members that are not among the endpoints, by URL
 	mark   int64                // a revision that should be compacted when compactTime has passed
@@ -40,7 +43,9 @@ type health struct {
 	said     time.Time // when the log was told of the same failure again
 }
 
-func newHealth(s *Store) *health { return &health{store: s, others: make(map[string]*endpoint)} }
+func newHealth(s *Store) *health {
+	return &health{store: s, compactTime: compactTime, manyRevisions: manyRevisions, others: make(map[string]*endpoint)}
+}
 
 // run checks until ctx is done.
 func (h *health) run(ctx context.Context) {
@@ -257,16 +262,16 @@ func (h *health) keepsHistory(ctx context.Context) bool {
 		return h.stale
 	}
 	switch {
-	case h.mark == 0 && now > manyRevisions: // was it ever compacted?
+	case h.mark == 0 && now > h.manyRevisions: // was it ever compacted?
 		_, err = h.revisionIs(ctx, 1)
 		h.stale = err == nil
-	case h.mark > 0 && time.Since(h.marked) < compactTime:
+	case h.mark > 0 && time.Since(h.marked) < h.compactTime:
 		if h.stale {
 			_, err = h.revisionIs(ctx, 1)
 			h.stale = !errors.Is(err, rpctypes.ErrCompacted)
 		}
 		return h.stale
-	case h.mark > 0 && now-h.mark > manyRevisions/10:
+	case h.mark > 0 && now-h.mark > h.manyRevisions/10:
 		_, err = h.revisionIs(ctx, h.mark)
 		h.stale = err == nil
 	}

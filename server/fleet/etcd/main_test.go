@@ -253,3 +253,5 @@ func (w *world) keeps(all ...*member) {
 		}
 	}
 }
+
+func newRecorder(tb testing.TB) *fleettest.Recorder { return fleettest.NewRecorder(tb) }

@@ -146,7 +146,8 @@ func (se *session) Refuse(key []byte, try fleet.Place, seq uint64) {
 
 // Lose says that a place is gone that was not left: see [fleet.Session].
 func (se *session) Lose() {
-	se.lose(api.LostPlace, "a place was taken away that this daemon had not left: the lease was revoked, or somebody deletes what is the fleet's")
+	se.lose(api.LostPlace,
+		"a place was taken away that this daemon had not left: the lease was revoked, or somebody deletes what is the fleet's")
 	se.until.Store(0)
 }
 
@@ -228,7 +229,8 @@ func (se *session) serve(ctx context.Context, helpers *sync.WaitGroup, m fleet.M
 		}
 		left := se.left()
 		if left <= 0 {
-			se.lose(api.LostTime, fmt.Sprintf("etcd did not renew the lease in time: %s after the last renewal nothing may be told any more", se.ttl-margin))
+			se.lose(api.LostTime, fmt.Sprintf("etcd did not renew the lease in time: nothing may be told any more %s after it was renewed last",
+				se.ttl-margin))
 			return se.cause
 		}
 		upTo.Reset(left)
@@ -268,8 +270,9 @@ func (se *session) take(ctx context.Context, helpers *sync.WaitGroup, m fleet.Me
 	}
 }
 
-// look begins a new sign of life when it is time, and has the watch begun anew if the last one does not come.
+// look begins a new sign of life when it is time, and has the watch begun anew if the last one does not come, or will not.
 func (se *session) look() {
+	se.watcher.avoid()
 	se.mu.Lock()
 	b, now := se.beat, time.Now()
 	se.mu.Unlock()

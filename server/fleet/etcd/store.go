@@ -189,7 +189,7 @@ func (s *Store) failed(ctx context.Context, err error) {
 	again := s.reason == err.Error()
 	s.reason = err.Error()
 	s.mu.Unlock()
-	if !again || s.health.mayRepeat() {
+	if s.health.mayRepeat() || !again {
 		s.cfg.Log.Warn().Msg(err.Error() + ": trying again")
 	}
 }

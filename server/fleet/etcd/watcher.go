@@ -33,6 +33,7 @@ type watcher struct {
 	next     int64 // revision from which to watch; 0 if all has to be listed first
 
 	mu     sync.Mutex
+	at     *endpoint               // where the watch stands
 	cancel context.CancelCauseFunc // ends the watch that stands; nil if there is none
 	since  time.Time               // it stands
 	relist bool                    // all has to be listed before the next watch
@@ -45,6 +46,17 @@ func (w *watcher) again(cause error) {
 	w.relist = true
 	if w.cancel != nil {
 		w.cancel(cause)
+		w.cancel = nil
+	}
+}
+
+// avoid has the watch begun anew if it stands at an endpoint that does not answer, and there is one that does. Safe from any goroutine.
+func (w *watcher) avoid() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.session.store.endpoints.all
+	if w.cancel != nil && w.at.failing.Load() && slices.ContainsFunc(all, func(p *endpoint) bool { return !p.failing.Load() }) {
+		w.cancel(errors.New("etcd does not answer here"))
 		w.cancel = nil
 	}
 }
@@ -91,7 +103,7 @@ func (w *watcher) run(ctx context.Context) {
 		store.counters.watchRestarts.Add(1)
 		w.session.log.Warn().Str("endpoint", p.url).Str("reason", reason(err)).
 			Msg("the watch of etcd is begun anew")
-		w.endpoint = (w.endpoint + 1) % len(store.endpoints.all)
+		w.endpoint = store.endpoints.next(w.endpoint)
 		if stood {
 			failures = 0
 		}
@@ -170,8 +182,8 @@ func (w *watcher) watch(ctx context.Context, p *endpoint) (stood bool, err error
 			late.Stop()
 			stood = true
 			p.answered()
-			w.stand(cancel)
-			defer w.stand(nil)
+			w.stand(p, cancel)
+			defer w.stand(p, nil)
 		}
 		if n := len(answer.Events); n > 0 {
 			revision := answer.Events[n-1].Kv.ModRevision
@@ -206,9 +218,9 @@ func (w *watcher) open(ctx context.Context, p *endpoint) (etcdserverpb.Watch_Wat
 	}})
 }
 
-// stand says that a watch stands, and what ends it; nil says that it does not.
-func (w *watcher) stand(cancel context.CancelCauseFunc) {
+// stand says that a watch stands at an endpoint, and what ends it; nil says that it does not.
+func (w *watcher) stand(p *endpoint, cancel context.CancelCauseFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cancel, w.since = cancel, time.Now()
+	w.at, w.cancel, w.since = p, cancel, time.Now()
 }

@@ -1,0 +1,85 @@
+package admin
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"dreadlock/server/api"
+)
+
+// wellFleet is a fleet that has nothing to complain about.
+func wellFleet() *api.Fleet {
+	return &api.Fleet{
+		Store: "etcd", Prefix: "/dreadlock", Space: "00000000000000aa", InTouch: true, Since: time.Now().Add(-time.Hour), Lease: "1f",
+		TTLSeconds: 10, LeaseLeftSeconds: 7.5, WatchLagSeconds: 0.25, Places: 4, AllPlaces: 9,
+		Members: []api.StoreMember{
+			{Endpoint: "http://a:2379", Reachable: true, Version: "3.6.16", Leader: true, SizeBytes: 10 << 20, QuotaBytes: 2 << 30},
+			{Endpoint: "http://b:2379", Reachable: true, Version: "3.6.16", SizeBytes: 11 << 20, QuotaBytes: 2 << 30},
+		},
+		Daemons: []api.FleetDaemon{
+			{Lease: "1f", Address: "one:6001", Version: "v1.2.3", Space: "00000000000000aa", Self: true, SeenSeconds: 1, Places: 4},
+			{Lease: "2f", Address: "two:6001", Version: "v1.2.3", Space: "00000000000000aa", SeenSeconds: 1.5, Places: 5},
+		},
+		Transactions: 100, Operations: 250, Repeats: 3, WatchRestarts: 2, Lists: 1, Lost: map[string]uint64{api.LostTime: 6},
+	}
+}
+
+// fleetSeries returns what a daemon exports about a fleet that is well.
+func fleetSeries(t *testing.T) (all []scrapedSeries) {
+	t.Helper()
+	f := newFake()
+	f.status.Fleet = wellFleet()
+	for _, s := range seriesOf(scrape(t, f)) {
+		if strings.HasPrefix(s.labels.Get("__name__"), "dreadlock_fleet_") {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func TestFleetMetrics(t *testing.T) {
+	f := newFake()
+	for name := range scrape(t, f) {
+		if strings.HasPrefix(name, "dreadlock_fleet_") {
+			t.Errorf("a daemon without a fleet exports %s", name)
+		}
+	}
+	f.status.Fleet = wellFleet()
+	f.status.Fleet.Members[1].Reachable = false
+	f.status.Fleet.Warnings = []string{"x"}
+	families := scrape(t, f)
+	for _, c := range []struct {
+		name   string
+		value  float64
+		labels []string
+	}{
+		{"in_touch", 1, nil},
+		{"lease_left_seconds", 7.5, nil},
+		{"watch_lag_seconds", 0.25, nil},
+		{"places", 4, nil},
+		{"all_places", 9, nil},
+		{"daemons", 2, nil},
+		{"store_members", 2, nil},
+		{"store_members_reachable", 1, nil},
+		{"warnings", 1, nil},
+		{"transactions_total", 100, nil},
+		{"operations_total", 250, nil},
+		{"repeats_total", 3, nil},
+		{"watch_restarts_total", 2, nil},
+		{"lists_total", 1, nil},
+		{"lost_total", 6, []string{"reason", api.LostTime}},
+		{"lost_total", 0, []string{"reason", api.LostLease}},
+		{"lost_total", 0, []string{"reason", api.LostPlace}},
+		{"store_size_bytes", 10 << 20, []string{"endpoint", "http://a:2379"}},
+		{"store_quota_bytes", 2 << 30, []string{"endpoint", "http://a:2379"}},
+	} {
+		if got, ok := sample(families, "dreadlock_fleet_"+c.name, c.labels...); !ok || got != c.value {
+			t.Errorf("%s %q: %v, %v; want %v", c.name, c.labels, got, ok, c.value)
+		}
+	}
+	f.status.Fleet.InTouch = false
+	if got, ok := sample(scrape(t, f), "dreadlock_fleet_in_touch"); !ok || got != 0 {
+		t.Errorf("out of touch: %v, %v", got, ok)
+	}
+}
