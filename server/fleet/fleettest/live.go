@@ -33,7 +33,24 @@ func NewLive(space uint64) *Live {
 }
 
 // Store returns what one server gets to join.
-func (l *Live) Store() fleet.Store { return &liveStore{l} }
+func (l *Live) Store() fleet.Store { return &liveStore{live: l} }
+
+// Revoke ends the lease of a server by hand: of one that Store has returned.
+func (l *Live) Revoke(s fleet.Store) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := s.(*liveStore).link; k != nil && k.Connected() {
+		l.log.Revoke(k.Lease())
+		l.notify()
+	}
+}
+
+// Places returns the number of places that exist.
+func (l *Live) Places() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.log.Places()
+}
 
 // notify lets all members see what has changed. Under the mutex.
 func (l *Live) notify() {
@@ -46,7 +63,10 @@ func (l *Live) notify() {
 }
 
 // liveStore is [Live] for one server.
-type liveStore struct{ live *Live }
+type liveStore struct {
+	live *Live
+	link *Link // nil before it runs
+}
 
 // Run is that of [fleet.Store].
 func (s *liveStore) Run(ctx context.Context, member fleet.Member) {
@@ -57,6 +77,7 @@ func (s *liveStore) Run(ctx context.Context, member fleet.Member) {
 	defer renewal.Stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.link = link
 	l.members[m] = true
 	for ctx.Err() == nil {
 		if !link.Connected() {
@@ -96,8 +117,8 @@ func (s *liveStore) Status() *api.Fleet {
 // Space is that of [fleet.Store].
 func (s *liveStore) Space() uint64 { return s.live.space }
 
-// Address is that of [fleet.Store].
-func (s *liveStore) Address(int64) string { return "" }
+// Address is that of [fleet.Store]: it names the lease.
+func (s *liveStore) Address(lease int64) string { return fmt.Sprintf("daemon%d:6001", lease) }
 
 // liveMember is the server, called under the mutex. Its sessions take the mutex.
 type liveMember struct {
