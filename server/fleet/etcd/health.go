@@ -35,7 +35,7 @@ type health struct {
 	others map[string]*endpoint // members that are not among the endpoints, by URL
 	mark   int64                // a revision that should be compacted when compactTime has passed
 	marked time.Time
-	stale  bool // it was not
+	kept   int64 // a revision that should have been compacted, and was not; 0 for none
 
 	mu       sync.Mutex
 	members  []api.StoreMember
@@ -142,7 +142,7 @@ func (h *health) check(ctx context.Context) {
 	endpoints := h.store.endpoints
 	answers := h.ask(ctx, endpoints.all)
 	for i, a := range answers {
-		if p := endpoints.all[i]; a.err == nil {
+		if p := endpoints.all[i]; a.err == nil || isAnswer(a.err) {
 			p.answered()
 		} else if ctx.Err() == nil {
 			endpoints.failed(p, a.err)
@@ -259,24 +259,28 @@ func memberWarnings(a *answer, alarms map[uint64][]string) (all []string) {
 func (h *health) keepsHistory(ctx context.Context) bool {
 	now, err := h.revisionIs(ctx, 0)
 	if err != nil {
-		return h.stale
+		return h.kept > 0
+	}
+	if _, err := h.revisionIs(ctx, h.kept); errors.Is(err, rpctypes.ErrCompacted) {
+		h.kept = 0
 	}
 	switch {
 	case h.mark == 0 && now > h.manyRevisions: // was it ever compacted?
-		_, err = h.revisionIs(ctx, 1)
-		h.stale = err == nil
+		h.suspect(ctx, 1)
 	case h.mark > 0 && time.Since(h.marked) < h.compactTime:
-		if h.stale {
-			_, err = h.revisionIs(ctx, 1)
-			h.stale = !errors.Is(err, rpctypes.ErrCompacted)
-		}
-		return h.stale
+		return h.kept > 0
 	case h.mark > 0 && now-h.mark > h.manyRevisions/10:
-		_, err = h.revisionIs(ctx, h.mark)
-		h.stale = err == nil
+		h.suspect(ctx, h.mark)
 	}
 	h.mark, h.marked = now, time.Now()
-	return h.stale
+	return h.kept > 0
+}
+
+// suspect looks whether a revision is there that should have been compacted.
+func (h *health) suspect(ctx context.Context, revision int64) {
+	if _, err := h.revisionIs(ctx, revision); err == nil {
+		h.kept = revision
+	}
 }
 
 // revisionIs returns the revision of etcd, and an error if another one cannot be read any more: 0 for the present one.

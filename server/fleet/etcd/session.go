@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"dreadlock/server/api"
@@ -315,71 +313,5 @@ func (se *session) count(ctx context.Context, c counted) {
 	select {
 	case se.counted <- c:
 	case <-ctx.Done():
-	}
-}
-
-// renew renews the lease until ctx is done.
-func (se *session) renew(ctx context.Context) {
-	every := min(beatTime, se.ttl/5)
-	next := time.NewTimer(every)
-	defer next.Stop()
-	for {
-		select {
-		case <-next.C:
-		case <-ctx.Done():
-			return
-		}
-		began := time.Now()
-		for failures := 0; ; {
-			err := se.renewOnce(ctx)
-			if err == nil || ctx.Err() != nil {
-				break
-			}
-			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-				se.leaseGone()
-				return
-			}
-			if failures++; failures%len(se.store.endpoints.all) == 0 && !pause(ctx, restTime) {
-				return
-			}
-		}
-		next.Reset(max(every-time.Since(began), 0))
-	}
-}
-
-// renewOnce asks one endpoint to renew the lease. What counts is when it was asked, so it is not left to the client of etcd, which asks
-// again without a word.
-func (se *session) renewOnce(ctx context.Context) error {
-	return se.store.endpoints.once(ctx, func(ctx context.Context, client *clientv3.Client) error {
-		stream, err := etcdserverpb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(clientv3.WithRequireLeader(ctx))
-		if err != nil {
-			return rpctypes.Error(err)
-		}
-		sent := fleet.Now()
-		if err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: se.lease}); err != nil {
-			return rpctypes.Error(err)
-		}
-		answer, err := stream.Recv()
-		switch {
-		case err != nil:
-			return rpctypes.Error(err)
-		case answer.TTL <= 0:
-			return rpctypes.ErrLeaseNotFound
-		}
-		se.extend(sent + time.Duration(answer.TTL)*time.Second - se.rest - margin)
-		return nil
-	})
-}
-
-// extend lets grants be told for longer, unless it is too late.
-func (se *session) extend(until time.Duration) {
-	for {
-		now := se.until.Load()
-		if time.Duration(now) <= fleet.Now() || time.Duration(now) >= until {
-			return
-		}
-		if se.until.CompareAndSwap(now, int64(until)) {
-			return
-		}
 	}
 }

@@ -258,6 +258,8 @@ func TestHistoryWarning(t *testing.T) {
 		}
 	}
 	s.health.check(w.ctx)
+	s.health.compactTime = compactTime
+	s.health.check(w.ctx)
 	if !warns(says) {
 		t.Error("it does not warn of a history that is not compacted any more")
 	}
