@@ -47,25 +47,25 @@
 // With [Config.Fleet] several servers, on machines of their own, share one lock space. They meet in a store, in which each stands in
 // line for a key by a place; its clients stand behind that in its memory.
 //
-//		store    k:  ours, theirs, ours ──► changes ──► lines of the shard       request for k
-//		                                                  │ places enter the table  │ a place of ours is the last?
-//		                                                  ▼                         ▼
-//		table    k:  a <- b, (theirs), c ◄── stands there ──────────────────────── yes; else it waits behind a
-//		                                                                            place that is to come
+//	store  k: ours     theirs    ours
+//	             │        │         │      a lock of k stands at the end if the last place is ours;
+//	table  k: a <- b   (theirs)  c  ◄───── otherwise it waits behind a place that is to come
 //
-//	  - Who has asked when another stood in line already gets the key after that one, within a server always. Between servers the order
-//	    is that of the store, which lags behind what clients send by the time of one write.
-//	  - A grant is told only while the lease of the server lasts for certain. When that is over, or a place is gone that was not left,
-//	    all who hold or wait are dropped, before the store gives their keys to others. A server that is stopped for longer than its lease
-//	    cannot tell its clients in time: only the fencing token protects then.
-//	  - The fencing token of a grant is that of the place, by its revision in the store, and the number of the grant under it.
-//	  - A try, and an unlock or a fence of a key that the session does not hold, waits for the store where no place of ours stands.
-//	    If that takes too long the key is taken to be somebody's. These are answered also after the end of the input.
-//	  - A place without clients is kept for 5 s, if no other server waits.
-//	  - With a lock delay the lease lasts longer by that than anybody is told. So the keys of a server that has died rest for all others,
-//	    also for those that start meanwhile, and nothing rests only because a server has started.
-//	  - Deadlocks are seen among the connections of one server only. Kicks and releases are for what is held here; what is elsewhere is
-//	    shown as the server that has it.
+// The table grants the key to a place of theirs when our clients before it are done; then ours is left, and the others see it go.
+//
+//   - Who has asked when another stood in line already gets the key after that one, within a server always. Between servers the order
+//     is that of the store, which lags behind what clients send by the time of one write.
+//   - A grant is told only while the lease of the server lasts for certain. When that is over, or a place is gone that was not left,
+//     all who hold or wait are dropped, before the store gives their keys to others. A server that is stopped for longer than its lease
+//     cannot tell its clients in time: only the fencing token protects then.
+//   - The fencing token of a grant is that of the place, by its revision in the store, and the number of the grant under it.
+//   - A try, and an unlock or a fence of a key that the session does not hold, waits for the store where no place of ours stands.
+//     If that takes too long the key is taken to be somebody's. These are answered also after the end of the input.
+//   - A place without clients is kept for some seconds, if no other server waits.
+//   - With a lock delay the lease lasts longer by that than anybody is told. So the keys of a server that has died rest for all others,
+//     also for those that start meanwhile, and nothing rests only because a server has started.
+//   - Deadlocks are seen among the connections of one server only. Kicks and releases are for what is held here; what is elsewhere is
+//     shown as the server that has it.
 //
 // # What is seen from outside
 //

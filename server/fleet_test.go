@@ -115,7 +115,8 @@ func TestFleetElsewhere(t *testing.T) {
 	if err != nil || k.Holder.Daemon != "1" && k.Holder.Daemon != "2" || !strings.HasPrefix(k.Holder.Address, "daemon") || k.Holder.Connection != 0 {
 		t.Fatalf("key: %+v, %v", k, err)
 	}
-	if st, err := d[1].server.Status(t.Context()); err != nil || st.HeldKeys != 0 || st.OldestHoldSeconds != 0 {
+	if st, err := d[1].server.Status(t.Context()); err != nil || st.HeldKeys != 0 || st.OldestHoldSeconds != 0 ||
+		st.Fleet.Lines != 1 || st.Fleet.Tries != 1 {
 		t.Errorf("status: %+v, %v", st, err)
 	}
 	if _, err := d[1].server.Release(t.Context(), &api.ReleaseQuery{Key: "k"}); !errors.Is(err, api.ErrConflict) ||

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"dreadlock/server/api"
@@ -64,6 +65,8 @@ var fleetSteps = []struct {
 	{2, true, (*fleetWorld).revoke},
 	{2, true, (*fleetWorld).crash},
 	{8, true, (*fleetWorld).reconnect},
+	{3, true, (*fleetWorld).cutOff},
+	{3, true, (*fleetWorld).flap},
 }
 
 // step does one thing: what cannot be done now does not count.
@@ -276,6 +279,38 @@ func (w *fleetWorld) loseOne() {
 		w.note("server %d loses touch", w.number(s))
 		s.lose(w.chance(2))
 	}
+}
+
+// cutOff has a server see that another one goes, and write nothing for a while.
+func (w *fleetWorld) cutOff() {
+	s, other := w.linked(), w.linked()
+	if s == nil || s == other {
+		return
+	}
+	w.note("%s is muted, and sees that %s goes", s, other)
+	s.muted = true
+	other.lose(true)
+	s.link.Watch(s.link.Unseen())
+	s.settle()
+	w.hear()
+}
+
+// flap has a server lose touch, and clients of it ask as soon as it is in touch again.
+func (w *fleetWorld) flap() {
+	s := w.linked()
+	if s == nil {
+		return
+	}
+	w.note("%s flaps", s)
+	s.lose(w.chance(2))
+	s.link.Connect()
+	s.settle()
+	for _, c := range s.clients {
+		if c.open && !c.fin && len(w.asked[c]) == 0 {
+			w.sendTo(c, func(text *strings.Builder) { w.add(c, text) })
+		}
+	}
+	w.hear()
 }
 
 // revoke ends a lease by hand. Nothing of it rests.

@@ -4,8 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"dreadlock/server/fleet/fleettest"
 )
 
 // Several servers share a store. Everything is real but sockets, loops, time, and the store, of which a run draws when it writes,
@@ -79,5 +83,109 @@ func TestFleetSimulation(t *testing.T) {
 	t.Logf("%d steps, %d grants", done, granted)
 	if granted < done/20 {
 		t.Errorf("%d steps, and only %d grants", done, granted)
+	}
+}
+
+// quietFleet returns a fleet of servers with a loop and a client each, and without faults.
+func quietFleet(servers int) *fleetWorld {
+	w := newFleetWorld(1)
+	w.servers, w.loops, w.delay, w.faults = nil, 1, 0, false
+	w.log = fleettest.NewLog(fleetTTL, fleetMargin, func() time.Duration { return w.now })
+	for range servers {
+		s := &fleetServer{}
+		w.servers = append(w.servers, s)
+		s.start(w)
+		for _, l := range s.loops {
+			l.worker.shard.lines.maxKept, l.worker.shard.lines.perPlace = maxKept, grantsPerPlace
+		}
+		s.link.Connect()
+		s.connect(fmt.Sprint("client of ", len(w.servers)), 0)
+	}
+	w.keys, w.free = []string{"a"}, map[string]bool{}
+	return w
+}
+
+// say has the client of a server say something, and all servers do what follows.
+func (w *fleetWorld) say(server int, text string) {
+	c := w.servers[server].clients[0]
+	for range strings.Count(text, "\r\n") {
+		w.asked[c] = append(w.asked[c], fleetCommand{})
+	}
+	c.send(text)
+	for range 5 {
+		for _, s := range w.servers {
+			s.link.Write(s.link.Queued(), false)
+			s.link.Watch(s.link.Unseen())
+			s.settle()
+		}
+	}
+}
+
+// said returns what the clients have heard since.
+func (w *fleetWorld) said() (lines []string) {
+	for _, s := range w.servers {
+		for _, e := range s.events {
+			lines = append(lines, e.client.name+": "+e.line)
+		}
+		s.events = nil
+	}
+	return lines
+}
+
+// A place is replaced before its tokens run out, also while clients come and go all the time, and the tokens go on rising.
+func TestUsedUpPlace(t *testing.T) {
+	w := quietFleet(1)
+	s := w.servers[0]
+	s.loops[0].worker.shard.lines.perPlace = 3
+	before, places := uint64(0), map[uint64]int{}
+	for range 20 {
+		w.say(0, "lock a 1000\r\nfence a\r\nunlock a\r\n")
+		lines := w.said()
+		var token uint64
+		if len(lines) != 3 {
+			t.Fatalf("it says %q", lines)
+		}
+		if _, err := fmt.Sscanf(strings.TrimPrefix(lines[1], "client of 1: "), "f %d", &token); err != nil || token <= before {
+			t.Fatalf("the token %d follows on %d: %v", token, before, err)
+		}
+		before = token
+		if places[token/tokensPerPlace]++; places[token/tokensPerPlace] > 3 {
+			t.Fatalf("the place with revision %d has had more than 3 grants", token/tokensPerPlace)
+		}
+	}
+	if n := len(w.log.Line("a")); n > 2 {
+		t.Errorf("%d places are left", n)
+	}
+}
+
+// A server has a bounded number of idle places: beyond it those that were used longest ago are left.
+func TestIdlePlaces(t *testing.T) {
+	w := quietFleet(2)
+	w.servers[0].loops[0].worker.shard.lines.maxKept = 10
+	for i := range 50 {
+		w.say(0, fmt.Sprintf("lock k%d 1000\r\nunlock k%d\r\n", i, i))
+	}
+	if n := w.log.Places(); n > 11 {
+		t.Errorf("%d places are kept, of 10", n)
+	}
+	w.said()
+	w.say(1, "lock k49 0\r\nlock k1 0\r\n")
+	if got := w.said(); !slices.Equal(got, []string{"client of 2: l locked", "client of 2: l locked"}) {
+		t.Errorf("the other server says %q", got)
+	}
+}
+
+// A try that the store does not answer ends as if somebody held the key.
+func TestTryTime(t *testing.T) {
+	w := quietFleet(1)
+	c := w.servers[0].clients[0]
+	c.send("lock a 0\r\nunlock a\r\nlock a 60000\r\n")
+	for range 3 {
+		w.now += tryTime + simTick
+		w.servers[0].now = w.now
+		w.servers[0].settle()
+	}
+	if got := w.said(); !slices.Equal(got, []string{"client of 1: t timeout", "client of 1: e not owner"}) {
+		t.Errorf("it says %q", got)
 	}
 }

@@ -56,6 +56,7 @@ type fleetCommand struct {
 	stands int      // how many times, with the one at which it was first seen to wait; 0 if it was not
 	free   bool     // the key was free, and nobody else has asked since
 	order  int      // of the commands that were executed at once, 0 for the others
+	after  int      // it was executed after those up to this one
 	loop   *simLoop // whose session it was then
 }
 
@@ -297,11 +298,25 @@ func (w *fleetWorld) ask() {
 	if c == nil || c.fin || len(w.asked[c]) > 3 {
 		return
 	}
+	w.sendTo(c, func(text *strings.Builder) {
+		if w.chance(6) {
+			key := w.keys[w.IntN(len(w.keys))]
+			for _, kind := range []proto.Kind{proto.Lock, proto.Unlock, proto.Lock} {
+				w.command(c, kind, key, text)
+			}
+			return
+		}
+		for range []int{1, 1, 1, 2, 3}[w.IntN(5)] {
+			w.add(c, text)
+		}
+	})
+}
+
+// sendTo has a client send what add adds.
+func (w *fleetWorld) sendTo(c *simClient, add func(*strings.Builder)) {
 	var text strings.Builder
-	for range []int{1, 1, 1, 2, 3}[w.IntN(5)] {
-		w.add(c, &text)
-	}
-	w.note("%s sends %q", c.name, text.String())
+	add(&text)
+	w.note("%s of %s sends %q", c.name, w.of(c), text.String())
 	c.send(text.String())
 }
 
@@ -312,13 +327,12 @@ func (w *fleetWorld) unlock() {
 	if c == nil || c.fin || len(w.asked[c]) > 3 {
 		return
 	}
-	var text strings.Builder
-	w.command(c, proto.Unlock, key, &text)
-	if w.chance(2) {
-		w.add(c, &text)
-	}
-	w.note("%s, who holds %s, sends %q", c.name, key, text.String())
-	c.send(text.String())
+	w.sendTo(c, func(text *strings.Builder) {
+		w.command(c, proto.Unlock, key, text)
+		if w.chance(2) {
+			w.add(c, text)
+		}
+	})
 }
 
 // add adds a command to what a client sends.
@@ -352,7 +366,7 @@ func (w *fleetWorld) command(c *simClient, kind proto.Kind, key string, text *st
 	}
 	if len(w.asked[c]) == 0 && c.loop != nil && c.session.phase == serving && c.sim.budget > 4 {
 		w.orders++
-		cmd.order, cmd.loop = w.orders, c.loop
+		cmd.order, cmd.after, cmd.loop = w.orders, w.orders-1, c.loop
 	}
 	w.touch(key)
 	w.asked[c] = append(w.asked[c], cmd)
