@@ -9,13 +9,12 @@ import (
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
-	"dreadlock/server/fleet"
 	"dreadlock/server/fleet/fleettest"
 )
 
 // fleetOf starts daemons that share a store.
-func fleetOf(tb testing.TB, n int, change func(*Config)) (f *fleettest.Live, daemons []*daemon, stores []fleet.Store) {
-	f = fleettest.NewLive(0xf1ee7)
+func fleetOf(tb testing.TB, n int, change func(*Config)) (f *fleettest.Fleet, daemons []*daemon, stores []*fleettest.Store) {
+	f = fleettest.NewFleet(10 * time.Second)
 	for range n {
 		store := f.Store()
 		stores = append(stores, store)

@@ -175,6 +175,43 @@ func TestIdlePlaces(t *testing.T) {
 	}
 }
 
+// A daemon that starts delays nothing, whatever the lock delay is, but what a daemon that has died held.
+func TestFleetLockDelay(t *testing.T) {
+	const delay = 3 * time.Second
+	w := quietFleet(2)
+	w.delay = delay
+	for _, s := range w.servers {
+		s.start(w)
+		s.link.Connect()
+		s.connect("client", 0)
+	}
+	w.say(0, "lock a 0\r\nlock b 0\r\nunlock b\r\n")
+	if got := w.said(); !slices.Equal(got, []string{"client: l locked", "client: l locked", "client: u unlocked"}) {
+		t.Fatalf("right after the start it says %q", got)
+	}
+	w.servers[0].start(w) // it has died
+	w.servers[0].link.Connect()
+	w.servers[0].connect("client", 0)
+	w.say(0, "lock c 0\r\nlock a 60000\r\n")
+	if got := w.said(); !slices.Equal(got, []string{"client: l locked"}) {
+		t.Fatalf("after the next start it says %q", got)
+	}
+	for w.now < fleetTTL+delay-simTick {
+		w.renewAll()
+		w.pass(fleetMargin / 2)
+		w.say(0, "")
+		if got := w.said(); len(got) > 0 && w.now < fleetTTL+delay {
+			t.Fatalf("after %s it says %q", w.now, got)
+		} else if len(got) > 0 && got[0] != "client: l locked" {
+			t.Fatalf("it says %q", got)
+		}
+	}
+	w.say(0, "fence a\r\n")
+	if got := w.said(); len(got) != 1 || !strings.HasPrefix(got[0], "client: f ") {
+		t.Fatalf("in the end it says %q", got)
+	}
+}
+
 // A try that the store does not answer ends as if somebody held the key.
 func TestTryTime(t *testing.T) {
 	w := quietFleet(1)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
@@ -121,9 +122,10 @@ func TestName(t *testing.T) {
 
 // The daemons of a fleet say which it is, once they have reached its store.
 func TestNameInAFleet(t *testing.T) {
-	live := fleettest.NewLive(0xf1ee7)
+	store := fleettest.NewFleet(time.Minute)
+	store.Space = 0xf1ee
 	for range 2 {
-		startDaemon(t, func(cfg *Config) { cfg.Fleet = live.Store() }).dial().Do("name ann", "n named 60000 00000000000f1ee7")
+		startDaemon(t, func(cfg *Config) { cfg.Fleet = store.Store() }).dial().Do("name ann", "n named 60000 000000000000f1ee")
 	}
 }
 

@@ -28,7 +28,9 @@ func serveSpace(listen, space string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	cfg.Fleet = fleettest.NewLive(number).Store()
+	alone := fleettest.NewFleet(time.Minute)
+	alone.Space = number
+	cfg.Fleet = alone.Store()
 	srv, err := server.New(cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

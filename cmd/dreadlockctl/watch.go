@@ -227,6 +227,8 @@ func sentence(e *api.Event) string {
 		return fmt.Sprintf("deadlock %d is over, %s: %s had waited for %s", e.Deadlock, words(e.Reason), who, key)
 	case api.EventRefused:
 		return fmt.Sprintf("client %s refused: %s", whoseEvent(e), words(e.Reason))
+	case api.EventElsewhere:
+		return key + " goes on to " + api.Peer{Daemon: e.Daemon, Address: e.Address}.Where() + " of the fleet"
 	}
 	return fmt.Sprintf("%s: connection %s, key %s", words(e.Kind), who, key) // of a newer daemon
 }

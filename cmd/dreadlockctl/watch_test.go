@@ -101,6 +101,10 @@ client uid 7, unix:/s refused: max connections
 	if text.String() != want {
 		t.Errorf("got:\n%swant:\n%s", &text, want)
 	}
+	elsewhere := api.Event{Kind: api.EventElsewhere, Key: "b", Daemon: "1f", Address: "db2:6001"}
+	if got := sentence(&elsewhere); got != "b goes on to daemon 1f (db2:6001) of the fleet" {
+		t.Error(got)
+	}
 	for _, kind := range api.EventKinds {
 		if got := sentence(&api.Event{Kind: kind}); strings.HasPrefix(got, words(kind)+": ") {
 			t.Errorf("%s has no sentence: %s", kind, got)

@@ -17,13 +17,20 @@ import (
 	"dreadlock/server/fleet/fleettest"
 )
 
+// newFleet returns a store for servers of a fleet, with the name of its lock table.
+func newFleet(space uint64) *fleettest.Fleet {
+	f := fleettest.NewFleet(time.Minute)
+	f.Space = space
+	return f
+}
+
 // of makes a server one of a fleet.
-func of(live *fleettest.Live) func(*server.Config) {
+func of(live *fleettest.Fleet) func(*server.Config) {
 	return func(cfg *server.Config) { cfg.Fleet = live.Store() }
 }
 
 // atOf is at and of.
-func atOf(address string, live *fleettest.Live) func(*server.Config) {
+func atOf(address string, live *fleettest.Fleet) func(*server.Config) {
 	return func(cfg *server.Config) { cfg.Listen, cfg.Fleet = []string{address}, live.Store() }
 }
 
@@ -91,7 +98,7 @@ func TestAddressesOfAName(t *testing.T) {
 
 // A fleet is used at one of its servers, and at another one when that is gone; clients spread.
 func TestFailover(t *testing.T) {
-	live := fleettest.NewLive(7)
+	live := newFleet(7)
 	a, stopA := startServer(t, of(live))
 	b, stopB := startServer(t, of(live))
 	stops := map[string]func(){a: stopA, b: stopB}
@@ -136,7 +143,7 @@ func TestFailover(t *testing.T) {
 
 // A wait that loses its server stands in line at another one of the fleet, at the end, and says so.
 func TestWaitGoesOnAtAnother(t *testing.T) {
-	live := fleettest.NewLive(7)
+	live := newFleet(7)
 	a, stopA := startServer(t, of(live))
 	b, _ := startServer(t, of(live))
 	holder := mustLock(t, newClient(t, b, Options{}), "k")
@@ -189,7 +196,7 @@ func TestOneOfSeveralIsSilent(t *testing.T) {
 
 // A server that comes back with a table of its own is compared with the others, also if it is the one in use.
 func TestServerLeavesItsFleet(t *testing.T) {
-	live := fleettest.NewLive(7)
+	live := newFleet(7)
 	a, stop := startServer(t, of(live))
 	b, _ := startServer(t, of(live))
 	c := newClient(t, a+","+b, Options{First: a, MaxIdle: -1})
@@ -208,7 +215,7 @@ func TestServerLeavesItsFleet(t *testing.T) {
 
 // A server without room is passed over as well.
 func TestFullServer(t *testing.T) {
-	live := fleettest.NewLive(7)
+	live := newFleet(7)
 	full, _ := startServer(t, func(cfg *server.Config) { cfg.Fleet, cfg.MaxConnections = live.Store(), 1 })
 	mustLock(t, newClient(t, full, Options{}), "full")
 	free, _ := startServer(t, of(live))

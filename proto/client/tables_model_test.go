@@ -54,7 +54,7 @@ func TestTablesModel(t *testing.T) {
 			}
 		}()
 		next := uint64(100)
-		fleets := map[uint64]*fleettest.Live{1: fleettest.NewLive(1), 2: fleettest.NewLive(2)}
+		fleets := map[uint64]*fleettest.Fleet{1: newFleet(1), 2: newFleet(2)}
 		rt.Repeat(map[string]func(*rapid.T){
 			"start": func(rt *rapid.T) {
 				p := rapid.SampledFrom(w.places).Draw(rt, "place")
@@ -64,7 +64,7 @@ func TestTablesModel(t *testing.T) {
 				space := rapid.SampledFrom([]uint64{1, 1, 1, 2, next}).Draw(rt, "space")
 				next++
 				p.space = space
-				_, p.stop = startServer(t, atOf(p.address, cmp.Or(fleets[space], fleettest.NewLive(space))))
+				_, p.stop = startServer(t, atOf(p.address, cmp.Or(fleets[space], newFleet(space))))
 			},
 			"stop": func(rt *rapid.T) {
 				p := rapid.SampledFrom(w.places).Draw(rt, "place")

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"dreadlock/proto/prototest"
-	"dreadlock/server/fleet/fleettest"
 )
 
 // lead makes new connections go to a server, as a balancer does.
@@ -116,13 +115,30 @@ func TestSilentHolderOfAnotherTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustUnlock(t, next)
+	l.conn.mu.Lock()
+	if l.conn.dropped != nil {
+		t.Error("the connection of the lock that was lost is dropped before its work has ended")
+	}
+	l.conn.mu.Unlock()
 	_ = l.Unlock(patient(t))
+}
+
+// A grant that crosses the end of a table does not count.
+func TestDroppedConnectionHoldsNothing(t *testing.T) {
+	address, _ := startServer(t, nil)
+	c := newClient(t, address, Options{})
+	l := mustLock(t, c, "k")
+	mustUnlock(t, l)
+	l.conn.mu.Lock()
+	l.conn.dropped = errReplaced // and its end is not noticed yet
+	l.conn.mu.Unlock()
+	wantErr(t, l.conn.hold(l), ErrConnectionLost, errReplaced)
 }
 
 // A wait that has lost its server does not go on in another lock table as long as that server may come back with its own. A new
 // call that stood nowhere may.
 func TestWaitDoesNotChangeTables(t *testing.T) {
-	a, stopA := startServer(t, of(fleettest.NewLive(7)))
+	a, stopA := startServer(t, of(newFleet(7)))
 	holder := prototest.Dial(t, a)
 	holder.Do("lock k 0", "l locked")
 	nobody := listenOn(t, "tcp", "127.0.0.1:0")
@@ -132,7 +148,7 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 	c := newClient(t, a+","+b, Options{Trouble: func(_ string, err error) { troubles <- err }})
 	waiting := lockLater(patient(t), c, "k", -1)
 	eventually(t, "the wait", func() bool { return c.Server() == a })
-	other := fleettest.NewLive(8)
+	other := newFleet(8)
 	startServer(t, atOf(b, other))
 	stopA()
 	if err := <-troubles; !errors.Is(err, ErrConnectionLost) {
@@ -158,16 +174,22 @@ func TestWaitDoesNotChangeTables(t *testing.T) {
 	mustUnlock(t, got.lock)
 }
 
-// If that server comes back with a table of its own, they are refused.
+// The same for a call that stood in line on a connection that was idle before. If that server comes back with a table of its own,
+// they are refused.
 func TestWaitMeetsTwoTables(t *testing.T) {
-	a, stopA := startServer(t, of(fleettest.NewLive(7)))
-	prototest.Dial(t, a).Do("lock k 0", "l locked")
+	a, stopA := startServer(t, of(newFleet(7)))
 	nobody := listenOn(t, "tcp", "127.0.0.1:0")
 	b := nobody.Addr().String()
 	nobody.Close()
 	c := newClient(t, a+","+b, Options{})
+	mustUnlock(t, mustLock(t, c, "k"))
+	prototest.Dial(t, a).Do("lock k 0", "l locked")
 	waiting := lockLater(patient(t), c, "k", -1)
-	eventually(t, "the wait", func() bool { return c.Server() == a })
+	eventually(t, "the wait", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.idle) == 0
+	})
 	startServer(t, at(b))
 	stopA()
 	eventually(t, "the other table", func() bool { return c.Server() == b })
@@ -203,4 +225,24 @@ func TestStartedAgain(t *testing.T) {
 		defer c.tables.mu.Unlock()
 		return len(c.tables.open) <= 2
 	})
+}
+
+// A connection that was made before its table was replaced, and is answered only afterwards, proves nothing: it is made again.
+func TestLateAnswerOfAReplacedTable(t *testing.T) {
+	tables := newTables()
+	dialled := time.Now()
+	in := func(space uint64, dialled time.Time) *conn {
+		return &conn{server: &introduction{space: space}, dialled: dialled, ended: make(chan struct{})}
+	}
+	for _, space := range []uint64{1, 2} {
+		if err := tables.admit(patient(t), in(space, dialled)); err != nil {
+			t.Fatal(err)
+		}
+		clear(tables.open) // as when that connection has ended
+	}
+	wantErr(t, tables.admit(patient(t), in(1, dialled)), ErrConnectionLost, errReplaced)
+	wantTables(t, tables.admit(patient(t), in(1, time.Now())), "", "")
+	if err := tables.admit(patient(t), in(2, dialled)); err != nil {
+		t.Error(err)
+	}
 }

@@ -83,3 +83,32 @@ func TestFleetMetrics(t *testing.T) {
 		t.Errorf("out of touch: %v, %v", got, ok)
 	}
 }
+
+// The page has a card for a fleet, and says when the daemon is out of touch with it.
+func TestPageFleet(t *testing.T) {
+	skipIfShort(t)
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	b.until(text("#health") + " === 'serving' && " + text("#fleet") + " === '' && " + text("#touch") + " === ''")
+	f.change(func(f *fake) { f.status.Fleet = wellFleet() })
+	b.until(text("#fleet-text") + ".startsWith('In touch for 1 h 0 min. What it writes is seen after 250 ms. 4 places of 9 in lines')")
+	b.until(text("#daemons tbody tr:nth-child(1)") + ".includes('one:6001 (this one)') && " + text("#daemons tbody tr:nth-child(2)") + ".includes('two:6001')")
+	b.until(text("#members tbody tr:nth-child(1)") + ".includes('leader') && " + text("#members tbody tr:nth-child(1)") + ".includes('10 of 2,048 MiB')")
+	b.until(text("#fleet-warnings") + " === ''")
+	f.change(func(f *fake) { // what was served is not touched
+		f.status.Fleet = wellFleet()
+		f.status.Fleet.Members[0] = api.StoreMember{Endpoint: "http://a:2379", Error: "no answer within 1s"}
+		f.status.Fleet.Members[1].Alarms = []string{"NOSPACE"}
+		f.status.Fleet.Warnings = []string{"one thing", "another thing"}
+	})
+	b.until(text("#members") + ".includes('no answer within 1s') && " + text("#members") + ".includes('follower, alarm NOSPACE')")
+	b.until("document.querySelectorAll('#fleet-warnings li').length === 2")
+	f.change(func(f *fake) {
+		f.status.Fleet = wellFleet()
+		f.status.Fleet.InTouch, f.status.Fleet.Reason = false, "cannot reach etcd"
+	})
+	b.until(text("#health") + " === 'out of touch' && " + text("#touch-text") + ".includes('nothing is granted here') && " +
+		text("#touch-text") + ".includes(': cannot reach etcd.') && document.title.startsWith('(out of touch')")
+	b.quiet()
+}

@@ -23,12 +23,14 @@ var (
 	pageStatus string
 	//go:embed page_lists.js
 	pageLists string
+	//go:embed page_fleet.js
+	pageFleet string
 	//go:embed page_detail.js
 	pageDetail string
 	//go:embed page.js
 	pageMain string
 
-	pageScript = pageBase + pageDraw + pageStatus + pageLists + pageDetail + pageMain
+	pageScript = pageBase + pageDraw + pageStatus + pageLists + pageFleet + pageDetail + pageMain
 	page       = []byte(fill(fill(pageFrame, "style", pageStyle), "script", pageScript))
 )
 

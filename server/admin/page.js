@@ -95,6 +95,7 @@ async function poll() {
     }
     failures = 0;
     if (before.drain) setHealth('wait', 'draining');
+    else if (outOfTouch(before)) setHealth('bad', 'out of touch');
     else if (before.grants_in_seconds) setHealth('wait', 'grants nothing yet');
     else setHealth('good', 'serving');
     $('alert').hidden = true;

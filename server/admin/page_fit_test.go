@@ -49,6 +49,23 @@ var pageStates = []pageState{
 	{name: "connection", at: "#connection=1", shown: text("#holds") + " !== '' && " + text("#history") + " !== ''"},
 	{name: "deadlock", shown: "document.querySelectorAll('#cycles svg .node').length === 3"},
 	{
+		name: "fleet", shown: text("#daemons") + ".includes('two:6001') && " + text("#fleet-warnings") + " !== ''",
+		change: func(f *fake) {
+			f.status.Fleet = wellFleet()
+			f.status.Fleet.Warnings = []string{"etcd does not compact its history"}
+		},
+	},
+	{
+		name: "out of touch", shown: text("#touch-text") + ".includes('cannot reach etcd')",
+		then: func(_ *tab, f *fake) {
+			f.change(func(f *fake) {
+				f.status.Fleet = wellFleet()
+				f.status.Fleet.InTouch, f.status.Fleet.Reason = false, "cannot reach etcd at http://a:2379: no answer within 1s"
+				f.status.Fleet.Daemons = []api.FleetDaemon{}
+			})
+		},
+	},
+	{
 		name: "drain", shown: text("#held") + ".includes('k029')",
 		then: func(b *tab, f *fake) {
 			if _, err := f.Drain(b.t.Context(), nil); err != nil {

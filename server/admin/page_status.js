@@ -25,6 +25,7 @@ function showStatus(status) {
   showMemory(status);
   showDelay(status);
   showDrain(status);
+  showFleet(status);
   showHow(status);
   addSample(status);
 }

@@ -5,6 +5,7 @@ package fleettest
 import (
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"dreadlock/server/fleet"
@@ -150,12 +151,14 @@ type Link struct {
 type session struct {
 	link  *Link
 	lease int64
+	late  [][]operation // transactions whose answers were lost, and which may arrive once more
+
+	mu    sync.Mutex
 	seq   uint64
 	until time.Duration
 	ended bool
 	lose  bool
 	queue []operation
-	late  [][]operation // transactions whose answers were lost, and which may arrive once more
 }
 
 // Connect begins a session: the daemon gets a lease, and a list of all places.
@@ -184,18 +187,27 @@ func (k *Link) Renew(delay time.Duration) {
 	s, l := k.session, k.Log
 	if l.Lives(s.lease) && !k.TimeIsUp() {
 		l.leases[s.lease] = l.Now() + l.TTL + k.Member.Rest()
+		s.mu.Lock()
 		s.until = max(s.until, l.Now()-delay+l.TTL-l.Margin)
+		s.mu.Unlock()
 	}
 }
 
 // Queued returns the number of operations that wait to be written.
-func (k *Link) Queued() int { return len(k.session.queue) }
+func (k *Link) Queued() int {
+	s := k.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue)
+}
 
 // Write writes the first n operations, as one transaction. If its answer is lost, it may arrive once more, see [Link.Repeat].
 func (k *Link) Write(n int, lost bool) {
 	s := k.session
+	s.mu.Lock()
 	some := s.queue[:min(n, len(s.queue))]
 	s.queue = s.queue[len(some):]
+	s.mu.Unlock()
 	k.Log.write(s.lease, some)
 	if lost {
 		s.late = append(s.late, some)
@@ -227,17 +239,24 @@ func (k *Link) Watch(n int) {
 func (k *Link) Until() time.Duration { return k.session.Until() }
 
 // TimeIsUp reports whether nothing may be told any more.
-func (k *Link) TimeIsUp() bool { return k.Log.Now() >= k.session.until }
+func (k *Link) TimeIsUp() bool {
+	s := k.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return k.Log.Now() >= s.until
+}
 
 // MustLose reports whether the session has to end: its time is up, or the daemon has seen that its lease is gone.
 func (k *Link) MustLose() bool {
-	return k.session != nil && (k.session.lose || k.TimeIsUp())
+	return k.session != nil && (k.session.isLost() || k.TimeIsUp())
 }
 
 // Lose ends the session. Its lease ends when that is noticed.
 func (k *Link) Lose(revoke bool) {
 	s := k.session
+	s.mu.Lock()
 	s.ended = true
+	s.mu.Unlock()
 	rests := k.Member.Lost(s, nil)
 	k.session = nil
 	if revoke && !rests {
@@ -247,16 +266,27 @@ func (k *Link) Lose(revoke bool) {
 
 func (s *session) Lease() int64 { return s.lease }
 
+func (s *session) isLost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lose
+}
+
 func (s *session) add(o operation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.ended {
 		s.queue = append(s.queue, o)
 	}
 }
 
 func (s *session) Join(key []byte, try bool) uint64 {
+	s.mu.Lock()
 	s.seq++
-	s.add(operation{kind: "join", key: string(key), place: fleet.Place{Lease: s.lease, Seq: s.seq}, try: try})
-	return s.seq
+	seq := s.seq
+	s.mu.Unlock()
+	s.add(operation{kind: "join", key: string(key), place: fleet.Place{Lease: s.lease, Seq: seq}, try: try})
+	return seq
 }
 
 func (s *session) Leave(key []byte, seq uint64) {
@@ -267,9 +297,15 @@ func (s *session) Refuse(key []byte, try fleet.Place, seq uint64) {
 	s.add(operation{kind: "refuse", key: string(key), place: try, while: fleet.Place{Lease: s.lease, Seq: seq}})
 }
 
-func (s *session) Lose() { s.lose = true }
+func (s *session) Lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lose = true
+}
 
 func (s *session) Until() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.ended || s.lose {
 		return 0
 	}

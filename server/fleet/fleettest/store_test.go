@@ -9,21 +9,23 @@ import (
 	"dreadlock/proto/prototest"
 )
 
-// liveWorld is a [Live]: what happens there happens by itself.
-type liveWorld struct {
+// fleetWorld is a [Fleet]: what happens there happens by itself.
+type fleetWorld struct {
 	t       *testing.T
-	live    *Live
+	fleet   *Fleet
+	stores  []*Store
 	members []*Recorder
 	leave   []func()
 	since   time.Time // of the last step in which something has happened
 }
 
-func TestLiveConformance(t *testing.T) {
+func TestFleetConformance(t *testing.T) {
 	Conform(t, func(t *testing.T, members []*Recorder) World {
-		w := &liveWorld{t: t, live: NewLive(7), members: members, since: time.Now()}
+		w := &fleetWorld{t: t, fleet: NewFleet(time.Minute), members: members, since: time.Now()}
 		for _, m := range members {
 			ctx, cancel := context.WithCancel(context.Background())
-			store := w.live.Store()
+			store := w.fleet.Store()
+			w.stores = append(w.stores, store)
 			var running sync.WaitGroup
 			running.Go(func() { store.Run(ctx, m) })
 			w.leave = append(w.leave, sync.OnceFunc(func() {
@@ -36,7 +38,7 @@ func TestLiveConformance(t *testing.T) {
 	})
 }
 
-func (w *liveWorld) Step() {
+func (w *fleetWorld) Step() {
 	next := make(chan struct{}, len(w.members))
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
@@ -60,11 +62,12 @@ func (w *liveWorld) Step() {
 	}
 }
 
-func (w *liveWorld) Revoke(lease int64) {
-	w.live.mu.Lock()
-	defer w.live.mu.Unlock()
-	w.live.log.Revoke(lease)
-	w.live.notify()
+func (w *fleetWorld) Revoke(lease int64) {
+	for i, m := range w.members {
+		if s := m.Session(); s != nil && s.Lease() == lease {
+			w.fleet.Revoke(w.stores[i])
+		}
+	}
 }
 
-func (w *liveWorld) Leave(member int) { w.leave[member]() }
+func (w *fleetWorld) Leave(member int) { w.leave[member]() }
