@@ -226,3 +226,53 @@ func TestTryTime(t *testing.T) {
 		t.Errorf("it says %q", got)
 	}
 }
+
+// Who stands behind a place that is to come stands at the one before as soon as that is the last again, and so before those who ask later.
+func TestPlaceBehindGoes(t *testing.T) {
+	w := quietFleet(2)
+	s := w.servers[0]
+	first, second, third := s.clients[0], s.connect("second", 0), s.connect("third", 0)
+	w.say(0, "lock a 60000\r\n")
+	w.say(1, "lock a 60000\r\n")
+	second.send("lock a 60000\r\n") // which is not written
+	w.servers[1].link.Lose(true)
+	s.link.Watch(s.link.Unseen())
+	s.settle()
+	third.send("lock a 60000\r\n")
+	w.said()
+	for _, c := range []*simClient{first, second, third} {
+		c.send("unlock a\r\n")
+		s.settle()
+	}
+	want := []string{"client of 1: u unlocked", "second: l locked", "second: u unlocked", "third: l locked", "third: u unlocked"}
+	if got := w.said(); !slices.Equal(got, want) {
+		t.Errorf("they say %q, want %q", got, want)
+	}
+}
+
+// A place of an earlier lease that was made as a try is not taken away by the daemon whose client has held the key by it, and has come
+// back: it keeps the key from the others until the lock delay is over.
+func TestEarlierTryRests(t *testing.T) {
+	w := quietFleet(2)
+	w.delay = 3 * time.Second
+	for _, s := range w.servers {
+		s.start(w)
+		s.link.Connect()
+		s.connect("client", 0)
+	}
+	w.say(0, "lock a 0\r\n")
+	w.say(1, "lock a 60000\r\n")
+	earlier := w.servers[0].link.Lease()
+	w.servers[0].link.Lose(true)
+	w.servers[0].link.Connect()
+	w.servers[0].clients = nil
+	w.servers[0].connect("client", 0)
+	w.said()
+	w.say(0, "lock a 60000\r\n")
+	if line := w.log.Line("a"); len(line) != 3 || line[0].Lease != earlier {
+		t.Errorf("the places are %v", line)
+	}
+	if got := w.said(); len(got) > 0 {
+		t.Errorf("they say %q", got)
+	}
+}
