@@ -215,6 +215,29 @@ func reason(err error) string {
 	return text
 }
 
+// complaint is what was said of something that fails again and again. It belongs to one goroutine.
+type complaint struct {
+	text string
+	at   time.Time
+}
+
+// isNews reports whether a reason is to be logged: it was not yet, or not for a while. Reasons that take turns are logged now and then.
+func (c *complaint) isNews(text string) bool {
+	const (
+		sameTime  = 30 * time.Second
+		otherTime = 5 * time.Second
+	)
+	wait := otherTime
+	if text == c.text {
+		wait = sameTime
+	}
+	if time.Since(c.at) < wait {
+		return false
+	}
+	c.text, c.at = text, time.Now()
+	return true
+}
+
 // pause waits, and reports whether ctx goes on.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)

@@ -40,7 +40,6 @@ type health struct {
 	mu       sync.Mutex
 	members  []api.StoreMember
 	warnings []string
-	said     time.Time // when the log was told of the same failure again
 }
 
 func newHealth(s *Store) *health {
@@ -60,17 +59,6 @@ func (h *health) run(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// mayRepeat reports whether it is time to log the same failure again.
-func (h *health) mayRepeat() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if time.Since(h.said) < repeatTime {
-		return false
-	}
-	h.said = time.Now()
-	return true
 }
 
 // answer is what a member says of itself.

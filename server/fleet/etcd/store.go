@@ -24,8 +24,6 @@ const (
 	// retryTime is the pause after a session that could not be begun; it doubles up to maxRetryTime.
 	retryTime    = 100 * time.Millisecond
 	maxRetryTime = 2 * time.Second
-	// repeatTime is how often the log says that a session still cannot be begun, for the same reason.
-	repeatTime = 30 * time.Second
 )
 
 // gRPC writes to stderr, unless it is told not to before it is used, what its callers say better.
@@ -39,6 +37,7 @@ type Store struct {
 	health    *health
 	counters  counters
 	space     atomic.Uint64
+	said      complaint // by Run
 
 	mu      sync.Mutex
 	session *session // nil without one
@@ -186,10 +185,9 @@ func (s *Store) failed(ctx context.Context, err error) {
 		return
 	}
 	s.mu.Lock()
-	again := s.reason == err.Error()
 	s.reason = err.Error()
 	s.mu.Unlock()
-	if s.health.mayRepeat() || !again {
+	if s.said.isNews(err.Error()) {
 		s.cfg.Log.Warn().Msg(err.Error() + ": trying again")
 	}
 }

@@ -254,3 +254,19 @@ func TestOwnEntryGone(t *testing.T) {
 		t.Errorf("it finds %+v", f)
 	}
 }
+
+// What fails again and again is not logged each time.
+func TestComplaints(t *testing.T) {
+	var c complaint
+	if !c.isNews("a") || c.isNews("a") || c.isNews("b") {
+		t.Error("the first failure is to be logged, and none right after it")
+	}
+	c.at = c.at.Add(-6 * time.Second)
+	if c.isNews("a") || !c.isNews("b") {
+		t.Error("after some seconds another reason is news, and the same is not")
+	}
+	c.at = c.at.Add(-31 * time.Second)
+	if !c.isNews("b") {
+		t.Error("after a while the same reason is news")
+	}
+}

@@ -31,6 +31,7 @@ type watcher struct {
 	session  *session
 	endpoint int   // index of the one to watch at
 	next     int64 // revision from which to watch; 0 if all has to be listed first
+	said     complaint
 
 	mu     sync.Mutex
 	at     *endpoint               // where the watch stands
@@ -101,8 +102,9 @@ func (w *watcher) run(ctx context.Context) {
 			w.next = 0
 		}
 		store.counters.watchRestarts.Add(1)
-		w.session.log.Warn().Str("endpoint", p.url).Str("reason", reason(err)).
-			Msg("the watch of etcd is begun anew")
+		if w.said.isNews(reason(err)) || stood {
+			w.session.log.Warn().Str("endpoint", p.url).Str("reason", reason(err)).Msg("the watch of etcd is begun anew")
+		}
 		w.endpoint = store.endpoints.next(w.endpoint)
 		if stood {
 			failures = 0
@@ -118,7 +120,7 @@ func (w *watcher) list(ctx context.Context) bool {
 	store := w.session.store
 	kvs, revision, err := store.list(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && w.said.isNews(reason(err)) {
 			w.session.log.Warn().Str("reason", reason(err)).Msg("the places of the fleet cannot be read from etcd: trying again")
 		}
 		return false
