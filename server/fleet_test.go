@@ -150,11 +150,12 @@ func TestFleetDrain(t *testing.T) {
 	if err := d[0].server.BeginDrain(nil); err != nil {
 		t.Fatal(err)
 	}
-	for began := time.Now(); f.Places() != 2; time.Sleep(time.Millisecond) {
-		if time.Since(began) > min(prototest.Patience, keepIdle) {
-			t.Fatalf("%d places, want 2", f.Places())
+	eventually(t, func() error {
+		if n := f.Places(); n != 2 {
+			return fmt.Errorf("%d places, want 2", n)
 		}
-	}
+		return nil
+	})
 	other.Send("lock k 60000")
 	d[1].awaitWaiters(1)
 	a.Do("unlock k", "u unlocked")

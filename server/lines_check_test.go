@@ -150,7 +150,7 @@ func (w *fleetWorld) gives(c *simClient, key string) bool {
 func (w *fleetWorld) checkQuiet() {
 	waits, wanted := map[string]bool{}, map[string]bool{}
 	for _, s := range w.servers {
-		if err := s.sim.checkQuiet(); err != nil {
+		if err := s.checkQuiet(); err != nil {
 			w.Fatalf("%s: %v\n%s", s, err, w.state())
 		}
 		for _, c := range s.clients {

@@ -252,7 +252,7 @@ func (w *fleetWorld) linked() *fleetServer { return w.some(func(*fleetServer) bo
 // connect makes a client of a server.
 func (w *fleetWorld) connect(s *fleetServer) {
 	w.names++
-	s.sim.connect("c"+strconv.Itoa(w.names), w.IntN(w.loops))
+	s.connect("c"+strconv.Itoa(w.names), w.IntN(w.loops))
 }
 
 // open returns the clients that are connected.
