@@ -32,7 +32,7 @@ func (w *fleetWorld) hear() {
 				if rest := w.asked[c]; len(rest) > 0 && rest[0].order == 0 {
 					rest[0].after, rest[0].loop = w.orders, c.loop // it was executed after this answer
 				}
-				if e.late && e.line == "l locked" {
+				if e.late && (e.line == "l locked" || e.line == "e already locked" || strings.HasPrefix(e.line, "f ")) {
 					w.Fatalf("%s is told that it holds %s, when its server has lost touch", c.name, cmd.key)
 				}
 				w.answered(s, c, cmd, e.line)
