@@ -73,9 +73,6 @@ func run(ctx context.Context, target *Target, w Workload, o Options, change *Cha
 	if err := target.Can(&w); err != nil {
 		return nil, err
 	}
-	if change != nil && !w.Kind.paced() {
-		return nil, fmt.Errorf("%w: %s: a change needs a workload of commands", ErrWorkload, w.Kind)
-	}
 	// Garbage of the last run is not collected at the cost of this one.
 	runtime.GC()
 	g, err := newGenerator(target, o.loops(), o.patience())
@@ -101,6 +98,8 @@ func run(ctx context.Context, target *Target, w Workload, o Options, change *Cha
 	}[w.Kind]
 	if load == nil {
 		load = r.commands
+	} else if change != nil {
+		return nil, fmt.Errorf("%w: %s: a change needs a workload of commands", ErrWorkload, w.Kind)
 	}
 	if err := load(ctx); err != nil {
 		return nil, err
