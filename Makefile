@@ -18,6 +18,11 @@ run: ## run the daemon from the sources: make run PORT=6001 ARGS='--loops 1'
 build: ## build the daemon into .bin/, with the commit in it if git is there
 	$(GO) build -buildvcs=auto -trimpath -o .bin/ ./cmd/...
 
+.PHONY: fleet
+fleet: build ## run three daemons on three members of etcd, to try a fleet; Ctrl-C ends it: make fleet ARGS='--port 0'
+	$(GO) build -trimpath -o .bin/ ./bench/fleet
+	.bin/fleet run $(ARGS)
+
 .PHONY: test
 test: ## run all tests with the race detector
 	$(GO) test -race -timeout 10m ./...
