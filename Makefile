@@ -39,6 +39,11 @@ bench: build ## compare the daemon with its peers and check the goals, in three 
 test-faults: build ## make everything fail that can and check the promises, as root: make test-faults ARGS='--long vanish'
 	.bin/dreadlock-bench faults $(ARGS)
 
+.PHONY: test-fleet
+test-fleet: build ## the same for fleets on etcd: make test-fleet ARGS='--long'
+	$(GO) build -trimpath -o .bin/ ./bench/fleet
+	.bin/dreadlock-bench faults --fleet $(ARGS)
+
 .PHONY: soak
 soak: build ## load the daemon with faults for long, as root, and draw what grows: make soak TIME=10m ARGS='--svg FILE'
 	.bin/dreadlock-bench soak --time $(or $(TIME),10m) $(ARGS)

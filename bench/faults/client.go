@@ -53,7 +53,7 @@ func (op *operation) text() string {
 	if op.verb == lock {
 		return fmt.Sprintf("lock %s %d\r\n", op.key, op.timeout.Milliseconds())
 	}
-	return "unlock " + op.key + "\r\n"
+	return op.verb.String() + " " + op.key + "\r\n"
 }
 
 // send sends commands in one write. Their answers are read with answer.
@@ -102,6 +102,7 @@ func (c *client) answerWithin(limit time.Duration) string {
 		return ""
 	}
 	op.reply, op.answered = strings.TrimSuffix(line, "\r\n"), now()
+	c.session.alive = max(c.session.alive, op.sent) // else there would be no answer
 	c.next++
 	return op.reply
 }

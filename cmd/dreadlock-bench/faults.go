@@ -3,17 +3,23 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"time"
 
 	"dreadlock/bench"
 	"dreadlock/bench/faults"
+	"dreadlock/bench/fleet/etcdtest"
 )
 
 // faultsCommand runs the fault suite.
 type faultsCommand struct {
 	Cases    []string `arg:"" optional:"" name:"case" help:"Cases to run, by the beginning of their names; by default all."`
 	Long     bool     `help:"Run the long form: more of everything, at least ten million commands."`
+	Fleet    bool     `help:"Run the cases of fleets instead: three daemons on three members of etcd. They do not need root."`
+	Members  string   `type:"existingfile" placeholder:"FILE" help:"Program of the members, for --fleet. By default the program fleet next to this one, or one that is built from the checkout."`
+	Seed     uint64   `placeholder:"N" help:"Begins the random numbers of --fleet, to have the same faults again. By default another one each time, which is printed."`
 	Markdown bool     `help:"Print the table for a README."`
 	Daemon   string   `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
 }
@@ -26,6 +32,13 @@ func (f *faultsCommand) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	options.Long, options.Cases = f.Long, f.Cases
+	if f.Fleet {
+		remove, err := f.fleet(s, &options)
+		defer remove()
+		if err != nil {
+			return err
+		}
+	}
 	outcomes, err := faults.Run(ctx, options)
 	if len(outcomes) > 0 {
 		write := faults.Write
@@ -37,6 +50,36 @@ func (f *faultsCommand) Run(ctx context.Context, s *streams) error {
 		}
 	}
 	return err
+}
+
+// fleet completes the options for fleets. What was made for them must be removed.
+func (f *faultsCommand) fleet(s *streams, options *faults.Options) (remove func(), err error) {
+	remove = func() {}
+	options.Fleet, options.Members, options.Seed = true, f.Members, f.Seed
+	if options.Seed == 0 {
+		options.Seed = rand.Uint64()>>1 + 1
+	}
+	if _, err := fmt.Fprintf(s.stderr, "seed %d\n", options.Seed); err != nil {
+		return remove, err
+	}
+	if options.Members != "" {
+		return remove, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return remove, err
+	}
+	options.Members = filepath.Join(filepath.Dir(self), "fleet")
+	if _, err := os.Stat(options.Members); err == nil {
+		return remove, nil
+	}
+	dir, err := os.MkdirTemp("", "dreadlock-members-")
+	if err != nil {
+		return remove, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) } // it is in the directory for temporary files
+	options.Members, err = etcdtest.Build(dir)
+	return remove, err
 }
 
 // faultOptions returns what all runs with faults have in common. What was made for them must be closed.

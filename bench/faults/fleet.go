@@ -1,0 +1,253 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"dreadlock/bench/fleet/etcdtest"
+)
+
+// fleetSize is the number of members of etcd, and of daemons.
+const fleetSize = 3
+
+// settleTime is how long it may take after the last fault until every key can be had again at every daemon: leases have expired, and a
+// new leader gives them their whole time once more.
+const settleTime = 30 * time.Second
+
+// fleet is a fleet of daemons, each with links of its own to the members of etcd, and the history of its clients.
+//
+//	clients ──► daemon 0 ──► links ──► member 0
+//	        ──► daemon 1 ──► links ──► member 1
+//	        ──► daemon 2 ──► links ──► member 2
+type fleet struct {
+	t        *trial
+	cluster  *etcdtest.Cluster
+	etcd     *clientv3.Client
+	seats    []*berth
+	records  *lab // has the clients and their history
+	resource resource
+	ttl      time.Duration
+
+	mu    sync.Mutex
+	count map[string]int // faults that were made
+}
+
+// berth is where a daemon of the fleet is started, again and again.
+type berth struct {
+	seat
+
+	name    string
+	address string
+	links   []*link // to each member
+	options []string
+
+	mu     sync.Mutex
+	daemon *daemon
+}
+
+// fleetOptions say what fleet a case needs.
+type fleetOptions struct {
+	ttl      time.Duration // of the leases; 0 for 10 s
+	fallible bool          // see seat
+	slack    time.Duration // see seat
+	members  []string      // options of the members
+}
+
+// newFleet starts a fleet, and returns when all of its daemons are in touch.
+func (t *trial) newFleet(o fleetOptions) *fleet {
+	if o.ttl == 0 {
+		o.ttl = 10 * time.Second
+	}
+	f := &fleet{t: t, records: &lab{t: t, history: &history{}}, ttl: o.ttl, count: make(map[string]int)}
+	f.resource.keys = make(map[string]*written)
+	var err error
+	if f.cluster, err = etcdtest.Start(etcdtest.Options{Program: t.options.Members, Dir: t.dir, Args: o.members}); err != nil {
+		t.fatal("%w", err)
+	}
+	t.cleanup(f.cluster.Stop)
+	quiet := clientv3.Config{Endpoints: f.cluster.Endpoints(), Logger: zap.NewNop(), DialTimeout: patience}
+	ctx, cancel := context.WithTimeout(t.ctx, 2*patience)
+	defer cancel()
+	if _, err = f.cluster.AwaitLeader(ctx, quiet); err != nil {
+		t.fatal("%w", err)
+	}
+	if f.etcd, err = clientv3.New(quiet); err != nil {
+		t.fatal("%w", err)
+	}
+	t.cleanup(func() { _ = f.etcd.Close() })
+	for i := range fleetSize {
+		b := &berth{name: "d" + strconv.Itoa(i), address: t.freeAddress()}
+		b.fallible, b.slack = o.fallible, o.slack
+		var urls []string
+		for _, m := range f.cluster.Members {
+			l, err := newLink(strings.TrimPrefix(m.URL, "http://"))
+			t.must(err)
+			t.cleanup(l.close)
+			b.links = append(b.links, l)
+			urls = append(urls, "http://"+l.address)
+		}
+		b.options = []string{"--loops", "2", "--fleet", strings.Join(urls, ","), "--fleet-ttl", o.ttl.String(), "--fleet-advertise", b.address}
+		f.seats = append(f.seats, b)
+		f.startDaemon(b)
+	}
+	for _, b := range f.seats {
+		f.awaitTouch(b)
+	}
+	return f
+}
+
+// freeAddress returns an address of this machine at which nobody listens.
+func (t *trial) freeAddress() string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
+	t.must(err)
+	defer ln.Close() //nolint:errcheck // nobody has connected to it
+	return ln.Addr().String()
+}
+
+// startDaemon starts the daemon of a berth, and returns when it serves.
+func (f *fleet) startDaemon(b *berth) {
+	d := f.t.startDaemon(func(start func() error) error { return start() }, nil, b.address, b.options...)
+	f.t.must(d.awaitReady())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.daemon = d
+}
+
+// now returns the daemon that was started last.
+func (b *berth) now() *daemon {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.daemon
+}
+
+// dial connects to the daemon.
+func (b *berth) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", b.address)
+}
+
+// fleetStatus is what a daemon says about its fleet.
+type fleetStatus struct {
+	Fleet struct {
+		InTouch bool   `json:"in_touch"`
+		Reason  string `json:"reason"`
+		Lease   string `json:"lease"`
+	} `json:"fleet"`
+}
+
+// awaitTouch waits until a daemon is in touch with the fleet.
+func (f *fleet) awaitTouch(b *berth) {
+	f.t.eventually(settleTime, "daemon "+b.name+" is in touch", func() error {
+		var s fleetStatus
+		if err := b.now().get("/api/v1/status", &s); err != nil {
+			return err
+		}
+		if !s.Fleet.InTouch {
+			return fmt.Errorf("it is not: %s", s.Fleet.Reason)
+		}
+		return nil
+	})
+}
+
+// note counts a fault that was made.
+func (f *fleet) note(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.count[what]++
+}
+
+// heal ends all faults: all members and daemons run, and all links carry.
+func (f *fleet) heal() {
+	for _, m := range f.cluster.Members {
+		if m.Runs() {
+			f.t.must(m.Resume())
+		} else {
+			f.t.must(m.Start())
+		}
+	}
+	for _, b := range f.seats {
+		for _, l := range b.links {
+			l.set(carries)
+		}
+		if d := b.now(); d.running() {
+			d.signal(syscall.SIGCONT)
+		} else {
+			f.startDaemon(b)
+		}
+	}
+	for _, b := range f.seats {
+		f.awaitTouch(b)
+	}
+}
+
+// settle checks, when the faults and the clients have ended, that every key can be had at every daemon: nobody would wait for ever.
+func (f *fleet) settle(keys []string) {
+	began := time.Now()
+	for _, b := range f.seats {
+		c := f.dial(b)
+		for _, key := range keys {
+			left := max(settleTime-time.Since(began), time.Second)
+			if got := c.lock(key, left); got != locked {
+				f.t.violate("%s after the faults: daemon %s: lock %s: %q", settleTime, b.name, key, got)
+			}
+			if got := c.unlock(key); got != unlocked {
+				f.t.violate("after the faults: daemon %s: unlock %s: %q", b.name, key, got)
+			}
+		}
+		c.close()
+	}
+}
+
+// dial connects a client to a daemon that must serve.
+func (f *fleet) dial(b *berth) *client {
+	c := f.records.dial(b.dial)
+	c.session.seat = &b.seat
+	return c
+}
+
+// finish checks the history, and returns what was measured.
+func (f *fleet) finish() string {
+	for _, c := range f.records.clients {
+		c.close()
+	}
+	ended := 0
+	for _, s := range f.records.history.sessions {
+		if s.ended != never {
+			ended++
+		}
+	}
+	v := check(f.records.history)
+	for _, what := range v.violations {
+		f.t.violate("%s", what)
+	}
+	for _, what := range f.resource.twice {
+		f.t.violate("the resource was written to by two sessions with one token: %s", what)
+	}
+	f.t.commands.Add(v.answered())
+	grants := v.answers["lock "+locked]
+	f.t.grants.Add(grants)
+	for _, b := range f.seats {
+		d := b.now()
+		if d.running() {
+			d.stop()
+		}
+		d.checkLog()
+	}
+	text := fmt.Sprintf("%d grants, %d pairs in confirmed order, %d writes, %d refused, %d connections ended",
+		grants, v.pairs, f.resource.writes, f.resource.refused, ended)
+	for _, m := range mishaps {
+		if n := f.count[m.name]; n > 0 {
+			text += fmt.Sprintf("; %d x %s", n, m.name)
+		}
+	}
+	return text
+}
