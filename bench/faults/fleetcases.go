@@ -49,7 +49,7 @@ const commit = 500 * time.Millisecond
 // fleetCase returns a case in which clients compete while something goes wrong, again and again.
 func fleetCase(name, fault, promise string, o fleetOptions, from ...*mishap) *Case {
 	return &Case{Name: "fleet-" + name, Fault: fault, Promise: promise, run: func(t *trial) string {
-		clients, length, pause := fleetClients{count: 12, length: 12 * time.Second, think: 5 * time.Millisecond}, 10*time.Second, time.Second
+		clients, length, pause := fleetClients{count: 12, length: 24 * time.Second, think: 5 * time.Millisecond}, 20*time.Second, time.Second
 		if t.options.Long {
 			clients, length = fleetClients{count: 24, length: time.Minute}, 58*time.Second
 		}

@@ -10,6 +10,7 @@ import (
 
 const (
 	fleetKeys = 6 // for which all clients compete
+	longKeys  = 2 // the first of these, some of whose holders keep them for long
 	// fleetWait is the longest wait.
 	fleetWait = 3 * time.Second
 	// fleetAnswer is how long after its time an answer may come: a daemon may be stopped meanwhile, or etcd be away.
@@ -81,7 +82,8 @@ func (r *fleetRival) next() {
 
 // step does one thing.
 func (r *fleetRival) step() {
-	key := fleetKey(r.rng.IntN(fleetKeys))
+	k := r.rng.IntN(fleetKeys)
+	key := fleetKey(k)
 	switch n := r.rng.IntN(100); {
 	case n < 40: // mostly a key that nobody else wants
 		r.burst(r.own, 1+r.rng.IntN(8))
@@ -92,8 +94,10 @@ func (r *fleetRival) step() {
 		r.answers()
 	case n < 68:
 		r.leave(key)
+	case k < longKeys && n > 90:
+		r.hold(key, upTo(r.rng, 2*r.f.ttl))
 	default:
-		r.hold(key)
+		r.hold(key, upTo(r.rng, 15*time.Millisecond))
 	}
 }
 
@@ -108,7 +112,7 @@ func (r *fleetRival) burst(key string, times int) {
 }
 
 // hold takes a key, writes to the resource while it has it, and gives it back.
-func (r *fleetRival) hold(key string) {
+func (r *fleetRival) hold(key string, length time.Duration) {
 	timeout := r.patience()
 	r.client.send(command(lock, key, timeout))
 	if timeout == fleetWait && r.rng.IntN(2) == 0 {
@@ -123,7 +127,7 @@ func (r *fleetRival) hold(key string) {
 		return
 	}
 	token, _ := strconv.ParseUint(reply[len(tokenIs)+1:], 10, 64) // the check of the history parses it as well
-	r.f.use(r.client, key, token, time.Duration(r.rng.Int64N(int64(15*time.Millisecond))))
+	r.f.use(r.client, key, token, length)
 	if r.client.session.ended != never {
 		r.lost()
 		return

@@ -7,7 +7,7 @@ import (
 )
 
 // workDirs is the pattern of the names of directories for data and logs, in that for temporary files.
-const workDirs = "dreadlock-fleet-*"
+const workDirs = "dreadlock-fleetrun-*"
 
 // workDir is a directory for the data and the logs of a fleet. It is locked as long as the fleet runs, so that the next one can remove
 // what a fleet has left that was killed.
