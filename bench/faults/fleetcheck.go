@@ -197,8 +197,10 @@ func (r *resource) write(key string, token uint64, session int) bool {
 
 // checkWrites looks for a holder that was refused: somebody else has got in with a greater token.
 func (v *verdict) checkWrites(key string, k *keyHistory) {
+	told := make(map[*session]bool)
 	for _, w := range k.refused {
-		if slices.ContainsFunc(k.certain, func(h hold) bool { return h.session == w.session && h.from <= w.at && w.at < h.to }) {
+		if !told[w.session] && slices.ContainsFunc(k.certain, func(h hold) bool { return h.session == w.session && h.from <= w.at && w.at < h.to }) {
+			told[w.session] = true
 			v.violate("key %s: the resource has refused a write of session %d, which held it", key, w.session.id)
 		}
 	}

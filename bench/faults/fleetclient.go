@@ -10,7 +10,7 @@ import (
 
 const (
 	fleetKeys = 6 // for which all clients compete
-	longKeys  = 2 // the first of these, some of whose holders keep them for long
+	longKeys  = 3 // of which each has a client at each daemon that keeps it for long
 	// fleetWait is the longest wait.
 	fleetWait = 3 * time.Second
 	// fleetAnswer is how long after its time an answer may come: a daemon may be stopped meanwhile, or etcd be away.
@@ -24,19 +24,27 @@ type fleetClients struct {
 	think  time.Duration // the longest pause of a client from one step to the next; 0 for none
 }
 
+// longKey returns a key that clients keep for long.
+func longKey(k int) string { return "long" + strconv.Itoa(k) }
+
 // fleetKey returns a key for which all clients compete.
 func fleetKey(k int) string { return "key" + strconv.Itoa(k) }
 
 // compete has clients use the fleet for a time. Two in three stay with one daemon; the others go to the next when one ends the
-// connection or cannot be reached.
+// connection or cannot be reached. Beside them there are those that keep a key for longer than a lease lasts, so that some daemon's
+// clients have it whatever happens, and others wait for it.
 func (f *fleet) compete(o fleetClients, seed uint64) {
 	end := time.Now().Add(o.length)
-	f.t.parallel(o.count, func(i int) {
+	f.t.parallel(o.count+longKeys*fleetSize, func(i int) {
 		r := &fleetRival{
 			f: f, rng: rand.New(rand.NewPCG(seed, uint64(i))), own: "own" + strconv.Itoa(i), at: i % fleetSize, switches: i/fleetSize%3 == 2,
 		}
 		for time.Now().Before(end) && !f.t.stopped() {
 			if r.client == nil && !r.connect() {
+				continue
+			}
+			if i >= o.count {
+				r.hold(longKey((i-o.count)/fleetSize), min(upTo(r.rng, 3*f.ttl), time.Until(end)), fleetWait)
 				continue
 			}
 			r.step()
@@ -82,8 +90,7 @@ func (r *fleetRival) next() {
 
 // step does one thing.
 func (r *fleetRival) step() {
-	k := r.rng.IntN(fleetKeys)
-	key := fleetKey(k)
+	key := fleetKey(r.rng.IntN(fleetKeys))
 	switch n := r.rng.IntN(100); {
 	case n < 40: // mostly a key that nobody else wants
 		r.burst(r.own, 1+r.rng.IntN(8))
@@ -94,10 +101,8 @@ func (r *fleetRival) step() {
 		r.answers()
 	case n < 68:
 		r.leave(key)
-	case k < longKeys && n > 90:
-		r.hold(key, upTo(r.rng, 2*r.f.ttl))
 	default:
-		r.hold(key, upTo(r.rng, 15*time.Millisecond))
+		r.hold(key, upTo(r.rng, 15*time.Millisecond), r.patience())
 	}
 }
 
@@ -112,8 +117,7 @@ func (r *fleetRival) burst(key string, times int) {
 }
 
 // hold takes a key, writes to the resource while it has it, and gives it back.
-func (r *fleetRival) hold(key string, length time.Duration) {
-	timeout := r.patience()
+func (r *fleetRival) hold(key string, length, timeout time.Duration) {
 	r.client.send(command(lock, key, timeout))
 	if timeout == fleetWait && r.rng.IntN(2) == 0 {
 		r.f.confirm(r.client)
@@ -244,6 +248,9 @@ func (f *fleet) confirm(c *client) {
 func (o *fleetClients) keyNames() (all []string) {
 	for k := range fleetKeys {
 		all = append(all, fleetKey(k))
+	}
+	for k := range longKeys {
+		all = append(all, longKey(k))
 	}
 	for i := range o.count {
 		all = append(all, "own"+strconv.Itoa(i))
