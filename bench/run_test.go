@@ -94,7 +94,7 @@ func checkSane(t *testing.T, r *Result) {
 // TestScheduleKeepsItsRate, which does not depend on the machine.
 func TestOpenLoopKeepsItsRate(t *testing.T) {
 	s := startPeer(t, "dreadlock:1")
-	kinds := []Kind{Mixed, Uncontended, Contended, Pipelined}
+	kinds := []Kind{Mixed, Uncontended, Contended, Pipelined, Churn}
 	if testing.Short() {
 		kinds = kinds[:1]
 	}

@@ -49,7 +49,7 @@ func (k Kind) Unit() string {
 
 // paced reports whether the kind can run in an open loop.
 func (k Kind) paced() bool {
-	return k == Uncontended || k == Contended || k == Pipelined || k == Mixed
+	return k == Uncontended || k == Contended || k == Pipelined || k == Mixed || k == Churn
 }
 
 // Workload is a load to put on a server. Fields that a kind does not use are zero. Default fills in the others.
@@ -67,7 +67,8 @@ type Workload struct {
 	Pairs int `json:"pairs,omitempty"`
 	// Queue is the length of the queue (Waiters): that many connections wait at a time. 0 is all.
 	Queue int `json:"queue,omitempty"`
-	// Rate is the load of an open loop, in commands per second over all connections; 0 is a closed loop.
+	// Rate is the load of an open loop, in commands per second over all connections, for Churn in connections per second; 0 is
+	// a closed loop.
 	Rate float64 `json:"rate,omitempty"`
 	// Share is the side load of Timeouts: a fraction of the most that the server can do of it, from 0 to 1.
 	Share float64 `json:"share,omitempty"`

@@ -3,7 +3,6 @@ package faults
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -151,9 +150,6 @@ func (l *lab) move(c *client) {
 // not recorded.
 func (l *lab) fill(c *client) {
 	l.unrecorded = true
-	if sock, ok := c.conn.(*net.TCPConn); ok {
-		l.t.must(sock.SetReadBuffer(4096))
-	}
 	commands := bytes.Repeat([]byte("unlock nobodys\r\n"), 1000)
 	for {
 		// A daemon that does not hold the client back takes it all within this time.

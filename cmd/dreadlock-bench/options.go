@@ -19,7 +19,7 @@ type loadOptions struct {
 	Zipf        float64       `placeholder:"S" help:"Zipf exponent of the keys' popularity, greater than 1. By default all keys are equally popular (contended, mixed)."`
 	Pairs       int           `placeholder:"N" help:"Pairs of lock and unlock in one write (pipelined)."`
 	Queue       []int         `placeholder:"N" help:"Length of the queue, by default all connections. Several are run one after another (waiters)."`
-	Rate        []float64     `placeholder:"N" help:"Commands per second in an open loop. Several are run one after another. By default the loop is closed, which finds the most that the server can do."`
+	Rate        []float64     `placeholder:"N" help:"Commands per second in an open loop, connections per second for churn. Several are run one after another. By default the loop is closed, which finds the most that the server can do."`
 	Share       *float64      `placeholder:"PART" help:"Side load as a fraction of the most that the server can do, 0 to 1 (timeouts)."`
 	Warmup      time.Duration `default:"200ms" placeholder:"TIME" help:"Time before the measurement (${default})."`
 	Window      time.Duration `short:"w" default:"1s" placeholder:"TIME" help:"Length of the measurement (${default})."`

@@ -24,6 +24,7 @@ func watch(t *testing.T, happens func(t *testing.T, ca *prototest.CA, files File
 		s := load(t, files, &log)
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.Watch(ctx)
+		synctest.Wait() // it has looked once
 		happens(t, ca, files, s, &log)
 		cancel()
 		synctest.Wait()

@@ -83,9 +83,10 @@ func TestEtcdGone(t *testing.T) {
 	}
 	w.lost(a, api.LostTime)
 	w.lost(b, api.LostTime)
-	if st := a.store.Status(); st.InTouch || !strings.Contains(st.Reason, "etcd") || st.Lost[api.LostTime] != 1 {
+	if st := a.store.Status(); st.InTouch || !strings.Contains(st.Reason, "etcd") {
 		t.Errorf("the status is %+v", st)
 	}
+	w.until("the loss is counted", func() bool { return a.store.Status().Lost[api.LostTime] == 1 })
 	w.until("the log says that etcd cannot be reached", func() bool { return a.log.has("cannot reach etcd at " + w.cluster.Members[0].URL) })
 	for _, m := range w.cluster.Members {
 		m.Resume()
@@ -441,7 +442,9 @@ func TestLockDelay(t *testing.T) {
 	w := startWorld(t, etcdtest.Options{Members: 1})
 	r := newRecorder(t)
 	r.Delay, r.Held = 2500*time.Millisecond, true
-	a := w.join(w.config(), r)
+	cfg := w.config()
+	cfg.TTL = DefaultTTL
+	a := w.join(cfg, r)
 	s := w.session(a)
 	p := w.place(a, "a", false)
 	w.sees(a, "a", p)

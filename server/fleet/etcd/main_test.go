@@ -111,10 +111,10 @@ func (w *world) leader() *etcdtest.Member {
 	return m
 }
 
-// config returns the options of a member.
+// config returns the options of a member. Its lease outlasts whatever a busy machine does.
 func (w *world) config() Config {
 	return Config{
-		Endpoints: w.cluster.Endpoints(), Prefix: DefaultPrefix, TTL: DefaultTTL,
+		Endpoints: w.cluster.Endpoints(), Prefix: DefaultPrefix, TTL: time.Minute,
 		Address: func() string { return fmt.Sprintf("host%d:6001", len(w.members)) }, Version: "test", Log: zerolog.Nop(),
 	}
 }

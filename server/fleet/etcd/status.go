@@ -45,7 +45,7 @@ func (se *session) status(st *api.Fleet) {
 	st.Lease = leaseText(se.lease)
 	st.TTLSeconds, st.LeaseLeftSeconds = se.ttl.Seconds(), max(left.Seconds(), 0)
 	if !st.InTouch {
-		st.Reason = "the lease was not renewed in time"
+		st.Reason = "etcd did not renew the lease in time"
 	}
 	se.mu.Lock()
 	defer se.mu.Unlock()

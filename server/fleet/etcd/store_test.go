@@ -148,6 +148,7 @@ func (w *world) enableUsers() {
 func TestStatus(t *testing.T) {
 	w := startWorld(t, etcdtest.Options{})
 	cfg := w.config()
+	cfg.TTL = DefaultTTL
 	cfg.Endpoints = cfg.Endpoints[:2] // the third is found by asking these
 	a, b := w.join(cfg, newRecorder(t)), w.join(cfg, newRecorder(t))
 	w.session(a)
