@@ -13,6 +13,7 @@ type verdict struct {
 	sent       int64            // commands
 	answers    map[string]int64 // by command and answer
 	pairs      int64            // pairs of waiters whose order of arrival was confirmed, and judged
+	across     int64            // of these, at two daemons of a fleet
 }
 
 func (v *verdict) violate(format string, args ...any) {
@@ -277,6 +278,9 @@ func (v *verdict) checkOrder(key string, waits []wait) {
 				continue
 			}
 			v.pairs++
+			if first.session.seat != second.session.seat {
+				v.across++
+			}
 			if second.answered < first.until {
 				v.violate("key %s: session %d was overtaken by session %d, which asked %s after it was known to wait", key,
 					first.session.id, second.session.id, time.Duration(second.sent-first.queued))

@@ -242,8 +242,11 @@ func (f *fleet) finish() string {
 		}
 		d.checkLog()
 	}
-	text := fmt.Sprintf("%d grants, %d pairs in confirmed order, %d writes, %d refused, %d connections ended",
-		grants, v.pairs, f.resource.writes, f.resource.refused, ended)
+	if v.across == 0 && len(f.count) == 0 && !f.seats[0].fallible {
+		f.t.violate("no two waiters of different daemons competed whose order is known: the check of the order has checked nothing")
+	}
+	text := fmt.Sprintf("%d grants, %d pairs in confirmed order and %d of them over daemons, %d writes and %d refused, %d connections ended",
+		grants, v.pairs, v.across, f.resource.writes, f.resource.refused, ended)
 	for _, m := range mishaps {
 		if n := f.count[m.name]; n > 0 {
 			text += fmt.Sprintf("; %d x %s", n, m.name)

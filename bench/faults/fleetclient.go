@@ -31,10 +31,14 @@ func longKey(k int) string { return "long" + strconv.Itoa(k) }
 func fleetKey(k int) string { return "key" + strconv.Itoa(k) }
 
 // compete has clients use the fleet for a time. Two in three stay with one daemon; the others go to the next when one ends the
-// connection or cannot be reached. Beside them there are those that keep a key for longer than a lease lasts, so that some daemon's
-// clients have it whatever happens, and others wait for it.
+// connection or cannot be reached. Beside them there are those that keep a key for long, so that some daemon's client has it whatever
+// happens, and others wait for it: where leases may end, for longer than these last.
 func (f *fleet) compete(o fleetClients, seed uint64) {
 	end := time.Now().Add(o.length)
+	longest := 2 * time.Second
+	if f.seats[0].fallible {
+		longest = 3 * f.ttl
+	}
 	f.t.parallel(o.count+longKeys*fleetSize, func(i int) {
 		r := &fleetRival{
 			f: f, rng: rand.New(rand.NewPCG(seed, uint64(i))), own: "own" + strconv.Itoa(i), at: i % fleetSize, switches: i/fleetSize%3 == 2,
@@ -44,7 +48,7 @@ func (f *fleet) compete(o fleetClients, seed uint64) {
 				continue
 			}
 			if i >= o.count {
-				r.hold(longKey((i-o.count)/fleetSize), min(upTo(r.rng, 3*f.ttl), time.Until(end)), fleetWait)
+				r.hold(longKey((i-o.count)/fleetSize), min(upTo(r.rng, longest), time.Until(end)), fleetWait)
 				continue
 			}
 			r.step()
