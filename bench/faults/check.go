@@ -173,7 +173,7 @@ func (k *keyHistory) hold(s *session, op *operation, until, released moment) {
 
 // refuse notes an answer that says who has the key. In a fleet only one tells something: see fleetcheck.go.
 func (k *keyHistory) refuse(c claim) {
-	if c.session.seat == nil || c.reply == notLocked {
+	if c.session.node == nil || c.reply == notLocked {
 		k.refusals = append(k.refusals, c)
 	}
 }
@@ -278,7 +278,7 @@ func (v *verdict) checkOrder(key string, waits []wait) {
 				continue
 			}
 			v.pairs++
-			if first.session.seat != second.session.seat {
+			if first.session.node != second.session.node {
 				v.across++
 			}
 			if second.answered < first.until {

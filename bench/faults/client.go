@@ -153,14 +153,17 @@ func (c *client) waits(key string, nth int) {
 }
 
 // confirm looks whether the daemon has the latest command in the queue of its key. Then its order of arrival is known.
-func (c *client) confirm() {
+func (c *client) confirm() { c.confirmAt(c.lab.daemon) }
+
+// confirmAt is confirm for the daemon that the client is connected to.
+func (c *client) confirmAt(d *daemon) {
 	var k struct {
 		Queue []struct {
 			Address string `json:"address"`
 		} `json:"queue"`
 	}
 	op := &c.session.operations[len(c.session.operations)-1]
-	if c.lab.daemon.get("/api/v1/keys/"+op.key+"?queue=1000", &k) != nil {
+	if d.get("/api/v1/keys/"+op.key+"?queue=1000", &k) != nil {
 		return
 	}
 	for _, w := range k.Queue {

@@ -32,7 +32,7 @@ type fleet struct {
 	t        *trial
 	cluster  *etcdtest.Cluster
 	etcd     *clientv3.Client
-	seats    []*berth
+	nodes    []*node
 	records  *lab // has the clients and their history
 	resource resource
 	ttl      time.Duration
@@ -41,24 +41,29 @@ type fleet struct {
 	count map[string]int // faults that were made
 }
 
-// berth is where a daemon of the fleet is started, again and again.
-type berth struct {
-	seat
-
+// node is a daemon of a fleet, over all of its starts.
+type node struct {
 	name    string
 	address string
 	links   []*link // to each member
 	options []string
 
+	// fallible says that the daemon may end any connection, for what happens to it or to etcd.
+	fallible bool
+	// slack is how long after a client is seen to wait at one daemon those who ask at another one have to stand behind it. noOrder: that
+	// is not known.
+	slack time.Duration
+
 	mu     sync.Mutex
-	daemon *daemon
+	daemon *daemon  // that was started last
+	doubts []*doubt // in their order
 }
 
 // fleetOptions say what fleet a case needs.
 type fleetOptions struct {
 	ttl      time.Duration // of the leases; 0 for 10 s
-	fallible bool          // see seat
-	slack    time.Duration // see seat
+	fallible bool          // see node
+	slack    time.Duration // see node
 	members  []string      // options of the members
 }
 
@@ -85,22 +90,21 @@ func (t *trial) newFleet(o fleetOptions) *fleet {
 	}
 	t.cleanup(func() { _ = f.etcd.Close() })
 	for i := range fleetSize {
-		b := &berth{name: "d" + strconv.Itoa(i), address: t.freeAddress()}
-		b.fallible, b.slack = o.fallible, o.slack
+		n := &node{name: "d" + strconv.Itoa(i), address: t.freeAddress(), fallible: o.fallible, slack: o.slack}
 		var urls []string
 		for _, m := range f.cluster.Members {
 			l, err := newLink(strings.TrimPrefix(m.URL, "http://"))
 			t.must(err)
 			t.cleanup(l.close)
-			b.links = append(b.links, l)
+			n.links = append(n.links, l)
 			urls = append(urls, "http://"+l.address)
 		}
-		b.options = []string{"--loops", "2", "--fleet", strings.Join(urls, ","), "--fleet-ttl", o.ttl.String(), "--fleet-advertise", b.address}
-		f.seats = append(f.seats, b)
-		f.startDaemon(b)
+		n.options = []string{"--loops", "2", "--fleet", strings.Join(urls, ","), "--fleet-ttl", o.ttl.String(), "--fleet-advertise", n.address}
+		f.nodes = append(f.nodes, n)
+		f.startDaemon(n)
 	}
-	for _, b := range f.seats {
-		f.awaitTouch(b)
+	for _, n := range f.nodes {
+		f.awaitTouch(n)
 	}
 	return f
 }
@@ -113,26 +117,26 @@ func (t *trial) freeAddress() string {
 	return ln.Addr().String()
 }
 
-// startDaemon starts the daemon of a berth, and returns when it serves.
-func (f *fleet) startDaemon(b *berth) {
-	d := f.t.startDaemon(func(start func() error) error { return start() }, nil, b.address, b.options...)
+// startDaemon starts the daemon of a node, and returns when it serves.
+func (f *fleet) startDaemon(n *node) {
+	d := f.t.startDaemon(func(start func() error) error { return start() }, nil, n.address, n.options...)
 	f.t.must(d.awaitReady())
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.daemon = d
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.daemon = d
 }
 
-// now returns the daemon that was started last.
-func (b *berth) now() *daemon {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.daemon
+// process returns the daemon that was started last.
+func (n *node) process() *daemon {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.daemon
 }
 
 // dial connects to the daemon.
-func (b *berth) dial(ctx context.Context) (net.Conn, error) {
+func (n *node) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", b.address)
+	return d.DialContext(ctx, "tcp", n.address)
 }
 
 // fleetStatus is what a daemon says about its fleet.
@@ -145,10 +149,10 @@ type fleetStatus struct {
 }
 
 // awaitTouch waits until a daemon is in touch with the fleet.
-func (f *fleet) awaitTouch(b *berth) {
-	f.t.eventually(settleTime, "daemon "+b.name+" is in touch", func() error {
+func (f *fleet) awaitTouch(n *node) {
+	f.t.eventually(settleTime, "daemon "+n.name+" is in touch", func() error {
 		var s fleetStatus
-		if err := b.now().get("/api/v1/status", &s); err != nil {
+		if err := n.process().get("/api/v1/status", &s); err != nil {
 			return err
 		}
 		if !s.Fleet.InTouch {
@@ -174,33 +178,33 @@ func (f *fleet) heal() {
 			f.t.must(m.Start())
 		}
 	}
-	for _, b := range f.seats {
-		for _, l := range b.links {
+	for _, n := range f.nodes {
+		for _, l := range n.links {
 			l.set(carries)
 		}
-		if d := b.now(); d.running() {
+		if d := n.process(); d.running() {
 			d.signal(syscall.SIGCONT)
 		} else {
-			f.startDaemon(b)
+			f.startDaemon(n)
 		}
 	}
-	for _, b := range f.seats {
-		f.awaitTouch(b)
+	for _, n := range f.nodes {
+		f.awaitTouch(n)
 	}
 }
 
 // settle checks, when the faults and the clients have ended, that every key can be had at every daemon: nobody would wait for ever.
 func (f *fleet) settle(keys []string) {
 	began := time.Now()
-	for _, b := range f.seats {
-		c := f.dial(b)
+	for _, n := range f.nodes {
+		c := f.dial(n)
 		for _, key := range keys {
 			left := max(settleTime-time.Since(began), time.Second)
 			if got := c.lock(key, left); got != locked {
-				f.t.violate("%s after the faults: daemon %s: lock %s: %q", settleTime, b.name, key, got)
+				f.t.violate("%s after the faults: daemon %s: lock %s: %q", settleTime, n.name, key, got)
 			}
 			if got := c.unlock(key); got != unlocked {
-				f.t.violate("after the faults: daemon %s: unlock %s: %q", b.name, key, got)
+				f.t.violate("after the faults: daemon %s: unlock %s: %q", n.name, key, got)
 			}
 		}
 		c.close()
@@ -208,9 +212,9 @@ func (f *fleet) settle(keys []string) {
 }
 
 // dial connects a client to a daemon that must serve.
-func (f *fleet) dial(b *berth) *client {
-	c := f.records.dial(b.dial)
-	c.session.seat = &b.seat
+func (f *fleet) dial(n *node) *client {
+	c := f.records.dial(n.dial)
+	c.session.node = n
 	return c
 }
 
@@ -235,21 +239,21 @@ func (f *fleet) finish() string {
 	f.t.commands.Add(v.answered())
 	grants := v.answers["lock "+locked]
 	f.t.grants.Add(grants)
-	for _, b := range f.seats {
-		d := b.now()
+	for _, n := range f.nodes {
+		d := n.process()
 		if d.running() {
 			d.stop()
 		}
 		d.checkLog()
 	}
-	if v.across == 0 && len(f.count) == 0 && !f.seats[0].fallible {
+	if v.across == 0 && len(f.count) == 0 && !f.nodes[0].fallible {
 		f.t.violate("no two waiters of different daemons competed whose order is known: the check of the order has checked nothing")
 	}
 	text := fmt.Sprintf("%d grants, %d pairs in confirmed order and %d of them over daemons, %d writes and %d refused, %d connections ended",
 		grants, v.pairs, v.across, f.resource.writes, f.resource.refused, ended)
 	for _, m := range mishaps {
-		if n := f.count[m.name]; n > 0 {
-			text += fmt.Sprintf("; %d x %s", n, m.name)
+		if times := f.count[m.name]; times > 0 {
+			text += fmt.Sprintf("; %d x %s", times, m.name)
 		}
 	}
 	return text

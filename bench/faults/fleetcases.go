@@ -74,23 +74,22 @@ func fleetCase(name, fault, promise string, o fleetOptions, from ...*mishap) *Ca
 func testStaleWriters(t *trial) string {
 	const keys, stopped, atOnce = 5, 20 * time.Second, 5 * time.Second
 	f := t.newFleet(fleetOptions{ttl: 5 * time.Second, fallible: true, slack: noOrder})
-	stale, others := f.seats[0], f.seats[1:]
+	stale, others := f.nodes[0], f.nodes[1:]
 	old := make([]*client, keys)
 	for k := range old {
 		old[k] = f.dial(stale)
 		old[k].mustLock(fleetKey(k))
 	}
-	var began time.Time
+	began := time.Now().Add(time.Second) // of the stop
 	var heirs [keys]time.Duration
 	t.parallel(2*keys+1, func(i int) {
 		switch {
 		case i == 2*keys:
-			t.pause(time.Second)
+			t.pause(time.Until(began))
 			end := stale.begin(false)
-			began = time.Now()
-			stale.now().signal(syscall.SIGSTOP)
+			stale.process().signal(syscall.SIGSTOP)
 			t.pause(stopped)
-			stale.now().signal(syscall.SIGCONT)
+			stale.process().signal(syscall.SIGCONT)
 			end()
 		case i < keys:
 			c := old[i]

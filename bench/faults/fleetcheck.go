@@ -18,8 +18,8 @@ import (
 //   - While a daemon is stopped (SIGSTOP) it cannot end the connections of those who lose their keys, and when a lease is revoked by
 //     hand it cannot do so in time. What was granted before, or asked meanwhile, is held for certain until then only: see doubt. The
 //     rule of the tokens holds all the same, but for a lease that is revoked, which its daemon does not know for a moment.
-//   - A daemon may end connections when its lease or its process ends: see seat.fallible.
-//   - The order of two who wait at different daemons is known some time after the first is seen to wait: see seat.slack.
+//   - A daemon may end connections when its lease or its process ends: see node.fallible.
+//   - The order of two who wait at different daemons is known some time after the first is seen to wait: see node.slack.
 //   - A key may be refused that nobody holds: whoever held it has died, or etcd did not answer in time.
 
 // tokenIs begins an answer that tells a token.
@@ -33,18 +33,6 @@ func kind(reply string) string {
 	return reply
 }
 
-// seat is a daemon of a fleet, over all of its starts, as far as the check has to know.
-type seat struct {
-	// fallible says that the daemon may end any connection, for what happens to it or to etcd.
-	fallible bool
-	// slack is how long after a client is seen to wait at one daemon those who ask at another one have to stand behind it. Never: that
-	// is not known.
-	slack time.Duration
-
-	mu     sync.Mutex
-	doubts []*doubt // in their order
-}
-
 // doubt is a time in which a daemon may not do what it has to.
 type doubt struct {
 	from, to moment
@@ -52,14 +40,14 @@ type doubt struct {
 }
 
 // begin begins a doubt. It lasts until end is called.
-func (s *seat) begin(revoked bool) (end func()) {
+func (n *node) begin(revoked bool) (end func()) {
 	d := &doubt{from: now(), to: never, revoked: revoked}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.doubts = append(s.doubts, d)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.doubts = append(n.doubts, d)
 	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		n.mu.Lock()
+		defer n.mu.Unlock()
 		d.to = now()
 	}
 }
@@ -69,24 +57,24 @@ const noOrder = time.Duration(math.MaxInt64 / 4)
 
 // slack returns how long after a session is seen to wait another one has to stand behind it.
 func slack(first, second *session) time.Duration {
-	if first.seat == second.seat {
+	if first.node == second.node {
 		return 0
 	}
-	return max(first.seat.slack, second.seat.slack)
+	return max(first.node.slack, second.node.slack)
 }
 
 // fallible reports whether the connection may end at any time.
-func (s *session) fallible() bool { return s.seat != nil && s.seat.fallible }
+func (s *session) fallible() bool { return s.node != nil && s.node.fallible }
 
 // certainUntil returns until when the session certainly had the key of a grant, at most until the given moment.
 func (s *session) certainUntil(grant *operation, until moment) moment {
-	if s.seat == nil {
+	if s.node == nil {
 		return until
 	}
-	if s.seat.fallible {
+	if s.node.fallible {
 		until = min(until, s.alive)
 	}
-	for _, d := range s.seat.doubts {
+	for _, d := range s.node.doubts {
 		if grant.sent < d.to {
 			until = min(until, d.from)
 		}
@@ -141,7 +129,7 @@ func (v *verdict) checkTokens(key string, grants []wait) {
 
 // inRevoked reports whether the grant was made while its daemon did not know that its lease was revoked.
 func (w *wait) inRevoked() bool {
-	return w.session.seat != nil && slices.ContainsFunc(w.session.seat.doubts, func(d *doubt) bool {
+	return w.session.node != nil && slices.ContainsFunc(w.session.node.doubts, func(d *doubt) bool {
 		return d.revoked && w.sent < d.to && w.answered > d.from
 	})
 }

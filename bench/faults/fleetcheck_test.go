@@ -11,7 +11,7 @@ import (
 // fleetScript is a history of a fleet that somebody has made up. Session n is at daemon n%2.
 type fleetScript struct {
 	script
-	seats [2]seat
+	nodes [2]node
 }
 
 // grant adds a lock that was granted, and its token if it is not 0.
@@ -65,21 +65,21 @@ func TestFleetCheck(t *testing.T) {
 			s.unlock(1, 10)
 		}, "held it at the same time"},
 		{"granted while the daemon of the holder is stopped", true, func(s *fleetScript) {
-			s.seats[0].doubts = []*doubt{{from: 4, to: 20}}
+			s.nodes[0].doubts = []*doubt{{from: 4, to: 20}}
 			s.grant(0, 1, 2, "")
 			s.died(0, 21, 22)
 			s.grant(1, 3, 6, "")
 			s.unlock(1, 30)
 		}, ""},
 		{"granted before the daemon of the holder was stopped", true, func(s *fleetScript) {
-			s.seats[0].doubts = []*doubt{{from: 7, to: 20}}
+			s.nodes[0].doubts = []*doubt{{from: 7, to: 20}}
 			s.grant(0, 1, 2, "")
 			s.died(0, 21, 22)
 			s.grant(1, 3, 6, "")
 			s.unlock(1, 30)
 		}, "held it at the same time"},
 		{"asked after the daemon went on", true, func(s *fleetScript) {
-			s.seats[0].doubts = []*doubt{{from: 4, to: 20}}
+			s.nodes[0].doubts = []*doubt{{from: 4, to: 20}}
 			s.grant(1, 3, 6, "")
 			s.died(1, 40, 41)
 			s.grant(0, 21, 22, "")
@@ -104,21 +104,21 @@ func TestFleetCheck(t *testing.T) {
 			s.died(1, 0, 7)
 		}, ""},
 		{"a token that is smaller than one that was known", true, func(s *fleetScript) {
-			s.seats[0].doubts = []*doubt{{from: 0, to: 100}}
+			s.nodes[0].doubts = []*doubt{{from: 0, to: 100}}
 			s.grant(1, 1, 2, "f 5")
 			s.died(1, 3, 4)
 			s.grant(0, 10, 12, "f 4")
 			s.died(0, 12, 13)
 		}, "asked after session 1 had read its token 5"},
 		{"the same with a lease that was revoked", true, func(s *fleetScript) {
-			s.seats[0].doubts = []*doubt{{from: 0, to: 100, revoked: true}}
+			s.nodes[0].doubts = []*doubt{{from: 0, to: 100, revoked: true}}
 			s.grant(1, 1, 2, "f 5")
 			s.died(1, 3, 4)
 			s.grant(0, 10, 12, "f 4")
 			s.died(0, 12, 13)
 		}, ""},
 		{"a token that was given twice", true, func(s *fleetScript) {
-			s.seats[0].doubts = []*doubt{{from: 0, to: 100, revoked: true}}
+			s.nodes[0].doubts = []*doubt{{from: 0, to: 100, revoked: true}}
 			s.grant(1, 1, 2, "f 5")
 			s.died(1, 3, 4)
 			s.grant(0, 10, 12, "f 5")
@@ -152,29 +152,29 @@ func TestFleetCheck(t *testing.T) {
 		}, ""},
 		{"overtaken at another daemon, too early to know", false, func(s *fleetScript) {
 			s.overtake(0, 1)
-			s.seats[1].slack = 10
+			s.nodes[1].slack = 10
 		}, ""},
 		{"overtaken at another daemon", false, func(s *fleetScript) {
 			s.overtake(0, 1)
-			s.seats[1].slack = 9
+			s.nodes[1].slack = 9
 		}, "was overtaken"},
 		{"overtaken at the same daemon", false, func(s *fleetScript) {
 			s.overtake(0, 2)
-			s.seats[0].slack = noOrder
+			s.nodes[0].slack = noOrder
 		}, "was overtaken"},
 		{"overtaken at another daemon without an order", false, func(s *fleetScript) {
 			s.overtake(0, 1)
-			s.seats[0].slack = noOrder
+			s.nodes[0].slack = noOrder
 		}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := &fleetScript{}
 			tc.story(s)
 			for i, session := range s.sessions {
-				session.seat = &s.seats[i%2]
+				session.node = &s.nodes[i%2]
 			}
-			for i := range s.seats {
-				s.seats[i].fallible = tc.fallible
+			for i := range s.nodes {
+				s.nodes[i].fallible = tc.fallible
 			}
 			got := strings.Join(check(&s.history).violations, "\n")
 			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
@@ -194,7 +194,7 @@ func (s *fleetScript) overtake(first, second int) {
 
 // TestDoubt: a doubt lasts until its end is told.
 func TestDoubt(t *testing.T) {
-	s := &seat{}
+	s := &node{}
 	end := s.begin(false)
 	if d := s.doubts[0]; d.to != never || d.revoked {
 		t.Errorf("%+v", d)

@@ -36,7 +36,7 @@ func fleetKey(k int) string { return "key" + strconv.Itoa(k) }
 func (f *fleet) compete(o fleetClients, seed uint64) {
 	end := time.Now().Add(o.length)
 	longest := 2 * time.Second
-	if f.seats[0].fallible {
+	if f.nodes[0].fallible {
 		longest = 3 * f.ttl
 	}
 	f.t.parallel(o.count+longKeys*fleetSize, func(i int) {
@@ -74,14 +74,14 @@ type fleetRival struct {
 
 // connect connects to the daemon, or takes the next one, after a pause, if it cannot.
 func (r *fleetRival) connect() bool {
-	b := r.f.seats[r.at]
-	c, err := r.f.records.tryDial(b.dial)
+	n := r.f.nodes[r.at]
+	c, err := r.f.records.tryDial(n.dial)
 	if err != nil {
 		r.f.t.pause(20 * time.Millisecond)
 		r.next()
 		return false
 	}
-	c.session.seat = &b.seat
+	c.session.node = n
 	r.client = c
 	return true
 }
@@ -124,7 +124,8 @@ func (r *fleetRival) burst(key string, times int) {
 func (r *fleetRival) hold(key string, length, timeout time.Duration) {
 	r.client.send(command(lock, key, timeout))
 	if timeout == fleetWait && r.rng.IntN(2) == 0 {
-		r.f.confirm(r.client)
+		r.f.t.pause(3 * time.Millisecond) // until its place has come, mostly
+		r.client.confirmAt(r.client.session.node.process())
 	}
 	if r.answer() != locked {
 		return
@@ -220,31 +221,6 @@ func (c *client) look(within time.Duration) {
 		c.session.alive = max(c.session.alive, at) // else there would have been its end to read
 	default:
 		c.end(err)
-	}
-}
-
-// confirm looks whether its daemon has the latest command of a client in the line. Then its place has come, and the order is known.
-func (f *fleet) confirm(c *client) {
-	f.t.pause(3 * time.Millisecond)
-	var b *berth
-	for _, candidate := range f.seats {
-		if &candidate.seat == c.session.seat {
-			b = candidate
-		}
-	}
-	var k struct {
-		Queue []struct {
-			Address string `json:"address"`
-		} `json:"queue"`
-	}
-	op := &c.session.operations[len(c.session.operations)-1]
-	if b.now().get("/api/v1/keys/"+op.key+"?queue=1000", &k) != nil {
-		return
-	}
-	for _, w := range k.Queue {
-		if w.Address == c.conn.LocalAddr().String() {
-			op.queued = now()
-		}
 	}
 }
 

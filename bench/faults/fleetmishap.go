@@ -54,7 +54,7 @@ func upTo(rng *rand.Rand, length time.Duration) time.Duration {
 	return length/4 + time.Duration(rng.Int64N(int64(length)*3/4+1))
 }
 
-func (f *fleet) randomSeat(rng *rand.Rand) *berth { return f.seats[rng.IntN(len(f.seats))] }
+func (f *fleet) randomNode(rng *rand.Rand) *node { return f.nodes[rng.IntN(len(f.nodes))] }
 
 func (f *fleet) stopMember(rng *rand.Rand) {
 	m := f.cluster.Members[rng.IntN(fleetSize)]
@@ -84,35 +84,35 @@ func (f *fleet) stopEtcd(*rand.Rand) {
 
 // stopDaemon stops a daemon, for less than its lease lasts or for more.
 func (f *fleet) stopDaemon(rng *rand.Rand) {
-	b := f.randomSeat(rng)
-	end := b.begin(false)
-	b.now().signal(syscall.SIGSTOP)
+	n := f.randomNode(rng)
+	end := n.begin(false)
+	n.process().signal(syscall.SIGSTOP)
 	f.t.pause(upTo(rng, 2*f.ttl))
-	b.now().signal(syscall.SIGCONT)
+	n.process().signal(syscall.SIGCONT)
 	end()
 }
 
 func (f *fleet) killDaemon(rng *rand.Rand) {
-	b := f.randomSeat(rng)
-	b.now().kill()
+	n := f.randomNode(rng)
+	n.process().kill()
 	f.t.pause(upTo(rng, 2*time.Second))
-	f.startDaemon(b)
+	f.startDaemon(n)
 }
 
 func (f *fleet) restartDaemon(rng *rand.Rand) {
-	b := f.randomSeat(rng)
-	b.now().stop()
-	f.startDaemon(b)
+	n := f.randomNode(rng)
+	n.process().stop()
+	f.startDaemon(n)
 }
 
 // cutDaemon cuts a daemon off from etcd, for less than its lease lasts or for more.
 func (f *fleet) cutDaemon(rng *rand.Rand, how linkState) {
-	b := f.randomSeat(rng)
-	for _, l := range b.links {
+	n := f.randomNode(rng)
+	for _, l := range n.links {
 		l.set(how)
 	}
 	f.t.pause(upTo(rng, 2*f.ttl))
-	for _, l := range b.links {
+	for _, l := range n.links {
 		l.set(carries)
 	}
 }
@@ -120,38 +120,38 @@ func (f *fleet) cutDaemon(rng *rand.Rand, how linkState) {
 // cutMember cuts a member off from all daemons: it hangs, and the other members do not see that.
 func (f *fleet) cutMember(rng *rand.Rand) {
 	i := rng.IntN(fleetSize)
-	for _, b := range f.seats {
-		b.links[i].set(hangs)
+	for _, n := range f.nodes {
+		n.links[i].set(hangs)
 	}
 	f.t.pause(upTo(rng, 3*time.Second))
-	for _, b := range f.seats {
-		b.links[i].set(carries)
+	for _, n := range f.nodes {
+		n.links[i].set(carries)
 	}
 }
 
 func (f *fleet) resetLinks(rng *rand.Rand) {
-	for _, l := range f.randomSeat(rng).links {
+	for _, l := range f.randomNode(rng).links {
 		l.reset()
 	}
 }
 
 // revokeLease revokes the lease of a daemon that is in touch.
 func (f *fleet) revokeLease(rng *rand.Rand) {
-	b := f.randomSeat(rng)
+	n := f.randomNode(rng)
 	var s fleetStatus
-	if err := b.now().get("/api/v1/status", &s); err != nil || s.Fleet.Lease == "" {
+	if err := n.process().get("/api/v1/status", &s); err != nil || s.Fleet.Lease == "" {
 		return // it is not in touch
 	}
 	lease := s.Fleet.Lease
 	id, err := strconv.ParseInt(lease, 16, 64)
 	f.t.must(err)
-	end := b.begin(true)
+	end := n.begin(true)
 	defer end()
 	if _, err := f.etcd.Revoke(f.t.ctx, clientv3.LeaseID(id)); err != nil {
 		return // it has ended by itself
 	}
-	f.t.eventually(settleTime, "daemon "+b.name+" has another lease", func() error {
-		if err := b.now().get("/api/v1/status", &s); err != nil {
+	f.t.eventually(settleTime, "daemon "+n.name+" has another lease", func() error {
+		if err := n.process().get("/api/v1/status", &s); err != nil {
 			return err
 		}
 		if !s.Fleet.InTouch || s.Fleet.Lease == lease {
@@ -163,15 +163,15 @@ func (f *fleet) revokeLease(rng *rand.Rand) {
 
 // compact removes the history of etcd, after a time in which a daemon has heard nothing of it, which then needs it.
 func (f *fleet) compact(rng *rand.Rand) {
-	b := f.randomSeat(rng)
-	for _, l := range b.links {
+	n := f.randomNode(rng)
+	for _, l := range n.links {
 		l.set(hangs)
 	}
 	f.t.pause(time.Second)
 	if got, err := f.etcd.Get(f.t.ctx, "/"); err == nil {
 		_, _ = f.etcd.Compact(f.t.ctx, got.Header.Revision) // it may be compacted already
 	}
-	for _, l := range b.links {
+	for _, l := range n.links {
 		l.reset()
 		l.set(carries)
 	}

@@ -66,8 +66,8 @@ type session struct {
 	ended moment
 	cause error // by which the client saw that
 
-	// seat is the daemon of a fleet that the connection leads to, nil for a daemon that is alone.
-	seat *seat
+	// node is the daemon of a fleet that the connection leads to, nil for a daemon that is alone.
+	node *node
 	// alive is the latest moment of which the client knows that the connection had not ended.
 	alive moment
 	// refused are writes that a resource did not take. See [resource].
