@@ -3,7 +3,10 @@ package faults
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,6 +110,35 @@ func (t *trial) newFleet(o fleetOptions) *fleet {
 		f.awaitTouch(n)
 	}
 	return f
+}
+
+// prepareFleets completes the options for fleets, and prints the seed. What was made for them is to be removed at the end.
+func (o *Options) prepareFleets() (remove func(), err error) {
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64N(1<<32) + 1
+	}
+	fmt.Fprintf(o.Progress, "seed %d\n", o.Seed) //nolint:errcheck // progress
+	if o.Members != "" {
+		return func() {}, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	o.Members = filepath.Join(filepath.Dir(self), "fleet")
+	if _, err := os.Stat(o.Members); err == nil {
+		return func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "dreadlock-members-")
+	if err != nil {
+		return nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) } // it is in the directory for temporary files
+	if o.Members, err = etcdtest.Build(dir); err != nil {
+		remove()
+		return nil, err
+	}
+	return remove, nil
 }
 
 // freeAddress returns an address of this machine at which nobody listens.

@@ -31,15 +31,16 @@ func longKey(k int) string { return "long" + strconv.Itoa(k) }
 func fleetKey(k int) string { return "key" + strconv.Itoa(k) }
 
 // compete has clients use the fleet for a time. Two in three stay with one daemon; the others go to the next when one ends the
-// connection or cannot be reached. Beside them there are those that keep a key for long, so that some daemon's client has it whatever
-// happens, and others wait for it: where leases may end, for longer than these last.
+// connection or cannot be reached. Beside them each daemon has one that takes a key of its own all the time, and there are those that keep
+// a key for long, so that some daemon's client has it whatever happens, and others wait for it: where leases may end, for longer
+// than these last.
 func (f *fleet) compete(o fleetClients, seed uint64) {
 	end := time.Now().Add(o.length)
 	longest := 2 * time.Second
 	if f.nodes[0].fallible {
 		longest = 3 * f.ttl
 	}
-	f.t.parallel(o.count+longKeys*fleetSize, func(i int) {
+	f.t.parallel(o.count+fleetSize+longKeys*fleetSize, func(i int) {
 		r := &fleetRival{
 			f: f, rng: rand.New(rand.NewPCG(seed, uint64(i))), own: "own" + strconv.Itoa(i), at: i % fleetSize, switches: i/fleetSize%3 == 2,
 		}
@@ -47,13 +48,19 @@ func (f *fleet) compete(o fleetClients, seed uint64) {
 			if r.client == nil && !r.connect() {
 				continue
 			}
-			if i >= o.count {
-				r.hold(longKey((i-o.count)/fleetSize), min(upTo(r.rng, longest), time.Until(end)), fleetWait)
+			switch k := i - o.count - fleetSize; {
+			case k >= 0:
+				r.hold(longKey(k/fleetSize), min(upTo(r.rng, longest), time.Until(end)), fleetWait)
+				continue
+			case i >= o.count:
+				const most, think = 16, 10 * time.Millisecond
+				r.burst(r.own, 1+r.rng.IntN(most))
+				f.t.pause(upTo(r.rng, think))
 				continue
 			}
 			r.step()
 			if o.think > 0 {
-				f.t.pause(time.Duration(r.rng.Int64N(int64(o.think))))
+				f.t.pause(upTo(r.rng, o.think))
 			}
 		}
 		if r.client != nil {
@@ -232,7 +239,7 @@ func (o *fleetClients) keyNames() (all []string) {
 	for k := range longKeys {
 		all = append(all, longKey(k))
 	}
-	for i := range o.count {
+	for i := range o.count + fleetSize {
 		all = append(all, "own"+strconv.Itoa(i))
 	}
 	return all

@@ -54,9 +54,10 @@ type Options struct {
 	Client []string
 	// Fleet runs the cases of fleets instead. They do not need root.
 	Fleet bool
-	// Members is the program in bench/fleet, for the members of etcd that fleets need.
+	// Members is the program in bench/fleet, for the members of etcd that fleets need. By default it is the program fleet next to this
+	// one, or else it is built from the checkout.
 	Members string
-	// Seed begins the random numbers of these cases. With the same one the same faults come in the same order.
+	// Seed begins the random numbers of these cases. With the same one the same faults come in the same order. 0: another one each time.
 	Seed uint64
 }
 
@@ -87,6 +88,13 @@ func Run(ctx context.Context, o Options) ([]*Outcome, error) {
 	}
 	if os.Geteuid() != 0 && !o.Fleet {
 		return nil, errors.New("faults: only root can make hosts and faults")
+	}
+	if o.Fleet {
+		remove, err := o.prepareFleets()
+		if err != nil {
+			return nil, err
+		}
+		defer remove()
 	}
 	outcomes := make([]*Outcome, len(chosen))
 	var printing sync.Mutex

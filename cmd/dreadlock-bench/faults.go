@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"time"
 
 	"dreadlock/bench"
 	"dreadlock/bench/faults"
-	"dreadlock/bench/fleet/etcdtest"
 )
 
 // faultsCommand runs the fault suite.
@@ -32,13 +29,7 @@ func (f *faultsCommand) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	options.Long, options.Cases = f.Long, f.Cases
-	if f.Fleet {
-		remove, err := f.fleet(s, &options)
-		defer remove()
-		if err != nil {
-			return err
-		}
-	}
+	options.Fleet, options.Members, options.Seed = f.Fleet, f.Members, f.Seed
 	outcomes, err := faults.Run(ctx, options)
 	if len(outcomes) > 0 {
 		write := faults.Write
@@ -50,36 +41,6 @@ func (f *faultsCommand) Run(ctx context.Context, s *streams) error {
 		}
 	}
 	return err
-}
-
-// fleet completes the options for fleets. What was made for them must be removed.
-func (f *faultsCommand) fleet(s *streams, options *faults.Options) (remove func(), err error) {
-	remove = func() {}
-	options.Fleet, options.Members, options.Seed = true, f.Members, f.Seed
-	if options.Seed == 0 {
-		options.Seed = rand.Uint64()>>1 + 1
-	}
-	if _, err := fmt.Fprintf(s.stderr, "seed %d\n", options.Seed); err != nil {
-		return remove, err
-	}
-	if options.Members != "" {
-		return remove, nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return remove, err
-	}
-	options.Members = filepath.Join(filepath.Dir(self), "fleet")
-	if _, err := os.Stat(options.Members); err == nil {
-		return remove, nil
-	}
-	dir, err := os.MkdirTemp("", "dreadlock-members-")
-	if err != nil {
-		return remove, err
-	}
-	remove = func() { _ = os.RemoveAll(dir) } // it is in the directory for temporary files
-	options.Members, err = etcdtest.Build(dir)
-	return remove, err
 }
 
 // faultOptions returns what all runs with faults have in common. What was made for them must be closed.

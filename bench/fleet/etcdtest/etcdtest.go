@@ -179,7 +179,7 @@ func (m *Member) Start() error {
 	if m.process != nil {
 		return fmt.Errorf("member %s runs", m.Name)
 	}
-	process := exec.Command(m.command[0], m.command[1:]...) //nolint:noctx // Kill ends it
+	process := exec.Command(m.command[0], m.command[1:]...)                               //nolint:noctx // Kill ends it
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is not for the members
 	process.Stderr = os.Stderr
 	if err := process.Start(); err != nil {
