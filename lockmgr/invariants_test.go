@@ -18,7 +18,7 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 			}
 			continue
 		}
-		if e.token == 0 || e.token >= tb.token || grants[e.token] {
+		if e.token == 0 || tb.tokenOf == nil && e.token >= tb.token || grants[e.token] {
 			return fmt.Errorf("key %q is held by grant %d; the next one is %d", e.key, e.token, tb.token)
 		}
 		grants[e.token] = true
@@ -47,15 +47,18 @@ func checkTable(tb *Table, hash func([]byte) uint64, owners ...*Owner) error {
 	if err := checkAges(tb, held); err != nil {
 		return err
 	}
-	closing := 0
+	closing, apart := 0, 0
 	for e := range held {
-		if e.owner.isClosed() {
+		switch {
+		case e.owner.isClosed():
 			closing++
+		case e.owner.isApart():
+			apart++
 		}
 	}
-	if tb.Keys() != len(held)-closing || tb.Resting() != closing {
-		return fmt.Errorf("%d keys in the index, %d of them of closed owners, Keys says %d, Resting %d",
-			len(held), closing, tb.Keys(), tb.Resting())
+	if tb.Keys() != len(held)-closing-apart || tb.Resting() != closing {
+		return fmt.Errorf("%d keys in the index, %d of them of closed owners, %d of owners apart, Keys says %d, Resting %d",
+			len(held), closing, apart, tb.Keys(), tb.Resting())
 	}
 
 	keys := 0
@@ -84,11 +87,13 @@ func checkAges(tb *Table, held map[*entry]bool) error {
 	grants := map[*age]uint64{}
 	waits := map[*age]bool{}
 	for e := range held {
-		if e.token != 0 { // else there was no grant
+		if e.token != 0 && !e.owner.isApart() { // else there was no grant, or it has no age
 			grants[&e.age] = e.token
 		}
 		for w := e.first; w != nil; w = w.next {
-			waits[&w.age] = true
+			if !w.owner.isApart() {
+				waits[&w.age] = true
+			}
 		}
 	}
 	token, n := uint64(0), 0
@@ -175,8 +180,8 @@ func checkIndex(x *index, hash func([]byte) uint64) (map[*entry]bool, error) {
 	return held, nil
 }
 
-// checkQueue returns the length of the queue of e and adds its waiters to the counts of their owners.
-func checkQueue(e *entry, queued map[*Owner]int32) (int, error) {
+// checkQueue returns the number of waiters of a key, without those of owners apart, and adds all to queued.
+func checkQueue(e *entry, queued map[*Owner]int32) (counted int, err error) {
 	n := 0
 	var prev *Waiter
 	for w := e.first; w != nil; prev, w = w, w.next {
@@ -185,6 +190,9 @@ func checkQueue(e *entry, queued map[*Owner]int32) (int, error) {
 		}
 		queued[w.owner]++
 		n++
+		if !w.owner.isApart() {
+			counted++
+		}
 	}
 	if n != int(e.waiters) {
 		return 0, fmt.Errorf("key %q has %d waiters, %d counted", e.key, n, e.waiters)
@@ -192,7 +200,7 @@ func checkQueue(e *entry, queued map[*Owner]int32) (int, error) {
 	if prev != nil && e.first.prev != prev {
 		return 0, fmt.Errorf("the queue of key %q has its end in the wrong place", e.key)
 	}
-	return n, nil
+	return counted, nil
 }
 
 // checkOwner returns the number of keys in the list of o.

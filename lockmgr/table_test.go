@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -222,4 +223,97 @@ func TestBrokenInvariants(t *testing.T) {
 		r.lock(&o, nil, key)
 		wantPanic(t, `"lost"`, func() { r.table.pool.put(o.held) })
 	})
+}
+
+// An owner apart stands in line and holds like any other, and is in none of the numbers.
+func TestOwnerApart(t *testing.T) {
+	r := newRig()
+	seen := &grantLog{}
+	r.table.Observe(seen)
+	left := 0
+	r.table.OnLeave(func(time.Duration) { left++ })
+	r.table.Advance(time.Second)
+	key := []byte("a")
+	var far, near Owner
+	var farWaits, nearWaits, farAgain Waiter
+	var g Grants
+	far.SetApart()
+	wantNumbers := func(keys, waiters int) {
+		t.Helper()
+		_, holds := r.table.OldestHold()
+		_, waits := r.table.OldestWait()
+		if r.table.Keys() != keys || r.table.Waiters() != waiters || holds != (keys > 0) || waits != (waiters > 0) {
+			t.Errorf("%d keys, %d waiters, want %d and %d; oldest hold %v, oldest wait %v", r.table.Keys(), r.table.Waiters(), keys, waiters, holds, waits)
+		}
+		r.check(t, &far, &near)
+	}
+	if got := r.lock(&far, &farWaits, key); got != Granted {
+		t.Fatal(got)
+	}
+	wantNumbers(0, 0)
+	if got := r.lock(&near, &nearWaits, key); got != Queued {
+		t.Fatal(got)
+	}
+	nearWaits.SetSince(time.Millisecond)
+	wantNumbers(0, 1)
+	r.unlock(&far, key, &g)
+	if w := g.Pop(); w != &nearWaits || w.Since() != time.Millisecond {
+		t.Fatalf("granted to %p, who has waited since %s", w, w.Since())
+	}
+	if got := r.lock(&far, &farAgain, key); got != Queued {
+		t.Fatal(got)
+	}
+	wantNumbers(1, 0)
+	r.unlock(&near, key, &g)
+	if g.Pop() != &farAgain {
+		t.Fatal("the owner apart is not granted the key")
+	}
+	wantNumbers(0, 0)
+	if len(*seen) != 2 || left != 1 {
+		t.Errorf("the observer has seen %v, and %d keys have left their holders", *seen, left)
+	}
+	r.unlock(&far, key, &g)
+	wantNumbers(0, 0)
+	if r.table.Size() != 0 {
+		t.Errorf("%d bytes are left", r.table.Size())
+	}
+}
+
+// grantLog has the tokens of all grants, and of their ends.
+type grantLog []uint64
+
+func (l *grantLog) Granted(_ []byte, _ *Owner, token uint64, _ time.Duration, _ *Waiter) {
+	*l = append(*l, token)
+}
+func (l *grantLog) Ended(_ []byte, _ *Owner, token uint64, _, _ time.Duration) {
+	*l = append(*l, token)
+}
+
+// A transfer is a grant of its own, before those who wait; tokens may come from elsewhere.
+func TestTransfer(t *testing.T) {
+	r := newRig()
+	next := uint64(100)
+	r.table.SetTokens(func(key []byte, _ *Owner) uint64 {
+		if string(key) != "a" {
+			t.Errorf("a token for %q", key)
+		}
+		next += 7
+		return next
+	})
+	key := []byte("a")
+	var from, to, third Owner
+	var waits Waiter
+	var g Grants
+	r.lock(&from, nil, key)
+	r.lock(&third, &waits, key)
+	r.table.Transfer(&from, &to, r.seed.Hash(key), key)
+	r.check(t, &from, &to, &third)
+	if h := r.table.Find(r.seed.Hash(key), key); h.Owner != &to || h.Token != 114 || h.Waiters != 1 || !from.Empty() {
+		t.Errorf("after the transfer: %+v", h)
+	}
+	r.unlock(&to, key, &g)
+	if g.Pop() != &waits {
+		t.Error("who waits is not granted the key")
+	}
+	wantPanic(t, "does not hold", func() { r.table.Transfer(&from, &to, r.seed.Hash(key), key) })
 }

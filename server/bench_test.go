@@ -153,43 +153,67 @@ func BenchmarkServer(b *testing.B) {
 	for _, l := range loads {
 		for _, loops := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/loops=%d", l.name, loops), func(b *testing.B) {
-				f := newSquad(b, startDaemon(b, func(c *Config) { c.Loops = loops }), &l)
-				f.run(20)
-				perRound := l.commands() * benchClients
-				rounds := (b.N + perRound - 1) / perRound
-				before := allocations()
-				b.ResetTimer()
-				f.run(rounds)
-				b.StopTimer()
-				commands := float64(rounds * perRound)
-				b.ReportMetric(commands/b.Elapsed().Seconds(), "commands/s")
-				b.ReportMetric(float64(allocations()-before)/commands, "allocs/command")
+				benchmark(b, startDaemon(b, func(c *Config) { c.Loops = loops }), &l)
 			})
 		}
 	}
 }
 
-// TestAllocations holds the server to a tenth of an allocation per command.
+// BenchmarkFleet is BenchmarkServer for a daemon of a fleet that has the places for all keys.
+func BenchmarkFleet(b *testing.B) {
+	for _, l := range loads {
+		for _, loops := range []int{1, 2} {
+			b.Run(fmt.Sprintf("%s/loops=%d", l.name, loops), func(b *testing.B) {
+				_, d, _ := fleetOf(b, 1, func(c *Config) { c.Loops = loops })
+				benchmark(b, d[0], &l)
+			})
+		}
+	}
+}
+
+func benchmark(b *testing.B, d *daemon, l *load) {
+	f := newSquad(b, d, l)
+	f.run(20)
+	perRound := l.commands() * benchClients
+	rounds := (b.N + perRound - 1) / perRound
+	before := allocations()
+	b.ResetTimer()
+	f.run(rounds)
+	b.StopTimer()
+	commands := float64(rounds * perRound)
+	b.ReportMetric(commands/b.Elapsed().Seconds(), "commands/s")
+	b.ReportMetric(float64(allocations()-before)/commands, "allocs/command")
+}
+
+// TestAllocations holds the server to a tenth of an allocation per command, also in a fleet, for keys for which it has the places.
 func TestAllocations(t *testing.T) {
+	for _, l := range loads {
+		for _, loops := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s/loops=%d", l.name, loops), func(t *testing.T) {
+				wantFewAllocations(t, startDaemon(t, func(c *Config) { c.Loops = loops }), &l)
+			})
+		}
+		t.Run(l.name+"/fleet", func(t *testing.T) {
+			_, d, _ := fleetOf(t, 1, nil)
+			wantFewAllocations(t, d[0], &l)
+		})
+	}
+}
+
+func wantFewAllocations(t *testing.T, d *daemon, l *load) {
 	const (
 		most  = 0.1
 		total = 20_000 // commands
 	)
-	for _, l := range loads {
-		for _, loops := range []int{1, 2} {
-			t.Run(fmt.Sprintf("%s/loops=%d", l.name, loops), func(t *testing.T) {
-				f := newSquad(t, startDaemon(t, func(c *Config) { c.Loops = loops }), &l)
-				f.run(20) // what is allocated once per connection
-				perRound := l.commands() * benchClients
-				rounds := total / perRound
-				before := allocations()
-				f.run(rounds)
-				per := float64(allocations()-before) / float64(rounds*perRound)
-				t.Logf("%.4f allocations per command", per)
-				if per > most {
-					t.Errorf("%.3f allocations per command, want at most %g", per, most)
-				}
-			})
-		}
+	f := newSquad(t, d, l)
+	f.run(20) // what is allocated once per connection
+	perRound := l.commands() * benchClients
+	rounds := total / perRound
+	before := allocations()
+	f.run(rounds)
+	per := float64(allocations()-before) / float64(rounds*perRound)
+	t.Logf("%.4f allocations per command", per)
+	if per > most {
+		t.Errorf("%.3f allocations per command, want at most %g", per, most)
 	}
 }

@@ -73,8 +73,8 @@ type Config struct {
 	Tick time.Duration
 
 	// LockDelay is how long a key whose holder's connection has ended without an unlock is kept from the next: the time that the
-	// holder has to notice and stop. After a start it is how long nothing is granted, but in a fleet. Zero, the default, is not at all; at most
-	// an hour.
+	// holder has to notice and stop. After a start it is how long nothing is granted, but in a fleet. Zero, the default, is not at
+	// all; at most an hour.
 	LockDelay time.Duration
 	// Fleet is where the server meets the other daemons with which it shares one lock space; nil, the default, if it is alone. A server
 	// runs it, once.

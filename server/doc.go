@@ -42,6 +42,31 @@
 //   - Once the server stops, nothing is granted any more: whoever was told that he holds a key learns that he lost it
 //     before anybody else can be told the same. The log names what is lost.
 //
+// # A fleet
+//
+// With [Config.Fleet] several servers, on machines of their own, share one lock space. They meet in a store, in which each stands in
+// line for a key by a place; its clients stand behind that in its memory.
+//
+//	store  k: ours     theirs    ours
+//	             │        │         │      a lock of k stands at the end if the last place is ours;
+//	table  k: a <- b   (theirs)  c  ◄───── otherwise it waits behind a place that is to come
+//
+// The table grants the key to a place of theirs when our clients before it are done; then ours is left, and the others see it go.
+//
+//   - Who has asked when another stood in line already gets the key after that one, within a server always. Between servers the order
+//     is that of the store, which lags behind what clients send by the time of one write.
+//   - A grant is told only while the lease of the server lasts for certain. When that is over, or a place is gone that was not left,
+//     all who hold or wait are dropped, before the store gives their keys to others. A server that is stopped for longer than its lease
+//     cannot tell its clients in time: only the fencing token protects then.
+//   - The fencing token of a grant is that of the place, by its revision in the store, and the number of the grant under it.
+//   - A try, and an unlock or a fence of a key that the session does not hold, waits for the store where no place of ours stands.
+//     If that takes too long the key is taken to be somebody's. These are answered also after the end of the input.
+//   - A place without clients is kept for some seconds, if no other server waits.
+//   - With a lock delay the lease lasts longer by that than anybody is told. So the keys of a server that has died rest for all others,
+//     also for those that start meanwhile, and nothing rests only because a server has started.
+//   - Deadlocks are seen among the connections of one server only. Kicks and releases are for what is held here; what is elsewhere is
+//     shown as the server that has it.
+//
 // # What is seen from outside
 //
 // Server.Keys, Connections, Status and the like answer an operator's queries, Server.Kick ends a connection, and Server.Drain
@@ -51,7 +76,8 @@
 //
 // New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
 // how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, drain.go and stop.go how
-// the server does, move.go why sessions change loops; memory.go what happens when memory is short, search.go how
+// the server does, move.go why sessions change loops; lines.go and place.go how keys are shared, member.go what the store of a
+// fleet says; memory.go what happens when memory is short, search.go how
 // the end of a client is noticed that is not read; task.go begins what is seen from outside, waitfor.go says when a
 // deadlock is believed. sim_test.go drives all of it without sockets and time.
 package server

@@ -72,9 +72,6 @@ func (ls *lines) look(atOnce bool) {
 
 // hasClients reports whether one of our clients holds the key or waits for it, or did and the key rests.
 func (l *line) hasClients() bool {
-	if len(l.asked) > l.dropped {
-		return true
-	}
 	h := l.lines.shard.table.Find(l.hash, l.key)
 	if h.Owner == nil {
 		return false

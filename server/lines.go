@@ -226,13 +226,9 @@ func (l *line) take(try bool) (all []*asked) {
 	return all
 }
 
-// withdraw takes a request from behind a place that has not decided it yet, and reports whether it was there.
-func (ls *lines) withdraw(r *request) bool {
-	a := r.behind()
-	if a == nil {
-		return false
-	}
-	a.request, r.timer.Tag = nil, r
+// withdraw takes a request from behind a place that has not decided it yet.
+func (a *asked) withdraw() {
+	a.request, a.request.timer.Tag = nil, a.request
 	l := a.line
 	if slices.Contains(l.asked, a) {
 		l.dropped++
@@ -241,7 +237,6 @@ func (ls *lines) withdraw(r *request) bool {
 		}
 		l.closeUnused()
 	}
-	return true
 }
 
 // endInput takes note that the input of the session has ended. It reports whether the request stands behind a place that is to come, which
@@ -257,7 +252,7 @@ func (r *request) endInput() bool {
 // expire ends a request that has stood behind a place for too long.
 func (a *asked) expire(sh *shard) {
 	r := a.request
-	sh.lines.withdraw(r)
+	a.withdraw()
 	if a.try {
 		sh.answer(r, held(r))
 		return

@@ -29,7 +29,10 @@ func (w *fleetWorld) hear() {
 			default:
 				cmd := w.asked[c][0]
 				w.asked[c] = w.asked[c][1:]
-				if e.late && e.line == "l locked" {
+				if rest := w.asked[c]; len(rest) > 0 && rest[0].order == 0 {
+					rest[0].after, rest[0].loop = w.orders, c.loop // it was executed after this answer
+				}
+				if e.late && (e.line == "l locked" || e.line == "e already locked" || strings.HasPrefix(e.line, "f ")) {
 					w.Fatalf("%s is told that it holds %s, when its server has lost touch", c.name, cmd.key)
 				}
 				w.answered(s, c, cmd, e.line)
@@ -131,7 +134,7 @@ func (w *fleetWorld) checkOrder(c *simClient, cmd *fleetCommand) {
 		if first.stands > 0 && first.stands <= cmd.quiets {
 			w.Fatalf("%s is granted %s before %s, who has waited for longer\n%s", c.name, cmd.key, other.name, w.state())
 		}
-		if other.sim == c.sim && cmd.timeout > 0 && first.order > 0 && first.order < cmd.order && first.loop == cmd.loop {
+		if other.sim == c.sim && cmd.timeout > 0 && first.order > 0 && first.order <= cmd.after && first.loop == cmd.loop && c.loop == cmd.loop {
 			w.Fatalf("%s is granted %s before %s, who has asked the same daemon before\n%s", c.name, cmd.key, other.name, w.state())
 		}
 	}
@@ -147,7 +150,7 @@ func (w *fleetWorld) gives(c *simClient, key string) bool {
 func (w *fleetWorld) checkQuiet() {
 	waits, wanted := map[string]bool{}, map[string]bool{}
 	for _, s := range w.servers {
-		if err := s.sim.checkQuiet(); err != nil {
+		if err := s.checkQuiet(); err != nil {
 			w.Fatalf("%s: %v\n%s", s, err, w.state())
 		}
 		for _, c := range s.clients {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"dreadlock/server/api"
@@ -58,11 +59,14 @@ var fleetSteps = []struct {
 			s.link.Repeat()
 		}
 	}},
+	{3, false, (*fleetWorld).mute},
 	{1, true, (*fleetWorld).stall},
-	{1, true, (*fleetWorld).loseOne},
-	{1, true, (*fleetWorld).revoke},
-	{1, true, (*fleetWorld).crash},
-	{5, true, (*fleetWorld).reconnect},
+	{3, true, (*fleetWorld).loseOne},
+	{2, true, (*fleetWorld).revoke},
+	{2, true, (*fleetWorld).crash},
+	{8, true, (*fleetWorld).reconnect},
+	{3, true, (*fleetWorld).cutOff},
+	{3, true, (*fleetWorld).flap},
 }
 
 // step does one thing: what cannot be done now does not count.
@@ -120,7 +124,7 @@ func (w *fleetWorld) some(busy func(*fleetServer) bool) *fleetServer {
 }
 
 func (w *fleetWorld) write() {
-	s := w.some(func(s *fleetServer) bool { return s.link.Queued() > 0 })
+	s := w.some(func(s *fleetServer) bool { return s.link.Queued() > 0 && !s.muted })
 	if s == nil {
 		return
 	}
@@ -145,7 +149,9 @@ func (w *fleetWorld) work() {
 		return
 	}
 	w.note("%s works", s)
-	s.link.Write(w.IntN(4), false)
+	if !s.muted {
+		s.link.Write(w.IntN(4), false)
+	}
 	s.link.Watch(w.IntN(6))
 	s.settle()
 	w.hear() // before another server does anything
@@ -255,6 +261,13 @@ func (w *fleetWorld) number(s *fleetServer) int {
 	return -1
 }
 
+// mute has a server write nothing for a while, or write again.
+func (w *fleetWorld) mute() {
+	s := w.server()
+	s.muted = !s.muted
+	w.note("%s is muted: %v", s, s.muted)
+}
+
 func (w *fleetWorld) stall() {
 	s := w.server()
 	s.stalled = !s.stalled
@@ -268,6 +281,38 @@ func (w *fleetWorld) loseOne() {
 	}
 }
 
+// cutOff has a server see that another one goes, and write nothing for a while.
+func (w *fleetWorld) cutOff() {
+	s, other := w.linked(), w.linked()
+	if s == nil || s == other {
+		return
+	}
+	w.note("%s is muted, and sees that %s goes", s, other)
+	s.muted = true
+	other.lose(true)
+	s.link.Watch(s.link.Unseen())
+	s.settle()
+	w.hear()
+}
+
+// flap has a server lose touch, and clients of it ask as soon as it is in touch again.
+func (w *fleetWorld) flap() {
+	s := w.linked()
+	if s == nil {
+		return
+	}
+	w.note("%s flaps", s)
+	s.lose(w.chance(2))
+	s.link.Connect()
+	s.settle()
+	for _, c := range s.clients {
+		if c.open && !c.fin && len(w.asked[c]) == 0 {
+			w.sendTo(c, func(text *strings.Builder) { w.add(c, text) })
+		}
+	}
+	w.hear()
+}
+
 // revoke ends a lease by hand. Nothing of it rests.
 func (w *fleetWorld) revoke() {
 	if s := w.linked(); s != nil {
@@ -275,6 +320,10 @@ func (w *fleetWorld) revoke() {
 		w.log.Revoke(s.link.Lease())
 		w.forgetStalled()
 		clear(w.rests)
+		if w.chance(2) { // it sees that, and goes on until it has to lose touch
+			s.link.Watch(s.link.Unseen())
+			s.settle()
+		}
 	}
 }
 
@@ -344,7 +393,7 @@ func (w *fleetWorld) restsSomewhere() bool {
 
 func (w *fleetWorld) comeToRest() {
 	for _, s := range w.servers {
-		s.stalled = false
+		s.stalled, s.muted = false, false
 		if s.mustLose() {
 			s.lose(true)
 		}

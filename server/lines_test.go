@@ -4,8 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"dreadlock/server/fleet/fleettest"
 )
 
 // Several servers share a store. Everything is real but sockets, loops, time, and the store, of which a run draws when it writes,
@@ -79,5 +83,196 @@ func TestFleetSimulation(t *testing.T) {
 	t.Logf("%d steps, %d grants", done, granted)
 	if granted < done/20 {
 		t.Errorf("%d steps, and only %d grants", done, granted)
+	}
+}
+
+// quietFleet returns a fleet of servers with a loop and a client each, and without faults.
+func quietFleet(servers int) *fleetWorld {
+	w := newFleetWorld(1)
+	w.servers, w.loops, w.delay, w.faults = nil, 1, 0, false
+	w.log = fleettest.NewLog(fleetTTL, fleetMargin, func() time.Duration { return w.now })
+	for range servers {
+		s := &fleetServer{}
+		w.servers = append(w.servers, s)
+		s.start(w)
+		for _, l := range s.loops {
+			l.worker.shard.lines.maxKept, l.worker.shard.lines.perPlace = maxKept, grantsPerPlace
+		}
+		s.link.Connect()
+		s.connect(fmt.Sprint("client of ", len(w.servers)), 0)
+	}
+	w.keys, w.free = []string{"a"}, map[string]bool{}
+	return w
+}
+
+// say has the client of a server say something, and all servers do what follows.
+func (w *fleetWorld) say(server int, text string) {
+	c := w.servers[server].clients[0]
+	for range strings.Count(text, "\r\n") {
+		w.asked[c] = append(w.asked[c], fleetCommand{})
+	}
+	c.send(text)
+	for range 5 {
+		for _, s := range w.servers {
+			s.link.Write(s.link.Queued(), false)
+			s.link.Watch(s.link.Unseen())
+			s.settle()
+		}
+	}
+}
+
+// said returns what the clients have heard since.
+func (w *fleetWorld) said() (lines []string) {
+	for _, s := range w.servers {
+		for _, e := range s.events {
+			lines = append(lines, e.client.name+": "+e.line)
+		}
+		s.events = nil
+	}
+	return lines
+}
+
+// A place is replaced before its tokens run out, also while clients come and go all the time, and the tokens go on rising.
+func TestUsedUpPlace(t *testing.T) {
+	w := quietFleet(1)
+	s := w.servers[0]
+	s.loops[0].worker.shard.lines.perPlace = 3
+	before, places := uint64(0), map[uint64]int{}
+	for range 20 {
+		w.say(0, "lock a 1000\r\nfence a\r\nunlock a\r\n")
+		lines := w.said()
+		var token uint64
+		if len(lines) != 3 {
+			t.Fatalf("it says %q", lines)
+		}
+		if _, err := fmt.Sscanf(strings.TrimPrefix(lines[1], "client of 1: "), "f %d", &token); err != nil || token <= before {
+			t.Fatalf("the token %d follows on %d: %v", token, before, err)
+		}
+		before = token
+		if places[token/tokensPerPlace]++; places[token/tokensPerPlace] > 3 {
+			t.Fatalf("the place with revision %d has had more than 3 grants", token/tokensPerPlace)
+		}
+	}
+	if n := len(w.log.Line("a")); n > 2 {
+		t.Errorf("%d places are left", n)
+	}
+}
+
+// A server has a bounded number of idle places: beyond it those that were used longest ago are left.
+func TestIdlePlaces(t *testing.T) {
+	w := quietFleet(2)
+	w.servers[0].loops[0].worker.shard.lines.maxKept = 10
+	for i := range 50 {
+		w.say(0, fmt.Sprintf("lock k%d 1000\r\nunlock k%d\r\n", i, i))
+	}
+	if n := w.log.Places(); n > 11 {
+		t.Errorf("%d places are kept, of 10", n)
+	}
+	w.said()
+	w.say(1, "lock k49 0\r\nlock k1 0\r\n")
+	if got := w.said(); !slices.Equal(got, []string{"client of 2: l locked", "client of 2: l locked"}) {
+		t.Errorf("the other server says %q", got)
+	}
+}
+
+// A daemon that starts delays nothing, whatever the lock delay is, but what a daemon that has died held.
+func TestFleetLockDelay(t *testing.T) {
+	const delay = 3 * time.Second
+	w := quietFleet(2)
+	w.delay = delay
+	for _, s := range w.servers {
+		s.start(w)
+		s.link.Connect()
+		s.connect("client", 0)
+	}
+	w.say(0, "lock a 0\r\nlock b 0\r\nunlock b\r\n")
+	if got := w.said(); !slices.Equal(got, []string{"client: l locked", "client: l locked", "client: u unlocked"}) {
+		t.Fatalf("right after the start it says %q", got)
+	}
+	w.servers[0].start(w) // it has died
+	w.servers[0].link.Connect()
+	w.servers[0].connect("client", 0)
+	w.say(0, "lock c 0\r\nlock a 60000\r\n")
+	if got := w.said(); !slices.Equal(got, []string{"client: l locked"}) {
+		t.Fatalf("after the next start it says %q", got)
+	}
+	for w.now < fleetTTL+delay-simTick {
+		w.renewAll()
+		w.pass(fleetMargin / 2)
+		w.say(0, "")
+		if got := w.said(); len(got) > 0 && w.now < fleetTTL+delay {
+			t.Fatalf("after %s it says %q", w.now, got)
+		} else if len(got) > 0 && got[0] != "client: l locked" {
+			t.Fatalf("it says %q", got)
+		}
+	}
+	w.say(0, "fence a\r\n")
+	if got := w.said(); len(got) != 1 || !strings.HasPrefix(got[0], "client: f ") {
+		t.Fatalf("in the end it says %q", got)
+	}
+}
+
+// A try that the store does not answer ends as if somebody held the key.
+func TestTryTime(t *testing.T) {
+	w := quietFleet(1)
+	c := w.servers[0].clients[0]
+	c.send("lock a 0\r\nunlock a\r\nlock a 60000\r\n")
+	for range 3 {
+		w.now += tryTime + simTick
+		w.servers[0].now = w.now
+		w.servers[0].settle()
+	}
+	if got := w.said(); !slices.Equal(got, []string{"client of 1: t timeout", "client of 1: e not owner"}) {
+		t.Errorf("it says %q", got)
+	}
+}
+
+// Who stands behind a place that is to come stands at the one before as soon as that is the last again, and so before those who ask later.
+func TestPlaceBehindGoes(t *testing.T) {
+	w := quietFleet(2)
+	s := w.servers[0]
+	first, second, third := s.clients[0], s.connect("second", 0), s.connect("third", 0)
+	w.say(0, "lock a 60000\r\n")
+	w.say(1, "lock a 60000\r\n")
+	second.send("lock a 60000\r\n") // which is not written
+	w.servers[1].link.Lose(true)
+	s.link.Watch(s.link.Unseen())
+	s.settle()
+	third.send("lock a 60000\r\n")
+	w.said()
+	for _, c := range []*simClient{first, second, third} {
+		c.send("unlock a\r\n")
+		s.settle()
+	}
+	want := []string{"client of 1: u unlocked", "second: l locked", "second: u unlocked", "third: l locked", "third: u unlocked"}
+	if got := w.said(); !slices.Equal(got, want) {
+		t.Errorf("they say %q, want %q", got, want)
+	}
+}
+
+// A place of an earlier lease that was made as a try is not taken away by the daemon whose client has held the key by it, and has come
+// back: it keeps the key from the others until the lock delay is over.
+func TestEarlierTryRests(t *testing.T) {
+	w := quietFleet(2)
+	w.delay = 3 * time.Second
+	for _, s := range w.servers {
+		s.start(w)
+		s.link.Connect()
+		s.connect("client", 0)
+	}
+	w.say(0, "lock a 0\r\n")
+	w.say(1, "lock a 60000\r\n")
+	earlier := w.servers[0].link.Lease()
+	w.servers[0].link.Lose(true)
+	w.servers[0].link.Connect()
+	w.servers[0].clients = nil
+	w.servers[0].connect("client", 0)
+	w.said()
+	w.say(0, "lock a 60000\r\n")
+	if line := w.log.Line("a"); len(line) != 3 || line[0].Lease != earlier {
+		t.Errorf("the places are %v", line)
+	}
+	if got := w.said(); len(got) > 0 {
+		t.Errorf("they say %q", got)
 	}
 }

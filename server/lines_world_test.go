@@ -56,6 +56,7 @@ type fleetCommand struct {
 	stands int      // how many times, with the one at which it was first seen to wait; 0 if it was not
 	free   bool     // the key was free, and nobody else has asked since
 	order  int      // of the commands that were executed at once, 0 for the others
+	after  int      // it was executed after those up to this one
 	loop   *simLoop // whose session it was then
 }
 
@@ -72,6 +73,7 @@ type fleetServer struct {
 	link    *fleettest.Link
 	noted   notedGrants
 	stalled bool // it does not notice that its time is up
+	muted   bool // it writes nothing to the store
 	drains  bool
 	wasOut  bool // its lease had ended before it has noticed, right now
 }
@@ -250,7 +252,7 @@ func (w *fleetWorld) linked() *fleetServer { return w.some(func(*fleetServer) bo
 // connect makes a client of a server.
 func (w *fleetWorld) connect(s *fleetServer) {
 	w.names++
-	s.sim.connect("c"+strconv.Itoa(w.names), w.IntN(w.loops))
+	s.connect("c"+strconv.Itoa(w.names), w.IntN(w.loops))
 }
 
 // open returns the clients that are connected.
@@ -296,11 +298,25 @@ func (w *fleetWorld) ask() {
 	if c == nil || c.fin || len(w.asked[c]) > 3 {
 		return
 	}
+	w.sendTo(c, func(text *strings.Builder) {
+		if w.chance(6) {
+			key := w.keys[w.IntN(len(w.keys))]
+			for _, kind := range []proto.Kind{proto.Lock, proto.Unlock, proto.Lock} {
+				w.command(c, kind, key, text)
+			}
+			return
+		}
+		for range []int{1, 1, 1, 2, 3}[w.IntN(5)] {
+			w.add(c, text)
+		}
+	})
+}
+
+// sendTo has a client send what add adds.
+func (w *fleetWorld) sendTo(c *simClient, add func(*strings.Builder)) {
 	var text strings.Builder
-	for range []int{1, 1, 1, 2, 3}[w.IntN(5)] {
-		w.add(c, &text)
-	}
-	w.note("%s sends %q", c.name, text.String())
+	add(&text)
+	w.note("%s of %s sends %q", c.name, w.of(c), text.String())
 	c.send(text.String())
 }
 
@@ -311,13 +327,12 @@ func (w *fleetWorld) unlock() {
 	if c == nil || c.fin || len(w.asked[c]) > 3 {
 		return
 	}
-	var text strings.Builder
-	w.command(c, proto.Unlock, key, &text)
-	if w.chance(2) {
-		w.add(c, &text)
-	}
-	w.note("%s, who holds %s, sends %q", c.name, key, text.String())
-	c.send(text.String())
+	w.sendTo(c, func(text *strings.Builder) {
+		w.command(c, proto.Unlock, key, text)
+		if w.chance(2) {
+			w.add(c, text)
+		}
+	})
 }
 
 // add adds a command to what a client sends.
@@ -345,13 +360,13 @@ func (w *fleetWorld) command(c *simClient, kind proto.Kind, key string, text *st
 	case proto.Fence:
 		fmt.Fprintf(text, "fence %s\r\n", key)
 	default:
-		ms := []int{0, 0, 5, 3000, 100_000_000, 100_000_000, 100_000_000, 100_000_000}[w.IntN(8)]
+		ms := []int{0, 0, 0, 5, 3000, 100_000_000, 100_000_000, 100_000_000, 100_000_000, 100_000_000}[w.IntN(10)]
 		cmd.timeout = time.Duration(ms) * time.Millisecond
 		fmt.Fprintf(text, "lock %s %d\r\n", key, ms)
 	}
 	if len(w.asked[c]) == 0 && c.loop != nil && c.session.phase == serving && c.sim.budget > 4 {
 		w.orders++
-		cmd.order, cmd.loop = w.orders, c.loop
+		cmd.order, cmd.after, cmd.loop = w.orders, w.orders-1, c.loop
 	}
 	w.touch(key)
 	w.asked[c] = append(w.asked[c], cmd)

@@ -263,6 +263,7 @@ func (s *session) reply(kind proto.Kind, a proto.Reply) {
 	ro.counters.commands[kind][a]++
 	switch a {
 	case proto.Token:
+		ro.tells = ro.shard.lines != nil
 		ro.out = proto.AppendToken(ro.out, s.request.token)
 		return
 	case proto.Named:
@@ -270,6 +271,8 @@ func (s *session) reply(kind proto.Kind, a proto.Reply) {
 		return
 	case proto.Locked:
 		s.addKey()
+		ro.tells = ro.shard.lines != nil
+	case proto.AlreadyLocked:
 		ro.tells = ro.shard.lines != nil
 	case proto.Unlocked:
 		s.removeKey()

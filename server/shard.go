@@ -211,7 +211,7 @@ func (sh *shard) answer(r *request, a proto.Reply) {
 func (sh *shard) cancel(r *request, how waitEnd) bool {
 	if a := r.behind(); a != nil {
 		sh.loop.StopTimer(&r.timer)
-		sh.lines.withdraw(r)
+		a.withdraw()
 		if !a.try {
 			sh.endWait(r, how)
 		}

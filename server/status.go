@@ -18,12 +18,17 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		memory          int64
 		resting         int
 		hold, wait      float64 // seconds of the oldest
+		lines           int
+		tries           uint64
 	}
 	found, err := queryAll(ctx, srv, func(sh *shard, t *tally) (more bool) {
 		traffic := sh.loop.Traffic()
 		*t = tally{counters: sh.counters, messages: traffic.Messages, wakes: traffic.WakeUps,
 			keys: sh.table.Keys(), waiters: sh.table.Waiters(), memory: sh.memory() + sh.roster.search.readOn, resting: sh.table.Resting(),
 			hold: sh.secondsSinceOldest(sh.table.OldestHold()), wait: sh.secondsSinceOldest(sh.table.OldestWait())}
+		if ls := sh.lines; ls != nil {
+			t.lines, t.tries = len(ls.byKey), ls.tries
+		}
 		return false
 	})
 	if err != nil {
@@ -45,6 +50,8 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		sum.resting += t.resting
 		sum.hold = max(sum.hold, t.hold)
 		sum.wait = max(sum.wait, t.wait)
+		sum.lines += t.lines
+		sum.tries += t.tries
 	}
 	host, _ := os.Hostname() // there is no name where the kernel does not tell one
 	st := &api.Status{
@@ -74,6 +81,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	st.Counters.AcceptErrors = srv.acceptErrors.counts()
 	if store := srv.cfg.Fleet; store != nil {
 		st.Fleet = store.Status()
+		st.Fleet.Lines, st.Fleet.Tries = sum.lines, sum.tries
 	}
 	if srv.cfg.Certificates != nil {
 		st.CertificateExpires = srv.cfg.Certificates.Expires()

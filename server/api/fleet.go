@@ -27,6 +27,10 @@ type Fleet struct {
 	// Places is the number of places in lines that this daemon has, AllPlaces of the whole fleet.
 	Places    int `json:"places"`
 	AllPlaces int `json:"all_places"`
+	// Lines is the number of keys of which this daemon knows places, and Tries how often it has asked whether a key is free that it
+	// had no place for.
+	Lines int    `json:"lines"`
+	Tries uint64 `json:"tries"`
 	// Members are those of the store, by endpoint.
 	Members []StoreMember `json:"members"`
 	// Daemons are those of the fleet, this one among them, by address.

@@ -44,8 +44,9 @@ func (f *Fleet) Store() *Store { return &Store{fleet: f, link: &Link{Log: f.log}
 
 // Store is the fleet as one server sees it.
 type Store struct {
-	fleet *Fleet
-	link  *Link
+	fleet   *Fleet
+	link    *Link
+	renewed time.Time
 }
 
 var _ fleet.Store = (*Store)(nil)
@@ -75,15 +76,18 @@ func (s *Store) step() {
 	f, k := s.fleet, s.link
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.log.Expire()
 	if !k.Connected() {
 		k.Connect()
+	}
+	if now := time.Now(); now.Sub(s.renewed) > f.log.TTL/100 {
+		s.renewed = now
+		f.log.Expire()
+		k.Renew(0)
 	}
 	if k.MustLose() || !f.log.Lives(k.Lease()) {
 		k.Lose(true)
 		return
 	}
-	k.Renew(0)
 	if k.Queued() > 0 {
 		k.Write(128, false)
 	}
