@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// What the histories of a fleet are judged by, beside the rules of the function check. A client holds a key from the moment when it has read
-// that it does, until it has sent the unlock, or until the last moment at which it has seen that its connection had not ended: no margin.
+// What the histories of a fleet are judged by, beside the rules of the function check. A client holds a key from the moment when it has
+// read that it does, until it has sent the unlock, or until the last moment at which it has seen that its connection had not ended: no
+// margin.
 //
 // Some rules are weaker than those for a daemon that is alone:
 //
@@ -187,7 +188,8 @@ func (r *resource) write(key string, token uint64, session int) bool {
 func (v *verdict) checkWrites(key string, k *keyHistory) {
 	told := make(map[*session]bool)
 	for _, w := range k.refused {
-		if !told[w.session] && slices.ContainsFunc(k.certain, func(h hold) bool { return h.session == w.session && h.from <= w.at && w.at < h.to }) {
+		held := func(h hold) bool { return h.session == w.session && h.from <= w.at && w.at < h.to }
+		if !told[w.session] && slices.ContainsFunc(k.certain, held) {
 			told[w.session] = true
 			v.violate("key %s: the resource has refused a write of session %d, which held it", key, w.session.id)
 		}

@@ -13,7 +13,7 @@ import (
 
 // commandLine is the whole command line.
 type commandLine struct {
-	Run    runCommand    `cmd:"" default:"withargs" help:"Run three daemons on three members of etcd until a signal ends it, and say what to try."`
+	Run    runCommand    `cmd:"" default:"withargs" help:"Run three daemons on three members of etcd until a signal ends it."`
 	Member memberCommand `cmd:"" help:"Run one member of etcd until a signal ends it."`
 }
 

@@ -34,11 +34,11 @@ var errNoDaemon = errors.New("there is no daemon next to this program: run make 
 
 // runCommand runs a fleet.
 type runCommand struct {
-	Daemon    string        `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program."`
-	Port      int           `default:"6001" help:"Port of the first daemon; the others have the next ones. 0: ports that are free (${default})."`
-	AdminPort int           `default:"7001" help:"Port of the admin interface of the first daemon; the others have the next ones. 0: ports that are free (${default})."`
-	FleetTTL  time.Duration `name:"fleet-ttl" default:"10s" placeholder:"DURATION" help:"Option of the daemons: time after which the keys of one that has died are given away (${default})."`
-	Restart   time.Duration `default:"30s" placeholder:"DURATION" help:"Time after which a process is started again that has ended. 0s: not at all (${default})."`
+	Daemon    string        `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one beside this program."`
+	Port      int           `default:"6001" help:"Port of the first daemon; the others have the next ones. 0: free ones (${default})."`
+	AdminPort int           `default:"7001" help:"The same for their admin interfaces (${default})."`
+	FleetTTL  time.Duration `name:"fleet-ttl" default:"10s" help:"Time after which keys of a dead daemon are given away (${default})."`
+	Restart   time.Duration `default:"30s" help:"Time after which what has ended is started again. 0s: never (${default})."`
 }
 
 // trial is a fleet that runs.
@@ -211,6 +211,7 @@ func (t *trial) explain() {
 		}
 	}
 	last, first := t.daemons[daemons-1], t.daemons[0]
+	free := t.command.FleetTTL + time.Second
 	fmt.Fprintf(t.out, `
 Try, in other terminals:
 
@@ -219,13 +220,13 @@ Try, in other terminals:
   %s lock deploy --server %s -- date
                                       # a daemon that is asked by itself knows of the key as well
   kill -KILL %-7d                  # daemon %s dies: its clients turn to the others; its keys are free within %s
-  kill -STOP %-7d                  # a member of etcd hangs, and goes on with kill -CONT: nobody notices
+  kill -STOP %-7d                  # a member of etcd hangs, until kill -CONT: nobody notices
   %s status --admin %s   # what a daemon knows of the fleet; its page shows that as well
 
 What ends is started again after %s. What the daemons say is in %s.
 Ctrl-C stops everything.
 
-`, strings.Join(servers, ","), ctl, ctl, last.address, first.pid(), first.name, t.command.FleetTTL+time.Second, //nolint:errcheck // as above
+`, strings.Join(servers, ","), ctl, ctl, last.address, first.pid(), first.name, free, //nolint:errcheck // as above
 		t.cluster.Members[0].PID(), ctl, last.admin, t.command.Restart, filepath.Join(t.dir.path, "*.log"))
 }
 
