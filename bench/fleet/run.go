@@ -212,7 +212,7 @@ func (t *trial) explain() {
 	}
 	last, first := t.daemons[daemons-1], t.daemons[0]
 	free := t.command.FleetTTL + time.Second
-	fmt.Fprintf(t.out, `
+	_, _ = fmt.Fprintf(t.out, `
 Try, in other terminals:
 
   export DREADLOCK_SERVER=%s
@@ -226,7 +226,7 @@ Try, in other terminals:
 What ends is started again after %s. What the daemons say is in %s.
 Ctrl-C stops everything.
 
-`, strings.Join(servers, ","), ctl, ctl, last.address, first.pid(), first.name, free, //nolint:errcheck // as above
+`, strings.Join(servers, ","), ctl, ctl, last.address, first.pid(), first.name, free,
 		t.cluster.Members[0].PID(), ctl, last.admin, t.command.Restart, filepath.Join(t.dir.path, "*.log"))
 }
 

@@ -230,7 +230,7 @@ func TestRunKilled(t *testing.T) {
 	if err := r.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	r.ended() //nolint:errcheck // it was killed
+	r.ended() // with an error: it was killed
 	r.awaitNothingLeft()
 	next := startRun(t, dir, tmp, os.Geteuid())
 	other := startRun(t, dir, tmp, os.Geteuid()) // which leaves alone what is in use
