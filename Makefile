@@ -18,6 +18,11 @@ run: ## run the daemon from the sources: make run PORT=6001 ARGS='--loops 1'
 build: ## build the daemon into .bin/, with the commit in it if git is there
 	$(GO) build -buildvcs=auto -trimpath -o .bin/ ./cmd/...
 
+.PHONY: fleet
+fleet: build ## run three daemons on three members of etcd, to try a fleet; Ctrl-C ends it: make fleet ARGS='--port 0'
+	$(GO) build -trimpath -o .bin/ ./bench/fleet
+	.bin/fleet run $(ARGS)
+
 .PHONY: test
 test: ## run all tests with the race detector
 	$(GO) test -race -timeout 10m ./...
@@ -38,6 +43,11 @@ bench-fleet: build ## compare a fleet with clients that lock with etcd alone and
 .PHONY: test-faults
 test-faults: build ## make everything fail that can and check the promises, as root: make test-faults ARGS='--long vanish'
 	.bin/dreadlock-bench faults $(ARGS)
+
+.PHONY: test-fleet
+test-fleet: build ## the same for fleets on etcd: make test-fleet ARGS='--long'
+	$(GO) build -trimpath -o .bin/ ./bench/fleet
+	.bin/dreadlock-bench faults --fleet $(ARGS)
 
 .PHONY: soak
 soak: build ## load the daemon with faults for long, as root, and draw what grows: make soak TIME=10m ARGS='--svg FILE'

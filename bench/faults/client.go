@@ -53,7 +53,7 @@ func (op *operation) text() string {
 	if op.verb == lock {
 		return fmt.Sprintf("lock %s %d\r\n", op.key, op.timeout.Milliseconds())
 	}
-	return "unlock " + op.key + "\r\n"
+	return op.verb.String() + " " + op.key + "\r\n"
 }
 
 // send sends commands in one write. Their answers are read with answer.
@@ -102,6 +102,7 @@ func (c *client) answerWithin(limit time.Duration) string {
 		return ""
 	}
 	op.reply, op.answered = strings.TrimSuffix(line, "\r\n"), now()
+	c.session.alive = max(c.session.alive, op.sent) // else there would be no answer
 	c.next++
 	return op.reply
 }
@@ -152,14 +153,17 @@ func (c *client) waits(key string, nth int) {
 }
 
 // confirm looks whether the daemon has the latest command in the queue of its key. Then its order of arrival is known.
-func (c *client) confirm() {
+func (c *client) confirm() { c.confirmAt(c.lab.daemon) }
+
+// confirmAt is confirm for the daemon that the client is connected to.
+func (c *client) confirmAt(d *daemon) {
 	var k struct {
 		Queue []struct {
 			Address string `json:"address"`
 		} `json:"queue"`
 	}
 	op := &c.session.operations[len(c.session.operations)-1]
-	if c.lab.daemon.get("/api/v1/keys/"+op.key+"?queue=1000", &k) != nil {
+	if d.get("/api/v1/keys/"+op.key+"?queue=1000", &k) != nil {
 		return
 	}
 	for _, w := range k.Queue {

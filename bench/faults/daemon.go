@@ -33,17 +33,23 @@ type daemon struct {
 // start starts the daemon of the lab and returns when it serves.
 func (l *lab) start(options ...string) {
 	l.startBy(nil, options...)
-	l.t.must(l.awaitReady())
+	l.t.must(l.daemon.awaitReady())
 }
 
 // startBy starts the daemon of the lab by a command, that its own command line is appended to.
 func (l *lab) startBy(by []string, options ...string) {
-	lockPath, adminPath := l.t.path("lock.sock"), l.t.path("admin.sock")
-	args := append(append([]string{}, by...), l.t.options.Daemon, "--log-format", "json",
-		"--listen", ":"+port, "--listen", "unix://"+lockPath, "--admin=", "--admin", "unix://"+adminPath)
+	l.daemon = l.t.startDaemon(l.host.Do, by, ":"+port, options...)
+}
+
+// startDaemon starts a daemon that listens at an address. It is ended at the end of the case. The start itself is made by start, with a
+// command that the daemon's command line is appended to.
+func (t *trial) startDaemon(start func(func() error) error, by []string, address string, options ...string) *daemon {
+	lockPath, adminPath := t.path("lock.sock"), t.path("admin.sock")
+	args := append(append([]string{}, by...), t.options.Daemon, "--log-format", "json",
+		"--listen", address, "--listen", "unix://"+lockPath, "--admin=", "--admin", "unix://"+adminPath)
 	args = append(args, options...)
 	d := &daemon{
-		t:     l.t,
+		t:     t,
 		cmd:   exec.Command(args[0], args[1:]...), //nolint:noctx // the end of the case ends it
 		lock:  lockPath,
 		ended: make(chan struct{}),
@@ -54,22 +60,21 @@ func (l *lab) startBy(by []string, options ...string) {
 			},
 		}},
 	}
-	l.daemon = d
-	d.cmd.Dir = l.t.dir
+	d.cmd.Dir = t.dir
 	d.cmd.Stderr = &d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	l.t.must(l.host.Do(d.cmd.Start))
-	l.t.cleanup(d.kill)
+	t.must(start(d.cmd.Start))
+	t.cleanup(d.kill)
 	go func() {
 		_ = d.cmd.Wait() // checkLog looks at the state
 		close(d.ended)
 	}()
+	return d
 }
 
 // awaitReady returns when the daemon serves, with an error if it has ended.
-func (l *lab) awaitReady() error {
-	d := l.daemon
-	for deadline := time.Now().Add(patience); !strings.Contains(d.log.String(), "dreadlock is ready"); l.t.pause(time.Millisecond) {
+func (d *daemon) awaitReady() error {
+	for deadline := time.Now().Add(patience); !strings.Contains(d.log.String(), "dreadlock is ready"); d.t.pause(time.Millisecond) {
 		if !d.running() {
 			return fmt.Errorf("the daemon ends: %s: %s", d.cmd.ProcessState, d.log.String())
 		}

@@ -24,9 +24,10 @@ type verb uint8
 const (
 	lock verb = iota
 	unlock
+	fence
 )
 
-func (v verb) String() string { return [...]string{"lock", "unlock"}[v] }
+func (v verb) String() string { return [...]string{"lock", "unlock", "fence"}[v] }
 
 // moment is a time since the clock of the histories began. All clients of a process share the clock.
 type moment int64
@@ -48,6 +49,10 @@ type operation struct {
 	answered moment // after its answer was read; never without one
 	queued   moment // when it was known to wait in the daemon's queue; never if it was not
 	reply    string
+
+	// The token of a grant, and when its client knew it. The check finds them in the answers.
+	token     uint64
+	tokenRead moment
 }
 
 // session is what is known of one connection. Its operations belong to its client until the history is checked.
@@ -60,6 +65,13 @@ type session struct {
 	// ended is when the client saw that the daemon had ended the connection.
 	ended moment
 	cause error // by which the client saw that
+
+	// node is the daemon of a fleet that the connection leads to, nil for a daemon that is alone.
+	node *node
+	// alive is the latest moment of which the client knows that the connection had not ended.
+	alive moment
+	// refused are writes that a resource did not take. See [resource].
+	refused []refusal
 }
 
 // end says how the connection ended, and how long the session had been silent.

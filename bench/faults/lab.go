@@ -21,7 +21,7 @@ type lab struct {
 	host    *netns.Host // of the daemon
 	daemon  *daemon
 	remotes []*remote
-	history history
+	history *history
 	load    *load // nil without one
 	// processes end the processes of clients.
 	processes []func()
@@ -55,14 +55,14 @@ func (t *trial) newLabBy(by []string, hosts int, options ...string) *lab {
 		l.addRemote(i)
 	}
 	l.startBy(by, options...)
-	t.must(l.awaitReady())
+	t.must(l.daemon.awaitReady())
 	t.cleanup(l.finish)
 	return l
 }
 
 // newHost returns a lab whose daemon is yet to be started. Whoever starts it checks it.
 func (t *trial) newHost() *lab {
-	l := &lab{t: t}
+	l := &lab{t: t, history: &history{}}
 	var err error
 	if l.host, err = netns.New(); err != nil {
 		t.skip("%w", err)
@@ -154,7 +154,7 @@ func (l *lab) endProcesses() {
 // forget checks the history so far and begins a new one. The clients must have closed all their connections, and the keys of
 // the next history must be others.
 func (l *lab) forget() {
-	v := check(&l.history)
+	v := check(l.history)
 	for _, what := range v.violations {
 		l.t.violate("%s", what)
 	}

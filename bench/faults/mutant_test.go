@@ -181,7 +181,7 @@ var errNoAdmin = errors.New("no admin interface")
 
 // competeAt lets clients compete at a server for a while, and returns the violations in what they saw.
 func competeAt(t *testing.T, address string) []string {
-	lab := &lab{t: &trial{ctx: t.Context(), options: &Options{}}}
+	lab := &lab{history: &history{}, t: &trial{ctx: t.Context(), options: &Options{}}}
 	lab.daemon = &daemon{t: lab.t, admin: &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errNoAdmin },
 	}}}
@@ -198,7 +198,7 @@ func competeAt(t *testing.T, address string) []string {
 	if lab.t.err != nil {
 		t.Fatal(lab.t.err)
 	}
-	return append(check(&lab.history).violations, lab.t.violations...)
+	return append(check(lab.history).violations, lab.t.violations...)
 }
 
 // TestEach: a part of a case that is stopped or violated is reported, and the case goes on.
@@ -238,11 +238,11 @@ func TestSkip(t *testing.T) {
 
 // TestChoose: cases are chosen by the beginning of their names, and an unknown one is an error that names the known ones.
 func TestChoose(t *testing.T) {
-	chosen, err := choose([]string{"vanish-chain", "end-rst"})
+	chosen, err := choose(Cases(), []string{"vanish-chain", "end-rst"})
 	if err != nil || len(chosen) != 3 {
 		t.Errorf("%d cases, %v; want 3", len(chosen), err)
 	}
-	if _, err := choose([]string{"nonsense"}); !errors.Is(err, ErrCase) || !strings.Contains(err.Error(), "end-rst") {
+	if _, err := choose(Cases(), []string{"nonsense"}); !errors.Is(err, ErrCase) || !strings.Contains(err.Error(), "end-rst") {
 		t.Errorf("got %v", err)
 	}
 	names := map[string]bool{}

@@ -34,6 +34,7 @@ type Outcome struct {
 	Measured   string // the figures
 	Violations []string
 	Commands   int64  // that were answered and checked
+	Grants     int64  // among them, of fleets
 	Skipped    string // why it was not run; empty if it was
 	Err        error  // why it could not be run to its end
 	Elapsed    time.Duration
@@ -51,7 +52,17 @@ type Options struct {
 	// Client is the command line that runs [Relay], in a process that can be stopped and killed. The path of its socket and the
 	// daemon's address are appended.
 	Client []string
+	// Fleet runs the cases of fleets instead. They do not need root.
+	Fleet bool
+	// Members is the program in bench/fleet, for the members of etcd that fleets need. By default it is the program fleet next to this
+	// one, or else it is built from the checkout.
+	Members string
+	// Seed begins the random numbers of these cases. With the same one the same faults come in the same order. 0: another one each time.
+	Seed uint64
 }
+
+// fleetsTogether is the number of cases of fleets that run at a time, unless it is the long form, in which the clients do not pause.
+const fleetsTogether = 3
 
 // together is the number of cases that run at a time: they mostly wait.
 const together = 6
@@ -64,12 +75,26 @@ func Cases() []*Case {
 
 // Run runs the cases, and returns what came of each, in the order of Cases. Its error wraps ErrViolated if one has failed.
 func Run(ctx context.Context, o Options) ([]*Outcome, error) {
-	chosen, err := choose(o.Cases)
+	all, atOnce := Cases(), together
+	if o.Fleet {
+		all, atOnce = FleetCases(), fleetsTogether
+		if o.Long {
+			atOnce = 1
+		}
+	}
+	chosen, err := choose(all, o.Cases)
 	if err != nil {
 		return nil, err
 	}
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && !o.Fleet {
 		return nil, errors.New("faults: only root can make hosts and faults")
+	}
+	if o.Fleet {
+		remove, err := o.prepareFleets()
+		if err != nil {
+			return nil, err
+		}
+		defer remove()
 	}
 	outcomes := make([]*Outcome, len(chosen))
 	var printing sync.Mutex
@@ -81,7 +106,7 @@ func Run(ctx context.Context, o Options) ([]*Outcome, error) {
 		defer printing.Unlock()
 		fmt.Fprintf(o.Progress, "%6.1fs  %-18s %s\n", time.Since(began).Seconds(), out.Name, out.summary()) //nolint:errcheck // progress
 	}
-	slots := make(chan struct{}, together)
+	slots := make(chan struct{}, atOnce)
 	var running sync.WaitGroup
 	for i, c := range chosen {
 		if !c.alone {
@@ -111,8 +136,7 @@ func Run(ctx context.Context, o Options) ([]*Outcome, error) {
 }
 
 // choose returns the cases whose names begin with one of these, or all.
-func choose(names []string) (chosen []*Case, err error) {
-	all := Cases()
+func choose(all []*Case, names []string) (chosen []*Case, err error) {
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(c *Case) bool { return strings.HasPrefix(c.Name, name) }) {
 			var known []string

@@ -265,7 +265,7 @@ func testStartWith(t *trial, call, errno string, n int) (serves, more bool) {
 		by = append(by, "-P", "anon_inode:[eventfd]")
 	}
 	l.startBy(by, "--loops", "2")
-	if err := l.awaitReady(); err != nil {
+	if err := l.daemon.awaitReady(); err != nil {
 		if l.daemon.running() {
 			t.violate("it neither serves nor ends: %v", err)
 			return false, true
@@ -283,7 +283,7 @@ func testStartWith(t *trial, call, errno string, n int) (serves, more bool) {
 	if ended := l.concerned(0); ended > failed {
 		t.violate("%d calls have failed, and %d connections have ended", failed, ended)
 	}
-	for _, what := range check(&l.history).violations {
+	for _, what := range check(l.history).violations {
 		t.violate("%s", what)
 	}
 	return true, failed > 0

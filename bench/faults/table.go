@@ -52,16 +52,20 @@ func (o *Outcome) count() string {
 
 // total says how much was checked.
 func total(outcomes []*Outcome) string {
-	var commands int64
+	var commands, grants int64
 	violations, skipped := 0, 0
 	for _, o := range outcomes {
 		commands += o.Commands
+		grants += o.Grants
 		violations += len(o.Violations)
 		if o.Skipped != "" {
 			skipped++
 		}
 	}
 	text := fmt.Sprintf("%d commands checked in %d cases, %d violations", commands, len(outcomes)-skipped, violations)
+	if grants > 0 {
+		text += fmt.Sprintf(", %d grants", grants)
+	}
 	if skipped > 0 {
 		text += fmt.Sprintf("; %d cases skipped", skipped)
 	}

@@ -32,6 +32,7 @@ type trial struct {
 	cleanups   []func()
 
 	commands atomic.Int64 // that were checked
+	grants   atomic.Int64 // of fleets, among them
 	labs     atomic.Int64 // for names
 }
 
@@ -53,6 +54,7 @@ func runTrial(ctx context.Context, options *Options, c *Case) *Outcome {
 	}()
 	<-ended
 	t.clean()
+	out.Grants = t.grants.Load()
 	out.Elapsed, out.Commands, out.Violations, out.Err = time.Since(began), t.commands.Load(), t.violations, t.err
 	if errors.Is(t.err, errSkip) {
 		out.Skipped, out.Err = t.err.Error(), nil

@@ -54,7 +54,7 @@ const longWait = time.Minute
 // Some of them leave in the middle of it, in every way there is, and come again. It returns what was measured.
 func (l *lab) compete(clients int, length time.Duration, from []dialer, keys int) string {
 	l.competeFor(clients, length, from, keys, longWait)
-	v := check(&l.history)
+	v := check(l.history)
 	if v.pairs == 0 {
 		l.t.violate("no two waiters competed whose order is known: the check of the order has checked nothing")
 	}

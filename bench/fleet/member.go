@@ -65,6 +65,7 @@ func (c *memberCommand) config() (*embed.Config, error) {
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*clients}, []url.URL{*clients}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*peers}, []url.URL{*peers}
 	cfg.LogOutputs, cfg.LogLevel = []string{c.LogFile}, "warn"
+	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // without it, every request is logged
 	cfg.SnapshotCount = c.SnapshotCount
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = c.AutoCompactionMode, c.AutoCompactionRetention
 	cfg.QuotaBackendBytes = c.QuotaBackendBytes

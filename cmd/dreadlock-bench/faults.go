@@ -14,6 +14,9 @@ import (
 type faultsCommand struct {
 	Cases    []string `arg:"" optional:"" name:"case" help:"Cases to run, by the beginning of their names; by default all."`
 	Long     bool     `help:"Run the long form: more of everything, at least ten million commands."`
+	Fleet    bool     `help:"Run the cases of fleets instead: three daemons on three members of etcd. They do not need root."`
+	Members  string   `type:"existingfile" placeholder:"FILE" help:"Program of the members, for --fleet. By default the program fleet next to this one, or one that is built from the checkout."`
+	Seed     uint64   `placeholder:"N" help:"Begins the random numbers of --fleet, to have the same faults again. By default another one each time, which is printed."`
 	Markdown bool     `help:"Print the table for a README."`
 	Daemon   string   `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
 }
@@ -26,6 +29,7 @@ func (f *faultsCommand) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	options.Long, options.Cases = f.Long, f.Cases
+	options.Fleet, options.Members, options.Seed = f.Fleet, f.Members, f.Seed
 	outcomes, err := faults.Run(ctx, options)
 	if len(outcomes) > 0 {
 		write := faults.Write

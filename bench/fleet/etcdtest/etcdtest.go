@@ -179,8 +179,8 @@ func (m *Member) Start() error {
 	if m.process != nil {
 		return fmt.Errorf("member %s runs", m.Name)
 	}
-	process := exec.Command(m.command[0], m.command[1:]...) //nolint:noctx // Kill ends it
-	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	process := exec.Command(m.command[0], m.command[1:]...)                               //nolint:noctx // Kill ends it
+	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is not for the members
 	process.Stderr = os.Stderr
 	if err := process.Start(); err != nil {
 		return err
@@ -193,8 +193,14 @@ func (m *Member) Start() error {
 	return nil
 }
 
-// Runs reports whether the member runs, or is paused.
+// Runs reports whether the member runs, or is paused. One that has ended by itself counts until it is killed or stopped.
 func (m *Member) Runs() bool { return m.process != nil }
+
+// PID returns the process of a member that runs.
+func (m *Member) PID() int { return m.process.Process.Pid }
+
+// Exited is closed when a member that runs has ended, by itself or by [Member.Kill] and [Member.Stop].
+func (m *Member) Exited() <-chan struct{} { return m.exited }
 
 // Kill ends a member at once, as a machine does that loses its power. It does nothing to one that does not run.
 func (m *Member) Kill() {
