@@ -39,10 +39,8 @@ const (
 )
 
 const (
-	daemons       = 3
-	warmupTime    = 500 * time.Millisecond
-	leaderless    = 3 // windows are measured before and while etcd has no leader
-	startPatience = 30 * time.Second
+	warmupTime = 500 * time.Millisecond
+	leaderless = 3 // windows are measured before and while etcd has no leader
 )
 
 // Validate reports the first option that cannot be used.
@@ -220,7 +218,7 @@ func startRound(ctx context.Context, peers *bench.Peers) (_ *round, err error) {
 
 // leader waits for a leader of etcd.
 func (r *round) leader(ctx context.Context) (*etcdtest.Member, error) {
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	return r.cluster.AwaitLeader(ctx, clientv3.Config{Logger: zap.NewNop()})
 }

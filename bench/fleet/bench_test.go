@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,12 +14,33 @@ import (
 	"dreadlock/bench"
 )
 
-// A round with real members, real daemons and real Mutexes has all tables and goals. Whether these are met is another question.
 func TestBench(t *testing.T) {
+	dir := programs(t)
+	t.Run("figures", func(t *testing.T) { benchFigures(t, dir) })
+	t.Run("usage", func(t *testing.T) { benchUsage(t, dir) })
+	t.Run("failure", func(t *testing.T) { benchFails(t, dir) })
+}
+
+// runBench runs the bench command of the program in a directory.
+func runBench(t *testing.T, dir string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, failed bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "fleet"), append([]string{"bench"}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &failed
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), failed.String()
+}
+
+// A round with real members, real daemons and real Mutexes has all tables and goals. Whether these are met is another question.
+func benchFigures(t *testing.T, dir string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "all.json")
-	o := runProgram(t, "bench", "--daemon", daemonProgram, "--rounds", "1", "--clients", "9", "--window", "150ms", "--json", file)
-	if o.status != 0 {
-		t.Fatalf("status %d: %s", o.status, o.stderr)
+	status, stdout, stderr := runBench(t, dir, "--rounds", "1", "--clients", "9", "--window", "150ms", "--json", file)
+	if status != 0 {
+		t.Fatalf("status %d: %s", status, stderr)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -33,8 +57,8 @@ func TestBench(t *testing.T) {
 		if !g.Measured || g.Got.Median <= 0 {
 			t.Errorf("%s was not measured: %+v", g.What, g)
 		}
-		if !strings.Contains(o.stdout, g.What) {
-			t.Errorf("%s is not in the table:\n%s", g.What, o.stdout)
+		if !strings.Contains(stdout, g.What) {
+			t.Errorf("%s is not in the table:\n%s", g.What, stdout)
 		}
 	}
 	for _, of := range []struct {
@@ -60,7 +84,8 @@ func TestBench(t *testing.T) {
 }
 
 // Options that cannot be used are refused before anything is started.
-func TestBenchUsage(t *testing.T) {
+func benchUsage(t *testing.T, dir string) {
+	t.Helper()
 	for _, test := range []struct{ args, want string }{
 		{"--rounds 0", "--rounds"},
 		{"--clients 2", "one for each daemon"},
@@ -68,18 +93,19 @@ func TestBenchUsage(t *testing.T) {
 		{"--only 9", "no goal"},
 		{"--daemon /missing", "/missing"},
 	} {
-		o := runProgram(t, append([]string{"bench"}, strings.Fields(test.args)...)...)
-		if o.status == 0 || !strings.Contains(o.stderr, test.want) || o.stdout != "" {
-			t.Errorf("%s: status %d, %q, %q", test.args, o.status, o.stdout, o.stderr)
+		status, stdout, stderr := runBench(t, dir, strings.Fields(test.args)...)
+		if status == 0 || !strings.Contains(stderr, test.want) || stdout != "" {
+			t.Errorf("%s: status %d, %q, %q", test.args, status, stdout, stderr)
 		}
 	}
 }
 
 // A daemon that cannot serve ends the run.
-func TestBenchFails(t *testing.T) {
-	o := runProgram(t, "bench", "--daemon", "/bin/false", "--only", "2")
-	if o.status == 0 || !strings.Contains(o.stderr, "it exited") {
-		t.Errorf("status %d, %q", o.status, o.stderr)
+func benchFails(t *testing.T, dir string) {
+	t.Helper()
+	status, _, stderr := runBench(t, dir, "--daemon", "/bin/false", "--only", "2")
+	if status == 0 || !strings.Contains(stderr, "it exited") {
+		t.Errorf("status %d, %q", status, stderr)
 	}
 }
 
