@@ -72,7 +72,7 @@ func TestFreshKeys(t *testing.T) {
 	}
 	for name, d := range dialects {
 		c := &conn{}
-		newFreshScript(d, "p", []*conn{c})
+		freshKeys(d, "p", []*conn{c})
 		for range 12 {
 			for _, number := range c.digits {
 				increment(number)

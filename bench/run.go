@@ -148,7 +148,8 @@ func (r *runner) commands(ctx context.Context) error {
 	case Groups:
 		s = newGroupScript(newSharedScript(d, r.prefix, w, holdTimeout), conns)
 	case Fresh:
-		s = newFreshScript(d, r.prefix, conns)
+		freshKeys(d, r.prefix, conns)
+		s = freshScript{}
 	case Mixed:
 		s = newMixedScript(d, r.prefix, w)
 		perJob = 1.9 // one job of ten is a single command

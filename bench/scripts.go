@@ -181,7 +181,8 @@ type freshScript struct{ pairScript }
 // freshDigits is what the number begins with. Nothing else in a request or a reply looks like it.
 const freshDigits = "0000000000"
 
-func newFreshScript(d *Dialect, prefix string, conns []*conn) freshScript {
+// freshKeys gives each connection the exchanges for its first key, and where the number of the key stands in them.
+func freshKeys(d *Dialect, prefix string, conns []*conn) {
 	for _, c := range conns {
 		key := prefix + "fresh" + strconv.Itoa(c.id) + "n" + freshDigits
 		c.lock, c.unlock = d.lock(key, holdTimeout).only(granted), d.unlock(key).only(0)
@@ -191,7 +192,6 @@ func newFreshScript(d *Dialect, prefix string, conns []*conn) freshScript {
 			}
 		}
 	}
-	return freshScript{}
 }
 
 func (s freshScript) begin(c *conn, since int64) {

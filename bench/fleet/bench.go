@@ -23,7 +23,7 @@ import (
 
 // benchCommand compares a fleet with clients that lock with etcd alone, and with daemons that are alone.
 type benchCommand struct {
-	Daemon  string        `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program, or one that is built from the checkout."`
+	Daemon  string        `type:"existingfile" placeholder:"FILE" help:"Program of the daemon. By default the one next to this program."`
 	Rounds  int           `default:"5" placeholder:"N" help:"Number of rounds, each with a cluster of its own (${default})."`
 	Clients int           `default:"200" placeholder:"N" help:"Number of clients (${default})."`
 	Window  time.Duration `default:"1s" placeholder:"TIME" help:"Length of a measurement (${default})."`
@@ -65,7 +65,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	started := time.Now()
 	var results []*bench.Result
 	for i := range c.Rounds {
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, c.Rounds) //nolint:errcheck // it is only for people
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, c.Rounds)
 		measured, err := c.round(ctx, peers)
 		if err != nil {
 			return err
@@ -245,8 +245,8 @@ func (r *round) measure(ctx context.Context, server string, w bench.Workload) (*
 
 // mutexes measures a workload on clients that lock with etcd alone.
 func (r *round) mutexes(ctx context.Context, w bench.Workload) (*bench.Result, error) {
-	competitor := exec.CommandContext(ctx, r.program, "mutex", "--endpoints", strings.Join(r.cluster.Endpoints(), ","), "--kind", string(w.Kind),
-		"--clients", strconv.Itoa(w.Connections), "--keys", strconv.Itoa(w.Keys), "--warmup", w.Warmup.String(), "--window", w.Window.String())
+	competitor := exec.CommandContext(ctx, r.program, "mutex", "--endpoints", strings.Join(r.cluster.Endpoints(), ","),
+		"--kind", string(w.Kind), "--clients", strconv.Itoa(w.Connections), "--keys", strconv.Itoa(w.Keys), "--warmup", w.Warmup.String(), "--window", w.Window.String())
 	competitor.Stderr = os.Stderr
 	said, err := competitor.Output()
 	if err != nil {

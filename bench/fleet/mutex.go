@@ -123,7 +123,7 @@ func (m *mutexes) measure(ctx context.Context) (*bench.Result, error) {
 	started := time.Now()
 	for i := range m.sessions {
 		group.Go(func() error {
-			if err := m.run(load, i); err != nil && !errors.Is(err, context.Canceled) {
+			if err := m.run(load, i); !errors.Is(err, context.Canceled) {
 				return fmt.Errorf("client %d: %w", i, err)
 			}
 			return nil
@@ -162,7 +162,7 @@ func (m *mutexes) record(on bool) {
 	m.records = on
 }
 
-// run locks and unlocks keys until ctx is done.
+// run locks and unlocks keys until ctx is done, and returns what has ended it.
 func (m *mutexes) run(ctx context.Context, client int) error {
 	made := make(map[string]*concurrency.Mutex)
 	for job := 0; ; job++ {
