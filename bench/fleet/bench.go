@@ -246,7 +246,8 @@ func (r *round) measure(ctx context.Context, server string, w bench.Workload) (*
 // mutexes measures a workload on clients that lock with etcd alone.
 func (r *round) mutexes(ctx context.Context, w bench.Workload) (*bench.Result, error) {
 	competitor := exec.CommandContext(ctx, r.program, "mutex", "--endpoints", strings.Join(r.cluster.Endpoints(), ","),
-		"--kind", string(w.Kind), "--clients", strconv.Itoa(w.Connections), "--keys", strconv.Itoa(w.Keys), "--warmup", w.Warmup.String(), "--window", w.Window.String())
+		"--kind", string(w.Kind), "--clients", strconv.Itoa(w.Connections), "--keys", strconv.Itoa(w.Keys),
+		"--warmup", w.Warmup.String(), "--window", w.Window.String())
 	competitor.Stderr = os.Stderr
 	said, err := competitor.Output()
 	if err != nil {
