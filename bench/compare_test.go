@@ -251,7 +251,7 @@ func TestValidate(t *testing.T) {
 		{Kind: Contended, Connections: 1, Window: 1, Keys: 1, Zipf: 0.5},
 		{Kind: Pipelined, Connections: 1, Window: 1, Pairs: maxPairs + 1},
 		{Kind: Waiters, Connections: 1, Window: 1, Queue: 2},
-		{Kind: Churn, Connections: 1, Window: 1, Rate: 1},
+		{Kind: Idle, Connections: 1, Window: 1, Rate: 1},
 		{Kind: Timeouts, Connections: 1, Window: 1, Share: 2},
 	} {
 		if w.Validate() == nil {

@@ -242,13 +242,16 @@ func (l *lab) ask(s *status) {
 }
 
 // awaitQueue returns when a key has as many waiters. It stops the case if that does not come.
-func (l *lab) awaitQueue(key string, waiters int) {
+func (l *lab) awaitQueue(key string, waiters int) { l.t.awaitQueueAt(l.daemon, key, waiters) }
+
+// awaitQueueAt is awaitQueue for one of several daemons.
+func (t *trial) awaitQueueAt(d *daemon, key string, waiters int) {
 	var last error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); l.t.pause(time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); t.pause(time.Millisecond) {
 		var k struct {
 			Waiters int `json:"waiters"`
 		}
-		if last = l.daemon.get("/api/v1/keys/"+key, &k); last != nil {
+		if last = d.get("/api/v1/keys/"+key, &k); last != nil {
 			continue
 		}
 		if k.Waiters == waiters {
@@ -256,5 +259,5 @@ func (l *lab) awaitQueue(key string, waiters int) {
 		}
 		last = fmt.Errorf("it has %d", k.Waiters)
 	}
-	l.t.fatal("key %s has not %d waiters within %s: %w", key, waiters, patience, last)
+	t.fatal("key %s has not %d waiters within %s: %w", key, waiters, patience, last)
 }

@@ -17,6 +17,10 @@ func FleetCases() []*Case {
 	)
 	return []*Case{
 		fleetCase("calm", "none", noneLost+"; order across daemons", fleetOptions{slack: commit}),
+		{
+			Name: "fleet-order", Fault: "none; clients line up at daemons at random, a commit apart",
+			Promise: "they have the key in that order", run: testFleetOrder,
+		},
 		fleetCase("members-stop", "a member of etcd is stopped (SIGSTOP) for up to 3 s, again and again", noneLost,
 			fleetOptions{slack: noOrder}, stopsMember),
 		fleetCase("members-kill", "a member is killed and started again, again and again", noneLost,

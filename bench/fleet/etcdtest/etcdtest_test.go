@@ -11,7 +11,7 @@ import (
 
 // TestCluster kills the leader of a cluster, starts it again, and finds what was written before.
 func TestCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), prototest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*prototest.Patience) // three processes begin and elect, again and again
 	defer cancel()
 	program, err := Build(t.TempDir())
 	if err != nil {
