@@ -164,7 +164,7 @@ func TestBadUsage(t *testing.T) {
 		{"compare uncontended --variant old=/missing", "/missing"},
 		{"faults nonsense", "no such case: nonsense: want one of vanish-1s"},
 		{"faults fleet-calm", "no such case"},
-		{"faults --fleet vanish-1s", "want one of fleet-calm, fleet-members-stop"},
+		{"faults --fleet vanish-1s", "want one of fleet-calm, fleet-order, fleet-members-stop"},
 		{"faults --fleet --members /missing", "/missing"},
 		{"compare --variant a=--tick=1ms --variant a=--tick=2ms", "two variants have the name a"},
 	} {
