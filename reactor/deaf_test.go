@@ -37,6 +37,13 @@ func deafen(tb testing.TB, l *Loop) (heal func()) {
 	return func() { replace(original) } // which the epoll instance has watched all the time
 }
 
+// deafenAsleep is deafen for a loop that gnet has to wake for the next thing: it is done with what it was woken for before.
+func deafenAsleep(tb testing.TB, h *handler) (heal func()) {
+	tb.Helper()
+	h.settleSockets(tb)
+	return deafen(tb, h.loop)
+}
+
 // TestDeafLoop has gnet fail to wake a loop for a new connection. That connection may end; those that come afterwards are
 // served, and those that are connected do not notice.
 func TestDeafLoop(t *testing.T) {
@@ -44,10 +51,7 @@ func TestDeafLoop(t *testing.T) {
 	srv := start(t, setup{handler: echoing, abandoned: func(_ any, err error) { abandoned <- err }})
 	connected, _ := srv.dial()
 	for range 3 {
-		for range 2 { // what woke the loop last is done with, and gnet wakes it for the next again
-			srv.handlers[0].do(t, func() {})
-		}
-		heal := deafen(t, srv.handlers[0].loop)
+		heal := deafenAsleep(t, srv.handlers[0])
 		lost := dial(t, srv.address)
 		if err := receive(t, abandoned, "the connection is not given up"); !errors.Is(err, unix.EBADF) {
 			t.Errorf("it is given up for %v, want %v", err, unix.EBADF)
@@ -69,9 +73,8 @@ func TestDeafLoopWhenOthersWait(t *testing.T) {
 		handler:   func(h *handler) { h.opened = func(*session) { served <- struct{}{} } },
 		abandoned: func(_ any, err error) { abandoned <- err },
 	})
-	l := srv.handlers[0].loop
+	heal := deafenAsleep(t, srv.handlers[0])
 	release := srv.handlers[0].hold(t)
-	heal := deafen(t, l)
 	for range clients {
 		dial(t, srv.address)
 	}
@@ -95,7 +98,7 @@ func TestDeafLoopMoves(t *testing.T) {
 	}
 	to := 1 - s.handler.loop.Index()
 	s.moved = func(int) {}
-	heal := deafen(t, srv.handlers[to].loop)
+	heal := deafenAsleep(t, srv.handlers[to])
 	s.do(t, func() {
 		if !s.conn.TryMove(to) {
 			t.Error("the connection does not move")
@@ -121,7 +124,7 @@ func TestDeafLoopIsWokenAgain(t *testing.T) {
 	failures := failWakes(t, unix.ENOBUFS)
 	abandoned := make(chan error, 1)
 	srv := start(t, setup{handler: echoing, abandoned: func(_ any, err error) { abandoned <- err }})
-	heal := deafen(t, srv.handlers[0].loop)
+	heal := deafenAsleep(t, srv.handlers[0])
 	failures.Store(10)
 	dial(t, srv.address)
 	receive(t, abandoned, "the connection is not given up")
@@ -157,6 +160,6 @@ func TestDeafLoopWithTasksLeft(t *testing.T) {
 // TestStopDeafLoop stops a server one of whose loops gnet cannot wake.
 func TestStopDeafLoop(t *testing.T) {
 	srv := start(t, setup{loops: 2})
-	deafen(t, srv.handlers[1].loop)
+	deafenAsleep(t, srv.handlers[1])
 	srv.stop()
 }
