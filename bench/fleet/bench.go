@@ -28,6 +28,7 @@ type benchCommand struct {
 	Clients int           `default:"200" placeholder:"N" help:"Number of clients (${default})."`
 	Window  time.Duration `default:"1s" placeholder:"TIME" help:"Length of a measurement (${default})."`
 	Only    []int         `placeholder:"N" help:"Check only the goals with these numbers."`
+	NoFsync bool          `name:"no-fsync" help:"The members of etcd do not wait for the disk."`
 	JSON    string        `name:"json" type:"path" placeholder:"FILE" help:"Write all results to this file."`
 }
 
@@ -137,7 +138,7 @@ func (c *benchCommand) check(comparison *bench.Comparison) (all []bench.Goal) {
 
 // round measures everything once, on a new cluster.
 func (c *benchCommand) round(ctx context.Context, peers *bench.Peers) (results []*bench.Result, err error) {
-	r, err := startRound(ctx, peers)
+	r, err := startRound(ctx, peers, !c.NoFsync)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +178,7 @@ type round struct {
 }
 
 // startRound starts a cluster, a fleet on it, and daemons that are alone.
-func startRound(ctx context.Context, peers *bench.Peers) (_ *round, err error) {
+func startRound(ctx context.Context, peers *bench.Peers, fsync bool) (_ *round, err error) {
 	r := &round{targets: make(map[string]*bench.Target)}
 	defer func() {
 		if err != nil {
@@ -190,7 +191,7 @@ func startRound(ctx context.Context, peers *bench.Peers) (_ *round, err error) {
 	if r.dir, err = os.MkdirTemp("", "dreadlock-fleet-"); err != nil {
 		return nil, err
 	}
-	if r.cluster, err = etcdtest.Start(etcdtest.Options{Program: r.program, Dir: r.dir}); err != nil {
+	if r.cluster, err = etcdtest.Start(etcdtest.Options{Program: r.program, Dir: r.dir, Fsync: fsync}); err != nil {
 		return nil, err
 	}
 	if _, err := r.leader(ctx); err != nil {

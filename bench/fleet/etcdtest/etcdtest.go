@@ -37,6 +37,8 @@ type Options struct {
 	Members int
 	// Scheme is that of the URLs for clients: http by default.
 	Scheme string
+	// Fsync has them wait for the disk, as members do outside of tests.
+	Fsync bool
 	// Args are further options of every member, see "fleet member --help".
 	Args []string
 }
@@ -86,8 +88,11 @@ func Start(o Options) (*Cluster, error) {
 	for _, m := range c.Members {
 		m.command = append([]string{
 			o.Program, "member", "--name", m.Name, "--data-dir", filepath.Join(o.Dir, m.Name), "--client-url", m.URL, "--peer-url", m.peerURL,
-			"--initial-cluster", strings.Join(all, ","), "--log-file", m.log, "--unsafe-no-fsync",
+			"--initial-cluster", strings.Join(all, ","), "--log-file", m.log,
 		}, o.Args...)
+		if !o.Fsync {
+			m.command = append(m.command, "--unsafe-no-fsync")
+		}
 		if err := m.Start(); err != nil {
 			c.Stop()
 			return nil, err
