@@ -271,10 +271,10 @@ func startRelayOn(tb testing.TB, l net.Listener, scheme, target string) *relay {
 			if err != nil {
 				break
 			}
-			if _, err := io.WriteString(far, command); err != nil {
-				break
-			}
-			r.update(func() {
+			r.update(func() { // whoever has the answer finds the command noted
+				if _, err = io.WriteString(far, command); err != nil {
+					return
+				}
 				command := command[:len(command)-2]
 				if strings.HasPrefix(command, "name ") {
 					r.names = append(r.names, command)
@@ -282,6 +282,9 @@ func startRelayOn(tb testing.TB, l net.Listener, scheme, target string) *relay {
 					r.commands = append(r.commands, command)
 				}
 			})
+			if err != nil {
+				break
+			}
 		}
 		_ = far.Close()
 		back.Wait()
