@@ -53,7 +53,7 @@ const (
 	chunkPart    = 32 // of the limit, for all loops together
 	chunksAtEase = 2  // that a loop has reserved and does not use
 
-	// connectionSize is what an idle connection takes, in bytes: about 1.7 KiB in the process, and 1.5 in the kernel for its
+	// connectionSize is what an idle connection takes, in bytes: about 1.5 KiB in the process, and 1.5 in the kernel for its
 	// socket and what watches it. A cgroup pays for both.
 	connectionSize = 4 << 10
 )
