@@ -186,7 +186,7 @@ func (d *detector) report(c *deadlock) {
 		}
 		a := e.who.more()
 		fmt.Fprintf(&text, "connection %d (%s%s%s%s) waits for %s, held by %d%s", e.waiter.connection,
-			e.address, labelled(", identity ", a.proven), labelled(", name ", a.name), labelled(", owner ", e.waiter.owner),
+			e.who.address, labelled(", identity ", a.proven), labelled(", name ", a.name), labelled(", owner ", e.waiter.owner),
 			e.key, e.holder.connection, labelled(" of owner ", e.holder.owner))
 	}
 	d.server.cfg.Log.Warn().Uint64("deadlock", c.number).Int("connections", len(c.waits)).Str("cycle", text.String()).

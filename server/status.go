@@ -111,7 +111,7 @@ func (srv *Server) Deadlocks(context.Context) (*api.Deadlocks, error) {
 			who := e.who.more()
 			cycle.Waits = append(cycle.Waits, api.Wait{
 				Peer: api.Peer{
-					Connection: e.waiter.connection, Address: e.address.String(), Identity: who.proven,
+					Connection: e.waiter.connection, Address: e.who.address.String(), Identity: who.proven,
 					Name: who.name, Owner: e.waiter.owner,
 				},
 				WaitsFor:      e.key,

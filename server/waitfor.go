@@ -67,7 +67,6 @@ type waitEdge struct {
 	shard   int    // of the key
 	key     string
 	since   time.Duration
-	address address   // of the waiter
 	who     *identity // of the waiter
 	request *request  // of the shard's loop: nobody else may look into it
 }
@@ -143,7 +142,6 @@ func (sh *shard) edge(r *request) *waitEdge {
 		shard:   sh.index,
 		key:     string(h.Key),
 		since:   r.waiter.Since(),
-		address: r.session.address(),
 		who:     r.session.known(),
 		request: r,
 	}
