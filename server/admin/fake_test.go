@@ -39,7 +39,7 @@ type fake struct {
 func newFake() *fake {
 	now := time.Now()
 	f := &fake{over: make(chan struct{}), more: make(chan struct{}), status: api.Status{
-		Version: "v1.2.3", Host: "lock7", Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
+		Version: "v1.2.3", Host: "lock7", PID: 4711, Address: "127.0.0.1:6001", Started: now.Add(-3 * time.Hour), UptimeSeconds: 3 * 3600,
 		Loops: 2, MaxConnections: 1000, Deadlocks: 1, RestingKeys: 3, LockDelaySeconds: 7.5, OldestHoldSeconds: 300, OldestWaitSeconds: 42.5,
 		Listen:      []string{"tcp://127.0.0.1:6001", "unix:///run/dreadlock/lock.sock"},
 		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
