@@ -26,10 +26,12 @@ import (
 // tokenIs begins an answer that tells a token.
 const tokenIs = "f"
 
-// kind returns an answer without its number.
+// kind returns an answer without its numbers.
 func kind(reply string) string {
-	if strings.HasPrefix(reply, tokenIs+" ") {
-		return tokenIs
+	for _, begin := range []string{tokenIs, named} {
+		if strings.HasPrefix(reply, begin+" ") {
+			return begin
+		}
 	}
 	return reply
 }

@@ -29,7 +29,7 @@ func straceArgs(file, call, errno, when string) []string {
 func (l *lab) inject(call, errno, when string) *injection {
 	t := l.t
 	in := &injection{calls: t.path("calls")}
-	args := append(straceArgs(in.calls, call, errno, when), "-p", strconv.Itoa(l.daemon.cmd.Process.Pid))
+	args := append(straceArgs(in.calls, call, errno, when), "-p", strconv.Itoa(l.daemon.pid()))
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it is told to end
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	text, err := cmd.StderrPipe()
