@@ -10,6 +10,7 @@ import (
 
 	"dreadlock/lockmgr"
 	"dreadlock/reactor"
+	"dreadlock/server/api"
 	"dreadlock/server/noise"
 )
 
@@ -34,15 +35,17 @@ type Server struct {
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 	pace      pace
+	takeover  *api.Takeover // by which this process became the server, nil if it started with nothing; constant once it serves
 
-	lastID       atomic.Uint64 // of a connection
-	connections  atomic.Int64  // admitted and not gone
-	refusals     atomic.Int64  // refused and still open
-	barred       [barriers]atomic.Uint64
-	acceptErrors errorCounts
-	walks        chan struct{} // has a token for each walk, see [Server.beginWalk]
-	departed     atomic.Uint64 // connections that have left a loop for another
-	arrived      atomic.Uint64 // those of them that are there, or have stayed
+	lastID          atomic.Uint64 // of a connection
+	connections     atomic.Int64  // admitted and not gone
+	refusals        atomic.Int64  // refused and still open
+	barred          [barriers]atomic.Uint64
+	acceptErrors    errorCounts
+	walks           chan struct{} // has a token for each walk, see [Server.beginWalk]
+	takeoversFailed atomic.Uint64
+	departed        atomic.Uint64 // connections that have left a loop for another
+	arrived         atomic.Uint64 // those of them that are there, or have stayed
 
 	mu      sync.Mutex
 	service *service // nil unless it serves

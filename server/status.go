@@ -57,6 +57,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	st := &api.Status{
 		Version:           srv.cfg.Version,
 		Host:              host,
+		PID:               os.Getpid(),
 		Address:           service.address,
 		Listen:            service.listen,
 		Started:           service.began,
@@ -70,6 +71,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 		OldestWaitSeconds: sum.wait,
 		Deadlocks:         len(standing),
 		RestingKeys:       sum.resting,
+		Takeover:          srv.takeover,
 		Drain:             srv.drain.state(),
 		Counters:          sum.counters.words(srv.refused()),
 
@@ -88,6 +90,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	}
 	st.Counters.Messages, st.Counters.WakeUps = sum.messages, sum.wakes
 	st.Counters.DeadlocksFound, st.Counters.DeadlocksBroken = deadlocks, srv.detector.broken.Load()
+	st.Counters.TakeoversFailed = srv.takeoversFailed.Load()
 	return st, nil
 }
 

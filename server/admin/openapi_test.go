@@ -25,7 +25,7 @@ import (
 // described are the Go types of the schemas in openapi.json.
 var described = map[string]any{
 	"Error": failure{}, "Kicked": kicked{},
-	"Status": api.Status{}, "Drain": api.Drain{}, "Counters": api.Counters{}, "CommandCount": api.CommandCount{},
+	"Status": api.Status{}, "Drain": api.Drain{}, "Takeover": api.Takeover{}, "Counters": api.Counters{}, "CommandCount": api.CommandCount{},
 	"Fleet": api.Fleet{}, "StoreMember": api.StoreMember{}, "FleetDaemon": api.FleetDaemon{},
 	"Histogram": api.Histogram{}, "Peer": api.Peer{},
 	"Key": api.Key{}, "KeyPage": api.KeyPage{}, "Waiter": api.Waiter{}, "Release": api.Release{},

@@ -23,6 +23,8 @@ var (
 	ErrQuery = errors.New("bad query")
 	// ErrConflict says that another connection, or another grant, has the key than the one that was meant.
 	ErrConflict = errors.New("the key has changed hands")
+	// ErrTakeover says why no other process has taken over: it was refused, or tried and given up. The server serves on.
+	ErrTakeover = errors.New("no takeover")
 	// ErrUnavailable says that the server is not running, or that a loop did not answer in time.
 	ErrUnavailable = errors.New("the server does not answer")
 )
@@ -62,10 +64,13 @@ func (p Peer) Where() string {
 
 // Status is what the server is and what it has counted since it started.
 type Status struct {
-	Version        string    `json:"version"`
-	Host           string    `json:"host,omitempty"` // the name of the machine
-	Address        string    `json:"address"`        // where it serves: host:port, or a URL if that is no TCP socket
-	Listen         []string  `json:"listen"`         // all such addresses, as URLs; Address is the first
+	Version string   `json:"version"`
+	Host    string   `json:"host,omitempty"` // the name of the machine
+	PID     int      `json:"pid"`            // the number of the process, as it knows it itself
+	Address string   `json:"address"`        // where it serves: host:port, or a URL if that is no TCP socket
+	Listen  []string `json:"listen"`         // all such addresses, as URLs; Address is the first
+	// Started is when the server started with nothing: another Started means that what clients held before is lost. A takeover does
+	// not change it.
 	Started        time.Time `json:"started"`
 	UptimeSeconds  float64   `json:"uptime_seconds"`
 	Loops          int       `json:"loops"`
@@ -90,6 +95,8 @@ type Status struct {
 	GrantsInSeconds float64 `json:"grants_in_seconds,omitempty"`
 	// CertificateExpires is when the TLS certificate expires; there is none if it is zero.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
+	// Takeover is the one by which this process became the server, nil if it started with nothing.
+	Takeover *Takeover `json:"takeover,omitempty"`
 	// Drain is the drain that is under way, nil if there is none.
 	Drain *Drain `json:"drain,omitempty"`
 	// Fleet is what is known of the fleet, nil if the daemon is alone.
@@ -111,7 +118,7 @@ type Drain struct {
 	Over bool `json:"over"`
 }
 
-// Counters have counted since the server started. They only grow.
+// Counters have counted since the server started. They only grow, also by a takeover.
 type Counters struct {
 	// Commands that were answered: one count for each kind and each of its outcomes, also where it is 0, as a rate needs a
 	// zero to start from.
@@ -139,6 +146,8 @@ type Counters struct {
 	// Deadlocks that were found, and those of them that were broken.
 	DeadlocksFound  uint64 `json:"deadlocks_found"`
 	DeadlocksBroken uint64 `json:"deadlocks_broken"`
+	// TakeoversFailed are those that were asked for and have not happened: see the log.
+	TakeoversFailed uint64 `json:"takeovers_failed"`
 	// Waits has the durations of all waits that ended with the lock or a timeout.
 	Waits Histogram `json:"waits"`
 	// WaitsByOutcome has the durations of all waits that are over, by how they ended: one of [WaitOutcomes].

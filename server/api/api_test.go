@@ -46,6 +46,12 @@ func TestJSON(t *testing.T) {
 			`{"since":"2026-11-24T08:00:00Z","until":"2026-11-24T08:01:00Z","seconds_left":2.5,"held_keys":3,"waiters":1,"over":false}`,
 		},
 		{
+			api.Takeover{At: at, Count: 2, FromPID: 4711, FromVersion: "v1", PID: 4800, Version: "v2", PauseSeconds: 0.0125, Connections: 9,
+				HeldKeys: 3, Waiters: 1, Closed: 2},
+			`{"at":"2026-11-24T08:00:00Z","count":2,"from_pid":4711,"from_version":"v1","pid":4800,"version":"v2","pause_seconds":0.0125,` +
+				`"connections":9,"held_keys":3,"waiters":1,"closed":2}`,
+		},
+		{
 			api.Waiter{Peer: peer, Since: at, WaitedSeconds: 2, TimeoutSeconds: 30},
 			`{"connection":5,"address":"10.0.0.1:40001","since":"2026-11-24T08:00:00Z","waited_seconds":2,"timeout_seconds":30}`,
 		},
@@ -62,18 +68,18 @@ func TestJSON(t *testing.T) {
 		},
 		{
 			api.Status{Started: at, CertificateExpires: at, Listen: []string{"unix:///s"}},
-			`{"version":"","address":"","listen":["unix:///s"],"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,` +
+			`{"version":"","pid":0,"address":"","listen":["unix:///s"],"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,` +
 				`"connections":0,"max_connections":0,"held_keys":0,"waiters":0,"oldest_hold_seconds":0,"oldest_wait_seconds":0,"deadlocks":0,"memory_bytes":0,"memory_limit_bytes":0,"lock_delay_seconds":0,"resting_keys":0,"certificate_expires":"2026-11-24T08:00:00Z",` +
 				`"counters":{"commands":null,"accepted":0,"refused":null,"accept_errors":null,"grants":0,"timeouts":0,"disconnects":null,` +
-				`"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,"deadlocks_broken":0,` +
+				`"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,"deadlocks_broken":0,"takeovers_failed":0,` +
 				`"waits":{"bounds":null,"counts":null,"sum":0},"waits_by_outcome":null,"holds":{"bounds":null,"counts":null,"sum":0}}}`,
 		},
 		{
 			api.Status{Started: at, Counters: api.Counters{Commands: []api.CommandCount{{Kind: "lock", Outcome: "locked", Count: 9}}}},
-			`{"version":"","address":"","listen":null,"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,"connections":0,"max_connections":0,` +
+			`{"version":"","pid":0,"address":"","listen":null,"started":"2026-11-24T08:00:00Z","uptime_seconds":0,"loops":0,"connections":0,"max_connections":0,` +
 				`"held_keys":0,"waiters":0,"oldest_hold_seconds":0,"oldest_wait_seconds":0,"deadlocks":0,"memory_bytes":0,"memory_limit_bytes":0,"lock_delay_seconds":0,"resting_keys":0,"counters":{"commands":[{"kind":"lock","outcome":"locked","count":9}],"accepted":0,` +
 				`"refused":null,"accept_errors":null,"grants":0,"timeouts":0,"disconnects":null,"limit_hits":null,"moves":0,"messages":0,"wake_ups":0,"deadlocks_found":0,` +
-				`"deadlocks_broken":0,"waits":{"bounds":null,"counts":null,"sum":0},"waits_by_outcome":null,"holds":{"bounds":null,"counts":null,"sum":0}}}`,
+				`"deadlocks_broken":0,"takeovers_failed":0,"waits":{"bounds":null,"counts":null,"sum":0},"waits_by_outcome":null,"holds":{"bounds":null,"counts":null,"sum":0}}}`,
 		},
 	} {
 		got, err := json.Marshal(c.value)
