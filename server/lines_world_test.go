@@ -79,7 +79,7 @@ type fleetServer struct {
 }
 
 // simStore stands for the store in a configuration; the world is the store.
-type simStore struct{}
+type simStore struct{ fleet.Handover }
 
 func (simStore) Run(context.Context, fleet.Member) {}
 func (simStore) Status() *api.Fleet                { return nil }

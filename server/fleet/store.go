@@ -8,6 +8,7 @@ import (
 
 // Store is where the daemons of a fleet meet. Its methods are safe from any goroutine.
 type Store interface {
+	Handover
 	// Run keeps the member in touch with the store, until ctx is done: it begins a session as soon as the store answers, and another one
 	// whenever one is lost. It waits for a store that cannot be reached, as long as it takes, and says so in the log. When ctx is
 	// done it tells the member that the session is lost, ends the lease, so that the others need not wait for that, and returns. A server

@@ -52,3 +52,24 @@ func (w *conformWorld) Revoke(lease int64) {
 }
 
 func (w *conformWorld) Leave(member int) { w.members[member].leave() }
+
+func (w *conformWorld) Compact() {
+	answer, err := w.client.Get(w.ctx, "x")
+	if err == nil {
+		_, err = w.client.Compact(w.ctx, answer.Header.Revision)
+	}
+	if err != nil {
+		w.tb.Error(err)
+	}
+}
+
+func (w *conformWorld) Suspend(member int) time.Duration { return w.suspend(w.members[member]) }
+
+func (w *conformWorld) Resume(member int) { w.members[member].store.Resume() }
+
+func (w *conformWorld) Bequeaths(member int) bool {
+	_, err := w.members[member].store.Legacy()
+	return err == nil
+}
+
+func (w *conformWorld) TakeOver(member int) { w.takeOver(w.members[member]) }

@@ -29,6 +29,17 @@ func (j *joins) add(o operation) {
 	j.all[o.name] = &join{operation: o}
 }
 
+// sorted returns all, in the order in which they were asked for.
+func (j *joins) sorted() (all []join) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, p := range j.all {
+		all = append(all, *p)
+	}
+	slices.SortFunc(all, func(a, b join) int { return cmp.Compare(a.operation.seq, b.operation.seq) })
+	return all
+}
+
 // seen says that a place exists.
 func (j *joins) seen(name string) {
 	j.mu.Lock()

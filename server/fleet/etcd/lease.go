@@ -12,20 +12,24 @@ import (
 	"dreadlock/server/fleet"
 )
 
-// renew renews the lease until ctx is done.
-func (se *session) renew(ctx context.Context) {
-	every := min(beatTime, se.ttl/5)
-	next := time.NewTimer(every)
+// renew renews the lease until ctx is done, for the first time after some time. Its calls are made within calls. If a takeover ends it, the
+// lease is renewed once more: nobody does it until that is over.
+func (se *session) renew(ctx, calls context.Context, first time.Duration) {
+	every := se.renewTime()
+	next := time.NewTimer(first)
 	defer next.Stop()
 	for {
 		select {
 		case <-next.C:
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errSuspended) {
+				_ = se.renewOnce(calls) // if that fails, less time is left
+			}
 			return
 		}
 		began := time.Now()
 		for failures := 0; ; {
-			err := se.renewOnce(ctx)
+			err := se.renewOnce(calls)
 			if err == nil || ctx.Err() != nil {
 				break
 			}
@@ -34,12 +38,15 @@ func (se *session) renew(ctx context.Context) {
 				return
 			}
 			if failures++; failures%len(se.store.endpoints.all) == 0 && !pause(ctx, restTime) {
-				return
+				break
 			}
 		}
 		next.Reset(max(every-time.Since(began), 0))
 	}
 }
+
+// renewTime is the time from one renewal to the next.
+func (se *session) renewTime() time.Duration { return min(beatTime, se.ttl/5) }
 
 // renewOnce asks one endpoint to renew the lease. What counts is when it was asked, so it is not left to the client of etcd, which asks
 // again without a word.

@@ -55,6 +55,7 @@ type world struct {
 // member is a member of the fleet and its store.
 type member struct {
 	*fleettest.Recorder
+	cfg   Config
 	store *Store
 	log   *logText
 	leave func()
@@ -126,17 +127,9 @@ func (w *world) join(cfg Config, r *fleettest.Recorder) *member {
 	address := fmt.Sprintf("host%d:6001", len(w.members))
 	cfg.Address = func() string { return address }
 	cfg.Log = zerolog.New(m.log).With().Timestamp().Logger()
-	var err error
-	if m.store, err = New(cfg); err != nil {
-		w.tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(w.ctx)
-	var running sync.WaitGroup
-	running.Go(func() { m.store.Run(ctx, r) })
-	m.leave = func() {
-		cancel()
-		running.Wait()
-	}
+	m.cfg = cfg
+	m.store = w.newStore(m)
+	m.run(w.ctx)
 	w.tb.Cleanup(func() {
 		m.leave()
 		if w.tb.Failed() {
@@ -145,6 +138,49 @@ func (w *world) join(cfg Config, r *fleettest.Recorder) *member {
 	})
 	w.members = append(w.members, m)
 	return m
+}
+
+// newStore returns a store for a member.
+func (w *world) newStore(m *member) *Store {
+	w.tb.Helper()
+	s, err := New(m.cfg)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	return s
+}
+
+// run has the store of a member run until it leaves.
+func (m *member) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { m.store.Run(ctx, m.Recorder) })
+	m.leave = func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// suspend has the store of a member stand still.
+func (w *world) suspend(m *member) time.Duration {
+	w.tb.Helper()
+	until, err := m.store.Suspend(w.ctx)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	return until
+}
+
+// takeOver makes another store for a member whose own is suspended, and goes on with that.
+func (w *world) takeOver(m *member) {
+	w.tb.Helper()
+	before, next := m.store, w.newStore(m)
+	if s := fleettest.TakeOver(w.tb, before, next); s != nil {
+		m.GoOn(s)
+	}
+	m.leave() // it has yielded
+	m.store = next
+	m.run(w.ctx)
 }
 
 // joinAll has some members join the fleet, and awaits their sessions.

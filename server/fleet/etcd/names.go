@@ -61,6 +61,35 @@ func (n *names) parsePlace(name []byte) (key []byte, p fleet.Place, ok bool) {
 // daemon returns the name of a daemon.
 func (n *names) daemon(lease int64) string { return n.daemons + leaseText(lease) }
 
+// operation returns what a session was asked for as the writer takes it.
+func (n *names) operation(o *fleet.Operation, lease int64) operation {
+	op := operation{name: n.place(o.Key, o.Place), put: o.Join}
+	if o.Join {
+		op.seq = o.Place.Seq
+	}
+	if o.Try {
+		op.value = tryValue
+	}
+	if o.While > 0 {
+		op.while = n.place(o.Key, fleet.Place{Lease: lease, Seq: o.While})
+	}
+	return op
+}
+
+// asked returns what a session was asked for by an operation, and whether it was: a sign of life is nobody's wish.
+func (n *names) asked(o *operation) (asked fleet.Operation, ok bool) {
+	key, p, ok := n.parsePlace([]byte(o.name))
+	if !ok {
+		return asked, false
+	}
+	asked = fleet.Operation{Key: key, Place: p, Join: o.put, Try: o.value == tryValue}
+	if o.while != "" {
+		_, here, _ := n.parsePlace([]byte(o.while))
+		asked.While = here.Seq
+	}
+	return asked, true
+}
+
 // parseDaemon returns the lease of the daemon with that name.
 func (n *names) parseDaemon(name []byte) (lease int64, ok bool) {
 	rest, ok := bytes.CutPrefix(name, []byte(n.daemons))

@@ -57,7 +57,10 @@ type session struct {
 	endOnce sync.Once
 	cause   *endError // set before end is closed
 
-	found   bool // by session.run: the member was told of the session
+	// Of session.run.
+	found   bool          // the member was told of the session
+	renewAt time.Duration // from the beginning of run: when the lease is renewed for the first time
+	beats   bool          // the first sign of life was asked for
 	watcher *watcher
 	shown   chan shown   // from the watcher
 	counted chan counted // from counting places
@@ -91,16 +94,23 @@ type counted struct {
 }
 
 func newSession(s *Store, g *clientv3.LeaseGrantResponse, sent, rest time.Duration) *session {
+	ttl := time.Duration(g.TTL)*time.Second - rest
+	se := makeSession(s, int64(g.ID), ttl, rest)
+	se.until.Store(int64(sent + ttl - margin))
+	se.renewAt = se.renewTime()
+	return se
+}
+
+// makeSession makes a session of a lease of which nothing is known yet.
+func makeSession(s *Store, lease int64, ttl, rest time.Duration) *session {
 	se := &session{
-		store: s, log: s.cfg.Log.With().Str("lease", leaseText(int64(g.ID))).Logger(), lease: int64(g.ID),
-		rest: rest, ttl: time.Duration(g.TTL)*time.Second - rest, began: time.Now(),
+		store: s, log: s.cfg.Log.With().Str("lease", leaseText(lease)).Logger(), lease: lease, rest: rest, ttl: ttl, began: time.Now(),
 		joins: newJoins(), end: make(chan struct{}), shown: make(chan shown), counted: make(chan counted, 1),
 	}
-	se.until.Store(int64(sent + se.ttl - margin))
-	se.view = newView(&s.names, se.lease, se.joins)
+	se.view = newView(&s.names, lease, se.joins)
 	se.watcher = &watcher{session: se}
 	se.writer = &writer{
-		lease: g.ID, endpoints: s.endpoints, counters: &s.counters, log: se.log, wake: make(chan struct{}, 1),
+		lease: clientv3.LeaseID(lease), endpoints: s.endpoints, counters: &s.counters, log: se.log, wake: make(chan struct{}, 1),
 		written: se.written, gone: se.leaseGone,
 	}
 	return se
@@ -178,26 +188,37 @@ func (se *session) written(group []operation, revision int64) {
 }
 
 // run serves a session until it is lost, and returns why, and whether its lease has to be left to expire. All the while it renews the
-// lease, writes and watches.
+// lease, writes and watches. If ctx is done by [errSuspended] it returns no cause, and may be called again.
 func (se *session) run(ctx context.Context, m fleet.Member) (cause *endError, rests bool) {
+	calls, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
 	ctx, cancel := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	defer cancel()
-	helpers.Go(func() { se.renew(ctx) })
-	helpers.Go(func() { se.writer.run(ctx) })
+	helpers.Go(func() { se.renew(ctx, calls, se.renewAt) })
+	helpers.Go(func() { se.writer.run(ctx, calls) })
 	helpers.Go(func() { se.watcher.run(ctx) })
-	se.nextBeat()
+	if !se.beats {
+		se.beats = true
+		se.nextBeat()
+	}
 	cause = se.serve(ctx, &helpers, m)
+	if cause == nil {
+		helpers.Wait()
+		se.renewAt = 0
+		return nil, false
+	}
 	se.until.Store(0)
 	cancel()
+	cut()
 	if se.found {
 		rests = m.Lost(se, cause)
 	}
 	return cause, rests
 }
 
-// serve calls the member with what was seen, until the session is lost.
+// serve calls the member with what was seen, until the session is lost. It returns nil if it is suspended.
 func (se *session) serve(ctx context.Context, helpers *sync.WaitGroup, m fleet.Member) *endError {
 	look := time.NewTicker(lookTime)
 	defer look.Stop()
@@ -219,6 +240,9 @@ func (se *session) serve(ctx context.Context, helpers *sync.WaitGroup, m fleet.M
 		case <-se.end:
 			return se.cause
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errSuspended) {
+				return nil
+			}
 			se.lose(api.LostStopped, "the daemon stops")
 			return se.cause
 		case <-upTo.C:

@@ -39,11 +39,15 @@ type Store struct {
 	space     atomic.Uint64
 	said      complaint // by Run
 
-	mu      sync.Mutex
-	session *session // nil without one
-	reason  string   // why there is none
-	since   time.Time
-	lost    map[string]uint64
+	inherited *session // that Run begins with; nil for a new one
+
+	mu         sync.Mutex
+	suspension *suspension             // nil unless a takeover is under way
+	interrupt  context.CancelCauseFunc // ends what Run does
+	session    *session                // nil without one
+	reason     string                  // why there is none
+	since      time.Time
+	lost       map[string]uint64
 	// revision is the greatest that was seen, in all sessions.
 	revision int64
 }
@@ -76,29 +80,65 @@ func (s *Store) Space() uint64 { return s.space.Load() }
 // Run keeps the member in touch with etcd: see [fleet.Store].
 func (s *Store) Run(ctx context.Context, m fleet.Member) {
 	defer s.endpoints.close()
+	ctx, cancel := context.WithCancel(ctx)
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
+	defer cancel()
 	helpers.Go(func() { s.health.run(ctx) })
-	wait := retryTime
-	for ctx.Err() == nil {
-		se, err := s.begin(ctx, m.Rest())
-		if err != nil {
-			s.failed(ctx, err)
-			pause(ctx, wait/2+rand.N(wait/2+1))
-			wait = min(2*wait, maxRetryTime)
+	se := s.inherited
+	if se != nil {
+		se.log.Info().Stringer("ttl", se.ttl).Stringer("left", se.left()).Msg("goes on as a daemon of its fleet, with the lease of before")
+	}
+	for wait := retryTime; ; {
+		if p := s.suspended(); p != nil {
+			if p.stand(se) {
+				return
+			}
 			continue
 		}
-		cause, rests := se.run(ctx, m)
-		if se.found {
-			wait = retryTime
-			s.ended(se, cause)
-		} else {
-			s.failed(ctx, cause)
+		if ctx.Err() != nil && se == nil {
+			return
 		}
-		if !rests {
-			s.revoke(context.WithoutCancel(ctx), se.lease)
+		turn, end := s.turn(ctx)
+		if se == nil {
+			se = s.tryToBegin(turn, m, &wait)
+		} else if s.serve(turn, m, se) {
+			if se.found {
+				wait = retryTime
+			}
+			se = nil
 		}
+		end()
 	}
+}
+
+// tryToBegin begins a session. If it cannot, it pauses for some time, and for longer the next time.
+func (s *Store) tryToBegin(ctx context.Context, m fleet.Member, wait *time.Duration) *session {
+	se, err := s.begin(ctx, m.Rest())
+	if err != nil {
+		s.failed(ctx, err)
+		pause(ctx, *wait/2+rand.N(*wait/2+1))
+		*wait = min(2**wait, maxRetryTime)
+		return nil
+	}
+	return se
+}
+
+// serve serves a session, and reports whether it has ended; otherwise it is suspended.
+func (s *Store) serve(ctx context.Context, m fleet.Member, se *session) (ended bool) {
+	cause, rests := se.run(ctx, m)
+	switch {
+	case cause == nil:
+		return false
+	case se.found:
+		s.ended(se, cause)
+	default:
+		s.failed(ctx, cause)
+	}
+	if !rests {
+		s.revoke(context.WithoutCancel(ctx), se.lease)
+	}
+	return true
 }
 
 // begin gets a lease, if etcd can be trusted. It lasts for longer by the time that keys rest.

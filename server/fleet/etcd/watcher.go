@@ -71,6 +71,13 @@ func (w *watcher) mustList() bool {
 	return must
 }
 
+// needsList reports whether all has to be listed before the next watch. It must not run.
+func (w *watcher) needsList() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.relist || w.next == 0
+}
+
 // stands returns for how long the watch stands. Safe from any goroutine.
 func (w *watcher) stands() time.Duration {
 	w.mu.Lock()

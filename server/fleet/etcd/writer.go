@@ -84,20 +84,38 @@ func (w *writer) refused() string {
 	return w.refusal
 }
 
-// run writes until ctx is done.
-func (w *writer) run(ctx context.Context) {
+// run writes until ctx is done. A transaction that is under way then is finished, within calls; what is not written stays in the queue.
+func (w *writer) run(ctx, calls context.Context) {
 	for {
+		for ctx.Err() == nil {
+			group := w.take(true)
+			if len(group) == 0 {
+				break
+			}
+			if !w.write(ctx, calls, group) {
+				return
+			}
+		}
 		select {
 		case <-w.wake:
 		case <-ctx.Done():
 			return
 		}
-		for group := w.take(true); len(group) > 0; group = w.take(true) {
-			if !w.write(ctx, group) {
-				return
-			}
-		}
 	}
+}
+
+// putBack puts a group that was not written, or whose answer was lost, before everything else.
+func (w *writer) putBack(group []operation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = slices.Concat(group, w.queue)
+}
+
+// queued returns what is not written. The writer must not run.
+func (w *writer) queued() []operation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.queue)
 }
 
 // take takes the next group out of the queue, and leaves the order of what stays. Without puts, these stay too.
@@ -134,11 +152,11 @@ func (w *writer) take(puts bool) (group []operation) {
 	return group
 }
 
-// write writes a group, as often as it takes, and reports whether the writer goes on.
-func (w *writer) write(ctx context.Context, group []operation) bool {
+// write writes a group, as often as it takes, and reports whether the writer goes on. If it does not the group is in the queue.
+func (w *writer) write(ctx, calls context.Context, group []operation) bool {
 	failures := 0
 	for {
-		revision, err := w.commit(ctx, group)
+		revision, err := w.commit(calls, group)
 		switch {
 		case err == nil:
 			if adds(group) {
@@ -146,22 +164,25 @@ func (w *writer) write(ctx context.Context, group []operation) bool {
 			}
 			w.written(group, revision)
 			return true
-		case ctx.Err() != nil:
-			return false
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			w.gone()
 			return false
+		case ctx.Err() != nil:
+			w.putBack(group)
+			return false
 		case errors.Is(err, rpctypes.ErrNoSpace) && adds(group):
 			w.report("the database of etcd is full: compact and defragment it, and disarm the alarm", err)
-			return w.writeDeletions(ctx, group)
+			return w.writeDeletions(ctx, calls, group)
 		case isAnswer(err):
 			w.report("etcd refuses to write: "+reason(err), err)
 			if !pause(ctx, refusalTime) {
+				w.putBack(group)
 				return false
 			}
 		default:
 			w.counters.repeats.Add(1)
 			if failures++; failures%len(w.endpoints.all) == 0 && !pause(ctx, restTime) {
+				w.putBack(group)
 				return false
 			}
 		}
@@ -170,15 +191,17 @@ func (w *writer) write(ctx context.Context, group []operation) bool {
 
 // writeDeletions puts a group back, and writes what etcd takes although its database is full: all but the puts. After a pause everything
 // is tried again.
-func (w *writer) writeDeletions(ctx context.Context, group []operation) bool {
-	w.mu.Lock()
-	w.queue = slices.Concat(group, w.queue)
-	w.mu.Unlock()
+func (w *writer) writeDeletions(ctx, calls context.Context, group []operation) bool {
+	w.putBack(group)
 	again := time.NewTimer(refusalTime)
 	defer again.Stop()
 	for {
-		for some := w.take(false); len(some) > 0; some = w.take(false) {
-			if !w.write(ctx, some) {
+		for ctx.Err() == nil {
+			some := w.take(false)
+			if len(some) == 0 {
+				break
+			}
+			if !w.write(ctx, calls, some) {
 				return false
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"dreadlock/server/fleet"
 )
@@ -16,6 +17,16 @@ type World interface {
 	Revoke(lease int64)
 	// Leave has a member leave the fleet. When it returns, the member was told.
 	Leave(member int)
+	// Compact forgets the history up to now.
+	Compact()
+	// Suspend has the store of a member stand still for a takeover, and returns until when grants may be told.
+	Suspend(member int) time.Duration
+	// Resume has it go on.
+	Resume(member int)
+	// Bequeaths reports whether a suspended store has a legacy.
+	Bequeaths(member int) bool
+	// TakeOver makes another store for a member whose own is suspended, which yields to it.
+	TakeOver(member int)
 }
 
 // conformance is one run of the checks.
@@ -44,6 +55,16 @@ func Conform(t *testing.T, start func(t *testing.T, members []*Recorder) World) 
 		{"a session that is lost by its member", 2, checkLose},
 		{"one who leaves takes its places along", 2, checkLeave},
 		{"a session that is over does nothing", 2, checkOver},
+		{"a suspended store goes on", 2, checkResumed},
+		{"a suspended store tells nothing", 2, checkSuspended},
+		{"a successor goes on", 2, checkTakenOver},
+		{"a join is under way when the store is suspended", 2, checkJoining},
+		{"what was asked for and not written goes over", 2, checkQueued},
+		{"a successor is told what came meanwhile", 3, checkLags},
+		{"the history is compacted during a takeover", 2, checkCompacted},
+		{"the lease ends during a takeover", 2, checkEndsMeanwhile},
+		{"a session is lost by its member during a takeover", 2, checkLosesMeanwhile},
+		{"many takeovers", 3, checkManyTakeovers},
 	} {
 		t.Run(check.name, func(t *testing.T) {
 			c := &conformance{TB: t}
@@ -100,10 +121,16 @@ func (c *conformance) gone(key string, p fleet.Place) {
 func (c *conformance) settle() {
 	c.Helper()
 	for i := range c.members {
-		p := c.join(i, "settle", false)
-		c.session(i).Leave([]byte("settle"), p.Seq)
-		c.gone("settle", p)
+		c.settleOne(i)
 	}
+}
+
+// settleOne waits until all see what one has asked for.
+func (c *conformance) settleOne(i int) {
+	c.Helper()
+	p := c.join(i, "settle", false)
+	c.session(i).Leave([]byte("settle"), p.Seq)
+	c.gone("settle", p)
 }
 
 // want checks the line of a key, as all see it.

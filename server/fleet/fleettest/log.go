@@ -18,11 +18,12 @@ type Log struct {
 	// Now is the time.
 	Now func() time.Duration
 
-	revision uint64
-	places   []record
-	changes  []fleet.Change
-	leases   map[int64]time.Duration // when they end
-	granted  int64                   // leases
+	revision  uint64
+	places    []record
+	changes   []fleet.Change
+	compacted int                     // of the changes: who has not been told these has to list the places
+	leases    map[int64]time.Duration // when they end
+	granted   int64                   // leases
 }
 
 // record is a place that exists.
@@ -88,6 +89,9 @@ func (l *Log) Line(key string) (all []fleet.Place) {
 // Places returns the number of places that exist.
 func (l *Log) Places() int { return len(l.places) }
 
+// Compact forgets the history, as far as those are concerned who have not been told it.
+func (l *Log) Compact() { l.compacted = len(l.changes) }
+
 // History returns all changes of a key.
 func (l *Log) History(key string) []fleet.Change {
 	return slices.DeleteFunc(slices.Clone(l.changes), func(c fleet.Change) bool { return string(c.Key) != key })
@@ -107,33 +111,20 @@ func (l *Log) has(key string, p fleet.Place) bool {
 	return slices.ContainsFunc(l.places, func(r record) bool { return r.key == key && r.place == p })
 }
 
-// operation is one of a transaction.
-type operation struct {
-	kind  string // join, leave, refuse
-	key   string
-	place fleet.Place
-	try   bool
-	while fleet.Place // of refuse
-}
-
 // write applies a transaction of a daemon, as a whole.
-func (l *Log) write(lease int64, all []operation) {
+func (l *Log) write(lease int64, all []fleet.Operation) {
 	l.revision++
 	for _, o := range all {
-		switch o.kind {
-		case "join":
-			if l.Lives(lease) && !l.has(o.key, o.place) {
-				r := record{o.key, o.place, o.try, l.revision}
+		key := string(o.Key)
+		switch {
+		case o.Join:
+			if l.Lives(lease) && !l.has(key, o.Place) {
+				r := record{key, o.Place, o.Try, l.revision}
 				l.places = append(l.places, r)
 				l.changes = append(l.changes, r.change(false))
 			}
-		case "refuse":
-			if !l.has(o.key, o.while) {
-				continue
-			}
-			fallthrough
-		case "leave":
-			l.remove(func(r *record) bool { return r.key == o.key && r.place == o.place })
+		case o.While == 0 || l.has(key, fleet.Place{Lease: lease, Seq: o.While}):
+			l.remove(func(r *record) bool { return r.key == key && r.place == o.Place })
 		}
 	}
 }
@@ -151,14 +142,14 @@ type Link struct {
 type session struct {
 	link  *Link
 	lease int64
-	late  [][]operation // transactions whose answers were lost, and which may arrive once more
+	late  [][]fleet.Operation // transactions whose answers were lost, and which may arrive once more
 
 	mu    sync.Mutex
 	seq   uint64
 	until time.Duration
 	ended bool
 	lose  bool
-	queue []operation
+	queue []fleet.Operation
 }
 
 // Connect begins a session: the daemon gets a lease, and a list of all places.
@@ -228,8 +219,12 @@ func (k *Link) Repeat() bool {
 // Unseen returns the number of changes that the daemon has not been told.
 func (k *Link) Unseen() int { return len(k.Log.changes) - k.seen }
 
-// Watch tells the daemon the next n changes.
+// Watch tells the daemon the next n changes. If the history was compacted, it tells what is different by now from what is known.
 func (k *Link) Watch(n int) {
+	if k.seen < k.Log.compacted {
+		k.list()
+		return
+	}
 	some := k.Log.changes[k.seen:min(k.seen+n, len(k.Log.changes))]
 	k.seen += len(some)
 	k.Member.Changed(k.session, slices.Clone(some))
@@ -272,7 +267,7 @@ func (s *session) isLost() bool {
 	return s.lose
 }
 
-func (s *session) add(o operation) {
+func (s *session) add(o fleet.Operation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ended {
@@ -285,16 +280,16 @@ func (s *session) Join(key []byte, try bool) uint64 {
 	s.seq++
 	seq := s.seq
 	s.mu.Unlock()
-	s.add(operation{kind: "join", key: string(key), place: fleet.Place{Lease: s.lease, Seq: seq}, try: try})
+	s.add(fleet.Operation{Key: slices.Clone(key), Place: fleet.Place{Lease: s.lease, Seq: seq}, Join: true, Try: try})
 	return seq
 }
 
 func (s *session) Leave(key []byte, seq uint64) {
-	s.add(operation{kind: "leave", key: string(key), place: fleet.Place{Lease: s.lease, Seq: seq}})
+	s.add(fleet.Operation{Key: slices.Clone(key), Place: fleet.Place{Lease: s.lease, Seq: seq}})
 }
 
 func (s *session) Refuse(key []byte, try fleet.Place, seq uint64) {
-	s.add(operation{kind: "refuse", key: string(key), place: try, while: fleet.Place{Lease: s.lease, Seq: seq}})
+	s.add(fleet.Operation{Key: slices.Clone(key), Place: try, While: seq})
 }
 
 func (s *session) Lose() {

@@ -51,6 +51,15 @@ func (r *Recorder) Found(s fleet.Session) {
 	clear(r.lines)
 }
 
+// GoOn says that the session of before is one of a successor, which the store does not find.
+func (r *Recorder) GoOn(s fleet.Session) {
+	defer r.lock()()
+	if s == nil || r.session == nil || s.Lease() != r.session.Lease() {
+		r.tb.Errorf("a successor goes on with the session %v, and there was %v", s, r.session)
+	}
+	r.session = s
+}
+
 // Changed takes changes: see [fleet.Member].
 func (r *Recorder) Changed(s fleet.Session, changes []fleet.Change) {
 	defer r.lock()()
