@@ -56,6 +56,7 @@ func (t *trial) startDaemon(start func(func() error) error, by []string, address
 		t:     t,
 		cmd:   exec.Command(args[0], args[1:]...), //nolint:noctx // the end of the case ends it
 		lock:  lockPath,
+		lives: lives{ends: map[int]*os.ProcessState{}},
 		ended: make(chan struct{}),
 		admin: &http.Client{Timeout: patience, Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -18,6 +18,15 @@ type lives struct {
 	mu      sync.Mutex
 	current *os.Process      // nil while it is the first one
 	last    *os.ProcessState // of the latest that has ended
+	ends    map[int]*os.ProcessState
+}
+
+// left reports whether a process was one of them, and has ended as one that was taken over from.
+func (v *lives) left(pid int) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	end := v.ends[pid]
+	return end != nil && end.Success()
 }
 
 // end returns how the latest of the processes has ended that has.
@@ -53,7 +62,10 @@ func (d *daemon) follow(text *os.File) {
 	for state := d.cmd.ProcessState; ; {
 		next := d.heir()
 		d.lives.mu.Lock()
-		d.lives.last = state
+		if state != nil {
+			d.lives.last = state
+			d.lives.ends[state.Pid()] = state
+		}
 		if next != nil {
 			d.lives.current = next
 		}

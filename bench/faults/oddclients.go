@@ -51,6 +51,21 @@ type raw struct {
 func (l *lab) dialRaw() *raw {
 	conn, err := l.near(l.t.ctx)
 	l.t.must(err)
+	return l.newRaw(conn)
+}
+
+// dialRawBy connects by the daemon's Unix socket, or by TCP. What does not read by a Unix socket is held back after little.
+func (l *lab) dialRawBy(unix bool) *raw {
+	if !unix {
+		return l.dialRaw()
+	}
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(l.t.ctx, "unix", l.daemon.lock)
+	l.t.must(err)
+	return l.newRaw(conn)
+}
+
+func (l *lab) newRaw(conn net.Conn) *raw {
 	l.t.cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(longWait))
 	return &raw{Conn: conn, lab: l, in: bufio.NewReader(conn)}
@@ -117,14 +132,11 @@ func (l *lab) awaitFree(keys ...string) {
 }
 
 // readLate sends until it is held back, since it does not read, and reads all answers later. What it sent last is part of a command.
-func (l *lab) readLate(end time.Time, _ int) {
+func (l *lab) readLate(end time.Time, n int) {
 	const refused = "unlock nobodys\r\n"
 	more := bytes.Repeat([]byte(refused), 4000)
 	for l.until(end) {
-		c := l.dialRaw()
-		if sock, ok := c.Conn.(*net.TCPConn); ok {
-			_ = sock.SetReadBuffer(4096)
-		}
+		c := l.dialRawBy(n%2 == 0)
 		sent := 0
 		for range 20 {
 			_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
@@ -148,14 +160,16 @@ func (l *lab) readLate(end time.Time, _ int) {
 }
 
 // halfClose sends commands, closes its sending side, and reads the answers later, to the end.
-func (l *lab) halfClose(end time.Time, _ int) {
-	const commands = 4000
+func (l *lab) halfClose(end time.Time, n int) {
+	const commands = 15_000 // whose answers the daemon keeps, all of them
 	for l.until(end) {
-		c := l.dialRaw()
-		sock, _ := c.Conn.(*net.TCPConn)
-		_ = sock.SetReadBuffer(4096)
-		c.mustWrite(bytes.Repeat([]byte("unlock nobodys\r\n"), commands))
-		_ = sock.CloseWrite()
+		c := l.dialRawBy(n%2 == 0)
+		half, ok := c.Conn.(interface{ CloseWrite() error })
+		if !ok {
+			l.t.fatal("a %T has no sending side to close", c.Conn)
+		}
+		_, _ = c.Write(bytes.Repeat([]byte("unlock nobodys\r\n"), commands)) // an error costs answers
+		_ = half.CloseWrite()
 		l.stay()
 		c.want(notLocked, commands)
 		if rest, err := io.ReadAll(c.in); err != nil || len(rest) > 0 {

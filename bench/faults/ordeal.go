@@ -17,6 +17,9 @@ import (
 // goesOnWithin is the promise: how long after a takeover that fails clients are served again at the latest. The rest is for a busy machine.
 const goesOnWithin = 5*time.Second + 1500*time.Millisecond
 
+// stuckAlone is how long a process stays stopped for ever that nothing else can replace.
+const stuckAlone = 8 * time.Second
+
 // fate is what came of a takeover.
 type fate uint8
 
@@ -148,7 +151,6 @@ func (l *lab) nextSucceeds() {
 
 // resume lets processes of the daemon go on that have been stopped for a while. With 0 it does so only for one that nothing else replaces.
 func (d *daemon) resume(over <-chan struct{}, stopped time.Duration) {
-	const alone = 8 * time.Second
 	since := map[int]time.Time{}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -164,7 +166,7 @@ func (d *daemon) resume(over <-chan struct{}, stopped time.Duration) {
 				delete(since, m.pid)
 			case !known:
 				since[m.pid] = time.Now()
-			case stopped > 0 && time.Since(began) > stopped, time.Since(began) > alone && len(d.daemons()) == 1:
+			case stopped > 0 && time.Since(began) > stopped, time.Since(began) > stuckAlone && len(d.daemons()) == 1:
 				_ = unix.Kill(m.pid, unix.SIGCONT)
 			}
 		}
@@ -213,9 +215,9 @@ func (t *trial) between(p *plan) string {
 	return fmt.Sprintf(`exec '%s' between '%s' "$0" "$DAEMON" -- "$@"`, self, text)
 }
 
-// stepsOf makes a takeover that nothing disturbs, and returns its messages in their order, and which of them is the commit: the last one
-// of the predecessor.
-func (t *trial) stepsOf() (all []step, commit int) {
+// stepsOf makes a takeover that nothing disturbs, and returns its messages in their order, and which of them is the ack: the last one
+// of the successor. The one before it is the commit.
+func (t *trial) stepsOf() (all []step, ack int) {
 	l := t.newTakeoverLab(0)
 	log := t.path("messages")
 	c := l.startCrowd(6, true)
@@ -237,92 +239,86 @@ func (t *trial) stepsOf() (all []step, commit int) {
 		n, err := strconv.Atoi(words[nth])
 		t.must(err)
 		all = append(all, step{words[from], n})
-		if words[from] == predecessor {
-			commit = len(all) - 1
+		if words[from] == successor {
+			ack = len(all) - 1
 		}
 	}
-	if len(all) < 4 || commit == 0 || commit == len(all)-1 {
+	if ack < 3 || all[ack-1].from != predecessor {
 		t.fatal("the messages of a takeover are %v", all)
 	}
-	return all, commit
+	return all, ack
 }
 
 func ordealCases() (all []*Case) {
 	stop := 1500 * time.Millisecond
 	const steps = " at each message of a takeover"
+	either := func(int, int) fate { return kept | taken }
+	// At the ack itself, which no kernel loses or changes, nothing is done.
+	until := func(at, ack int) fate {
+		switch {
+		case at < ack:
+			return kept
+		case at == ack:
+			return 0
+		}
+		return taken
+	}
 	for _, o := range []struct {
 		name, fault, promise string
 		do, to               string
 		stopped              time.Duration
-		allowed              func(at, commit, ack int) fate // 0: not made
+		allowed              func(at, ack int) fate // 0: not made
 	}{
-		{"kill-predecessor", "SIGKILL of the predecessor", "before the commit that is a crash of the daemon; after it the successor serves", doKill, predecessor, 0,
-			func(at, commit, _ int) fate {
-				if at >= commit {
-					return taken
-				}
-				return lost | taken
-			}},
-		{"kill-successor", "SIGKILL of the successor", "the predecessor serves on, unless it was told that the successor has begun: that is a crash", doKill, successor, 0,
-			func(at, _, ack int) fate {
-				if at == ack {
+		{"kill-predecessor", "SIGKILL of the predecessor", "before the commit that is a crash of the daemon; from then on the successor serves",
+			doKill, predecessor, 0, func(at, ack int) fate {
+				if at < ack-1 {
 					return lost
 				}
-				return kept
+				return taken
 			}},
-		{"stop-predecessor", "SIGSTOP of the predecessor, for " + seconds(stop), "one of them serves, all clients go on", doStop, predecessor, stop,
-			func(int, int, int) fate { return kept | taken }},
-		{"stop-successor", "SIGSTOP of the successor, for " + seconds(stop), "one of them serves, all clients go on", doStop, successor, stop,
-			func(int, int, int) fate { return kept | taken }},
-		{"stuck-successor", "SIGSTOP of the successor, for ever", "the predecessor serves on", doStop, successor, 0,
-			func(at, _, ack int) fate {
-				if at == ack {
-					return taken // once it is let go on
+		{"kill-successor", "SIGKILL of the successor", "until it says that it serves, the predecessor serves on; then that is a crash of the daemon",
+			doKill, successor, 0, func(at, ack int) fate {
+				if at < ack {
+					return kept
 				}
-				return kept
+				return lost
 			}},
-		{"hang", "nothing arrives any more", "the predecessor serves on", doHang, "", 0,
-			func(at, _, ack int) fate {
-				if at == ack {
-					return 0 // no kernel loses that
+		{"stop-predecessor", "SIGSTOP of the predecessor, for " + seconds(stop), "one of them serves", doStop, predecessor, stop, either},
+		{"stop-successor", "SIGSTOP of the successor, for " + seconds(stop), "one of them serves", doStop, successor, stop, either},
+		{"stuck-predecessor", "SIGSTOP of the predecessor, for 12 s", "one of them serves", doStop, predecessor, 12 * time.Second, either},
+		{"stuck-successor", "SIGSTOP of the successor, for ever", "the predecessor serves on, unless it was told that the successor serves",
+			doStop, successor, 0, func(at, ack int) fate {
+				if at < ack {
+					return kept
 				}
-				return kept
+				return taken // when it goes on
 			}},
-		{"cut", "the sockets between them end", "the predecessor serves on", doCut, "", 0,
-			func(at, _, ack int) fate {
-				if at == ack {
-					return 0 // as above
-				}
-				return kept
-			}},
-		{"garble", "garbage arrives", "the predecessor serves on", doGarble, "", 0,
-			func(at, _, ack int) fate {
-				if at == ack {
-					return 0 // as above
-				}
-				return kept
-			}},
-		{"repeat", "a message arrives twice", "one of them serves, all clients go on", doRepeat, "", 0,
-			func(int, int, int) fate { return kept | taken }},
-		{"strip", "descriptors are left out", "one of them serves, all clients go on", doStrip, "", 0,
-			func(int, int, int) fate { return kept | taken }},
+		{"hang", "nothing arrives any more", "the predecessor serves on", doHang, "", 0, until},
+		{"cut", "the sockets between them end", "the predecessor serves on", doCut, "", 0, until},
+		{"garble", "garbage arrives", "the predecessor serves on", doGarble, "", 0, until},
+		{"repeat", "a message arrives twice", "one of them serves", doRepeat, "", 0, either},
+		{"strip", "descriptors are left out", "one of them serves", doStrip, "", 0, either},
 	} {
 		all = append(all, &Case{
 			Name:    "takeover-" + o.name,
 			Fault:   o.fault + "," + steps,
 			Promise: o.promise,
 			run: func(t *trial) string {
-				messages, commit := t.stepsOf()
+				messages, ack := t.stepsOf()
 				var sum fates
 				for i, at := range messages {
-					allowed := o.allowed(i, commit, len(messages)-1)
+					allowed := o.allowed(i, ack)
 					if allowed == 0 {
 						continue
 					}
 					p := &plan{From: at.from, Nth: at.nth, Do: o.do, To: o.to}
 					t.each(fmt.Sprintf("%s %d", at.from, at.nth), func(t *trial) {
 						p.Log = t.path("messages")
-						sum.run(t, &ordeal{script: t.between(p), stopped: o.stopped, allowed: allowed})
+						d := &ordeal{script: t.between(p), stopped: o.stopped, allowed: allowed}
+						if o.do == doStop && o.stopped == 0 && i >= ack {
+							d.limit = stuckAlone + goesOnWithin
+						}
+						sum.run(t, d)
 					})
 				}
 				return fmt.Sprintf("%d messages; %s", len(messages), &sum)

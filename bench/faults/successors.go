@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the cases of takeovers have in common. The program at the daemon's path, which a daemon starts anew to be taken over from, is a
-// script there. So each successor can be another program, or have other options, although it gets the arguments and the environment
-// of the one before.
+// What the cases of takeovers have in common. A daemon starts its successor by the path by which it was started itself, with the same
+// arguments and environment. So before a takeover that path is made to lead to a script, which makes it lead to the daemon again, and
+// then becomes the successor, in another environment or with something between the two.
 
 // program returns the path of the daemon's program.
 func (t *trial) program() string {
@@ -28,19 +28,24 @@ func (t *trial) program() string {
 	return t.options.Daemon
 }
 
-// install makes a script the program at the daemon's path. The next start of the daemon runs it, with the real program in $DAEMON.
+// install makes a script the program at the daemon's path. The next start of the daemon runs it, with the daemon's program in $DAEMON, once
+// that is at the path again.
 func (t *trial) install(script string) {
+	t.replace("#!/bin/bash\nDAEMON='" + t.options.Daemon + "'\n" + `ln -s "$DAEMON" "$0.$$" && mv -T "$0.$$" "$0" || exit` + "\n" + script + "\n")
+}
+
+// replace makes a text the file at the daemon's path.
+func (t *trial) replace(text string) {
 	if t.script == "" {
 		t.script = filepath.Join(t.dir, "dreadlock")
 	}
-	text := "#!/bin/bash\nDAEMON='" + t.options.Daemon + "'\n" + script + "\n"
 	next := t.script + ".next"
 	t.must(os.WriteFile(next, []byte(text), 0o600))
 	t.must(os.Chmod(next, 0o700)) //nolint:gosec // it is a program
 	t.must(os.Rename(next, t.script))
 }
 
-// asItself is the script of a daemon with a number of loops. It keeps the path by which it was started: the next one starts that.
+// asItself is the script of a daemon with a number of loops.
 func asItself(loops int) string {
 	return "export DREADLOCK_LOOPS=" + strconv.Itoa(loops) + "\n" + `exec -a "$0" "$DAEMON" "$@"`
 }

@@ -96,9 +96,7 @@ func (p *pauses) takeOver(l *lab, end time.Time, every time.Duration) {
 		if err != nil {
 			l.t.fatal("takeover %d: %w; log: %s", p.count+1, err, l.daemon.log.String())
 		}
-		p.count++
-		p.all = append(p.all, done.pause())
-		p.longest = max(p.longest, done.pause())
+		p.add(done)
 		if int(done.Count) != p.count || done.Closed != 0 {
 			l.t.violate("takeover %d is told as %+v", p.count, done)
 		}
@@ -109,6 +107,12 @@ func (p *pauses) takeOver(l *lab, end time.Time, every time.Duration) {
 		}
 		l.t.pause(every - time.Since(began))
 	}
+}
+
+func (p *pauses) add(done *takeover) {
+	p.count++
+	p.all = append(p.all, done.pause())
+	p.longest = max(p.longest, done.pause())
 }
 
 func (p *pauses) median() time.Duration {
