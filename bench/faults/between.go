@@ -43,6 +43,9 @@ const (
 	doStrip   = "strip"  // its descriptors are left out
 )
 
+// acts is the line in the log of a relay that does what its plan says.
+const acts = "acts"
+
 // plan says what is done at which message.
 type plan struct {
 	From string `json:"from"` // the side that sends the message
@@ -207,6 +210,7 @@ func (r *relay) carry(from, to string) {
 		r.seen[from]++
 		fmt.Fprintf(r.log, "%s %d %d %d\n", from, r.seen[from], len(m.text), len(m.fds)) //nolint:errcheck // as above
 		if from == r.From && r.seen[from] == r.Nth {
+			fmt.Fprintln(r.log, acts) //nolint:errcheck // as above
 			r.act(m, to)
 		}
 		_ = m.send(r.fds[to]) // it may have ended

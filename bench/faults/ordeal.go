@@ -319,6 +319,9 @@ func ordealCases() (all []*Case) {
 							d.limit = stuckAlone + goesOnWithin
 						}
 						sum.run(t, d)
+						if text, err := os.ReadFile(p.Log); err != nil || !strings.Contains(string(text), acts) {
+							t.violate("the relay has not seen the message: %s", text)
+						}
 					})
 				}
 				return fmt.Sprintf("%d messages; %s", len(messages), &sum)
