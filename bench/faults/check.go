@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -165,20 +163,6 @@ func (v *verdict) judge(s *session, op *operation, held map[string]*operation, k
 	default:
 		wrong()
 	}
-}
-
-// readSpace notes the name of the lock table in the answer to a name. It is the same for all connections, whatever process serves them.
-func (v *verdict) readSpace(s *session, op *operation) {
-	words := strings.Fields(op.reply)
-	const silence, space, all = 2, 3, 4
-	if len(words) != all || v.space != "" && v.space != words[space] {
-		v.violate("session %d: name was answered %q, and another session was told the space %s", s.id, op.reply, v.space)
-		return
-	}
-	if n, err := strconv.Atoi(words[silence]); err != nil || n < 0 {
-		v.violate("session %d: name was answered %q", s.id, op.reply)
-	}
-	v.space = words[space]
 }
 
 // hold notes that a session had the key, from the lock to the moment when it began to give it up, and possibly until released.
