@@ -86,6 +86,7 @@ func (r *runner) takeovers(ctx context.Context) error {
 		}
 		result.add(one)
 	}
+	r.result.Operations = takeovers
 	if err := r.runDry(ctx); err != nil {
 		return err
 	}
@@ -195,8 +196,10 @@ type TakeoverResult struct {
 	Takeovers []TakenOver `json:"takeovers"`
 	// Answer is the longest answer that a client saw in a takeover, and Stood how long the daemon says that its loops stood: the median of
 	// the takeovers, and the worst.
-	Answer, WorstAnswer time.Duration
-	Stood, WorstStood   time.Duration
+	Answer      time.Duration `json:"answer_ns"`
+	WorstAnswer time.Duration `json:"worst_answer_ns"`
+	Stood       time.Duration `json:"stood_ns"`
+	WorstStood  time.Duration `json:"worst_stood_ns"`
 }
 
 // TakenOver is one takeover.

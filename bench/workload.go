@@ -37,8 +37,7 @@ func (k Kind) Queues() bool {
 }
 
 // Unit names what a Result counts as one operation: a command with its reply; for Waiters a hand-over; for Timeouts a wait
-// that timed out; for Churn a connection from connect to close; for Idle a connection that holds its key; for Takeover a command of
-// the client that looks on.
+// that timed out; for Churn a connection from connect to close; for Idle a connection that holds its key; for Takeover a takeover.
 func (k Kind) Unit() string {
 	switch k {
 	case Waiters:
@@ -47,6 +46,8 @@ func (k Kind) Unit() string {
 		return "wait"
 	case Churn, Idle:
 		return "connection"
+	case Takeover:
+		return "takeover"
 	}
 	return "command"
 }

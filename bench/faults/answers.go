@@ -46,4 +46,3 @@ func (v *verdict) readSpace(s *session, op *operation) {
 	}
 	v.space = words[space]
 }
-
