@@ -20,6 +20,7 @@ const (
 	idle           // never sent a command
 	drained        // it held nothing when the server was about to end
 	outOfTouch     // the server has lost touch with its fleet
+	notCarried     // the server was taken over, and the connection could not be
 	reasons    int = iota
 )
 
@@ -85,6 +86,7 @@ var reasonWords = [reasons]string{
 	idle:         api.IdleTimeout,
 	drained:      api.Drained,
 	outOfTouch:   api.OutOfTouch,
+	notCarried:   api.NotCarried,
 }
 
 // waitWords name the ends of waits.
