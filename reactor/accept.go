@@ -72,6 +72,7 @@ type acceptor struct {
 
 // startAccepting serves all listeners until they are closed and ctx is done.
 func (r *Reactor) startAccepting(ctx context.Context) {
+	r.gate.start(ctx)
 	for range carriers {
 		r.transit.run(func() { r.carry(ctx) })
 	}
@@ -84,25 +85,37 @@ func (r *Reactor) startAccepting(ctx context.Context) {
 // run accepts until the listener is closed.
 func (a *acceptor) run(ctx context.Context) {
 	for {
-		scarce := a.scarce()
-		var conn net.Conn
-		var err error
-		if scarce {
-			err = spareDescriptors()
+		period := a.reactor.gate.wait(ctx)
+		if period == nil {
+			return
 		}
-		if err == nil {
-			conn, err = a.Accept()
-		}
+		err := a.acceptOne(period)
+		a.reactor.gate.end()
 		switch {
 		case err == nil:
 			a.failed, a.pause = 0, 0
-			a.take(ctx, conn, scarce)
+		case errors.Is(err, os.ErrDeadlineExceeded): // accepting pauses
 		case errors.Is(err, net.ErrClosed), ctx.Err() != nil:
 			return
 		default:
 			a.wait(ctx, err)
 		}
 	}
+}
+
+// acceptOne accepts a connection and sends it on its way.
+func (a *acceptor) acceptOne(ctx context.Context) error {
+	scarce := a.scarce()
+	if scarce {
+		if err := spareDescriptors(); err != nil {
+			return err
+		}
+	}
+	conn, err := a.Accept()
+	if err == nil {
+		a.take(ctx, conn, scarce)
+	}
+	return err
 }
 
 // scarce reports whether there have been too few descriptors lately.
@@ -131,9 +144,12 @@ func (a *acceptor) take(ctx context.Context, conn net.Conn, scarce bool) {
 	if a.Admit != nil {
 		e.info, ok = a.Admit(conn)
 	}
-	switch {
-	case !ok:
+	if !ok {
 		_ = conn.Close() // closed in any case, and nothing was written
+		return
+	}
+	a.reactor.gate.follow()
+	switch {
 	case a.Prepare != nil:
 		a.startPreparing(ctx, e)
 	case scarce:
@@ -148,13 +164,16 @@ func (a *acceptor) startPreparing(ctx context.Context, e *enrollment) {
 	select {
 	case a.preparing <- struct{}{}:
 	case <-ctx.Done():
-		e.abandon(ctx.Err())
+		e.abandon(context.Cause(ctx))
 		return
 	}
 	began := a.reactor.transit.run(func() {
 		defer func() { <-a.preparing }()
 		var err error
 		if e.prepared, err = a.Prepare(ctx, e.conn, e.info); err != nil {
+			if context.Cause(ctx) == errPaused { //nolint:errorlint // this very one
+				err = errPaused // and not what it has done to Prepare
+			}
 			e.abandon(err)
 			return
 		}

@@ -139,7 +139,9 @@ func (c *Conn) ReadRest() bool {
 	}
 	if !c.wantsRest {
 		c.wantsRest = true
-		c.loop.readers = append(c.loop.readers, c)
+		if !c.adopted() {
+			c.loop.readers = append(c.loop.readers, c)
+		}
 	}
 	return true
 }
@@ -342,16 +344,10 @@ func (c *Conn) gone(err error) {
 // updateInterest makes epoll watch for what the connection wants now. A connection for which that fails would hear nothing any
 // more, or could not be held back: it is closed.
 func (c *Conn) updateInterest() {
-	if c.state != connected || c.loop.epoll < 0 {
+	if c.state != connected || c.loop.epoll < 0 || c.adopted() {
 		return
 	}
-	want := watchInput
-	switch {
-	case c.Unsent() > 0:
-		want = watchNothing
-	case c.paused:
-		want = watchHangup
-	}
+	want := c.wanted()
 	if want == c.watching {
 		return
 	}
@@ -360,6 +356,17 @@ func (c *Conn) updateInterest() {
 		return
 	}
 	c.watching = want
+}
+
+// wanted returns what epoll is to watch the connection for.
+func (c *Conn) wanted() interest {
+	switch {
+	case c.Unsent() > 0:
+		return watchNothing
+	case c.paused:
+		return watchHangup
+	}
+	return watchInput
 }
 
 // broken reports whether the connection has ended in both directions.

@@ -52,7 +52,7 @@ func (e *enrollment) send(ctx context.Context) {
 	select {
 	case e.acceptor.reactor.arrivals <- e:
 	case <-ctx.Done():
-		e.abandon(ctx.Err())
+		e.abandon(context.Cause(ctx))
 	}
 }
 
@@ -64,11 +64,14 @@ func (e *enrollment) enroll() {
 	if err = e.claim.settle(err, r.wakeGnet); err != nil {
 		e.acceptor.report(err)
 		e.abandon(err)
+		return
 	}
+	r.gate.end()
 }
 
 // abandon ends a connection that does not get to a loop.
 func (e *enrollment) abandon(err error) {
+	defer e.acceptor.reactor.gate.end()
 	_ = e.conn.Close() // closed in any case; it may be so already
 	if abandoned := e.acceptor.reactor.cfg.Abandoned; abandoned != nil {
 		abandoned(e.info, err)

@@ -10,7 +10,7 @@ import (
 )
 
 // events is what gnet calls. The context of a connection says whose it is: a *Loop has it as its wake-up connection,
-// a *Conn is served, a *wakeUp, an *enrollment or a *transfer is brought to the loop.
+// a *Conn is served, a *wakeUp, an *enrollment, a *transfer or *blanks are brought to the loop.
 type events struct {
 	gnet.BuiltinEventEngine
 	*Reactor
@@ -25,6 +25,8 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		e.loopOf(c).accept(c, owner)
 	case *transfer:
 		owner.arrive(c)
+	case *blanks:
+		return nil, owner.opened(e.loopOf(c), c)
 	}
 	return nil, gnet.None
 }

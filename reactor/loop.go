@@ -61,6 +61,10 @@ type Loop struct {
 
 	memory int64 // see Memory
 
+	parking *parking    // has come in this turn; nil if none has
+	blanks  []gnet.Conn // see blank.go
+	adopted []*Conn     // until they begin
+
 	traffic Traffic
 
 	// Reached from other goroutines:
@@ -68,6 +72,7 @@ type Loop struct {
 	alarm   atomic.Int64 // tick at which the ticker has to wake the loop; Never if it need not
 	retry   atomic.Int64 // the same for a wake-up that has failed
 	eventfd atomic.Int64 // our duplicate of the eventfd by which gnet wakes the loop, see wakeGnet; -1 if there is none
+	room    atomic.Int64 // number of blanks
 }
 
 // Index returns the number of the loop, from 0.
@@ -89,6 +94,9 @@ func (l *Loop) Now() time.Duration {
 	}
 	return l.now
 }
+
+// Reactor returns the reactor that the loop is part of. Safe from any goroutine.
+func (l *Loop) Reactor() *Reactor { return l.reactor }
 
 // Time returns the point in time that is d after the start of the reactor. Safe from any goroutine.
 func (l *Loop) Time(d time.Duration) time.Time { return l.reactor.start.Add(d) }
@@ -147,6 +155,9 @@ func (l *Loop) turn() {
 	l.leave()
 	if more {
 		l.goOnLater()
+	}
+	if l.parking != nil {
+		l.stand()
 	}
 }
 
@@ -238,6 +249,11 @@ func (l *Loop) receive() (more bool) {
 			body.fail()
 		case *room:
 			body.arrived()
+		case *parking:
+			l.parking = body
+		case *dropBlanks:
+			l.dropBlanks()
+			body.done <- struct{}{}
 		default:
 			l.handler.Receive(m)
 		}

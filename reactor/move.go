@@ -36,24 +36,30 @@ type transfer struct {
 
 // TryMove begins to take the connection to the loop with that index and reports whether it did. Then the client belongs to that
 // loop, where Moved is called, and must not be touched here any more. The connection must be open on both sides, and
-// neither paused nor with output that waits for the peer.
+// neither paused nor with output that waits for the peer. None moves while accepting is paused.
 func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
-	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.Unsent() > 0 {
+	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.Unsent() > 0 || c.adopted() {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves {
 		r.moving.Add(-1)
 		return false
 	}
+	if !r.gate.begin() { // accepting is paused
+		r.moving.Add(-1)
+		return false
+	}
 	if !r.transit.begin() {
+		r.gate.end()
 		r.moving.Add(-1)
 		return false
 	}
 	fd, err := c.duplicate()
 	if err != nil { // it stays where it is
 		r.transit.done()
+		r.gate.end()
 		r.moving.Add(-1)
 		return false
 	}
@@ -75,6 +81,7 @@ func (c *Conn) TryMove(loop int) bool {
 func (t *transfer) enroll() {
 	r := t.to.reactor
 	defer r.transit.done()
+	defer r.gate.end()
 	defer r.moving.Add(-1)
 	result, err := t.register()
 	if err == nil {

@@ -142,6 +142,7 @@ func TestMoveFails(t *testing.T) {
 		moving := &transfer{conn: &s.conn, to: to, fd: fd}
 		moving.message.Body = moving
 		r.moving.Add(1)
+		r.gate.begin()
 		r.transit.begin()
 		go moving.enroll()
 	})

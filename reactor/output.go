@@ -51,9 +51,8 @@ func (c *Conn) put(p []byte) {
 	switch {
 	case len(p) == 0:
 		return
-	case c.Unsent() > 0:
-		c.output.unsent = append(c.output.unsent, p...)
-		c.recount()
+	case c.Unsent() > 0, c.adopted():
+		c.keep(p)
 		return
 	}
 	n, err := c.send(p)
@@ -62,11 +61,7 @@ func (c *Conn) put(p []byte) {
 		return
 	}
 	if n < len(p) {
-		if c.output == nil {
-			c.output = &output{}
-		}
-		c.output.unsent = append(c.output.unsent, p[n:]...)
-		c.recount()
+		c.keep(p[n:])
 		c.output.taken = c.loop.Now()
 		c.watchOutput()
 		c.updateInterest()
@@ -74,6 +69,15 @@ func (c *Conn) put(p []byte) {
 	if c.judgement == nil && (c.tcp || n < len(p)) {
 		c.judge()
 	}
+}
+
+// keep adds p to what is unsent.
+func (c *Conn) keep(p []byte) {
+	if c.output == nil {
+		c.output = &output{}
+	}
+	c.output.unsent = append(c.output.unsent, p...)
+	c.recount()
 }
 
 // Unsent returns the number of bytes that wait for the peer to read.

@@ -41,6 +41,9 @@ type Config struct {
 	Loops int
 	// Tick is the unit of the timing wheels: a timer is up to one tick late.
 	Tick time.Duration
+	// Start is when the time began that [Loop.Now] tells, with its reading of the monotonic clock; zero is now. A process that takes
+	// over another's connections has its start: see [StartedAt].
+	Start time.Time
 	// KeepAlive is the silence after which a peer is probed, once a second. When it has been silent for twice that, its
 	// connection ends, at most two seconds later, whatever was written to it meanwhile. Whole seconds, at least one.
 	KeepAlive time.Duration
@@ -53,6 +56,10 @@ type Config struct {
 	// NewHandler makes the handler of a loop. It is called for every loop before the first client is served, not on the
 	// loop itself.
 	NewHandler func(l *Loop) Handler
+	// Inherit, if set, takes over the connections of another process. It is called when the loops run, before anything is accepted
+	// and before Ready, with a context that is done when that of Run is, or when a loop has ended. After an error Run ends
+	// with that, without Stopping.
+	Inherit func(ctx context.Context, h *Heir) error
 	// Ready is called when all loops serve.
 	Ready func()
 	// Abandoned, if set, is told of every connection that was admitted and does not get to a loop, from any goroutine.
@@ -81,8 +88,11 @@ type Reactor struct {
 	ended   chan struct{} // closed when the loops are about to end
 
 	transit  transit
+	gate     gate
 	arrivals chan *enrollment // to the carriers
 	moving   atomic.Int32     // connections on their way from loop to loop
+
+	standstill atomic.Pointer[Standstill] // nil while the loops go on
 
 	breaking sync.Once
 }
@@ -91,12 +101,15 @@ type Reactor struct {
 func Run(ctx context.Context, cfg Config) error {
 	r := &Reactor{
 		cfg:      cfg,
-		start:    time.Now(),
+		start:    cfg.Start,
 		silence:  silenceOf(cfg.KeepAlive),
 		ticker:   ticker{early: make(chan struct{}, 1)},
 		broken:   make(chan struct{}),
 		ended:    make(chan struct{}),
 		arrivals: make(chan *enrollment),
+	}
+	if r.start.IsZero() {
+		r.start = time.Now()
 	}
 	r.log = gnetLog{log: cfg.Log, failed: r.wakeGnet}
 	defer r.closeListeners()
@@ -168,26 +181,54 @@ func (r *Reactor) serve(ctx context.Context) error {
 	accepting, stopAccepting := context.WithCancel(ctx)
 	defer stopAccepting()
 	r.transit.start()
-	r.startAccepting(accepting)
 	var ticking sync.WaitGroup
 	defer ticking.Wait() // it wakes loops
 	ticking.Go(func() { r.ticker.run(r) })
-	r.cfg.Ready()
-	select {
-	case <-ctx.Done():
-	case <-r.broken:
+	failed := r.inherit(ctx)
+	if failed == nil {
+		r.startAccepting(accepting)
+		r.cfg.Ready()
+		select {
+		case <-ctx.Done():
+		case <-r.broken:
+		}
 	}
 	stopAccepting()
 	r.closeListeners()
 	r.transit.end(drainTime)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && failed == nil {
 		r.cfg.Stopping()
 	}
 	r.cfg.Ending()
 	close(r.ended)
 	err := r.stopLoops(math.MaxInt64)
-	if ctx.Err() == nil {
+	switch {
+	case failed != nil:
+		return failed
+	case ctx.Err() == nil:
 		return fmt.Errorf("%w: %s", ErrEnded, r.log.firstError())
+	}
+	return err
+}
+
+// inherit takes over connections, if that is wanted. After an error the loops do not stand still.
+func (r *Reactor) inherit(ctx context.Context) error {
+	if r.cfg.Inherit == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-r.broken:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	h := &Heir{reactor: r}
+	err := r.cfg.Inherit(ctx, h)
+	if err != nil && h.standstill != nil {
+		h.standstill.Release()
 	}
 	return err
 }

@@ -79,14 +79,19 @@ type judgement struct {
 // judgements are kept for reuse: a connection that has nothing to say to its peer needs none.
 var judgements = sync.Pool{New: func() any { return new(judgement) }}
 
+func newJudgement(c *Conn) *judgement {
+	j := judgements.Get().(*judgement)
+	*j = judgement{timer: Timer{Tag: c}}
+	return j
+}
+
 // hear notes that something came from the peer.
 func (c *Conn) hear() { c.heard = uint32(c.loop.Now() / time.Second) }
 
 // judge begins to look at the peer, after something was written: soon if it may have been silent for long, as one that has
 // waited for a key and is granted it.
 func (c *Conn) judge() {
-	c.judgement = judgements.Get().(*judgement)
-	*c.judgement = judgement{timer: Timer{Tag: c}}
+	c.judgement = newJudgement(c)
 	if c.tcp {
 		c.limitUnacknowledged(ourTime)
 	}

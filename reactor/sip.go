@@ -13,7 +13,9 @@ const sipBytes = 2 << 10
 func (c *Conn) Sip() {
 	if c.state == connected && c.paused && !c.wantsSip {
 		c.wantsSip = true
-		c.loop.sippers = append(c.loop.sippers, c)
+		if !c.adopted() {
+			c.loop.sippers = append(c.loop.sippers, c)
+		}
 	}
 }
 

@@ -176,16 +176,24 @@ func (r *Reactor) renewWakeUp(l *Loop) error {
 }
 
 func socketPair() (waker int, wakeUp net.Conn, err error) {
+	waker, file, err := filePair()
+	if err != nil {
+		return -1, nil, err
+	}
+	defer file.Close() //nolint:errcheck // the connection has a descriptor of its own
+	wakeUp, err = net.FileConn(file)
+	if err != nil {
+		_ = unix.Close(waker) // nothing was written to it
+		return -1, nil, err
+	}
+	return waker, wakeUp, nil
+}
+
+// filePair returns the ends of a socket pair, the one as a file.
+func filePair() (fd int, file *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, nil, os.NewSyscallError("socketpair", err)
 	}
-	file := os.NewFile(uintptr(fds[1]), "waker")
-	defer file.Close() //nolint:errcheck // the connection has a descriptor of its own
-	wakeUp, err = net.FileConn(file)
-	if err != nil {
-		_ = unix.Close(fds[0]) // nothing was written to it
-		return -1, nil, err
-	}
-	return fds[0], wakeUp, nil
+	return fds[0], os.NewFile(uintptr(fds[1]), "socket pair"), nil
 }

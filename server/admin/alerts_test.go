@@ -115,7 +115,8 @@ func TestAlertsFire(t *testing.T) {
 	}
 	cases := map[string]struct{ fires, quiet []scrapedSeries }{
 		"DreadlockDown":            {of("up", since(2*time.Minute, 1, 0)), of("up", since(30*time.Second, 1, 0))},
-		"DreadlockRestarted":       {of("process_start_time_seconds", since(10*time.Minute, 1, 2)), of("process_start_time_seconds", since(20*time.Minute, 1, 2))},
+		"DreadlockRestarted":       {of("dreadlock_start_time_seconds", since(10*time.Minute, 1, 2)), of("dreadlock_start_time_seconds", since(20*time.Minute, 1, 2))},
+		"DreadlockTakeoverFailed":  {of("dreadlock_takeovers_failed_total", since(10*time.Minute, 1, 2)), of("dreadlock_takeovers_failed_total", since(20*time.Minute, 1, 2))},
 		"DreadlockLongWait":        {of("dreadlock_oldest_wait_seconds", constantly(601)), of("dreadlock_oldest_wait_seconds", constantly(599))},
 		"DreadlockQueueStands":     {stands(130, constantly(7)), stands(130, growing(time.Hour, 1))},
 		"DreadlockDeadlock":        {of("dreadlock_deadlocks", constantly(1)), of("dreadlock_deadlocks", since(30*time.Second, 0, 1))},

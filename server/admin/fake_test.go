@@ -27,7 +27,7 @@ type fake struct {
 	kickers []string      // who has asked for them
 	events  []api.Event   // by number, from 1 on
 	more    chan struct{} // closed with the next event
-	by      string        // who has asked for the latest release
+	by      string        // who has asked for the latest release, or the latest takeover
 	over    chan struct{} // closed when the drain is over
 	err     error         // of all methods, if set
 	stopped bool
@@ -58,7 +58,7 @@ func newFake() *fake {
 			Timeouts:     50,
 			Disconnects:  map[string]uint64{api.Broken: 3, api.Kicked: 1},
 			LimitHits:    map[string]uint64{api.LimitOutput: 2},
-			Moves:        9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1,
+			Moves:        9, Messages: 800, WakeUps: 700, DeadlocksFound: 4, DeadlocksBroken: 1, TakeoversFailed: 3,
 			Waits: api.Histogram{Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 7, 2}, Sum: 90.5},
 			WaitsByOutcome: map[string]api.Histogram{
 				api.WaitLocked: {Bounds: []float64{0.001, 0.1, 10}, Counts: []uint64{5, 0, 6, 2}, Sum: 80.5},
@@ -199,6 +199,27 @@ func (f *fake) AwaitDrain(ctx context.Context) *api.Drain {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return new(*f.status.Drain)
+}
+
+// TakeOver is done at once, by a process whose number is one more.
+func (f *fake) TakeOver(ctx context.Context, by string) (*api.Takeover, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: nobody waits for it", api.ErrTakeover)
+	}
+	t := &api.Takeover{
+		At: time.Now(), Count: 1, FromPID: f.status.PID, FromVersion: f.status.Version, PID: f.status.PID + 1, Version: "v1.2.4",
+		PauseSeconds: 0.0125, Connections: f.status.Connections, HeldKeys: f.status.HeldKeys, Waiters: f.status.Waiters, Closed: 2,
+	}
+	if before := f.status.Takeover; before != nil {
+		t.Count += before.Count
+	}
+	f.by, f.status.PID, f.status.Version, f.status.Takeover = by, t.PID, t.Version, t
+	return new(*t), nil
 }
 
 // endDrain ends the drain, in which keys are lost.

@@ -86,6 +86,14 @@ var plainMetrics = []plainMetric{
 		}
 		return 0
 	}),
+	gaugeSeconds("start_time_seconds", "When the server started with nothing, in seconds since 1970; a takeover does not change it.",
+		func(s *api.Status) float64 { return float64(s.Started.UnixNano()) / 1e9 }),
+	gaugeSeconds("takeover_pause_seconds", "Time for which nobody was answered in the latest takeover, 0 if there was none.",
+		func(s *api.Status) float64 { return latestTakeover(s).PauseSeconds }),
+	{
+		desc("takeovers_total", "Takeovers since the server started with nothing."), prometheus.CounterValue,
+		func(s *api.Status) float64 { return float64(latestTakeover(s).Count) },
+	},
 	gauge("memory_bytes", "Memory that clients take: keys, connections, input and output.",
 		func(s *api.Status) int { return int(s.MemoryBytes) }),
 	gauge("memory_limit_bytes", "Memory that clients may take.", func(s *api.Status) int { return int(s.MemoryLimitBytes) }),
@@ -107,6 +115,16 @@ var plainMetrics = []plainMetric{
 		func(c *api.Counters) uint64 { return c.DeadlocksFound }),
 	counter("deadlocks_broken_total", "Deadlocks that were broken.",
 		func(c *api.Counters) uint64 { return c.DeadlocksBroken }),
+	counter("takeovers_failed_total", "Takeovers that were asked for and have not happened: see the log.",
+		func(c *api.Counters) uint64 { return c.TakeoversFailed }),
+}
+
+// latestTakeover returns the takeover of a status, a zero one if there was none.
+func latestTakeover(s *api.Status) *api.Takeover {
+	if s.Takeover == nil {
+		return &api.Takeover{}
+	}
+	return s.Takeover
 }
 
 var (

@@ -52,7 +52,9 @@ func sample(families map[string]*dto.MetricFamily, name string, labels ...string
 }
 
 func TestMetrics(t *testing.T) {
-	families := scrape(t, newFake())
+	f := newFake()
+	f.status.Started = time.Unix(1764403200, 5e8)
+	families := scrape(t, f)
 	for _, c := range []struct {
 		name   string
 		value  float64
@@ -71,6 +73,10 @@ func TestMetrics(t *testing.T) {
 		{"dreadlock_memory_bytes", 3 << 20, nil},
 		{"dreadlock_memory_limit_bytes", 1 << 30, nil},
 		{"dreadlock_draining", 0, nil},
+		{"dreadlock_start_time_seconds", 1764403200.5, nil},
+		{"dreadlock_takeovers_total", 0, nil},
+		{"dreadlock_takeovers_failed_total", 3, nil},
+		{"dreadlock_takeover_pause_seconds", 0, nil},
 		{"dreadlock_connections_accepted_total", 77, nil},
 		{"dreadlock_grants_total", 600, nil},
 		{"dreadlock_timeouts_total", 50, nil},
@@ -124,6 +130,21 @@ func TestMetricOfDrain(t *testing.T) {
 	}
 	if got, ok := sample(scrape(t, f), "dreadlock_draining"); !ok || got != 1 {
 		t.Errorf("draining: %v, %v", got, ok)
+	}
+}
+
+func TestMetricsOfTakeover(t *testing.T) {
+	f := newFake()
+	for range 2 {
+		if _, err := f.TakeOver(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	families := scrape(t, f)
+	for name, want := range map[string]float64{"dreadlock_takeovers_total": 2, "dreadlock_takeover_pause_seconds": 0.0125} {
+		if got, ok := sample(families, name); !ok || got != want {
+			t.Errorf("%s: %v, %v", name, got, ok)
+		}
 	}
 }
 

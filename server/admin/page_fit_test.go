@@ -49,6 +49,12 @@ var pageStates = []pageState{
 	{name: "connection", at: "#connection=1", shown: text("#holds") + " !== '' && " + text("#history") + " !== ''"},
 	{name: "deadlock", shown: "document.querySelectorAll('#cycles svg .node').length === 3"},
 	{
+		name: "taken over", shown: text("#about") + ".includes('took over')",
+		change: func(f *fake) {
+			f.status.Takeover = &api.Takeover{At: f.status.Started, Count: 1, FromPID: 4_194_303, FromVersion: "v1.2.2-0.20261128112233-8ed5f5a00112+dirty", PauseSeconds: 1}
+		},
+	},
+	{
 		name: "fleet", shown: text("#daemons") + ".includes('two:6001') && " + text("#fleet-warnings") + " !== ''",
 		change: func(f *fake) {
 			f.status.Fleet = wellFleet()

@@ -12,6 +12,10 @@ function placeOf({host, address}) {
   return (host || location.hostname) + (port ? port[0] : '');
 }
 
+// takenOver says by which takeover the process became the daemon.
+const takenOver = ({at, from_pid: pid, from_version: version, pause_seconds: pause}) =>
+  `took over from process ${pid} (${version}) at ${instant(at)}, in which nobody was answered for ${Math.ceil(pause * 1000)} ms`;
+
 const mebibytes = bytes => grouped.format(Math.ceil(bytes / (1 << 20)));
 
 function showStatus(status) {
@@ -19,6 +23,7 @@ function showStatus(status) {
     status.version, 'listening on ' + listening(status), 'up ' + duration(status.uptime_seconds), plural(status.loops, 'loop'),
     grouped.format(status.connections) + ' of at most ' + plural(status.max_connections, 'connection'),
     ...status.memory_limit_bytes ? [mebibytes(status.memory_bytes) + ' of at most ' + mebibytes(status.memory_limit_bytes) + ' MiB of memory'] : [],
+    ...status.takeover ? [takenOver(status.takeover)] : [],
   ].join(' · '));
   setText($('place'), placeOf(status));
   showCounters(status);
@@ -38,7 +43,7 @@ function showCounters(status) {
     ['grants', c.grants], ['timeouts', c.timeouts],
     ...countsOf('disconnected: ', c.disconnects), ...countsOf('limit hit: ', c.limit_hits),
     ['connections moved', c.moves], ['messages between loops', c.messages], ['wake-ups', c.wake_ups],
-    ['deadlocks found', c.deadlocks_found], ['deadlocks broken', c.deadlocks_broken],
+    ['deadlocks found', c.deadlocks_found], ['deadlocks broken', c.deadlocks_broken], ['takeovers failed', c.takeovers_failed],
   ];
   $('counts').replaceChildren(...counts.map(([name, n]) =>
     element('div', {}, element('dt', {}, name), element('dd', {}, grouped.format(n)))));

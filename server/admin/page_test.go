@@ -239,6 +239,29 @@ func TestPageRestart(t *testing.T) {
 	}
 }
 
+// The page of a server that is taken over says so, and its charts go on: nothing counts from zero.
+func TestPageTakeover(t *testing.T) {
+	skipIfShort(t)
+	f := newFake()
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	b.until(text("#plots li:nth-child(1) b") + " === '100'")
+	if text := eval[string](b, text("#about")); strings.Contains(text, "took over") {
+		t.Error(text)
+	}
+	samples := eval[int](b, "samples.length")
+	if _, err := f.TakeOver(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	b.until(text("#about") + ".startsWith('v1.2.4 · ') && " + text("#about") + ".includes(' · took over from process 4711 (v1.2.3) at 20')")
+	b.until(text("#about") + ".endsWith(', in which nobody was answered for 13 ms')")
+	b.until(fmt.Sprintf("samples.length > %d", samples+1))
+	if gaps := eval[int](b, "samples.slice(1).filter(s => s.values[0] === null).length"); gaps > 0 {
+		t.Errorf("%d gaps in the rates", gaps)
+	}
+	b.quiet()
+}
+
 // What comes from clients is shown as text, whatever it looks like.
 func TestPageShowsMarkupAsText(t *testing.T) {
 	skipIfShort(t)
