@@ -13,6 +13,9 @@ import (
 // All times are durations since the reactor of the predecessor started, which is also when that of the successor has.
 type estate struct {
 	At        time.Duration // when it was made
+	Started   time.Time     // when it was nothing: see [api.Status], whose uptime and counters go on
+	Takeovers uint64        // before this one
+	Untaken   uint64        // takeovers that have failed
 	Space     uint64        // see [Server.lockSpace]
 	LastID    uint64        // the last number of a connection
 	NextToken uint64        // greater than every token of a grant
