@@ -151,13 +151,16 @@ type errorCounts struct {
 	byName map[string]uint64
 }
 
-func (c *errorCounts) add(name string) {
+func (c *errorCounts) add(name string) { c.addMany(name, 1) }
+
+// addMany counts n errors of one name.
+func (c *errorCounts) addMany(name string, n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byName == nil {
 		c.byName = make(map[string]uint64)
 	}
-	c.byName[name]++
+	c.byName[name] += n
 }
 
 // counts returns a copy of the counts, never nil.
