@@ -164,6 +164,13 @@ func (a *admin) sendWith(
 		request.Header.Set("Authorization", "Bearer "+a.token)
 	}
 	response, err := by.Do(request)
+	if method == http.MethodGet && isCutOff(err) {
+		select { // the process may have handed over to another one
+		case <-time.After(cutOffPause):
+			response, err = by.Do(request)
+		case <-ctx.Done():
+		}
+	}
 	if err != nil {
 		return nil, a.unreachable(err)
 	}
@@ -176,6 +183,14 @@ func (a *admin) sendWith(
 		return nil, a.unreachable(err)
 	}
 	return nil, a.refusal(response, body)
+}
+
+// cutOffPause is the pause before a question is asked again whose connection has ended without an answer.
+const cutOffPause = 100 * time.Millisecond
+
+// isCutOff reports whether a connection was there and has ended without an answer.
+func isCutOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // unreachable explains an error of the connection, with advice.
@@ -207,12 +222,13 @@ func (a *admin) unreachable(err error) error {
 	return handshakeRefusal(a.where, "--admin", &a.tls, err)
 }
 
-var (
-	// errNotFound is wrapped by errors about keys and connections that do not exist.
-	errNotFound = errors.New("not found")
-	// errChanged is wrapped by errors about a key that another client has than the one that was meant.
-	errChanged = errors.New("another client holds it")
-)
+// errNotFound is wrapped by errors about keys and connections that do not exist.
+var errNotFound = errors.New("not found")
+
+// conflict is an error that says in the words of the daemon why it refuses, in the state that it is in, what it does in others.
+type conflict struct{ says string }
+
+func (c *conflict) Error() string { return c.says }
 
 // refusal returns an error for an answer whose status is not 2xx.
 func (a *admin) refusal(response *http.Response, body []byte) error {
@@ -227,7 +243,7 @@ func (a *admin) refusal(response *http.Response, body []byte) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %s", errNotFound, says.Error)
 	case http.StatusConflict:
-		return fmt.Errorf("%w: %s", errChanged, says.Error)
+		return &conflict{says.Error}
 	case http.StatusUnauthorized, http.StatusForbidden:
 		if a.token == "" {
 			return failed(exitFailed, "%s requires a token: give the daemon's token file with --admin-token-file FILE (%s)", a.where, says.Error)

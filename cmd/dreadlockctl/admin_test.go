@@ -27,6 +27,7 @@ func TestTables(t *testing.T) {
 	}{
 		{"status", 0, "GET /api/v1/status", `dreadlock 1.2.3 at [::]:6001, up 3 h 12 min, 4 loops
 
+process      4711
 connections  1,200 of 10,000
 held keys    3, the longest for 5 min 0 s
 memory       3.0 MiB of 1.0 GiB

@@ -143,6 +143,7 @@ func TestStatusOfDrain(t *testing.T) {
 	head := regexp.MustCompile(`^dreadlock 1\.2\.3 at \[::\]:6001, draining, up 3 h 12 min, 4 loops
 
 draining     since 2026-11-24T12:00:00Z, until 2026-11-24T12:01:30Z at the latest \(1 min 12 s left\)
+process      4711
 connections  1,200 of 10,000
 held keys    3, the longest for 5 min 0 s
 `)

@@ -29,6 +29,10 @@ type fakeAdmin struct {
 	drain    *api.Drain  // in the status
 	states   []api.Drain // of a drain, for who waits; the first for who does not
 	cut      bool        // the answer to who waits ends in the middle of what would come next
+
+	takeover  *api.Takeover        // in the status
+	takesOver func() *api.Takeover // sets the next one, and returns it; nil to end the connection without an answer
+	refuses   string               // why there is none
 }
 
 var began = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -44,7 +48,7 @@ func peer(id api.ConnectionID) api.Peer {
 func statusAt(sample int) api.Status {
 	n := uint64(sample)
 	return api.Status{
-		Version: "1.2.3", Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(sample), Loops: 4,
+		Version: "1.2.3", PID: 4711, Address: "[::]:6001", Started: began, UptimeSeconds: 11_520 + float64(sample), Loops: 4,
 		Connections: 1200, MaxConnections: 10_000, HeldKeys: 3, Waiters: 2, Deadlocks: 1, OldestHoldSeconds: 300, OldestWaitSeconds: 252.5,
 		MemoryBytes: 3 << 20, MemoryLimitBytes: 1 << 30,
 		Counters: api.Counters{
@@ -130,6 +134,9 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 		a.samples++
 		status := statusAt(a.samples)
 		status.Drain = a.drain
+		if status.Takeover = a.takeover; a.takeover != nil {
+			status.PID = a.takeover.PID
+		}
 		a.mu.Unlock()
 		answer(w, status)
 	})
@@ -221,6 +228,17 @@ func serveAdmin(t *testing.T) *fakeAdmin {
 			http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}
+	})
+	mux.HandleFunc("POST /api/v1/takeover", func(w http.ResponseWriter, _ *http.Request) {
+		if a.refuses != "" {
+			refuse(w, http.StatusConflict, a.refuses)
+			return
+		}
+		done := a.takesOver()
+		if done == nil {
+			panic(http.ErrAbortHandler)
+		}
+		answer(w, done)
 	})
 	mux.HandleFunc("GET /api/v1/deadlocks", func(w http.ResponseWriter, _ *http.Request) { answer(w, fakeDeadlocks) })
 	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) { answer(w, eventsAt(r)) })

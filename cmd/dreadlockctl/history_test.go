@@ -144,7 +144,7 @@ func TestWatchCoversAbsence(t *testing.T) {
 	c.Do("lock k 0", "l locked")
 	c.Do("unlock k", "u unlocked")
 	w.stderr.await(t, "watches again\n")
-	w.stderr.await(t, "the daemon was started again, and nobody knows what happened before\n")
+	w.stderr.await(t, "the daemon was started again, or another process has taken over: nobody knows what happened before\n")
 	w.stdout.await(t, `"kind":"released"`)
 	if got := strings.Count(w.stdout.String(), "granted"); got != 2 {
 		t.Errorf("%d grants: %s", got, w.stdout)

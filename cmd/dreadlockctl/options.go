@@ -36,6 +36,7 @@ type commandLine struct {
 	Kick        kickCommand        `cmd:"" help:"Disconnect clients; their keys are released at once."`
 	Release     releaseCommand     `cmd:"" help:"Take a key from its holder, whose connection stays open."`
 	Drain       drainCommand       `cmd:"" help:"End the daemon when nobody holds a key any more."`
+	Takeover    takeoverCommand    `cmd:"" help:"Restart the daemon, without losing a lock: its program starts again and takes over."`
 	History     historyCommand     `cmd:"" help:"List what has happened to a key, or to all: grants, releases, losses, timeouts, kicks."`
 	Watch       watchCommand       `cmd:"" help:"Show what happens, as it happens."`
 	Top         topCommand         `cmd:"" help:"Watch the daemon: rates, hottest keys, longest waits."`

@@ -92,7 +92,7 @@ func (c *releaseCommand) confirm(ctx context.Context, s *streams, a *admin, quer
 		return false, err
 	}
 	if c.Connection != 0 && key.Holder.Connection != api.ConnectionID(c.Connection) || c.Token != 0 && key.Token != c.Token {
-		return false, fmt.Errorf("%w: connection %s has it", errChanged, who(&key.Holder))
+		return false, &conflict{fmt.Sprintf("connection %s has it", who(&key.Holder))}
 	}
 	if err := writeWaiters(s.stderr, &key); err != nil {
 		return false, err // nobody can have read it
@@ -104,11 +104,12 @@ func (c *releaseCommand) confirm(ctx context.Context, s *streams, a *admin, quer
 
 // explain says in the words of the command why the key was not released.
 func (c *releaseCommand) explain(err error) error {
+	var changed *conflict
 	switch {
 	case errors.Is(err, errNotFound):
 		return failed(exitFailed, "nobody holds the key %s", cell(c.Key, maxCell))
-	case errors.Is(err, errChanged):
-		return failed(exitFailed, "%s was not released: %w", cell(c.Key, maxCell), err)
+	case errors.As(err, &changed):
+		return failed(exitFailed, "%s was not released: another client holds it: %w", cell(c.Key, maxCell), err)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -25,7 +26,7 @@ func (*statusCommand) Help() string {
   dreadlockctl status
   dreadlockctl status --json | jq .held_keys
 
-Counters start at zero when the daemon starts. A wait is counted when it ends, and a key that was held when its holder has
+Counters start at zero when the daemon starts, and go on after a takeover. A wait is counted when it ends, and a key that was held when its holder has
 lost it or given it up.`
 }
 
@@ -98,6 +99,12 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 		t.row("draining", fmt.Sprintf("since %s, until %s at the latest (%s left)",
 			api.Instant(d.Since), api.Instant(d.Until), span(d.SecondsLeft)))
 	}
+	if s.PID > 0 { // else it is an older daemon
+		t.row("process", strconv.Itoa(s.PID))
+	}
+	if s.Takeover != nil {
+		t.row("took over", latestTakeover(s.Takeover))
+	}
 	if s.GrantsInSeconds > 0 {
 		t.row("granting", "in "+span(s.GrantsInSeconds)+": keys may have been held before the daemon started")
 	}
@@ -143,6 +150,9 @@ func writeStatus(w io.Writer, s *api.Status, naming string) error {
 	}
 	t.row("limits", nonZero(c.LimitHits, api.Limits))
 	t.row("deadlocks", fmt.Sprintf("%s found, %s broken", count(c.DeadlocksFound), count(c.DeadlocksBroken)))
+	if n := c.TakeoversFailed; n > 0 {
+		t.row("takeovers", count(n)+" failed: the log says why")
+	}
 	t.row("loops", fmt.Sprintf("%s, %s, %s moved", some(c.Messages, "message"), some(c.WakeUps, "wake-up"), some(c.Moves, "connection")))
 	if s.Fleet != nil {
 		writeFleetCounters(t, s.Fleet)

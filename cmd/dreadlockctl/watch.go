@@ -173,7 +173,7 @@ func (w *watch) message(kind, data string) error {
 		}
 		w.streams.warn("%s missed: the daemon did not keep them for so long (--events)", some(lost.Lost, "event"))
 	case "restarted":
-		w.streams.warn("the daemon was started again, and nobody knows what happened before")
+		w.streams.warn("the daemon was started again, or another process has taken over: nobody knows what happened before")
 	case "end":
 		var end struct {
 			Error string `json:"error"`

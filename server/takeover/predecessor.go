@@ -1,0 +1,225 @@
+package takeover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// helloTime bounds how long the predecessor may take to say hello: it has nothing else to do.
+	helloTime = 10 * time.Second
+	// commitTime bounds how long it may take to commit. It has given up long before.
+	commitTime = 20 * time.Second
+	// leaveTime is how long it may take to leave after the ack, before it is killed.
+	leaveTime = 5 * time.Second
+)
+
+// Predecessor is the successor's end of the pair. But for Take and the channels its methods are to be called in the order in which they
+// stand here, by one goroutine. After an error of one of them the process has to end, by way of Refuse.
+type Predecessor struct {
+	Hello
+	conn   *conn
+	parent parent
+
+	mu        sync.Mutex
+	listeners []*Listener // that nobody has taken
+
+	serving chan struct{} // closed when this process serves
+	left    chan struct{} // closed when the predecessor has left
+}
+
+// Inherit returns the predecessor of this process, nil if it has none: if it was not started to take over. It waits for the
+// hello and for the listeners. The environment is cleared of what was meant for this process alone.
+func Inherit(ctx context.Context) (*Predecessor, error) {
+	text, ok := os.LookupEnv(Variable)
+	if !ok {
+		return nil, nil
+	}
+	if err := os.Unsetenv(Variable); err != nil {
+		return nil, err
+	}
+	fd, err := strconv.Atoi(text)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s=%s: a daemon sets it for its successor: unset it", Variable, text)
+	}
+	unix.CloseOnExec(fd)
+	c, err := newConn(os.NewFile(uintptr(fd), "takeover"))
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s: %w: a daemon sets it for its successor: unset it", Variable, text, err)
+	}
+	p := newPredecessor(c, findParent())
+	if err := p.hear(ctx); err != nil {
+		p.Refuse(err)
+		return nil, err
+	}
+	return p, nil
+}
+
+func newPredecessor(c *conn, process parent) *Predecessor {
+	return &Predecessor{conn: c, parent: process, serving: make(chan struct{}), left: make(chan struct{})}
+}
+
+// hear waits for the hello and the listeners.
+func (p *Predecessor) hear(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, helloTime)
+	defer cancel()
+	m, err := p.conn.expect(ctx, stepHello)
+	if err != nil {
+		return err
+	}
+	if err := m.decode(&p.Hello); err != nil {
+		return err
+	}
+	if p.Format != Format {
+		return fmt.Errorf("the daemon that runs, %s, hands over in format %d, and %d is known here: restart it the ordinary way, which loses the locks",
+			p.Version, p.Format, Format)
+	}
+	count, err := p.announced()
+	if err != nil {
+		return err
+	}
+	descriptors, err := p.conn.receiveDescriptors(ctx, count)
+	if err != nil {
+		return err
+	}
+	p.listeners = p.Hello.listeners(descriptors)
+	return nil
+}
+
+// Take returns the first listener that fits, which is the caller's then, or nil. Safe from any goroutine.
+func (p *Predecessor) Take(fits func(l *Listener) bool) *Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, l := range p.listeners {
+		if fits(l) {
+			p.listeners = append(p.listeners[:i:i], p.listeners[i+1:]...)
+			return l
+		}
+	}
+	return nil
+}
+
+// TakeKey returns the first listener with that key, or nil. Safe from any goroutine.
+func (p *Predecessor) TakeKey(key string) *Listener {
+	return p.Take(func(l *Listener) bool { return l.Key == key })
+}
+
+// Prepared says that this process could take over.
+func (p *Predecessor) Prepared(ctx context.Context, prepared Prepared) error {
+	return p.conn.send(ctx, stepPrepared, prepared)
+}
+
+// Receive waits for the estate: the memory file and the descriptors, which are the caller's. The error is an [*AbortedError] if the
+// predecessor goes on itself.
+func (p *Predecessor) Receive(ctx context.Context) (estate *os.File, size int64, descriptors []int, err error) {
+	m, err := p.conn.expect(ctx, stepEstate)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	if len(m.descriptors) != 1 {
+		closeAll(m.descriptors)
+		return nil, 0, nil, errors.New("the estate has come without its memory")
+	}
+	estate = os.NewFile(uintptr(m.descriptors[0]), "estate")
+	var announced Estate
+	if err = m.decode(&announced); err == nil {
+		descriptors, err = p.conn.receiveDescriptors(ctx, announced.Descriptors)
+	}
+	if err != nil {
+		_ = estate.Close()
+		return nil, 0, nil, err
+	}
+	return estate, announced.Size, descriptors, nil
+}
+
+// TakeOver says that this process has everything, and what it has made of it. It waits for the commit, and returns nil when this
+// process must serve, at once and for good: the predecessor knows it, or has died after its commit and before it could go on.
+// After an error the predecessor serves, or nobody does if it is dead.
+func (p *Predecessor) TakeOver(ctx context.Context, digest []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTime)
+	defer cancel()
+	if err := p.conn.send(ctx, stepReady, verified{digest}); err != nil {
+		return err
+	}
+	if _, err := p.conn.expect(ctx, stepCommit); err != nil {
+		return err
+	}
+	err := p.conn.send(ctx, stepAck, nil)
+	if errors.Is(err, errGone) {
+		// Either it has hung up, and its abort comes before it goes on, or it is dead.
+		if _, err = p.conn.receive(ctx); errors.Is(err, errGone) {
+			err = nil
+		} else if err == nil {
+			err = &AbortedError{"it has not seen the ack in time"}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	close(p.serving)
+	return nil
+}
+
+// Serving is closed when TakeOver has returned nil.
+func (p *Predecessor) Serving() <-chan struct{} { return p.serving }
+
+// Rest returns the listeners that nobody has taken: they are the caller's to close.
+func (p *Predecessor) Rest() []*Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rest := p.listeners
+	p.listeners = nil
+	return rest
+}
+
+// AwaitEnd returns when the predecessor has left or ctx is done, and reports which. Once it has left, none of its connections are
+// open but those that it has handed over. One that takes too long is killed, after a call of killing.
+func (p *Predecessor) AwaitEnd(ctx context.Context, killing func()) (left bool) {
+	for asked := false; ; asked = true {
+		bounded, cancel := context.WithTimeout(ctx, leaveTime)
+		m, err := p.conn.receive(bounded)
+		cancel()
+		switch {
+		case err == nil && m.step == stepLeft:
+		case errors.Is(err, errGone):
+			p.parent.awaitDeath(leaveTime) // which closes one file after the other
+		case ctx.Err() != nil:
+			return false
+		default:
+			if !asked {
+				killing()
+			}
+			p.parent.kill()
+			continue
+		}
+		close(p.left)
+		_ = p.conn.Close()
+		return true
+	}
+}
+
+// Left is closed when AwaitEnd has returned.
+func (p *Predecessor) Left() <-chan struct{} { return p.left }
+
+// Refuse says why this process does not take over. It ends then. Without a predecessor, and once this process serves, Refuse does nothing.
+func (p *Predecessor) Refuse(why error) {
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.serving:
+		return
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
+	defer cancel()
+	_ = p.conn.send(ctx, stepRefused, reason{why.Error()}) // it sees the end in any case
+	_ = p.conn.Close()
+}
