@@ -3,6 +3,8 @@ package server
 import (
 	"net/netip"
 	"time"
+
+	"dreadlock/server/fleet"
 )
 
 // estate is what a server hands over to its successor: all that its clients could miss. It holds values and no pointers, and names
@@ -23,8 +25,8 @@ type estate struct {
 	Refused   map[string]uint64
 	Failed    map[string]uint64 // accepts, by the name of the error
 	Deadlocks deadlocksLeft
-	Fleet     *fleetLeft // nil unless the server is one of a fleet
-	Parts     [][]byte   // a loopLeft for each loop, as gob
+	Fleet     *fleet.Legacy // nil unless the server is one of a fleet
+	Parts     [][]byte      // a loopLeft for each loop, as gob
 }
 
 // loopLeft is what one loop hands over: its sessions, and the keys of its shard.
@@ -34,8 +36,7 @@ type loopLeft struct {
 	Formers   []formerLeft // in the order in which they go on
 	Keys      []keyLeft
 	Counters  countersLeft
-	Places    []placeLeft // in a fleet
-	Lines     []lineLeft  // in a fleet
+	Lines     *linesLeft // in a fleet
 }
 
 // entranceLeft is an entrance, which the successor may have or not.
@@ -93,14 +94,14 @@ type keyLeft struct {
 	Since   time.Duration
 	Session uint64 // the number of the connection that holds it
 	Former  int    // whose it was: the place in the list of the loop, counted from 1
-	Place   int    // of a fleet that holds it: the place in the list of the loop, counted from 1
+	Place   int    // of a fleet that holds it: its number in the list of Lines, counted from 1
 	Queue   []waitLeft
 }
 
 // waitLeft is a wait for a key. Either Session or Place is not zero.
 type waitLeft struct {
 	Session uint64 // the number of the connection that waits
-	Place   int    // of a fleet that waits: the place in the list of the loop, counted from 1
+	Place   int    // of a fleet that waits: its number in the list of Lines, counted from 1
 	Since   time.Duration
 	Timeout time.Duration
 	Suspect bool // it may be part of a deadlock

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/gob"
 	"fmt"
+
+	"dreadlock/server/fleet"
 )
 
 // Format is the version of what the two processes say to each other, with the estate. What is only added, and can be missing, does
@@ -55,6 +57,8 @@ type Hello struct {
 	Listeners []string
 	// Locks says, for each of them, whether the descriptor of a lock file follows.
 	Locks []bool
+	// Fleet is what the store of the predecessor's fleet says, nil without one.
+	Fleet *fleet.Greeting
 }
 
 // Prepared is what the successor says when it could take over.
