@@ -2,7 +2,6 @@ package server
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"time"
 
@@ -29,7 +28,9 @@ func (h *heir) link(session fleet.Session) error {
 			}
 		}
 	}
-	h.endLines()
+	if err := h.endLines(); err != nil {
+		return err
+	}
 	for _, n := range h.arrivals {
 		if s := n.session; int(s.keys) != n.left.Keys {
 			return badEstate("connection %d holds %d keys, and was to hold %d", s.id(), s.keys, n.left.Keys)
@@ -56,8 +57,7 @@ func (h *heir) makeFormers(p *partHeir) error {
 func (h *heir) beginLines(session fleet.Session) {
 	for _, sh := range h.server.shards {
 		if sh.lines != nil {
-			sh.lines.session = session
-			h.loops[sh.index].lines = &linesHeir{lines: sh.lines, kept: make(map[*line]int), ask: h.ask}
+			h.loops[sh.index].lines = newLinesHeir(sh.lines, session)
 		}
 	}
 }
@@ -73,19 +73,26 @@ func (h *heir) ask(key []byte, hash uint64, left *askLeft) (*request, error) {
 	return r, err
 }
 
-// endLines has the kept lines be looked at when the first of them would have been.
-func (h *heir) endLines() {
-	at := time.Duration(math.MaxInt64)
-	for i := range h.parts {
-		if lines := h.parts[i].Lines; lines != nil && lines.SweepsAt > 0 {
-			at = min(at, lines.SweepsAt)
-		}
-	}
+// endLines has requests stand behind places that are to come.
+func (h *heir) endLines() error {
 	for i := range h.loops {
 		if lines := h.loops[i].lines; lines != nil {
-			lines.end(at)
+			if err := lines.addAsked(h.ask); err != nil {
+				return badEstate("%w", err)
+			}
 		}
 	}
+	return nil
+}
+
+// sweepsAt returns when the first of the kept lines would have been looked at, 0 if there were none.
+func (h *heir) sweepsAt() (at time.Duration) {
+	for i := range h.parts {
+		if lines := h.parts[i].Lines; lines != nil && lines.SweepsAt > 0 && (at == 0 || lines.SweepsAt < at) {
+			at = lines.SweepsAt
+		}
+	}
+	return at
 }
 
 // linkLines makes the lines of a part of a fleet.
@@ -98,7 +105,7 @@ func (h *heir) linkLines(p *partHeir) error {
 	}
 	p.places = make([]*place, len(p.Lines.Places))
 	for i := range h.loops {
-		if err := h.loops[i].lines.restore(p.Lines, p.places); err != nil {
+		if err := h.loops[i].lines.addPlaces(p.Lines, p.places); err != nil {
 			return badEstate("%w", err)
 		}
 	}
@@ -252,7 +259,8 @@ func (h *heir) restoreLoop(sh *shard) error {
 			sh.suspect(r)
 		}
 	}
-	if sh.lines != nil {
+	if l.lines != nil {
+		l.lines.begin(h.sweepsAt())
 		if err := sh.lines.verify(); err != nil {
 			return badEstate("%w", err)
 		}
