@@ -107,35 +107,44 @@ func asksLeft(all []*asked) (left []askLeft) {
 }
 
 // linesHeir makes the lines of a shard out of those that the loops of a predecessor have left.
+//
+//	newLinesHeir ──► addPlaces, for each of the loops before ──► addAsked ──► begin, on the loop
 type linesHeir struct {
 	*lines
-	kept map[*line]int // places among the kept lines
-	// ask returns the request of a session that asks for what was left of it; an error if there is no such session, or it has another request.
-	ask func(key []byte, hash uint64, left *askLeft) (*request, error)
+	from map[*line]*lineLeft
+	asks map[*place][]askLeft
+	// waits are the requests that stand behind a place which is to come.
+	waits []*asked
 }
 
-// restore makes the lines of one loop of a predecessor whose keys are those of the shard. places gets them by their number in the list, from
-// 0 on; those of other shards are left as they are. Places that stand in the table are put there by who restores that.
-func (h *linesHeir) restore(left *linesLeft, places []*place) error {
+// newLinesHeir returns what makes the lines of a new shard. The session is that of the predecessor, nil if it had none.
+func newLinesHeir(ls *lines, session fleet.Session) *linesHeir {
+	ls.session = session
+	return &linesHeir{lines: ls, from: make(map[*line]*lineLeft), asks: make(map[*place][]askLeft)}
+}
+
+// addPlaces makes the lines of one loop of the predecessor, as far as their keys are those of the shard. places gets their places by the
+// numbers in the list, from 0 on; the others are left as they are. Places that stand in the table are put there by who restores that.
+func (h *linesHeir) addPlaces(left *linesLeft, places []*place) error {
 	at := 0
 	for i := range left.Lines {
 		one := &left.Lines[i]
 		first := at
 		if at += one.Places; one.Places < 0 || at > len(left.Places) {
-			return fmt.Errorf("the line of %q has more places than there are", one.Key)
+			return fmt.Errorf("the line of %.64q has more places than there are", one.Key)
 		}
 		hash := h.shard.server.seed.Hash(one.Key)
 		if h.shard.server.shardOf(hash) != h.shard.index {
 			continue
 		}
-		if err := h.restoreLine(one, hash, left.Places[first:at], places[first:at]); err != nil {
-			return fmt.Errorf("the line of %q: %w", one.Key, err)
+		if err := h.addLine(one, hash, left.Places[first:at], places[first:at]); err != nil {
+			return fmt.Errorf("the line of %.64q: %w", one.Key, err)
 		}
 	}
 	return nil
 }
 
-func (h *linesHeir) restoreLine(one *lineLeft, hash uint64, from []placeLeft, to []*place) (err error) {
+func (h *linesHeir) addLine(one *lineLeft, hash uint64, from []placeLeft, to []*place) (err error) {
 	switch {
 	case h.byKey[string(one.Key)] != nil:
 		return errors.New("it is there twice")
@@ -143,9 +152,10 @@ func (h *linesHeir) restoreLine(one *lineLeft, hash uint64, from []placeLeft, to
 		return errors.New("it has neither places nor requests")
 	}
 	l := h.open(one.Key, hash)
+	h.from[l] = one
 	l.used, l.under, l.number = one.Used, one.Under, one.Number
 	for i := range from {
-		p, err := h.restorePlace(l, &from[i])
+		p, err := h.addPlace(l, &from[i])
 		if err != nil {
 			return err
 		}
@@ -157,19 +167,12 @@ func (h *linesHeir) restoreLine(one *lineLeft, hash uint64, from []placeLeft, to
 		}
 	}
 	if one.Joining != nil {
-		if l.joining, err = h.restorePlace(l, one.Joining); err != nil {
-			return err
-		}
+		l.joining, err = h.addPlace(l, one.Joining)
 	}
-	if one.Kept > 0 {
-		l.isKept = true
-		h.kept[l] = one.Kept
-	}
-	l.asked, err = h.restoreAsked(l, one.Asked)
 	return err
 }
 
-func (h *linesHeir) restorePlace(l *line, left *placeLeft) (p *place, err error) {
+func (h *linesHeir) addPlace(l *line, left *placeLeft) (*place, error) {
 	name := fleet.Place{Lease: left.Lease, Seq: left.Seq}
 	switch {
 	case h.session == nil:
@@ -179,48 +182,65 @@ func (h *linesHeir) restorePlace(l *line, left *placeLeft) (p *place, err error)
 	case slices.ContainsFunc(l.places, func(p *place) bool { return p.Place == name }):
 		return nil, fmt.Errorf("the place %s is there twice", name)
 	}
-	p = l.newPlace(name, left.Try)
+	p := l.newPlace(name, left.Try)
 	p.ours, p.leaving, p.inTable, p.revision = left.Ours, left.Leaving, left.InTable, left.Revision
-	p.asked, err = h.restoreAsked(l, left.Asked)
-	return p, err
+	h.asks[p] = left.Asked
+	return p, nil
 }
 
-// restoreAsked has requests stand behind a place that is to come.
-func (h *linesHeir) restoreAsked(l *line, left []askLeft) (all []*asked, err error) {
-	sh := h.shard
-	for i := range left {
-		one := &left[i]
-		r, err := h.ask(l.key, l.hash, one)
-		if err != nil {
-			return nil, err
+// addAsked has requests stand behind places that are to come. ask returns the request of a session that asks for what was left of it, and
+// an error if there is none: it must not wait for anything else.
+func (h *linesHeir) addAsked(ask func(key []byte, hash uint64, left *askLeft) (*request, error)) (err error) {
+	add := func(l *line, from []askLeft) (all []*asked) {
+		for i := range from {
+			r, failed := ask(l.key, l.hash, &from[i])
+			if failed != nil {
+				err = failed
+				return nil
+			}
+			a := &asked{request: r, line: l, try: from[i].Try}
+			r.timer.Tag = a
+			r.waited = true
+			r.waiter.SetSince(from[i].Since)
+			all = append(all, a)
+			h.waits = append(h.waits, a)
 		}
-		a := &asked{request: r, line: l, try: one.Try}
-		r.timer.Tag = a
-		r.waited = true
-		r.waiter.SetSince(one.Since)
-		timeout := one.Timeout
-		if one.Try {
+		return all
+	}
+	for _, l := range h.sorted() {
+		l.asked = add(l, h.from[l].Asked)
+		for _, p := range l.places {
+			p.asked = add(l, h.asks[p])
+		}
+	}
+	return err
+}
+
+// begin starts the timers of the lines. Those that are kept are looked at in the order of before, as far as all loops had a common one, and
+// from the given time on, 0 if that is not known.
+func (h *linesHeir) begin(sweepsAt time.Duration) {
+	sh := h.shard
+	for _, a := range h.waits {
+		r, timeout := a.request, a.request.timeout
+		if a.try {
 			timeout = tryTime
 		}
-		sh.loop.StartTimer(&r.timer, max(one.Since+timeout-sh.loop.Now(), 0))
-		if r.suspicious && !one.Try {
+		sh.loop.StartTimer(&r.timer, max(r.waiter.Since()+timeout-sh.loop.Now(), 0))
+		if r.suspicious && !a.try {
 			sh.suspect(r)
 		}
-		all = append(all, a)
 	}
-	return all, nil
-}
-
-// end has kept lines be looked at, in the order of before as far as all loops had a common one, and when the first of these would have been.
-func (h *linesHeir) end(at time.Duration) {
-	for l := range h.kept {
-		h.lines.kept = append(h.lines.kept, l)
+	for l, one := range h.from {
+		if one.Kept > 0 {
+			l.isKept = true
+			h.kept = append(h.kept, l)
+		}
 	}
-	slices.SortFunc(h.lines.kept, func(a, b *line) int {
-		return cmp.Or(cmp.Compare(h.kept[a], h.kept[b]), bytes.Compare(a.key, b.key))
+	slices.SortFunc(h.kept, func(a, b *line) int {
+		return cmp.Or(cmp.Compare(h.from[a].Kept, h.from[b].Kept), bytes.Compare(a.key, b.key))
 	})
-	if len(h.lines.kept) > 0 {
-		h.startSweeper(max(at-h.shard.loop.Now(), 0))
+	if len(h.kept) > 0 {
+		h.startSweeper(max(sweepsAt-sh.loop.Now(), 0))
 	}
 }
 

@@ -91,8 +91,10 @@ func (k *Link) list() {
 	k.Member.Changed(s, all)
 }
 
-// isSame reports whether two changes are of one place.
-func isSame(a, b *fleet.Change) bool { return a.Place == b.Place && string(a.Key) == string(b.Key) }
+// isSame reports whether two changes are of one place. One that was made once more is another one.
+func isSame(a, b *fleet.Change) bool {
+	return a.Place == b.Place && a.Revision == b.Revision && string(a.Key) == string(b.Key)
+}
 
 // TakeOver hands the session of a store that is suspended over to another one, as two processes do, and returns it.
 func TakeOver(tb testing.TB, before, next fleet.Store) fleet.Session {
