@@ -13,8 +13,8 @@ import (
 //
 //	MakeBlanks ──► Stand ──► Loop.Adopt for each connection ──► Commit of the standstill ──► Begin
 //
-// Nothing is read from a socket or written to it before Begin. If [Config.Inherit] returns an error instead, the sockets are closed here and
-// nobody has noticed. Its methods are for one goroutine, which is no loop.
+// Nothing is read from a socket or written to it before Begin. If [Config.Inherit] returns an error instead, the sockets are
+// closed here and nobody has noticed. Its methods are for one goroutine, which is no loop.
 type Heir struct {
 	reactor    *Reactor
 	standstill *Standstill

@@ -238,3 +238,19 @@ func TestStandStillEndsTurn(t *testing.T) {
 	s.Release()
 	eventually(t, "the message does not come", func() bool { return got.Load() == 1 })
 }
+
+// BenchmarkStandStill has two idle loops stand still, run a task and go on.
+func BenchmarkStandStill(b *testing.B) {
+	srv := start(b, setup{loops: 2})
+	r := srv.handlers[0].loop.reactor
+	for b.Loop() {
+		s, err := r.StandStill(b.Context(), time.Hour)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Each(func(*Loop) {}); err != nil {
+			b.Fatal(err)
+		}
+		s.Release()
+	}
+}
