@@ -75,6 +75,8 @@
 //	predecessor   serves ───────────► stands still: estate ──► commit ──► leaves
 //	successor     listens, makes room ──────────► restores, verifies ──► ack: serves
 //
+// Clients notice a pause, and this holds:
+//
 //   - Before the commit the predecessor goes on after any failure, and the successor has read no byte of a client and told nobody
 //     anything. After it only the successor decides. So there are never two that grant; if there is none, both processes have died.
 //   - A request has one outcome, decided before or after. The successor goes on with the predecessor's clock, so no wait ends early, and
