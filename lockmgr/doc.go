@@ -65,6 +65,7 @@
 //   - The cost of an operation does not depend on the number of waiters or keys,
 //     except that Close does constant work for each key that its owner holds, and
 //     CloseSome for a given number of them.
+//   - What a table knows can be made again in others: see [Table.Restore].
 //   - The table allocates nothing in the steady state, and gives memory back when
 //     keys are released. It knows what the held keys cost: Size.
 //   - Any key of any length is valid. A broken invariant panics and names the
@@ -76,5 +77,5 @@
 // any goroutine.
 //
 // Read table.go first, then queue.go and owner.go; index.go finds the entries, entry.go stores them, size.go says
-// what they cost, age.go knows the oldest, view.go shows them.
+// what they cost, age.go knows the oldest, view.go shows them, restore.go makes them again.
 package lockmgr

@@ -18,7 +18,9 @@ type model struct {
 	line  map[string][]*place
 	held  map[int][]string      // keys by owner, in the order in which it got them
 	ended map[int]bool          // owners that are being closed
+	since map[int]time.Duration // since when they are
 	until map[int]time.Duration // and until when their keys rest
+	opens time.Duration         // until then free keys rest
 	token uint64                // of the next grant
 	now   time.Duration
 	left  time.Duration // sum of all holds that have ended
@@ -31,8 +33,8 @@ const unknown = modelOwners
 func newModel(firstToken uint64, delay time.Duration) model {
 	return model{
 		line: map[string][]*place{}, held: map[int][]string{},
-		ended: map[int]bool{unknown: delay > 0}, until: map[int]time.Duration{unknown: delay},
-		token: firstToken, delay: delay,
+		ended: map[int]bool{unknown: delay > 0}, since: map[int]time.Duration{unknown: 0}, until: map[int]time.Duration{unknown: delay},
+		token: firstToken, delay: delay, opens: delay,
 	}
 }
 
@@ -55,9 +57,9 @@ func (m *model) grant(key string) {
 func (m *model) lock(owner, waiter int, key string, wait bool) Outcome {
 	line := m.line[key]
 	switch {
-	case len(line) == 0 && m.now < m.delay && !wait:
+	case len(line) == 0 && m.now < m.opens && !wait:
 		return Busy
-	case len(line) == 0 && m.now < m.delay:
+	case len(line) == 0 && m.now < m.opens:
 		line = []*place{{owner: unknown, waiter: -1}}
 		m.held[unknown] = append(m.held[unknown], key)
 	case len(line) == 0:
@@ -92,7 +94,7 @@ func (m *model) unlock(owner int, key string) (Outcome, []int) {
 	switch {
 	case line[0].token == 0: // of the unknown owner
 	case m.ended[owner]:
-		m.left += m.until[owner] - m.delay - line[0].since
+		m.left += m.since[owner] - line[0].since
 	default:
 		m.left += m.now - line[0].since
 	}
@@ -155,7 +157,7 @@ func (m *model) abandoned(key string) bool {
 // close gives up at most n keys if they do not rest, and returns the waiters that were granted one.
 func (m *model) close(owner, n int) (granted []int) {
 	if !m.ended[owner] && len(m.held[owner]) > 0 {
-		m.ended[owner], m.until[owner] = true, m.now+m.delay
+		m.ended[owner], m.since[owner], m.until[owner] = true, m.now, m.now+m.delay
 	}
 	if m.rests(owner) {
 		return nil
@@ -375,17 +377,10 @@ func TestModel(t *testing.T) {
 			model: newModel(first, delay),
 			seen:  map[string]place{},
 		}
-		m.table.Observe(m)
-		for i := range m.owners {
-			m.owners[i].Tag = i
-		}
+		m.prepare()
 		if delay > 0 {
 			m.table.SetDelay(delay, &m.owners[unknown])
 		}
-		for i := range m.waiters {
-			m.waiters[i].Tag = i
-		}
-		m.table.OnLeave(func(held time.Duration) { m.left += held })
 
 		// Few keys, that sessions may meet at one; some of them long, around the bounds of the storage inside an entry
 		// and in a free one.
@@ -438,6 +433,9 @@ func TestModel(t *testing.T) {
 				if more != m.model.ended[o] {
 					t.Fatalf("owner %d has more to give up: %t, want %t", o, more, m.model.ended[o])
 				}
+			},
+			"restore": func(t *rapid.T) {
+				m.restore(t, rapid.SampledFrom([]time.Duration{0, 1, 3, 10}).Draw(t, "delay"))
 			},
 			"lock batch": func(t *rapid.T) {
 				w := open(t, waiter, "waiter")

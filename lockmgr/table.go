@@ -73,6 +73,9 @@ type Table struct {
 	delay   time.Duration
 	unknown *Owner        // nil if there is none
 	opens   time.Duration // until then a free key is the unknown owner's
+
+	// ended says when owners have closed of which the delay does not: those from a table with another one. Nil if there are none.
+	ended map[*Owner]time.Duration
 }
 
 // NewTable returns a table in which every key is free, and whose first grant has the given token. It must not be 0, which
@@ -251,6 +254,7 @@ func (t *Table) CloseSome(o *Owner, n int, g *Grants) (more bool) {
 	}
 	if o.held == nil {
 		o.queued = 0
+		delete(t.ended, o)
 	}
 	return o.held != nil
 }
@@ -354,7 +358,7 @@ func (t *Table) leave(e *entry) {
 	ended := t.now
 	if e.owner.isClosed() {
 		t.closing--
-		ended = e.owner.until - t.delay
+		ended = t.endOf(e.owner)
 	}
 	if t.observer != nil && e.token != 0 {
 		t.observer.Ended(e.key, e.owner, e.token, t.now, ended-e.age.since)

@@ -24,6 +24,9 @@ func FuzzParser(f *testing.F) {
 		if got := parse(t, split(string(input), sizes...)...); !got.equal(want) {
 			t.Errorf("%q in fragments of %v:\n got %+v\nwant %+v", input, sizes, got, want)
 		}
+		if got := parseHandedOver(t, split(string(input), sizes...)...); !got.equal(want) {
+			t.Errorf("%q in fragments of %v, by one parser after another:\n got %+v\nwant %+v", input, sizes, got, want)
+		}
 	})
 }
 
@@ -44,6 +47,9 @@ func TestEverySubstitution(t *testing.T) {
 				}
 				input := command[:at] + string([]byte{byte(c)}) + command[at+1:]
 				want := grammar([]byte(input))
+				if got := parseHandedOver(t, split(input, 1)...); !got.equal(want) {
+					t.Errorf("%q, byte by byte by one parser after another:\n got %+v\nwant %+v", input, got, want)
+				}
 				for _, fragments := range [][]string{{input}, split(input, 1)} {
 					if got := parse(t, fragments...); !got.equal(want) {
 						t.Errorf("%q:\n got %+v\nwant %+v", fragments, got, want)
@@ -100,6 +106,9 @@ func TestAnySplit(t *testing.T) {
 		sizes = append(sizes, 1+rapid.IntRange(0, 40).Draw(t, "last size"))
 		if got := parse(t, split(string(stream), sizes...)...); !got.equal(want) {
 			t.Fatalf("%q in fragments of %v:\n got %+v\nwant %+v", stream, sizes, got, want)
+		}
+		if got := parseHandedOver(t, split(string(stream), sizes...)...); !got.equal(want) {
+			t.Fatalf("%q in fragments of %v, by one parser after another:\n got %+v\nwant %+v", stream, sizes, got, want)
 		}
 	})
 }

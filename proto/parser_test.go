@@ -51,6 +51,12 @@ func idle(p *Parser) bool { return p.state == begin }
 // call, and overwrites each fragment as soon as the promises allow it.
 func parse(t tester, fragments ...string) transcript {
 	t.Helper()
+	return parseBy(t, func(*Parser) {}, fragments...)
+}
+
+// parseBy is parse, and does something between two fragments.
+func parseBy(t tester, between func(*Parser), fragments ...string) transcript {
+	t.Helper()
 	var p Parser
 	var tr transcript
 	var cmd Command
@@ -101,6 +107,7 @@ func parse(t tester, fragments ...string) transcript {
 				break
 			}
 		}
+		between(&p)
 	}
 	tr.idle = idle(&p)
 	return tr

@@ -75,6 +75,8 @@ func init() {
 func addCommand(kind Kind, add func(Kind, Reason) state) {
 	usual := newShortcut(commands[kind].keyword)
 	beforeLF, tail := add(kind, WantLF), add(kind, WantEnd)
+	whole := begunText(kind, len(commands[kind].arguments))
+	begunTexts[beforeLF], begunTexts[tail] = whole+"\r", whole+" "
 	nodes[beforeLF].next[columnLF] = done
 	nodes[tail].next[columnSpace] = tail
 	nodes[tail].next[columnCR] = beforeLF
@@ -84,6 +86,7 @@ func addCommand(kind Kind, add func(Kind, Reason) state) {
 	for i := len(arguments) - 1; i >= 0; i-- {
 		a := arguments[i]
 		before, in := add(kind, a.first), add(kind, a.more)
+		begunTexts[before], begunTexts[in] = begunText(kind, i)+" ", begunText(kind, i+1)
 		nodes[before].next[columnSpace] = before
 		nodes[in].next[columnSpace] = following
 		if following == tail {
@@ -107,13 +110,27 @@ func addCommand(kind Kind, add func(Kind, Reason) state) {
 	addKeyword(commands[kind].keyword, following, add)
 }
 
+// begunText returns the shortest text of a command with the first n of its arguments: see begunTexts.
+func begunText(kind Kind, n int) string {
+	text := commands[kind].keyword
+	for _, a := range commands[kind].arguments[:n] {
+		if a.role == toArg {
+			text += " " + string(argText)
+		} else {
+			text += " " + string(numberText)
+		}
+	}
+	return text
+}
+
 // addKeyword adds the states of a keyword. Keywords that begin alike share states.
 func addKeyword(keyword string, following state, add func(Kind, Reason) state) {
 	at := begin
-	for _, letter := range []byte(keyword) {
+	for i, letter := range []byte(keyword) {
 		next := &nodes[at].next[columnOf[letter]]
 		if *next == invalid {
 			*next = add(0, WantKeyword)
+			begunTexts[*next] = keyword[:i+1]
 		}
 		at = *next
 	}

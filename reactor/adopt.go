@@ -120,7 +120,6 @@ func (l *Loop) begin(had silence) {
 		c.begin(had)
 	}
 	l.adopted = nil
-	l.dropBlanks()
 }
 
 // begin serves an adopted connection. One for which that fails ends.

@@ -117,16 +117,23 @@ func watchAdopted(epoll, fd int, want interest) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &ev))
 }
 
-// dropBlanks is a message that has a loop close its blanks.
+// dropBlanks is a message that has a loop close its blanks, in as many turns as that takes.
 type dropBlanks struct {
 	message Message // Body: the dropBlanks
 	done    chan<- struct{}
 }
 
-func (l *Loop) dropBlanks() {
-	for _, sock := range l.blanks {
-		_ = l.events.Close(sock) // an error is about epoll, where it is not
+// dropBlanks closes as many blanks as the turn may.
+func (l *Loop) dropBlanks(d *dropBlanks) {
+	for n := len(l.blanks); n > 0; n-- {
+		if !l.Spend(closeUnits) {
+			l.Post(l.index, &d.message)
+			return
+		}
+		_ = l.events.Close(l.blanks[n-1]) // an error is about epoll, where it is not
+		l.blanks = l.blanks[:n-1]
+		l.room.Add(-1)
 	}
 	l.blanks = nil
-	l.room.Store(0)
+	d.done <- struct{}{}
 }

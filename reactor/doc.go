@@ -19,7 +19,8 @@
 //     client are taken when its connection is accepted.
 //   - A connection belongs to its acceptor, then to the loop that it was enrolled on, until it moves to another and all of it
 //     with it.
-//   - A loop never blocks: it waits for no channel, no mutex that is held for long, no other loop and no log.
+//   - A loop never blocks: it waits for no channel, no mutex that is held for long, no other loop and no log. It does so on purpose,
+//     for a bounded time, while all loops stand still.
 //   - Loops talk by messages. A message hands over what it carries: from Post on, it is the receiver's.
 //   - Messages from one loop to another arrive in the order in which they were posted.
 //   - A turn is what a loop does for one event. Messages that are posted in a turn leave at its end, together, and before a
@@ -69,6 +70,14 @@
 // keeps the socket of a peer that has ended its side while answers are owed.
 //
 // TLS works over memory on the loop once its handshake is done (tls.go), so that an encrypted connection costs no goroutine.
+//
+// # Another process goes on
+//
+// A process can hand its connections to a successor, and the clients notice nothing but a pause. In the predecessor accepting
+// pauses (pause.go), the loops stand still (standstill.go), and each connection is exported (adopt.go). The successor has
+// made gnet connections that lead nowhere (blank.go), has its loops stand still as well, and puts the sockets in their
+// place (heir.go). It reads and writes nothing before it begins, and the predecessor changes nothing, so the one can go on if
+// the other fails.
 //
 // Start reading at loop.go, then budget.go, conn.go, mailbox.go and wheel.go; move.go has how a connection changes its loop.
 package reactor

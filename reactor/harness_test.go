@@ -65,15 +65,18 @@ type setup struct {
 	admit     func(conn net.Conn) (info any, ok bool)
 	abandoned func(info any, err error)
 	failed    func(reason string)
+	began     time.Time
+	inherit   func(ctx context.Context, srv *server, h *Heir) error
 }
 
 // server is a reactor that runs in the test's own process.
 type server struct {
-	tb       testing.TB
-	address  string
-	handlers []*handler
-	accepted chan *session // in the order in which they were opened
-	stop     func()        // stops it and waits until it has ended
+	tb        testing.TB
+	address   string
+	keepAlive time.Duration
+	handlers  []*handler
+	accepted  chan *session // in the order in which they were opened
+	stop      func()        // stops it and waits until it has ended
 }
 
 // start starts a server and stops it at the end of the test.
@@ -95,7 +98,7 @@ func (s setup) start(tb testing.TB) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &server{tb: tb, address: listener.Addr().String(), accepted: make(chan *session, 4096)}
+	srv := &server{tb: tb, address: listener.Addr().String(), keepAlive: s.keepAlive, accepted: make(chan *session, 4096)}
 	ready := make(chan struct{})
 	cfg := Config{
 		Listeners: append([]*Listener{{Listener: listener, Admit: s.admit}}, s.listeners...),
@@ -112,6 +115,7 @@ func (s setup) start(tb testing.TB) (*server, error) {
 			srv.handlers = append(srv.handlers, h)
 			return h
 		},
+		Start:        s.began,
 		Ready:        func() { close(ready) },
 		Abandoned:    s.abandoned,
 		AcceptFailed: s.failed,
@@ -121,6 +125,9 @@ func (s setup) start(tb testing.TB) (*server, error) {
 				s.stopping(srv)
 			}
 		},
+	}
+	if s.inherit != nil {
+		cfg.Inherit = func(ctx context.Context, h *Heir) error { return s.inherit(ctx, srv, h) }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

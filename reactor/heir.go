@@ -13,15 +13,15 @@ import (
 //
 //	MakeBlanks ──► Stand ──► Loop.Adopt for each connection ──► Commit of the standstill ──► Begin
 //
-// Nothing is read from a socket or written to it before Begin. If [Config.Inherit] returns an error instead, the sockets are closed here and
-// nobody has noticed. Its methods are for one goroutine, which is no loop.
+// Nothing is read from a socket or written to it before Begin. If [Config.Inherit] returns an error instead, the sockets are
+// closed here and nobody has noticed. Its methods are for one goroutine, which is no loop.
 type Heir struct {
 	reactor    *Reactor
 	standstill *Standstill
 }
 
 // MakeBlanks makes room for n connections more. The process takes a descriptor for each, now and not when they are adopted.
-// After an error there is no room at all, and the descriptors are closed.
+// After an error there is no room at all, and the descriptors are closed, or are about to be if ctx is done.
 func (h *Heir) MakeBlanks(ctx context.Context, n int) error {
 	for _, l := range h.reactor.loops {
 		if l.epoll < 0 {
@@ -33,25 +33,25 @@ func (h *Heir) MakeBlanks(ctx context.Context, n int) error {
 	if err == nil {
 		return nil
 	}
-	h.dropBlanks(ctx)
+	dropped := h.dropBlanks()
+	for range h.reactor.loops {
+		select {
+		case <-dropped:
+		case <-ctx.Done():
+		}
+	}
 	return fmt.Errorf("reactor: make room for %d connections: %w", n, err)
 }
 
-// dropBlanks closes all blanks. If ctx is done before that, it happens later.
-func (h *Heir) dropBlanks(ctx context.Context) {
+// dropBlanks has all blanks closed. The channel gets one for each loop when its blanks are.
+func (h *Heir) dropBlanks() (dropped <-chan struct{}) {
 	done := make(chan struct{}, len(h.reactor.loops))
 	for _, l := range h.reactor.loops {
 		d := &dropBlanks{done: done}
 		d.message.Body = d
 		l.Send(&d.message)
 	}
-	for range h.reactor.loops {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return
-		}
-	}
+	return done
 }
 
 // Room returns for how many connections each loop has room. One that is half-closed needs none.
@@ -71,8 +71,8 @@ func (h *Heir) Stand(ctx context.Context, bound time.Duration) (s *Standstill, e
 // Reactor returns the reactor that takes over.
 func (h *Heir) Reactor() *Reactor { return h.reactor }
 
-// Begin serves the connections that were adopted, and has the loops go on. Their standstill must have been committed. keepAlive is
-// the [Config.KeepAlive] that the connections had.
+// Begin serves the connections that were adopted, and has the loops go on. Room that is left is given up. The standstill must have been
+// committed. keepAlive is the [Config.KeepAlive] that the connections had.
 func (h *Heir) Begin(keepAlive time.Duration) {
 	if h.standstill.state.Load() != committed {
 		panic("reactor: an heir begins whose loops may go on by themselves")
@@ -84,6 +84,7 @@ func (h *Heir) Begin(keepAlive time.Duration) {
 		l.leave()
 	})
 	h.standstill.Release()
+	h.dropBlanks() // in turns of their own, which others need not wait for
 }
 
 // Started returns when the reactor started, as the time of CLOCK_MONOTONIC, which all processes of the machine have in common.

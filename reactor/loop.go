@@ -252,8 +252,7 @@ func (l *Loop) receive() (more bool) {
 		case *parking:
 			l.parking = body
 		case *dropBlanks:
-			l.dropBlanks()
-			body.done <- struct{}{}
+			l.dropBlanks(body)
 		default:
 			l.handler.Receive(m)
 		}

@@ -136,6 +136,7 @@ func (s *Standstill) Commit() bool {
 
 // Release has the loops go on. It does nothing if they do.
 func (s *Standstill) Release() {
+	s.bound.Stop()
 	if !s.release(standing) {
 		s.release(committed)
 	}
@@ -146,7 +147,6 @@ func (s *Standstill) release(from int32) bool {
 	if !s.state.CompareAndSwap(from, released) {
 		return false
 	}
-	s.bound.Stop()
 	s.reactor.standstill.Store(nil)
 	close(s.over)
 	return true

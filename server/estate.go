@@ -3,6 +3,9 @@ package server
 import (
 	"net/netip"
 	"time"
+
+	"dreadlock/reactor"
+	"dreadlock/server/fleet"
 )
 
 // estate is what a server hands over to its successor: all that its clients could miss. It holds values and no pointers, and names
@@ -23,8 +26,17 @@ type estate struct {
 	Refused   map[string]uint64
 	Failed    map[string]uint64 // accepts, by the name of the error
 	Deadlocks deadlocksLeft
-	Fleet     *fleetLeft // nil unless the server is one of a fleet
-	Parts     [][]byte   // a loopLeft for each loop, as gob
+	Fleet     *fleet.Legacy // nil unless the server is one of a fleet
+	Size      estateSize
+	Parts     [][]byte // a loopLeft for each loop, as gob
+}
+
+// estateSize is how much is handed over, as the predecessor has counted it.
+type estateSize struct {
+	Sessions int // those included that are not carried
+	Keys     int // that somebody holds
+	Resting  int // see [lockmgr.Table.Resting]
+	Waiters  int
 }
 
 // loopLeft is what one loop hands over: its sessions, and the keys of its shard.
@@ -34,8 +46,7 @@ type loopLeft struct {
 	Formers   []formerLeft // in the order in which they go on
 	Keys      []keyLeft
 	Counters  countersLeft
-	Places    []placeLeft // in a fleet
-	Lines     []lineLeft  // in a fleet
+	Lines     *linesLeft // in a fleet
 }
 
 // entranceLeft is an entrance, which the successor may have or not.
@@ -59,12 +70,12 @@ type identityLeft struct {
 
 // sessionLeft is a session.
 type sessionLeft struct {
-	identityLeft
-
+	Identity identityLeft
 	Since    time.Duration
-	Carried  bool   // its socket goes over; otherwise the session ends when the predecessor has gone
-	Command  []byte // the beginning of a command, see proto.Parser.State
-	Length   int    // of that
+	Carried  bool // its socket goes over; otherwise the session ends when the predecessor has gone
+	Conn     reactor.ConnState
+	Command  []byte // the beginning of a command, and its length: see [proto.Parser.Begun]
+	Length   int
 	Pending  []byte
 	Ahead    uint32 // see pendingInput
 	Serial   uint32 // of its latest wait
@@ -78,12 +89,11 @@ type sessionLeft struct {
 
 // formerLeft is who has ended and whose keys have not all gone on.
 type formerLeft struct {
-	identityLeft
-
-	Why     string        // in the words of the API
-	Ended   time.Duration // when
-	Until   time.Duration // and until when its keys rest
-	Unknown bool          // it is whoever held a key before the start
+	Identity identityLeft
+	Why      string        // in the words of the API
+	Ended    time.Duration // when
+	Until    time.Duration // and until when its keys rest
+	Unknown  bool          // it is whoever held a key before the start
 }
 
 // keyLeft is a key that is held or rests, and who waits for it. Exactly one of Session, Former and Place is not zero.
@@ -93,14 +103,14 @@ type keyLeft struct {
 	Since   time.Duration
 	Session uint64 // the number of the connection that holds it
 	Former  int    // whose it was: the place in the list of the loop, counted from 1
-	Place   int    // of a fleet that holds it: the place in the list of the loop, counted from 1
+	Place   int    // of a fleet that holds it: its number in the list of Lines, counted from 1
 	Queue   []waitLeft
 }
 
 // waitLeft is a wait for a key. Either Session or Place is not zero.
 type waitLeft struct {
 	Session uint64 // the number of the connection that waits
-	Place   int    // of a fleet that waits: the place in the list of the loop, counted from 1
+	Place   int    // of a fleet that waits: its number in the list of Lines, counted from 1
 	Since   time.Duration
 	Timeout time.Duration
 	Suspect bool // it may be part of a deadlock
@@ -121,7 +131,7 @@ type countersLeft struct {
 	Holds     histogramLeft
 }
 
-// histogramLeft is a histogram. One with other bounds is lost, but for its sum.
+// histogramLeft is a histogram.
 type histogramLeft struct {
 	Bounds []time.Duration
 	Counts []uint64

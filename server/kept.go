@@ -26,7 +26,7 @@ func (l *line) keep() {
 	l.isKept = true
 	ls.kept = append(ls.kept, l)
 	if !ls.sweeper.Running() {
-		ls.shard.loop.StartTimer(&ls.sweeper, keepIdle)
+		ls.startSweeper(keepIdle)
 	}
 	for n := 0; n < 2 && len(ls.kept) > ls.maxKept; n++ {
 		ls.look(true)
@@ -41,8 +41,14 @@ func (ls *lines) sweep() {
 		ls.look(false)
 	}
 	if len(ls.kept) > 0 {
-		ls.shard.loop.StartTimer(&ls.sweeper, keepIdle*time.Duration(n)/time.Duration(all))
+		ls.startSweeper(keepIdle * time.Duration(n) / time.Duration(all))
 	}
+}
+
+// startSweeper has kept lines be looked at after some time.
+func (ls *lines) startSweeper(d time.Duration) {
+	ls.sweepsAt = ls.shard.loop.Now() + d
+	ls.shard.loop.StartTimer(&ls.sweeper, d)
 }
 
 // leaveIdle leaves places that nobody needs, of some lines: the server drains.

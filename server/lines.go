@@ -37,6 +37,7 @@ type lines struct {
 	maxKept  int
 	perPlace uint64        // see grantsPerPlace
 	sweeper  reactor.Timer // Tag: the lines. Running while any are kept
+	sweepsAt time.Duration // when it is due, while it runs
 	clock    func() time.Duration
 	decided  []decision // not told yet
 	size     int64      // in bytes, what the lines and their places take beside the table

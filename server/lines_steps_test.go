@@ -60,6 +60,10 @@ var fleetSteps = []struct {
 		}
 	}},
 	{3, false, (*fleetWorld).mute},
+	{2, false, func(w *fleetWorld) {
+		w.note("the history is compacted")
+		w.log.Compact()
+	}},
 	{1, true, (*fleetWorld).stall},
 	{3, true, (*fleetWorld).loseOne},
 	{2, true, (*fleetWorld).revoke},

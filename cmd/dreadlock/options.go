@@ -24,7 +24,10 @@ A client connects and sends "lock KEY TIMEOUT" or "unlock KEY", each line ended 
 which they asked. The timeout is in milliseconds. When a connection ends, all its keys are released.
 Try it: nc -C localhost ${port}
 
-Every option can also be set by the environment variable shown after it; the command line takes precedence.`
+Every option can also be set by the environment variable shown after it, in the environment or in the file of --options-file, which
+goes before that; the command line takes precedence over both.
+
+SIGUSR2 starts the program again, which takes over without losing a lock.`
 
 // options are the command line. Defaults come from the server.
 type options struct {
@@ -55,6 +58,7 @@ type options struct {
 	AdminTokenFile string           `placeholder:"FILE" help:"File with the token that requests to the admin interface by TCP must carry; required for addresses that are not loopback." env:"DREADLOCK_ADMIN_TOKEN_FILE"`
 	Pprof          bool             `help:"Serve profiles of the process on the admin interface." env:"DREADLOCK_PPROF"`
 	LogLevel       string           `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Minimum log level: debug, info, warn or error (${default})." env:"DREADLOCK_LOG_LEVEL"`
+	OptionsFile    optionsFile      `placeholder:"FILE" help:"File with options, a DREADLOCK_...=VALUE a line, which go before the environment. It is read at the start, and by the process that takes over (SIGUSR2). After a dash it may be missing: -/etc/default/dreadlock." env:"DREADLOCK_OPTIONS_FILE"`
 	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines; auto is console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
 	Version        kong.VersionFlag `help:"Print the version and exit."`
 }
@@ -76,7 +80,10 @@ func (s *size) UnmarshalText(text []byte) error {
 func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	defaults := server.DefaultConfig()
 	var opts options
+	var file fileOptions
 	parser, err := kong.New(&opts,
+		kong.Bind(&file),
+		kong.Resolvers(&file),
 		kong.Name("dreadlock"),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),
@@ -108,7 +115,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		return &opts, nil
 	}
 	for _, element := range parsed.Path {
-		if element.Flag != nil && element.Flag.Name == "listen" {
+		if element.Flag != nil && element.Flag.Name == "listen" && !element.Resolved {
 			return nil, fmt.Errorf("port %d and --listen %s: give one of them", *opts.Port, strings.Join(opts.Listen, " "))
 		}
 	}
@@ -120,12 +127,12 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 }
 
 // listen returns the ways in. If none was asked for, they are the sockets that were passed, or else the default.
-func (o *options) listen(sockets passedSockets) []string {
+func (o *options) listen(sockets *passedSockets) []string {
 	given := slices.DeleteFunc(slices.Clone(o.Listen), func(text string) bool { return text == "" })
 	switch {
 	case len(given) > 0:
 		return given
-	case len(sockets) > 0:
+	case sockets.passed():
 		return []string{"fd://"}
 	}
 	return server.DefaultConfig().Listen
@@ -141,7 +148,7 @@ func (o *options) certificates(log zerolog.Logger) (*certs.Store, error) {
 }
 
 // config returns the options for the server.
-func (o *options) config(sockets passedSockets, certificates *certs.Store, log zerolog.Logger) server.Config {
+func (o *options) config(sockets *passedSockets, certificates *certs.Store, log zerolog.Logger) server.Config {
 	return server.Config{
 		Listen:         o.listen(sockets),
 		Certificates:   certificates,

@@ -44,8 +44,8 @@ type Greeting struct {
 	Store, Name string
 	// Space is the number of the lock space, 0 while there is no session.
 	Space uint64
-	// Rest is the lock delay, by which the lease lasts longer.
-	Rest time.Duration
+	// LockDelay is that of the member; who passes the greeting on adds it.
+	LockDelay time.Duration
 }
 
 // Legacy is what a store hands over. It is made for package gob: a field that a later version has is zero if an earlier one has written it.
@@ -53,8 +53,9 @@ type Legacy struct {
 	Greeting Greeting
 	// Lease is that of the session, 0 if there is none. Then most of the others are zero, too.
 	Lease int64
-	// TTL is how long it lasts, less Greeting.Rest, and Until is until when grants may be told, on CLOCK_BOOTTIME.
-	TTL, Until time.Duration
+	// TTL is how long it lasts, and Rest by how much longer, for the lock delay. Until is until when grants may be told, on
+	// CLOCK_BOOTTIME.
+	TTL, Rest, Until time.Duration
 	// Since is when the session began, or ended; Reason says why there is none.
 	Since  time.Time
 	Reason string

@@ -35,6 +35,13 @@
 //   - A full database refuses what adds to it. Places are still left and refused, and the lease renewed, so that nobody loses a key.
 //   - A lease that is gone ends the session.
 //
+// # Takeover
+//
+// Run stands while the store is suspended: no goroutine of the session runs, and everything in it is at rest. So it can go on with the
+// same session, and so can the successor, with what [Store.Legacy] has of it: the places that the member knows, the revision from which
+// to watch, and what is still to be written. Where the answer to a transaction was lost the successor writes it again, as the
+// predecessor would have.
+//
 // Start reading at store.go, then session.go, writer.go and watcher.go; view.go is what is known of the places, health.go looks after how
-// etcd is run.
+// etcd is run, takeover.go and legacy.go hand a session over.
 package etcd

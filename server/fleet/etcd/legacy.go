@@ -50,8 +50,7 @@ func (c *counters) all() map[string]*atomic.Uint64 {
 // bequeath adds a session that does not run.
 func (se *session) bequeath(l *fleet.Legacy) {
 	n := &se.store.names
-	l.Greeting.Rest = se.rest
-	l.Lease, l.TTL, l.Until, l.Since, l.Seq = se.lease, se.ttl, se.Until(), se.began, se.seq.Load()
+	l.Lease, l.TTL, l.Rest, l.Until, l.Since, l.Seq = se.lease, se.ttl, se.rest, se.Until(), se.began, se.seq.Load()
 	for _, o := range se.writer.queued() {
 		if asked, ok := n.asked(&o); ok {
 			l.Queue = append(l.Queue, asked)
@@ -101,7 +100,7 @@ func (s *Store) Inherit(l *fleet.Legacy) (fleet.Session, error) {
 		s.revision = int64(l.Revision)
 		return nil, nil
 	}
-	se := makeSession(s, l.Lease, l.TTL, l.Greeting.Rest)
+	se := makeSession(s, l.Lease, l.TTL, l.Rest)
 	se.inherit(l)
 	s.session, s.inherited = se, se
 	return se, nil

@@ -107,7 +107,7 @@ func (s *Store) Greeting() fleet.Greeting {
 	s.mu.Unlock()
 	g := fleet.Greeting{Store: storeName, Name: s.cfg.Prefix}
 	if se != nil && se.left() > 0 {
-		g.Space, g.Rest = s.Space(), se.rest
+		g.Space = s.Space()
 	}
 	return g
 }

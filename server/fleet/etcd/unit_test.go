@@ -183,14 +183,18 @@ func TestViewOfEvents(t *testing.T) {
 	one[0].Kv.CreateRevision = 4
 	v.want(v.show(one, 4, time.Now()), "+1.8@4", "-2.1", "-1.7")
 	v.revision = 4
+	if f := v.show([]*mvccpb.Event{{Type: mvccpb.PUT, Kv: v.kv(1, 8, 5, 5)}}, 5, time.Now()); !f.lost || len(f.changes) > 0 {
+		t.Errorf("a place that was made once more, and whose end was not seen: %+v", f)
+	}
 
 	v.joins.add(operation{name: string(v.kv(1, 9, 0, 0).Key), put: true, seq: 9})
-	f = v.show([]*mvccpb.Event{v.went(1, 9)}, 5, time.Now())
+	v.revision = 5
+	f = v.show([]*mvccpb.Event{v.went(1, 9)}, 6, time.Now())
 	v.want(f)
 	if !f.lost || len(f.again) != 1 || f.again[0].seq != 9 {
 		t.Errorf("a place of ours that went without having come: %+v", f)
 	}
-	f = v.show([]*mvccpb.Event{{Type: mvccpb.PUT, Kv: v.kv(3, 1, 1, 6)}}, 6, time.Now())
+	f = v.show([]*mvccpb.Event{{Type: mvccpb.PUT, Kv: v.kv(3, 1, 1, 7)}}, 7, time.Now())
 	v.want(f)
 	if !f.lost {
 		t.Error("a place that was made before is there, and no events are taken for lost")
@@ -205,7 +209,8 @@ func TestViewOfList(t *testing.T) {
 		"+3.1@2", "+1.1@3", "+1.2@3", "+2.1@5")
 	v.want(v.list([]*mvccpb.KeyValue{kv(1, 2, 3, 3)}, 9, time.Now())) // older than what is known
 	v.want(v.list([]*mvccpb.KeyValue{kv(1, 1, 3, 3), kv(4, 1, 12, 12)}, 13, time.Now()), "-2.1", "-1.2", "-3.1", "+4.1@12")
-	if v.view.revision != 13 || v.listed != 13 || len(v.places) != 2 {
+	v.want(v.list([]*mvccpb.KeyValue{kv(1, 1, 14, 14), kv(4, 1, 12, 12)}, 14, time.Now()), "-1.1", "+1.1@14") // made once more
+	if v.view.revision != 14 || v.listed != 14 || len(v.places) != 2 {
 		t.Errorf("revision %d, listed at %d, %d places", v.view.revision, v.listed, len(v.places))
 	}
 }

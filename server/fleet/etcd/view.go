@@ -83,9 +83,9 @@ func (v *view) showPlace(e *mvccpb.Event, key []byte, p fleet.Place, f *findings
 	case e.Type == mvccpb.DELETE:
 		f.lost = true
 		f.again = append(f.again, v.joins.vanished(name)...)
-	case known != nil: // it was written again
-	case e.Kv.CreateRevision != e.Kv.ModRevision:
-		f.lost = true // the list will have it
+	case known != nil && known.change.Revision == uint64(e.Kv.CreateRevision): // it was written again
+	case known != nil, e.Kv.CreateRevision != e.Kv.ModRevision:
+		f.lost = true // the list will have it as it is
 	default:
 		v.add(name, changeOf(e.Kv, key, p), f)
 	}
@@ -123,9 +123,10 @@ func (v *view) list(kvs []*mvccpb.KeyValue, revision int64, now time.Time) (f fi
 	for _, kv := range kvs {
 		name := string(kv.Key)
 		if key, p, ok := v.names.parsePlace(kv.Key); ok {
-			there[name] = true
-			if v.places[name] == nil {
-				came = append(came, changeOf(kv, key, p))
+			if known := v.places[name]; known == nil || known.change.Revision != uint64(kv.CreateRevision) {
+				came = append(came, changeOf(kv, key, p)) // perhaps it has gone meanwhile, and was asked for again
+			} else {
+				there[name] = true
 			}
 		} else if lease, ok := v.names.parseDaemon(kv.Key); ok {
 			daemons[lease] = true

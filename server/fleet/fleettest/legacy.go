@@ -16,7 +16,7 @@ const storeName = "memory"
 
 // Legacy returns what the daemon hands over to its successor: the session, if there is one.
 func (k *Link) Legacy() (*fleet.Legacy, error) {
-	l := &fleet.Legacy{Greeting: k.greeting()}
+	l := &fleet.Legacy{Greeting: fleet.Greeting{Store: storeName}}
 	if !k.Connected() {
 		return l, nil
 	}
@@ -29,14 +29,6 @@ func (k *Link) Legacy() (*fleet.Legacy, error) {
 	l.Lease, l.TTL, l.Until, l.Seq, l.Revision = s.lease, k.Log.TTL, s.until, s.seq, uint64(k.seen)
 	l.Queue = slices.Clone(s.queue)
 	return l, nil
-}
-
-func (k *Link) greeting() fleet.Greeting {
-	g := fleet.Greeting{Store: storeName}
-	if k.Member != nil {
-		g.Rest = k.Member.Rest()
-	}
-	return g
 }
 
 // Inherit has a link without a session go on with that of a predecessor, and returns it; nil if there was none.
@@ -99,8 +91,10 @@ func (k *Link) list() {
 	k.Member.Changed(s, all)
 }
 
-// isSame reports whether two changes are of one place.
-func isSame(a, b *fleet.Change) bool { return a.Place == b.Place && string(a.Key) == string(b.Key) }
+// isSame reports whether two changes are of one place. One that was made once more is another one.
+func isSame(a, b *fleet.Change) bool {
+	return a.Place == b.Place && a.Revision == b.Revision && string(a.Key) == string(b.Key)
+}
 
 // TakeOver hands the session of a store that is suspended over to another one, as two processes do, and returns it.
 func TakeOver(tb testing.TB, before, next fleet.Store) fleet.Session {

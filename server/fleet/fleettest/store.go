@@ -149,7 +149,7 @@ func (s *Store) Greeting() fleet.Greeting {
 }
 
 func (s *Store) greeting() fleet.Greeting {
-	g := s.link.greeting()
+	g := fleet.Greeting{Store: storeName}
 	if s.link.Connected() {
 		g.Space = s.fleet.Space
 	}
