@@ -35,6 +35,9 @@ type Server struct {
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 	pace      pace
+	inherits  bool          // it takes over from a predecessor, or has
+	started   time.Time     // when the first of its predecessors did
+	opens     time.Duration // until when free keys rest that were the predecessor's, see [lockmgr.Table.SetDelay]
 	takeover  *api.Takeover // by which this process became the server, nil if it started with nothing; constant once it serves
 
 	lastID          atomic.Uint64 // of a connection
