@@ -67,6 +67,24 @@
 //   - Deadlocks are seen among the connections of one server only. Kicks and releases are for what is held here; what is elsewhere is
 //     shown as the server that has it.
 //
+// # A takeover
+//
+// A server hands over all that its clients could miss to a successor, a server in another process, and is the predecessor then. Package
+// takeover has what the two say to each other.
+//
+//	predecessor   serves ───────────► stands still: estate ──► commit ──► leaves
+//	successor     listens, makes room ──────────► restores, verifies ──► ack: serves
+//
+// Clients notice a pause, and this holds:
+//
+//   - Before the commit the predecessor goes on after any failure, and the successor has read no byte of a client and told nobody
+//     anything. After it only the successor decides. So there are never two that grant; if there is none, both processes have died.
+//   - A request has one outcome, decided before or after. The successor goes on with the predecessor's clock, so no wait ends early, and
+//     compares a digest of all keys, holders and queues with the predecessor's.
+//   - The estate names by numbers what it refers to, and is read by other versions: estate.go has the rules.
+//   - The sessions of connections that cannot be handed over, those by TLS, end when the predecessor has left: nobody is given their keys
+//     before they can know.
+//
 // # What is seen from outside
 //
 // Server.Keys, Connections, Status and the like answer an operator's queries, Server.Kick ends a connection, and Server.Drain
@@ -77,7 +95,7 @@
 // New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
 // how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, drain.go and stop.go how
 // the server does, move.go why sessions change loops; lines.go and place.go how keys are shared, member.go what the store of a
-// fleet says; memory.go what happens when memory is short, search.go how
+// fleet says; handover.go and inherit.go how it goes on in another process; memory.go what happens when memory is short, search.go how
 // the end of a client is noticed that is not read; task.go begins what is seen from outside, waitfor.go says when a
 // deadlock is believed. sim_test.go drives all of it without sockets and time.
 package server
