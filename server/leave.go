@@ -20,6 +20,8 @@ type loopEstate struct {
 	sockets []int  // of the sessions that are carried, in their order
 	size    estateSize
 	digest  digest
+	// encrypted is the number of connections that are not carried.
+	encrypted int
 
 	nextToken uint64
 	opens     time.Duration
@@ -29,6 +31,7 @@ type loopEstate struct {
 type leaver struct {
 	*worker
 	left      loopLeft
+	encrypted int
 	sockets   []int
 	entrances map[*entrance]int
 	formers   map[*lockmgr.Owner]int // by their places in the list, counted from 1
@@ -59,7 +62,7 @@ func (w *worker) leave() (*loopEstate, error) {
 	l.left.Counters = w.counters.left()
 	table := w.shard.table
 	e := &loopEstate{
-		sockets: l.sockets,
+		sockets: l.sockets, encrypted: l.encrypted,
 		size: estateSize{
 			Sessions: len(l.left.Sessions), Keys: table.Keys(), Resting: table.Resting(), Waiters: table.Waiters(),
 		},
@@ -78,6 +81,9 @@ func (w *worker) leave() (*loopEstate, error) {
 // can know.
 func (l *leaver) addSession(s *session) error {
 	carried := !s.conn.Encrypted()
+	if !carried {
+		l.encrypted++
+	}
 	switch {
 	case !s.isSettled(), carried && !s.conn.IsOpen():
 		return fmt.Errorf("%w: connection %d has something under way", errBusy, s.id())
