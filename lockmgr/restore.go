@@ -76,7 +76,7 @@ func (t *Table) endOf(o *Owner) time.Duration {
 // It comes before Restore.
 func (t *Table) RestoreUnknown(unknown *Owner, opens time.Duration) {
 	t.unknown, t.opens = unknown, opens
-	unknown.queued, unknown.until = closed, opens
+	t.close(unknown, 0, opens)
 }
 
 // Restore fills a table that was not used, save by the calls that come before: see [Table.Each]. It sorts keys, and copies what it
@@ -157,13 +157,18 @@ func (t *Table) RestoreFormer(o *Owner, ended, until time.Duration) error {
 	case o.held == nil:
 		return nil
 	}
-	o.queued, o.until = closed, until
+	t.close(o, ended, until)
 	t.closing += int(o.keys)
+	return nil
+}
+
+// close makes an owner one that has closed.
+func (t *Table) close(o *Owner, ended, until time.Duration) {
+	o.queued, o.until = closed, until
 	if until-t.delay != ended {
 		if t.ended == nil {
 			t.ended = make(map[*Owner]time.Duration)
 		}
 		t.ended[o] = ended
 	}
-	return nil
 }

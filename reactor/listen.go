@@ -64,16 +64,41 @@ func bare(err error) error {
 	return err
 }
 
-// Adopt sets the options of a TCP listener that another program has opened as [Listen] does.
-func Adopt(l *net.TCPListener, keepAlive time.Duration) error {
-	socket, err := l.SyscallConn()
+// Adopted is a TCP listener that another program has opened.
+type Adopted struct {
+	*net.TCPListener
+	silence silence
+}
+
+// Adopt makes a listener that gives the connections that it accepts the options of [Listen]. It changes nothing about the socket:
+// see SetOptions.
+func Adopt(l *net.TCPListener, keepAlive time.Duration) *Adopted {
+	return &Adopted{TCPListener: l, silence: silenceOf(keepAlive)}
+}
+
+// SetOptions sets the options of the socket itself, as [Listen] does. Connections inherit them.
+func (a *Adopted) SetOptions() error {
+	socket, err := a.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if failed := socket.Control(func(fd uintptr) { err = setInherited(int(fd), keepAlive) }); failed != nil {
+	if failed := socket.Control(func(fd uintptr) { err = setInherited(int(fd), a.silence.idle) }); failed != nil {
 		return failed
 	}
 	return err
+}
+
+// Accept returns the next connection. Package net has set another keepalive than that of the listener, unless it has opened that itself.
+func (a *Adopted) Accept() (net.Conn, error) {
+	conn, err := a.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	if socket, err := conn.SyscallConn(); err == nil {
+		// Fails only on a socket that has ended, which the loop is about to hear.
+		_ = socket.Control(func(fd uintptr) { _ = setOptions(int(fd), a.silence.probes()) })
+	}
+	return conn, nil
 }
 
 // setInherited sets what the accepted sockets inherit from a listening one.

@@ -15,8 +15,10 @@ import (
 
 	"dreadlock/lockmgr"
 	"dreadlock/reactor"
+	"dreadlock/server/api"
 	"dreadlock/server/certs"
 	"dreadlock/server/fleet"
+	"dreadlock/server/takeover"
 )
 
 // DefaultPort is the port of the protocol.
@@ -35,7 +37,7 @@ type Config struct {
 	Certificates *certs.Store
 	// Activated returns the listening sockets of that name that the parent process has passed, those of all names for "". Nil
 	// if there can be none.
-	Activated func(name string) ([]net.Listener, error)
+	Activated func(name string) ([]PassedSocket, error)
 	// Loops is the number of event loops, 1 to 256; by default one for each processor this process may use.
 	Loops int
 	// MaxConnections is the number of clients served at a time; one more is refused. Zero, the default, is what the
@@ -92,6 +94,19 @@ type Config struct {
 	// LogEvents has the events logged, as far as there are not more than 500 in a second. It needs Events.
 	LogEvents bool
 
+	// Predecessor is the process from which this one takes over all that it serves, nil if it starts with nothing.
+	Predecessor *takeover.Predecessor
+	// Successor starts the process that takes over from this one, for [Server.TakeOver]. Nil if there can be none.
+	Successor func() (*takeover.Successor, error)
+	// AlsoPassed, if set, returns further listeners that go to a successor. They are closed after use.
+	AlsoPassed func() ([]*takeover.Listener, error)
+	// HandedOver, if set, is called when a successor serves in place of this server, which never serves again: the process has to end, at
+	// once, and to close and remove nothing before that.
+	HandedOver func(t *api.Takeover, successor *takeover.Successor)
+
+	// Hangs, if set, is called when the predecessor does not end after this server has taken over, and is about to be killed.
+	Hangs func()
+
 	// Version is named in the log when the server starts.
 	Version string
 	// Log gets everything the server has to say. Its writer must not block, since the loops write to it.
@@ -101,6 +116,12 @@ type Config struct {
 	// Draining, if set, is called when a drain is asked for, with the time at which the server ends at the latest. It may be
 	// called again, by any goroutine.
 	Draining func(until time.Time)
+}
+
+// PassedSocket is a listening socket that the parent process has passed.
+type PassedSocket struct {
+	net.Listener
+	Name string
 }
 
 // DefaultConfig returns the defaults of all options. It logs nothing.

@@ -20,6 +20,7 @@ const (
 	idle           // never sent a command
 	drained        // it held nothing when the server was about to end
 	outOfTouch     // the server has lost touch with its fleet
+	notCarried     // the server was taken over, and the connection could not be
 	reasons    int = iota
 )
 
@@ -85,6 +86,7 @@ var reasonWords = [reasons]string{
 	idle:         api.IdleTimeout,
 	drained:      api.Drained,
 	outOfTouch:   api.OutOfTouch,
+	notCarried:   api.NotCarried,
 }
 
 // waitWords name the ends of waits.
@@ -149,13 +151,16 @@ type errorCounts struct {
 	byName map[string]uint64
 }
 
-func (c *errorCounts) add(name string) {
+func (c *errorCounts) add(name string) { c.addMany(name, 1) }
+
+// addMany counts n errors of one name.
+func (c *errorCounts) addMany(name string, n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byName == nil {
 		c.byName = make(map[string]uint64)
 	}
-	c.byName[name]++
+	c.byName[name] += n
 }
 
 // counts returns a copy of the counts, never nil.

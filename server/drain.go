@@ -133,6 +133,9 @@ func (srv *Server) BeginDrain(timeout *time.Duration) error {
 	case srv.cfg.Drain > 0:
 		within = srv.cfg.Drain
 	}
+	if !srv.turnover.bar(errDrains) {
+		return errNotServing
+	}
 	if d.begin(within) {
 		srv.cfg.Log.Info().Stringer("timeout", within).Int64("connections", srv.connections.Load()).
 			Msg("dreadlock drains: it takes no new connections and ends when nobody holds a key")

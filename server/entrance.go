@@ -17,8 +17,10 @@ type entrance struct {
 	*way
 	server   *Server
 	listener net.Listener
-	url      string // where it listens; --listen takes it
-	client   string // how the address of a client is shown that has none: on a Unix socket. Empty on TCP
+	url      string       // where it listens; --listen takes it
+	client   string       // how the address of a client is shown that has none: on a Unix socket. Empty on TCP
+	key      string       // names the socket to a process that takes over
+	own      func() error // does what the predecessor would have noticed, when it serves no more; nil without one
 }
 
 // openWays opens all ways, or none.
@@ -47,9 +49,9 @@ func closeAll(entrances []*entrance) {
 
 // openWay opens one way. What is open after an error is returned too.
 func (srv *Server) openWay(ctx context.Context, w *way) (entrances []*entrance, err error) {
-	listeners, err := srv.listen(ctx, w)
-	for _, l := range listeners {
-		e := srv.newEntrance(w, l)
+	sockets, err := srv.listen(ctx, w)
+	for _, s := range sockets {
+		e := srv.newEntrance(w, s)
 		entrances = append(entrances, e)
 		if w.scheme == "fd" && err == nil {
 			err = srv.adopt(e)
@@ -61,34 +63,47 @@ func (srv *Server) openWay(ctx context.Context, w *way) (entrances []*entrance, 
 	return entrances, err
 }
 
+// opened is a socket of a way.
+type opened struct {
+	net.Listener
+	key string       // see [entrance]
+	own func() error // see [entrance]
+}
+
 // listen returns the sockets of a way: one, unless they were passed.
-func (srv *Server) listen(ctx context.Context, w *way) ([]net.Listener, error) {
-	var l net.Listener
-	var err error
-	switch w.scheme {
-	case "fd":
+func (srv *Server) listen(ctx context.Context, w *way) ([]opened, error) {
+	if w.scheme == "fd" {
 		return srv.passed(w.name)
-	case "unix":
-		l, err = w.socket.Listen()
+	}
+	s := opened{key: w.key()}
+	passed, err := srv.takePassed(w, &s)
+	switch {
+	case passed || err != nil:
+	case w.scheme == "unix":
+		s.Listener, err = w.socket.Listen()
 	default:
-		l, err = reactor.Listen(ctx, w.address, srv.cfg.KeepAlive)
+		s.Listener, err = reactor.Listen(ctx, w.address, srv.cfg.KeepAlive)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return []net.Listener{l}, nil
+	return []opened{s}, nil
 }
 
 // passed returns the sockets of that name that the parent process has passed; all of them without a name.
-func (srv *Server) passed(name string) (listeners []net.Listener, err error) {
+func (srv *Server) passed(name string) (sockets []opened, err error) {
+	var passed []PassedSocket
 	if srv.cfg.Activated != nil {
-		listeners, err = srv.cfg.Activated(name)
+		passed, err = srv.cfg.Activated(name)
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case len(listeners) > 0:
-		return listeners, nil
+	case len(passed) > 0:
+		for _, p := range passed {
+			sockets = append(sockets, opened{Listener: p.Listener, key: PassedKey + p.Name})
+		}
+		return sockets, nil
 	case name == "":
 		return nil, errors.New("no sockets were passed (LISTEN_FDS): let systemd start it by a socket unit, or listen on an address")
 	}
@@ -99,7 +114,13 @@ func (srv *Server) passed(name string) (listeners []net.Listener, err error) {
 func (srv *Server) adopt(e *entrance) error {
 	switch l := e.listener.(type) {
 	case *net.TCPListener:
-		if err := reactor.Adopt(l, srv.cfg.KeepAlive); err != nil {
+		adopted := reactor.Adopt(l, srv.cfg.KeepAlive)
+		e.listener = adopted
+		if srv.cfg.Predecessor != nil {
+			e.own = adopted.SetOptions
+			return nil
+		}
+		if err := adopted.SetOptions(); err != nil {
 			return fmt.Errorf("the passed socket %s: %w: want one of TCP itself, not of MPTCP", e.url, err)
 		}
 		return nil
@@ -112,13 +133,13 @@ func (srv *Server) adopt(e *entrance) error {
 	return fmt.Errorf("%s is neither a TCP socket nor a Unix socket", e.listener.Addr())
 }
 
-func (srv *Server) newEntrance(w *way, l net.Listener) *entrance {
-	e := &entrance{way: w, server: srv, listener: l}
+func (srv *Server) newEntrance(w *way, s opened) *entrance {
+	e := &entrance{way: w, server: srv, listener: s.Listener, key: s.key, own: s.own}
 	scheme := "tcp"
 	if w.tls {
 		scheme = "tls"
 	}
-	switch addr := l.Addr().(type) {
+	switch addr := s.Addr().(type) {
 	case *net.TCPAddr:
 		e.url = scheme + "://" + hostPort(addr)
 	case *net.UnixAddr:

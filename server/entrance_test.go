@@ -45,11 +45,11 @@ func allWays(t *testing.T, change func(*Config)) (*daemon, []entry) {
 			"tcp://127.0.0.1:0?proxy=127.0.0.1",
 			"tls://127.0.0.1:0?proxy=127.0.0.0/8,::1",
 		}
-		cfg.Activated = func(name string) ([]net.Listener, error) {
+		cfg.Activated = func(name string) ([]PassedSocket, error) {
 			if name == "unix" {
-				return []net.Listener{listen(t, "unix", passedPath)}, nil
+				return passedSockets(listen(t, "unix", passedPath)), nil
 			}
-			return []net.Listener{listen(t, "tcp", "127.0.0.1:0")}, nil
+			return passedSockets(listen(t, "tcp", "127.0.0.1:0")), nil
 		}
 		if change != nil {
 			change(cfg)
@@ -229,6 +229,14 @@ func TestPort(t *testing.T) {
 	}
 }
 
+// passedSockets are listeners as the parent process passes them.
+func passedSockets(listeners ...net.Listener) (passed []PassedSocket) {
+	for _, l := range listeners {
+		passed = append(passed, PassedSocket{Listener: l})
+	}
+	return passed
+}
+
 // If one way cannot be opened, none is.
 func TestAllWaysOrNone(t *testing.T) {
 	taken := listen(t, "tcp", "127.0.0.1:0")
@@ -239,7 +247,7 @@ func TestAllWaysOrNone(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Listen = []string{"unix://" + path, "fd://", free.Addr().String(), taken.Addr().String(), "127.0.0.1:0"}
 	passed := listen(t, "tcp", "127.0.0.1:0")
-	cfg.Activated = func(string) ([]net.Listener, error) { return []net.Listener{passed}, nil }
+	cfg.Activated = func(string) ([]PassedSocket, error) { return passedSockets(passed), nil }
 	srv, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +285,7 @@ func TestCannotOpen(t *testing.T) {
 		cfg := DefaultConfig()
 		cfg.Listen = []string{c.listen}
 		if c.passed != nil {
-			cfg.Activated = func(string) ([]net.Listener, error) { return c.passed, nil }
+			cfg.Activated = func(string) ([]PassedSocket, error) { return passedSockets(c.passed...), nil }
 		}
 		srv, err := New(cfg)
 		if err != nil {
@@ -337,11 +345,11 @@ func TestPassedSockets(t *testing.T) {
 	d := startDaemon(t, func(cfg *Config) {
 		cfg.Certificates = loadCertificates(t, ca, nil)
 		cfg.Listen = []string{"fd://?tls=1"}
-		cfg.Activated = func(name string) ([]net.Listener, error) {
+		cfg.Activated = func(name string) ([]PassedSocket, error) {
 			if name != "" {
 				return nil, fmt.Errorf("asked for %q", name)
 			}
-			return []net.Listener{listen(t, "tcp", "127.0.0.1:0"), listen(t, "unix", path)}, nil
+			return passedSockets(listen(t, "tcp", "127.0.0.1:0"), listen(t, "unix", path)), nil
 		}
 	})
 	if at := d.listen(); len(at) != 2 || at[0] != "tls://"+d.address || at[1] != "unix://"+path+"?tls=1" {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"dreadlock/reactor"
 	"dreadlock/server/fleet"
 )
 
@@ -26,7 +27,16 @@ type estate struct {
 	Failed    map[string]uint64 // accepts, by the name of the error
 	Deadlocks deadlocksLeft
 	Fleet     *fleet.Legacy // nil unless the server is one of a fleet
-	Parts     [][]byte      // a loopLeft for each loop, as gob
+	Size      estateSize
+	Parts     [][]byte // a loopLeft for each loop, as gob
+}
+
+// estateSize is how much is handed over, as the predecessor has counted it.
+type estateSize struct {
+	Sessions int // those included that are not carried
+	Keys     int // that somebody holds
+	Resting  int // see [lockmgr.Table.Resting]
+	Waiters  int
 }
 
 // loopLeft is what one loop hands over: its sessions, and the keys of its shard.
@@ -60,12 +70,12 @@ type identityLeft struct {
 
 // sessionLeft is a session.
 type sessionLeft struct {
-	identityLeft
-
+	Identity identityLeft
 	Since    time.Duration
-	Carried  bool   // its socket goes over; otherwise the session ends when the predecessor has gone
-	Command  []byte // the beginning of a command, see proto.Parser.State
-	Length   int    // of that
+	Carried  bool // its socket goes over; otherwise the session ends when the predecessor has gone
+	Conn     reactor.ConnState
+	Command  []byte // the beginning of a command, and its length: see [proto.Parser.Begun]
+	Length   int
 	Pending  []byte
 	Ahead    uint32 // see pendingInput
 	Serial   uint32 // of its latest wait
@@ -79,12 +89,11 @@ type sessionLeft struct {
 
 // formerLeft is who has ended and whose keys have not all gone on.
 type formerLeft struct {
-	identityLeft
-
-	Why     string        // in the words of the API
-	Ended   time.Duration // when
-	Until   time.Duration // and until when its keys rest
-	Unknown bool          // it is whoever held a key before the start
+	Identity identityLeft
+	Why      string        // in the words of the API
+	Ended    time.Duration // when
+	Until    time.Duration // and until when its keys rest
+	Unknown  bool          // it is whoever held a key before the start
 }
 
 // keyLeft is a key that is held or rests, and who waits for it. Exactly one of Session, Former and Place is not zero.
@@ -122,7 +131,7 @@ type countersLeft struct {
 	Holds     histogramLeft
 }
 
-// histogramLeft is a histogram. One with other bounds is lost, but for its sum.
+// histogramLeft is a histogram.
 type histogramLeft struct {
 	Bounds []time.Duration
 	Counts []uint64

@@ -225,7 +225,7 @@ func (h *linesHeir) begin(sweepsAt time.Duration) {
 		if a.try {
 			timeout = tryTime
 		}
-		sh.loop.StartTimer(&r.timer, max(r.waiter.Since()+timeout-sh.loop.Now(), 0))
+		sh.loop.StartTimer(&r.timer, max(timeout-(sh.loop.Now()-r.waiter.Since()), 0))
 		if r.suspicious && !a.try {
 			sh.suspect(r)
 		}

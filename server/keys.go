@@ -204,8 +204,10 @@ func (sh *shard) secondsSinceOldest(t time.Duration, ok bool) float64 {
 }
 
 // peer returns who is at the other end of the connection. Safe from any goroutine.
-func (s *session) peer() api.Peer {
-	i := s.known()
+func (s *session) peer() api.Peer { return s.known().peer() }
+
+// peer returns who has the identity.
+func (i *identity) peer() api.Peer {
 	a := i.more()
 	return api.Peer{Connection: i.connection, Address: i.address.String(), Identity: a.proven, Name: a.name, Owner: a.owner}
 }

@@ -1,8 +1,11 @@
 package server
 
 import (
+	"slices"
+	"sort"
 	"time"
 
+	"dreadlock/lockmgr"
 	"dreadlock/server/api"
 )
 
@@ -12,7 +15,7 @@ import (
 //
 //	end ──► release ──► releasing ── timer of the first ──► releaseMore ──► next holders
 //
-// A server that starts does not know who holds keys of the one before. Its delay begins with all keys resting, as those of an
+// A server that takes over knows them: see [worker.restore]. One that starts does not know who holds keys of the one before. Its delay begins with all keys resting, as those of an
 // unknown holder that has ended at the start.
 
 // In a fleet the store knows what the daemon before may have held: the places of its lease, which lasts longer by the delay than
@@ -25,13 +28,25 @@ func (sh *shard) beginDelay(d time.Duration) {
 	switch {
 	case d == 0:
 		return
-	case sh.server.cfg.Fleet != nil:
+	case sh.server.cfg.Fleet != nil || sh.server.inherits:
 		sh.table.SetDelay(d, nil)
 		return
 	}
 	sh.unknown.Tag = unknownHolder{}
 	sh.table.SetDelay(d, &sh.unknown)
 	sh.releasing = append(sh.releasing, &sh.unknown)
+	sh.awaitRest()
+}
+
+// addReleasing adds an owner that has closed to those whose keys go on later. That is at the end, unless a predecessor has left some
+// that rest for longer than the delay is now.
+func (sh *shard) addReleasing(o *lockmgr.Owner) {
+	d := sh.table.Rest(o)
+	at := sort.Search(len(sh.releasing), func(i int) bool { return sh.table.Rest(sh.releasing[i]) > d })
+	sh.releasing = slices.Insert(sh.releasing, at, o)
+	if at == 0 {
+		sh.loop.StopTimer(&sh.rest)
+	}
 	sh.awaitRest()
 }
 
@@ -60,8 +75,12 @@ func (unknownHolder) ending() reason   { return clientClosed }
 
 // grantsAt returns when the first keys may be granted after the start; zero if that is at once. The server must serve.
 func (srv *Server) grantsAt() time.Time {
-	if srv.cfg.LockDelay == 0 || srv.cfg.Fleet != nil {
+	opens := srv.cfg.LockDelay
+	if srv.inherits {
+		opens = srv.opens
+	}
+	if opens == 0 || srv.cfg.Fleet != nil {
 		return time.Time{}
 	}
-	return srv.shards[0].loop.Time(srv.cfg.LockDelay)
+	return srv.shards[0].loop.Time(opens)
 }

@@ -85,7 +85,7 @@ func (se *search) expire() {
 
 // endTurn goes on with the walk, and reports whether there is more of it.
 func (se *search) endTurn() (more bool) {
-	if !se.walking || se.current != nil || se.roster.closed {
+	if !se.walking || se.current != nil || se.roster.closed || se.roster.held {
 		return false
 	}
 	if se.readOn < se.reserve {

@@ -30,11 +30,17 @@ type Server struct {
 	history    *history  // nil if no events are kept
 	eventLog   *eventLog // nil if events are not logged
 	drain      *drain
+	turnover   *turnover
+	reactor    *reactor.Reactor // set when the loops are made
+	entrances  []*entrance      // set when they are open
 	budget     *budget
 	heldAtStop atomic.Bool // keys were held, or rested, when the loops ended
 	// moveAfter is [moveAfter], the score at which a session moves to another loop.
 	moveAfter int
 	pace      pace
+	inherits  bool          // it takes over from a predecessor, or has
+	started   time.Time     // when the first of its predecessors did
+	opens     time.Duration // until when free keys rest that were the predecessor's, see [lockmgr.Table.SetDelay]
 	takeover  *api.Takeover // by which this process became the server, nil if it started with nothing; constant once it serves
 
 	lastID          atomic.Uint64 // of a connection
@@ -89,6 +95,7 @@ func New(cfg Config) (*Server, error) {
 		srv.eventLog = newEventLog(srv)
 	}
 	srv.drain = newDrain()
+	srv.turnover = newTurnover()
 	srv.budget = newBudget(cfg.memoryLimit(), cfg.Loops)
 	return srv, nil
 }
@@ -101,7 +108,8 @@ func (srv *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	serving, stop := context.WithCancel(ctx)
+	srv.entrances = entrances
+	serving, stop := srv.untilItStops(ctx)
 	var helpers sync.WaitGroup
 	inTouch, leave := context.WithCancel(context.WithoutCancel(ctx))
 	helpers.Go(func() { srv.detector.run(serving) })
@@ -115,6 +123,9 @@ func (srv *Server) Run(ctx context.Context) error {
 		helpers.Go(func() { srv.eventLog.run(serving) })
 	}
 	helpers.Go(func() { srv.warnOfTwins(serving, entrances) })
+	if srv.cfg.Predecessor != nil {
+		helpers.Go(func() { srv.awaitPredecessor(serving) })
+	}
 	defer srv.warnings.Flush()
 	defer helpers.Wait()
 	defer leave() // when all connections are closed: until then the others must not get what is held
@@ -126,7 +137,10 @@ func (srv *Server) Run(ctx context.Context) error {
 		KeepAlive: srv.cfg.KeepAlive,
 		Linger:    linger,
 		Log:       srv.cfg.Log,
+		Start:     srv.startOf(),
+		Inherit:   srv.inheritor(entrances),
 		NewHandler: func(l *reactor.Loop) reactor.Handler {
+			srv.reactor = l.Reactor()
 			w := newWorker(srv, l)
 			srv.shards = append(srv.shards, w.shard)
 			return w
@@ -142,6 +156,19 @@ func (srv *Server) Run(ctx context.Context) error {
 		Stopping:     srv.stop,
 		Ending:       srv.ending,
 	})
+}
+
+// untilItStops returns a context that is done when the server has to end: when ctx is done, or stop is called. After a takeover that is
+// never: what the loops have is a successor's then.
+func (srv *Server) untilItStops(ctx context.Context) (serving context.Context, stop func()) {
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop = func() {
+		if srv.turnover.bar(errStops) {
+			end()
+		}
+	}
+	context.AfterFunc(ctx, stop)
+	return serving, stop
 }
 
 // lockSpace names what the clients' keys belong to. In a fleet it is 0 until the daemon was in touch with the store. Safe from any

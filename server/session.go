@@ -65,9 +65,9 @@ type session struct {
 // noShard is no loop.
 const noShard = -1
 
-func newSession(ro *roster, a *arrival) *session {
+func newSession(ro *roster, i *identity) *session {
 	s := &session{roster: ro, remoteShard: noShard}
-	s.identity.Store(&a.identity)
+	s.identity.Store(i)
 	s.conn = &s.sock
 	s.request.init(s)
 	s.owner.Tag = s
@@ -162,6 +162,9 @@ func (s *session) runPending(most int) {
 // again in another turn.
 func (s *session) execute(input []byte, most int) (n int) {
 	ro := s.roster
+	if ro.held {
+		return s.postpone(input)
+	}
 	var cmd proto.Command
 	stalled := s.stalled
 	s.stalled = false
@@ -198,6 +201,18 @@ func (s *session) execute(input []byte, most int) (n int) {
 			s.refuse(input[n:])
 			return len(input)
 		}
+	}
+	s.flush()
+	return n
+}
+
+// postpone is what execute does while the roster is held: it executes nothing, and has the session served in another turn.
+func (s *session) postpone(input []byte) (n int) {
+	switch {
+	case s.phase >= ended || !s.conn.IsOpen():
+		n = len(input)
+	case len(input) > 0:
+		s.roster.turns.add(s)
 	}
 	s.flush()
 	return n

@@ -16,7 +16,7 @@ type shard struct {
 	*worker
 	table     *lockmgr.Table
 	grants    lockmgr.Grants   // not delivered yet: that is done at the end of a turn
-	releasing []*lockmgr.Owner // of sessions that have ended, in that order, and whose keys have not all gone on: see release
+	releasing []*lockmgr.Owner // of sessions that have ended, and whose keys have not all gone on, in the order in which they do: see release
 	unknown   lockmgr.Owner    // who may have held keys before the start: see [lockmgr.Table.SetDelay]
 	rest      reactor.Timer    // runs while the first of releasing rests; Tag: the shard
 	suspects  bag[*request]    // see [shard.suspect]
@@ -247,8 +247,7 @@ func (sh *shard) release(o *lockmgr.Owner) {
 	step := sh.server.pace.release
 	for sh.table.CloseSome(o, step, &sh.grants) {
 		if sh.table.Rest(o) > 0 || !sh.loop.Spend(step) {
-			sh.releasing = append(sh.releasing, o)
-			sh.awaitRest()
+			sh.addReleasing(o)
 			return
 		}
 	}

@@ -27,7 +27,7 @@ import (
 //     has lost its connection, unless that one had asked to unlock it, and since the start.
 //   - On a loop that drains, nobody is served who holds nothing and waits for nothing.
 //   - However little memory there is, whoever has nothing under way is read.
-//
+//   - All that holds across takeovers, by servers with other options, and across those that fail.
 //   - The events have each grant once, and its end once.
 //
 // And whenever nothing is under way, what sessions, tables, wheels and counters say of each other must be the same.
@@ -50,6 +50,8 @@ type simWorld struct {
 	asked  map[*simClient][]simCommand
 	leaves map[*simClient]bool // it has ended its connection, in some way
 	drains bool                // the server may drain in this run
+	held   bool                // its sessions are
+	delay  time.Duration       // the longest lock delay of all servers
 	noted  notedGrants
 }
 
@@ -77,6 +79,10 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 		asked:  map[*simClient][]simCommand{},
 		leaves: map[*simClient]bool{},
 		noted:  notedGrants{open: map[string]api.Event{}},
+		delay:  delay,
+	}
+	for _, l := range w.loops { // as if the clock had been set back since
+		_ = l.worker.shard.table.Restore(nil, 1<<62)
 	}
 	for i := range simKeys {
 		key := w.key("k"+strconv.Itoa(i)+"x", i%loops)
@@ -90,7 +96,7 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 func (w *simWorld) connected(t *rapid.T) *simClient {
 	var open []*simClient
 	for _, c := range w.clients {
-		if c.open && !c.ended {
+		if c.open && !c.ended && !c.absent {
 			open = append(open, c)
 		}
 	}
@@ -239,6 +245,7 @@ func (w *simWorld) release(t *rapid.T) {
 
 // quiet has everything come to rest, and checks that all numbers agree.
 func (w *simWorld) quiet(t *rapid.T) {
+	w.goOn()
 	for _, c := range w.clients {
 		c.hear()
 	}
@@ -291,6 +298,36 @@ func (w *simWorld) end(t *rapid.T) {
 	}
 }
 
+// takeOver has a server with other options take over.
+func (w *simWorld) takeOver(t *rapid.T) {
+	if w.drains {
+		t.Skip("the server may drain, and is not taken over then")
+	}
+	cfg := w.server.cfg
+	cfg.Loops = rapid.IntRange(1, 3).Draw(t, "loops")
+	cfg.LockDelay = rapid.SampledFrom([]time.Duration{cfg.LockDelay, cfg.LockDelay, 0, 50 * simTick}).Draw(t, "lock delay")
+	cfg.MaxKeys = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max-keys")
+	cfg.MaxPipeline = rapid.SampledFrom([]int{30, 200}).Draw(t, "max-pipeline")
+	cfg.MaxOutput = rapid.SampledFrom([]int{20, 200}).Draw(t, "max-output")
+	w.delay = max(w.delay, cfg.LockDelay)
+	if err := w.sim.takeOver(cfg, func() {
+		w.hear(t)
+		w.noted.read(t, w.sim)
+		w.noted.next = nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.held = false
+}
+
+// serve ends a hold.
+func (w *simWorld) goOn() {
+	if w.held {
+		w.sim.goOn()
+	}
+	w.held = false
+}
+
 // drain has a loop look who is left in a drain, as far as that goes in a turn.
 func (w *simWorld) drain(l *simLoop) (found holders) {
 	l.turn(func() { l.worker.shard.drain(&found) })
@@ -336,7 +373,7 @@ func TestSimulation(t *testing.T) {
 		}
 		w.drains = rapid.IntRange(0, 3).Draw(t, "drains") == 0
 		w.server.cfg.MaxKeys = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max-keys")
-		loop := rapid.IntRange(0, len(w.loops)-1)
+		loop := func(t *rapid.T) int { return rapid.IntRange(0, len(w.loops)-1).Draw(t, "loop") }
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
 				w.hear(t)
@@ -350,12 +387,14 @@ func TestSimulation(t *testing.T) {
 					t.Skip("enough")
 				}
 				w.names++
-				w.connect("c"+strconv.Itoa(w.names), loop.Draw(t, "loop"))
+				if c := w.connect("c"+strconv.Itoa(w.names), loop(t)); c != nil {
+					c.encrypted = rapid.IntRange(0, 4).Draw(t, "encrypted") == 0
+				}
 			},
 			"ask":     w.ask,
-			"receive": func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].receive() },
-			"expire":  func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].expire() },
-			"go on":   func(t *rapid.T) { w.loops[loop.Draw(t, "loop")].goOn() },
+			"receive": func(t *rapid.T) { w.loops[loop(t)].receive() },
+			"expire":  func(t *rapid.T) { w.loops[loop(t)].expire() },
+			"go on":   func(t *rapid.T) { w.loops[loop(t)].goOn() },
 			"pass": func(t *rapid.T) {
 				w.pass(time.Duration(rapid.SampledFrom([]int{1, 3, 40, 60, 200_000}).Draw(t, "ms")) * time.Millisecond)
 			},
@@ -367,8 +406,23 @@ func TestSimulation(t *testing.T) {
 				if !w.drains {
 					t.Skip("the server does not drain in this run")
 				}
-				w.drain(w.loops[loop.Draw(t, "loop")])
+				w.drain(w.loops[loop(t)])
 			},
+			"hold": func(t *rapid.T) {
+				w.held = true
+				w.hold()
+			},
+			"serve": func(*rapid.T) { w.goOn() },
+			"fail to take over": func(t *rapid.T) {
+				w.hold()
+				if _, _, err := w.estate(); err != nil {
+					t.Fatal(err)
+				}
+				w.sim.goOn()
+				w.held = false
+			},
+			"take over":        w.takeOver,
+			"predecessor ends": func(*rapid.T) { w.endAbsent() },
 			"memory": func(t *rapid.T) {
 				w.fillMemory(rapid.SampledFrom([]int64{0, 80, 102, 110}).Draw(t, "percent"))
 			},
@@ -378,6 +432,7 @@ func TestSimulation(t *testing.T) {
 				w.clients = slices.DeleteFunc(w.clients, func(c *simClient) bool { return !c.open })
 			},
 		})
+		w.endAbsent()
 		w.quiet(t)
 		for _, c := range w.clients {
 			if c.open && c.loop != nil {
@@ -385,7 +440,7 @@ func TestSimulation(t *testing.T) {
 			}
 		}
 		w.quiet(t)
-		w.pass(delay)
+		w.pass(w.delay)
 		w.quiet(t)
 		w.noted.read(t, w.sim)
 		w.noted.checkOver(t, w.sim)

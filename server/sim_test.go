@@ -63,6 +63,12 @@ func newSimOf(moveAfter int, change func(*Config)) *sim {
 	cfg := DefaultConfig()
 	cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = simTick, 100, 200, 200
 	change(&cfg)
+	s := &sim{budget: math.MaxInt}
+	s.serve(newSimServer(cfg, moveAfter))
+	return s
+}
+
+func newSimServer(cfg Config, moveAfter int) *Server {
 	srv := &Server{
 		cfg: cfg, seed: lockmgr.MakeSeed(), space: 0xabc, moveAfter: moveAfter, tally: newTally(0), warnings: noise.New(zerolog.Nop()),
 		pace: defaultPace(),
@@ -71,14 +77,18 @@ func newSimOf(moveAfter int, change func(*Config)) *sim {
 	srv.drain = newDrain()
 	srv.history = newHistory(srv)
 	srv.budget = newBudget(cfg.memoryLimit(), cfg.Loops)
-	s := &sim{server: srv, budget: math.MaxInt}
-	for i := range cfg.Loops {
+	return srv
+}
+
+// serve makes a server, which has no loops yet, that of the sim.
+func (s *sim) serve(srv *Server) {
+	s.server, s.loops = srv, nil
+	for i := range srv.cfg.Loops {
 		l := &simLoop{sim: s, index: i, wheel: reactor.NewWheel(0)}
 		l.worker = newWorker(srv, l)
 		s.loops = append(s.loops, l)
 		srv.shards = append(srv.shards, l.worker.shard)
 	}
-	return s
 }
 
 // key returns a key of a loop: the name with the least number after it that makes it one.
@@ -217,12 +227,12 @@ func (s *sim) settleReading() {
 
 // waitsToBeRead reports whether the client has sent what was not read, although its session has nothing else to do.
 func (c *simClient) waitsToBeRead() bool {
-	return c.open && !c.half && c.loop != nil && len(c.inbox) > 0 && c.session.isIdle()
+	return c.open && !c.half && c.loop != nil && !c.absent && len(c.inbox) > 0 && c.session.isIdle()
 }
 
 // unnoticed reports whether the client has ended its side, and nothing keeps the server from noticing.
 func (c *simClient) unnoticed() bool {
-	return c.open && c.fin && !c.half && c.loop != nil && len(c.unsent) == 0
+	return c.open && c.fin && !c.half && c.loop != nil && !c.absent && len(c.unsent) == 0
 }
 
 // pass lets time pass, and nothing happen in it.
@@ -395,21 +405,23 @@ type simClient struct {
 	loop    *simLoop // nil while it moves
 	session *session
 
-	open     bool // the server's side
-	fin      bool // the client has ended its side
-	half     bool // and the server could see that
-	deaf     bool // the client reads nothing
-	paused   bool
-	wasHeld  bool
-	wantRest bool
-	wantSip  bool
-	last     bool // closes after the output
-	inbox    []byte
-	unsent   []byte
-	moving   reactor.Message // Body: the client
-	end      error           // what Closed is told
-	closing  bool
-	ended    bool // the client knows that the connection is gone, or does not care any more
+	open      bool // the server's side
+	fin       bool // the client has ended its side
+	half      bool // and the server could see that
+	deaf      bool // the client reads nothing
+	paused    bool
+	wasHeld   bool
+	wantRest  bool
+	wantSip   bool
+	last      bool // closes after the output
+	inbox     []byte
+	unsent    []byte
+	moving    reactor.Message // Body: the client
+	end       error           // what Closed is told
+	closing   bool
+	encrypted bool // it cannot be taken over
+	absent    bool // it was not taken over, and its session has not ended yet
+	ended     bool // the client knows that the connection is gone, or does not care any more
 }
 
 // GoString is how a failed run names the client.
@@ -453,7 +465,7 @@ func (c *simClient) send(text string) {
 
 // read has the loop read what has come, as it would if epoll said so, and reports whether there was anything.
 func (c *simClient) read() bool {
-	if !c.open || c.half || c.loop == nil || c.paused || len(c.unsent) > 0 || len(c.inbox) == 0 {
+	if !c.open || c.half || c.loop == nil || c.absent || c.paused || len(c.unsent) > 0 || len(c.inbox) == 0 {
 		return false
 	}
 	p := c.inbox
@@ -475,7 +487,7 @@ const simWindow = 40
 // deliverEnd has the end of the client's side arrive, if that can be, and reports whether the server notices. That sees it only if it
 // reads, or waits for just that.
 func (c *simClient) deliverEnd() bool {
-	if !c.fin || !c.open || c.half || c.loop == nil || len(c.unsent) > 0 || len(c.inbox) > 0 && !c.paused || len(c.inbox) > simWindow {
+	if !c.fin || !c.open || c.half || c.loop == nil || c.absent || len(c.unsent) > 0 || len(c.inbox) > 0 && !c.paused || len(c.inbox) > simWindow {
 		return false
 	}
 	c.half = true
@@ -491,7 +503,7 @@ func (c *simClient) deliverEnd() bool {
 
 // reset has the client break the connection.
 func (c *simClient) reset() {
-	if c.open && c.loop != nil {
+	if c.open && c.loop != nil && !c.absent {
 		c.loop.turn(func() { c.finish(unix.ECONNRESET) })
 	}
 	c.ended = true
@@ -505,7 +517,7 @@ func (c *simClient) kick() {
 // hear has the client read what it left unread, which lets the server send more.
 func (c *simClient) hear() {
 	c.deaf = false
-	if c.open && len(c.unsent) > 0 && c.loop != nil {
+	if c.open && len(c.unsent) > 0 && c.loop != nil && !c.absent {
 		c.loop.turn(func() {
 			out := c.unsent
 			c.unsent = nil
@@ -534,7 +546,7 @@ func (c *simClient) take(out []byte) {
 }
 
 func (c *simClient) readRest() bool {
-	if !c.wantRest || !c.open {
+	if !c.wantRest || !c.open || c.absent {
 		return false
 	}
 	c.wantRest = false
@@ -552,7 +564,7 @@ const simSip = 16
 
 // sip has the loop read a little of what has come, if the server has asked for that.
 func (c *simClient) sip() bool {
-	if !c.wantSip || !c.open || !c.paused || len(c.inbox) == 0 {
+	if !c.wantSip || !c.open || c.absent || !c.paused || len(c.inbox) == 0 {
 		return false
 	}
 	c.wantSip = false
@@ -600,6 +612,12 @@ func (c *simClient) Write(p []byte) {
 	default:
 		c.take(p)
 	}
+}
+
+func (c *simClient) Encrypted() bool { return c.encrypted }
+
+func (c *simClient) Export() (int, reactor.ConnState) {
+	return 0, reactor.ConnState{HalfClosed: c.half, Paused: c.paused}
 }
 
 func (c *simClient) Resume() { c.paused = false }

@@ -35,7 +35,17 @@ func (t *tally) add(addr netip.Addr) bool {
 	return true
 }
 
-// remove counts a connection out that add has counted in.
+// enter counts a connection in, however many there are: it was let in by the predecessor of the server.
+func (t *tally) enter(addr netip.Addr) {
+	if !t.counts(addr) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count[addr]++
+}
+
+// remove counts a connection out that add or enter has counted in.
 func (t *tally) remove(addr netip.Addr) {
 	if !t.counts(addr) {
 		return

@@ -52,9 +52,12 @@ func (t *turns) next() *session {
 	return s
 }
 
+// hasTurns reports whether serveTurns has something to do.
+func (ro *roster) hasTurns() bool { return !ro.turns.empty() && !ro.held }
+
 // serveTurns serves the sessions that wait for a turn, as far as the loop's turn goes.
 func (ro *roster) serveTurns() {
-	for !ro.turns.empty() && !ro.closed && ro.loop.Spend(1) {
+	for ro.hasTurns() && !ro.closed && ro.loop.Spend(1) {
 		if s := ro.turns.next(); s.phase != gone {
 			s.runPending(ro.server.pace.long)
 			s.applyBackpressure()

@@ -31,8 +31,10 @@ type party struct {
 }
 
 // party returns the connection as a party. Safe from any goroutine.
-func (s *session) party() party {
-	i := s.known()
+func (s *session) party() party { return s.known().party() }
+
+// party returns who has the identity, as a party.
+func (i *identity) party() party {
 	if i.about == nil {
 		return party{connection: i.connection}
 	}

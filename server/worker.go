@@ -14,6 +14,7 @@ type worker struct {
 	index    int
 	closed   bool // the server stops: nothing is granted and nothing answered any more
 	drains   bool // the server drains: a session that holds nothing and waits for nothing ends, and none is new
+	held     bool // see [worker.hold]
 	counters counters
 	account  account
 	throttle throttle
@@ -53,6 +54,8 @@ type connection interface {
 	Close()
 	CloseAfterOutput()
 	TryMove(loop int) bool
+	Encrypted() bool
+	Export() (fd int, state reactor.ConnState)
 }
 
 func newWorker(srv *Server, l loop) *worker {
@@ -70,7 +73,7 @@ func (w *worker) Accept(info any) reactor.Client {
 		return &refusal{worker: w, arrival: a}
 	}
 	w.roster.population.Add(1)
-	return newSession(w.roster, a)
+	return newSession(w.roster, &a.identity)
 }
 
 // Receive handles a message from another loop, or from the server itself. A request and a cancellation come here twice:
@@ -140,5 +143,5 @@ func (w *worker) EndTurn() (more bool) {
 	w.shard.deliver()
 	more = w.throttle.endTurn()
 	more = w.roster.search.endTurn() || more
-	return !w.closed && (more || !w.shard.grants.Empty() || !w.roster.turns.empty() || w.shard.releasesMore())
+	return !w.closed && (more || !w.shard.grants.Empty() || w.roster.hasTurns() || w.shard.releasesMore())
 }

@@ -33,7 +33,7 @@ func passedFile(t *testing.T, name string, file *os.File) *passedSocket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &passedSocket{file: os.NewFile(uintptr(fd), name)}
+	s := &passedSocket{file: os.NewFile(uintptr(fd), name), name: name}
 	t.Cleanup(func() { _ = s.file.Close() })
 	return s
 }
@@ -49,7 +49,7 @@ func listenLocally(t *testing.T, network, address string) net.Listener {
 }
 
 // addressesOf returns where the listeners of a name listen, and closes them.
-func addressesOf(t *testing.T, all passedSockets, name string) (text string) {
+func addressesOf(t *testing.T, all *passedSockets, name string) (text string) {
 	t.Helper()
 	found, err := all.listeners(name)
 	if err != nil {
@@ -67,9 +67,9 @@ func TestPassedSockets(t *testing.T) {
 	a, b := listenLocally(t, "tcp", "127.0.0.1:0"), listenLocally(t, "tcp", "127.0.0.1:0")
 	path := filepath.Join(t.TempDir(), "s")
 	c := listenLocally(t, "unix", path)
-	all := passedSockets{
+	all := &passedSockets{all: []*passedSocket{
 		passed(t, "locks", a.(filer)), passed(t, "local", c.(filer)), passed(t, "locks", b.(filer)), passed(t, "spare", a.(filer)),
-	}
+	}}
 	if _, err := all.listeners("nonsense"); err == nil || !strings.Contains(err.Error(), "locks, local, locks, spare") {
 		t.Errorf("an unknown name: %v, want an error with the names", err)
 	}
@@ -90,14 +90,14 @@ func TestPassedSockets(t *testing.T) {
 	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), `"socket":"spare"`) {
 		t.Errorf("the log says %s, want one warning about spare", &log)
 	}
-	if got := addressesOf(t, passedSockets{passed(t, "x", a.(filer)), passed(t, "y", c.(filer))}, ""); got != a.Addr().String()+" "+path+" " {
+	if got := addressesOf(t, &passedSockets{all: []*passedSocket{passed(t, "x", a.(filer)), passed(t, "y", c.(filer))}}, ""); got != a.Addr().String()+" "+path+" " {
 		t.Errorf("all: %s", got)
 	}
 }
 
 // What is no listening socket of streams cannot be served.
 func TestPassedNonsense(t *testing.T) {
-	if found, err := passedSockets(nil).listeners(""); err != nil || len(found) > 0 {
+	if found, err := new(passedSockets).listeners(""); err != nil || len(found) > 0 {
 		t.Errorf("nothing was passed: %v, %v", found, err)
 	}
 	listener := listenLocally(t, "tcp", "127.0.0.1:0")
@@ -122,7 +122,7 @@ func TestPassedNonsense(t *testing.T) {
 		"a connection": passed(t, "odd", conn.(filer)), "datagrams": passed(t, "odd", datagrams.(filer)),
 		"packets": passed(t, "odd", sequence.(filer)), "a pipe": passedFile(t, "odd", read),
 	} {
-		all := passedSockets{passed(t, "good", listener.(filer)), s}
+		all := &passedSockets{all: []*passedSocket{passed(t, "good", listener.(filer)), s}}
 		if found, err := all.listeners(""); err == nil || found != nil || !strings.Contains(err.Error(), "ListenStream=") {
 			t.Errorf("%s: %v, %v, want an error with advice", what, found, err)
 		}
@@ -134,8 +134,8 @@ func TestPassedOnce(t *testing.T) {
 	t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	t.Setenv("LISTEN_FDS", "0")
 	t.Setenv("LISTEN_FDNAMES", "x")
-	if all := inheritSockets(); len(all) > 0 {
-		t.Errorf("%d sockets, want none", len(all))
+	if passed := inheritSockets(nil); passed.passed() {
+		t.Errorf("%s, want none", passed.names())
 	}
 	for _, variable := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		if _, set := os.LookupEnv(variable); set {

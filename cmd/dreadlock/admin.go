@@ -10,9 +10,9 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"dreadlock/server"
 	"dreadlock/server/admin"
 	"dreadlock/server/certs"
+	"dreadlock/server/takeover"
 )
 
 // adminOff as an address of the admin interface turns its default socket off; so does an empty one.
@@ -25,19 +25,31 @@ func (o *options) adminAddresses() (addresses []string, socket bool) {
 }
 
 // serveAdmin serves the admin interface until stop is called or ctx is done; view is nil if there is to be none. The port is that of the
-// daemon, and comes when the daemon listens. An error while it serves does not stop the daemon.
+// daemon, and comes when the daemon listens. After a predecessor it serves when the daemon does. An error while it serves does not stop
+// the daemon.
 func (o *options) serveAdmin(
-	ctx context.Context, srv *server.Server, certificates *certs.Store, port <-chan int, log zerolog.Logger,
+	ctx context.Context, srv admin.Source, predecessor *takeover.Predecessor, certificates *certs.Store, port <-chan int, log zerolog.Logger,
 ) (view *admin.Server, stop func(), err error) {
 	addresses, socket := o.adminAddresses()
 	if !socket {
 		port = nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	stop = func() {
+		cancel()
+		serving.Wait()
+	}
 	if len(addresses) == 0 && !socket {
 		if o.Pprof {
 			return nil, nil, fmt.Errorf("%w: --pprof has no effect with --admin off", admin.ErrOption)
 		}
-		return nil, func() {}, nil
+		serving.Go(func() {
+			if isAlone(ctx, predecessor) {
+				admin.DiscardPassed(predecessor)
+			}
+		})
+		return nil, stop, nil
 	}
 	if len(o.Admin) == 0 && strings.TrimSpace(os.Getenv("DREADLOCK_ADMIN")) != "" {
 		log.Info().Msg("DREADLOCK_ADMIN says where dreadlockctl asks; the daemon listens at --admin or DREADLOCK_ADMIN_LISTEN")
@@ -49,6 +61,8 @@ func (o *options) serveAdmin(
 		PProf:     o.Pprof,
 		Source:    srv,
 		Log:       log,
+
+		Predecessor: predecessor,
 	}
 	if certificates != nil {
 		cfg.Certificates = certificates
@@ -56,11 +70,25 @@ func (o *options) serveAdmin(
 	if view, err = admin.Listen(ctx, cfg); err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
-	serving.Go(func() { view.Serve(ctx) })
-	return view, func() {
-		cancel()
-		serving.Wait()
-	}, nil
+	serving.Go(func() {
+		if isAlone(ctx, predecessor) {
+			view.Serve(ctx)
+		} else {
+			_ = view.Close() // nobody was served
+		}
+	})
+	return view, stop, nil
+}
+
+// isAlone waits until no predecessor serves any more, and reports false if ctx is done before.
+func isAlone(ctx context.Context, predecessor *takeover.Predecessor) bool {
+	if predecessor == nil {
+		return true
+	}
+	select {
+	case <-predecessor.Serving():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -19,6 +20,7 @@ import (
 	"dreadlock/server/admin"
 	"dreadlock/server/certs"
 	"dreadlock/server/fleet/etcd"
+	"dreadlock/server/takeover"
 	"dreadlock/server/unixsock"
 )
 
@@ -29,11 +31,9 @@ const (
 )
 
 func main() {
-	requests, reloads := statusRequests(), reloadRequests() // first, since by default these signals end the process
-	opts, err := parseOptions(os.Args[1:], os.Stdout, os.Stderr)
-	if err == nil {
-		err = serve(opts, requests, reloads)
-	}
+	// First, since by default these signals end the process.
+	signals := requests{status: statusRequests(), reload: reloadRequests(), takeover: takeoverRequests()}
+	opts, err := parseAndServe(signals)
 	switch {
 	case err == nil:
 	case opts == nil || isOption(err):
@@ -45,9 +45,32 @@ func main() {
 	}
 }
 
-// serve runs the daemon until a signal stops it, or a drain is over. The requests are for its status, the reloads for reading
-// again what can be read again.
-func serve(opts *options, requests, reloads <-chan os.Signal) error {
+// requests are the signals that ask a daemon that serves for something: for its status, for reading again what can be read again, and
+// for handing over to another process.
+type requests struct{ status, reload, takeover <-chan os.Signal }
+
+// parseAndServe parses the options and runs the daemon. A process that was started to take over tells its predecessor why it does not.
+func parseAndServe(signals requests) (*options, error) {
+	command, err := takeover.ThisCommand()
+	if err != nil {
+		return nil, err
+	}
+	predecessor, err := takeover.Inherit(context.Background())
+	if err != nil {
+		return &options{}, err
+	}
+	opts, err := parseOptions(os.Args[1:], os.Stdout, os.Stderr)
+	if err == nil {
+		err = serve(opts, signals, command, predecessor)
+	}
+	if err != nil {
+		predecessor.Refuse(errors.New(plain(err) + advice(err)))
+	}
+	return opts, err
+}
+
+// serve runs the daemon until a signal stops it, or a drain is over, or another process has taken over.
+func serve(opts *options, signals requests, command *takeover.Command, predecessor *takeover.Predecessor) error {
 	// The daemon must survive the reader of its log.
 	signal.Ignore(syscall.SIGPIPE)
 	caught := catchStops()
@@ -63,7 +86,7 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	var helpers sync.WaitGroup
 	defer helpers.Wait() // before the log is closed
 	defer stop()
-	notify, err := newNotifier(log)
+	notify, err := newNotifier(log, predecessor)
 	if err != nil {
 		return err
 	}
@@ -71,28 +94,29 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	sockets := inheritSockets()
+	sockets := inheritSockets(predecessor)
 	cfg := opts.config(sockets, certificates, log)
 	port := make(chan int, 1)
-	var srv *server.Server
-	if cfg.Fleet, err = opts.store(func() int { return srv.Port() }, log); err != nil {
+	heirs := &succession{command: command, notify: notify, handed: make(chan *takeover.Successor, 1)}
+	if cfg.Fleet, err = opts.store(func() int { return heirs.Port() }, log); err != nil {
 		return err
 	}
 	cfg.Ready = func(address string) {
 		notify.serving(address)
 		sockets.closeRest(log)
-		port <- srv.Port()
+		port <- heirs.Port()
 	}
 	cfg.Draining = notify.draining
-	if srv, err = server.New(cfg); err != nil {
+	heirs.configure(&cfg, predecessor)
+	if heirs.Server, err = server.New(cfg); err != nil {
 		return err
 	}
-	var drain func() error
+	stops := &stops{caught: caught, stop: stop}
 	if opts.Drain > 0 {
-		drain = func() error { return srv.BeginDrain(&opts.Drain) }
+		stops.drain = func() error { return heirs.BeginDrain(&opts.Drain) }
 	}
-	helpers.Go(func() { handleStops(ctx, caught, drain, stop) })
-	helpers.Go(func() { reportStatus(ctx, log, requests, srv.LogHolders) })
+	helpers.Go(func() { stops.handle(ctx) })
+	helpers.Go(func() { reportStatus(ctx, log, signals.status, heirs.LogHolders) })
 	var again []reloadable
 	if certificates != nil {
 		again = append(again, reloadable{"TLS certificates", certificates.Reload})
@@ -100,16 +124,29 @@ func serve(opts *options, requests, reloads <-chan os.Signal) error {
 	}
 	tuneRuntime(&cfg, opts.Pprof)
 	helpers.Go(func() { tuneCollector(ctx) })
-	view, stopAdmin, err := opts.serveAdmin(ctx, srv, certificates, port, log)
+	view, stopAdmin, err := opts.serveAdmin(ctx, heirs, predecessor, certificates, port, log)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
+	heirs.view = view
 	if view != nil && view.HasToken() {
 		again = append(again, reloadable{"admin token", view.ReloadToken})
 	}
-	helpers.Go(func() { notify.run(ctx, srv, reloads, func() { reload(log, again) }) })
-	return srv.Run(ctx)
+	helpers.Go(func() { notify.run(ctx, heirs, signals.reload, func() { reload(log, again) }) })
+	helpers.Go(func() { heirs.handleRequests(ctx, signals.takeover) })
+	over := make(chan error, 1)
+	go func() { over <- heirs.Run(ctx) }()
+	select {
+	case err := <-over:
+		return err
+	case successor := <-heirs.handed: // Run does not return any more
+		stopAdmin()
+		stops.passOn(successor, log)
+		queue.close()
+		os.Exit(0) // without undoing anything
+		return nil
+	}
 }
 
 // tuneRuntime sets what the Go runtime would choose for a program of another kind. GOMEMLIMIT of the environment goes first.
@@ -136,21 +173,39 @@ func catchStops() chan os.Signal {
 	return caught
 }
 
-// handleStops takes the signals to stop, until ctx is done. The first one begins a drain, if there is to be one: drain is nil
-// otherwise, and fails if no clients are served yet. The next one stops the daemon. One more ends the process at once.
-func handleStops(ctx context.Context, caught chan os.Signal, drain func() error, stop func()) {
+// stops are the signals to stop.
+type stops struct {
+	caught chan os.Signal
+	drain  func() error // begins a drain, if there is to be one: nil otherwise, and fails if no clients are served yet
+	stop   func()       // stops the daemon
+	seen   atomic.Bool
+}
+
+// handle takes the signals until ctx is done. The first one begins a drain, the next one, or the first one without a drain, stops the
+// daemon. One more ends the process at once.
+func (s *stops) handle(ctx context.Context) {
 	for signals := 1; ; signals++ {
 		select {
-		case <-caught:
+		case <-s.caught:
+			s.seen.Store(true)
 		case <-ctx.Done():
 			return
 		}
-		if signals > 1 || drain == nil || drain() != nil {
-			signal.Stop(caught)
-			stop()
+		if signals > 1 || s.drain == nil || s.drain() != nil {
+			signal.Stop(s.caught)
+			s.stop()
 			return
 		}
 	}
+}
+
+// passOn sends a signal that has come while a successor took over to that one: whoever has sent it wants the daemon to stop.
+func (s *stops) passOn(successor *takeover.Successor, log zerolog.Logger) {
+	if !s.seen.Load() && len(s.caught) == 0 {
+		return
+	}
+	log.Info().Int("pid", successor.PID()).Msg("this process was told to stop while another one took over, and passes that on")
+	_ = successor.Signal(syscall.SIGTERM) // fails if it has ended
 }
 
 // plain returns the text of an error without what is for developers: the name of a package, and that of a sentinel that the

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dreadlock/server/api"
+	"dreadlock/server/takeover"
 )
 
 const (
@@ -38,9 +39,15 @@ type notifier struct {
 	// watchdog is the time within which systemd wants a sign of life; zero if it wants none.
 	watchdog time.Duration
 
-	ready  chan struct{} // closed when the daemon serves
-	deaf   atomic.Bool   // the last message could not be sent
-	status string        // what was last said of the service; belongs to run
+	ready chan struct{} // closed when the daemon serves
+	// predecessor is closed when the process is the main one of its service: systemd ignores the others. Nil if it always was.
+	predecessor <-chan struct{}
+	deaf        atomic.Bool // the last message could not be sent
+
+	mu      sync.Mutex
+	status  string // what was last said of the service
+	reloads int    // that are under way; READY=1 ends all
+	handed  bool   // another process is the main one
 }
 
 // monitored is what the notifier asks of a server.
@@ -51,8 +58,11 @@ type monitored interface {
 
 // newNotifier returns a notifier for whoever has set the environment: NOTIFY_SOCKET says where to send, and WATCHDOG_USEC
 // with WATCHDOG_PID which sign of life is wanted from which process.
-func newNotifier(log zerolog.Logger) (*notifier, error) {
+func newNotifier(log zerolog.Logger, predecessor *takeover.Predecessor) (*notifier, error) {
 	n := &notifier{log: log, period: statusPeriod, ready: make(chan struct{})}
+	if predecessor != nil {
+		n.predecessor = predecessor.Left()
+	}
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {
 		return n, nil
@@ -80,24 +90,83 @@ func sendTo(socket, message string) error {
 // serving says that the daemon serves. It is called once, and never blocks.
 func (n *notifier) serving(string) { close(n.ready) }
 
+// reloading says that a reload begins, or a takeover: it ends with reloaded or handedOver. Before the daemon serves nothing is
+// told: a reload ends with the same message as a start.
+func (n *notifier) reloading(status string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.isMain() {
+		return
+	}
+	n.reloads++
+	n.tell(systemd.SdNotifyReloading, strings.TrimSpace(systemd.SdNotifyMonotonicUsec()), status)
+}
+
+// reloaded ends a reload.
+func (n *notifier) reloaded() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.reloads == 0 {
+		return
+	}
+	if n.reloads--; n.reloads == 0 && !n.handed {
+		n.tell(systemd.SdNotifyReady, "STATUS="+n.status)
+	}
+}
+
+// handedOver says that another process is the main one of the service. From then on this one says nothing more.
+func (n *notifier) handedOver(pid int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.handed = true
+	n.tell(fmt.Sprintf("MAINPID=%d", pid), systemd.SdNotifyReady)
+}
+
+// becomeMain says that this process is the main one, since the predecessor does not say it. systemd believes that if the unit has
+// NotifyAccess=all.
+func (n *notifier) becomeMain() {
+	n.tell(fmt.Sprintf("MAINPID=%d", os.Getpid()), systemd.SdNotifyReady)
+}
+
+// isMain reports whether systemd takes this process for the main one of a service that serves.
+func (n *notifier) isMain() bool {
+	return !n.handed && isClosed(n.ready) && (n.predecessor == nil || isClosed(n.predecessor))
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // draining says that the daemon drains, and ends at that time at the latest. Until then systemd must not take it for one that
 // hangs: a drain may take longer than TimeoutStopSec=. Safe from any goroutine.
 func (n *notifier) draining(until time.Time) {
 	left := max(time.Until(until), 0) + stopMargin
-	n.tell(systemd.SdNotifyStopping, "STATUS=draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", left.Microseconds()))
+	n.tellUnlessHanded(systemd.SdNotifyStopping, "STATUS=draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", left.Microseconds()))
 }
 
 // run tells systemd when the daemon serves, what it serves, when it reloads, and, once ctx is done, that it stops. It does
-// the reloads, one after the other, and none before the daemon serves: a reload ends with the same message as a start.
+// the reloads, one after the other, and none before the daemon serves: a reload ends with the same message as a start. A process that
+// has taken over was told of by its predecessor, as the main one that serves.
 func (n *notifier) run(ctx context.Context, srv monitored, requests <-chan os.Signal, reload func()) {
-	defer n.tell(systemd.SdNotifyStopping, "STATUS=stopping")
-	select {
-	case <-n.ready:
-	case <-ctx.Done():
-		return
+	defer n.tellUnlessHanded(systemd.SdNotifyStopping, "STATUS=stopping")
+	for _, awaited := range []<-chan struct{}{n.ready, n.predecessor} {
+		if awaited == nil {
+			continue
+		}
+		select {
+		case <-awaited:
+		case <-ctx.Done():
+			return
+		}
 	}
-	n.status = "serving"
-	n.tell(systemd.SdNotifyReady, "STATUS="+n.status)
+	if n.predecessor == nil {
+		n.tellStatus("serving", systemd.SdNotifyReady)
+	}
 
 	// The sign of life comes from a goroutine of its own: a reload that hangs is no reason to end the daemon.
 	var watchdog sync.WaitGroup
@@ -116,9 +185,9 @@ func (n *notifier) run(ctx context.Context, srv monitored, requests <-chan os.Si
 		case <-status:
 			n.report(ctx, srv)
 		case <-requests:
-			n.tell(systemd.SdNotifyReloading, strings.TrimSpace(systemd.SdNotifyMonotonicUsec()), "STATUS=reloading")
+			n.reloading("STATUS=reloading")
 			reload()
-			n.tell(systemd.SdNotifyReady, "STATUS="+n.status)
+			n.reloaded()
 		case <-ctx.Done():
 			return
 		}
@@ -140,9 +209,26 @@ func (n *notifier) report(ctx context.Context, srv monitored) {
 	}
 	status := fmt.Sprintf("%s %s, %s held, %d waiting", verb,
 		english.Plural(st.Connections, "connection", ""), english.Plural(st.HeldKeys, "key", ""), st.Waiters)
-	if status != n.status {
-		n.status = status
-		n.tell("STATUS=" + status)
+	n.tellStatus(status)
+}
+
+// tellStatus tells what is served after the other lines, unless that is what was said last.
+func (n *notifier) tellStatus(status string, lines ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if status == n.status || n.handed {
+		return
+	}
+	n.status = status
+	n.tell(append(lines, "STATUS="+status)...)
+}
+
+// tellUnlessHanded sends a message unless another process is the main one.
+func (n *notifier) tellUnlessHanded(lines ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.handed {
+		n.tell(lines...)
 	}
 }
 
@@ -166,7 +252,7 @@ func (n *notifier) feedWatchdog(ctx context.Context, srv monitored) {
 		cancel()
 		switch {
 		case err == nil:
-			n.tell(systemd.SdNotifyWatchdog)
+			n.tellUnlessHanded(systemd.SdNotifyWatchdog)
 		case ctx.Err() == nil:
 			n.log.Warn().Err(err).Stringer("watchdog", n.watchdog).
 				Msg("no sign of life for systemd's watchdog, which ends the daemon if this lasts")

@@ -141,17 +141,17 @@ func TestWatchdogVariables(t *testing.T) {
 	} {
 		t.Setenv("WATCHDOG_USEC", c.usec)
 		t.Setenv("WATCHDOG_PID", c.pid)
-		if n, err := newNotifier(zerolog.Nop()); err != nil || n.watchdog != c.want || n.send == nil {
+		if n, err := newNotifier(zerolog.Nop(), nil); err != nil || n.watchdog != c.want || n.send == nil {
 			t.Errorf("%+v: %+v, %v", c, n, err)
 		}
 	}
 	t.Setenv("NOTIFY_SOCKET", "")
-	if n, err := newNotifier(zerolog.Nop()); err != nil || n.watchdog != 0 || n.send != nil {
+	if n, err := newNotifier(zerolog.Nop(), nil); err != nil || n.watchdog != 0 || n.send != nil {
 		t.Errorf("without a socket: %+v, %v, want that nobody is told", n, err)
 	}
 	t.Setenv("NOTIFY_SOCKET", "/nowhere")
 	t.Setenv("WATCHDOG_USEC", "soon")
-	if _, err := newNotifier(zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "WATCHDOG_USEC") {
+	if _, err := newNotifier(zerolog.Nop(), nil); err == nil || !strings.Contains(err.Error(), "WATCHDOG_USEC") {
 		t.Errorf("nonsense: %v, want an error that names the variable", err)
 	}
 }

@@ -127,12 +127,12 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 }
 
 // listen returns the ways in. If none was asked for, they are the sockets that were passed, or else the default.
-func (o *options) listen(sockets passedSockets) []string {
+func (o *options) listen(sockets *passedSockets) []string {
 	given := slices.DeleteFunc(slices.Clone(o.Listen), func(text string) bool { return text == "" })
 	switch {
 	case len(given) > 0:
 		return given
-	case len(sockets) > 0:
+	case sockets.passed():
 		return []string{"fd://"}
 	}
 	return server.DefaultConfig().Listen
@@ -148,7 +148,7 @@ func (o *options) certificates(log zerolog.Logger) (*certs.Store, error) {
 }
 
 // config returns the options for the server.
-func (o *options) config(sockets passedSockets, certificates *certs.Store, log zerolog.Logger) server.Config {
+func (o *options) config(sockets *passedSockets, certificates *certs.Store, log zerolog.Logger) server.Config {
 	return server.Config{
 		Listen:         o.listen(sockets),
 		Certificates:   certificates,

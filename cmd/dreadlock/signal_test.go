@@ -100,7 +100,8 @@ func awaitStop(drains string) {
 	}
 	caught := catchStops()
 	fmt.Println("ready")
-	handleStops(context.Background(), caught, drain, func() { fmt.Println("stopping") })
+	s := stops{caught: caught, drain: drain, stop: func() { fmt.Println("stopping") }}
+	s.handle(context.Background())
 	for {
 		_ = syscall.Pause()
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dreadlock/server/takeover"
 	"dreadlock/server/unixsock"
 )
 
@@ -79,35 +80,59 @@ func parseSocket(text string) (*unixsock.Address, error) {
 type listener struct {
 	net.Listener
 	url string
+	raw net.Listener // without what is counted and encrypted
+	key string       // names it to a process that takes over
+	own func() error // does what a predecessor would have noticed; nil without one
 }
 
-// listen takes the address.
+// listen takes the address, by the socket that the predecessor has passed for it if there is one.
 func (s *Server) listen(ctx context.Context, a *address) (*listener, error) {
-	var l net.Listener
+	var raw net.Listener
+	var own func() error
 	var err error
 	if a.socket != nil {
-		l, err = a.socket.Listen()
+		raw, own, err = s.listenUnix(*a.socket)
+	} else if passed := s.cfg.Predecessor.TakeKey(takeover.AdminKey + a.tcp.String()); passed != nil {
+		raw, err = passed.Listen()
 	} else {
 		var config net.ListenConfig
-		l, err = config.Listen(ctx, "tcp", a.tcp.String())
+		raw, err = config.Listen(ctx, "tcp", a.tcp.String())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.flag, err)
 	}
-	return s.share(l, a.scheme), nil
+	l := s.share(raw, a.scheme)
+	l.own = own
+	if a.tcp != nil {
+		l.key = takeover.AdminKey + a.tcp.String()
+	}
+	return l, nil
+}
+
+// listenUnix opens a Unix socket.
+func (s *Server) listenUnix(address unixsock.Address) (l net.Listener, own func() error, err error) {
+	passed := s.cfg.Predecessor.TakeKey(takeover.AdminKey + address.Path)
+	if passed == nil {
+		l, err = address.Listen()
+		return l, nil, err
+	}
+	adopted, err := passed.ListenUnix(address)
+	return adopted, func() error { return address.Own(adopted) }, err
 }
 
 // share makes a listener of ours: its connections are counted with all others, and encrypted for https.
-func (s *Server) share(l net.Listener, scheme string) *listener {
+func (s *Server) share(raw net.Listener, scheme string) *listener {
 	where := url.URL{Scheme: scheme}
+	key := takeover.AdminKey
 	if scheme == "unix" {
-		where.Path = l.Addr().String()
+		where.Path = raw.Addr().String()
+		key += where.Path
 	} else {
-		where.Host = l.Addr().String()
+		where.Host = raw.Addr().String()
 	}
-	l = s.limit.share(l)
+	l := s.limit.share(raw)
 	if scheme == "https" {
 		l = tls.NewListener(l, s.cfg.Certificates.Config())
 	}
-	return &listener{l, where.String()}
+	return &listener{Listener: l, url: where.String(), raw: raw, key: key}
 }

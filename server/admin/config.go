@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dreadlock/server/api"
+	"dreadlock/server/takeover"
 )
 
 // ErrOption is wrapped by errors about options: an invalid address, a token that is missing or too short.
@@ -69,6 +70,9 @@ type Config struct {
 	Certificates Certificates
 	// PProf serves profiles of the process under /debug/pprof.
 	PProf bool
+
+	// Predecessor has passed its listeners to this process, which may serve at them when it has ended; nil if there is none.
+	Predecessor *takeover.Predecessor
 
 	// Source is the server.
 	Source Source

@@ -15,6 +15,8 @@ import (
 
 	"dreadlock/server/admin/adminsock"
 	"dreadlock/server/noise"
+	"dreadlock/server/takeover"
+	"dreadlock/server/unixsock"
 )
 
 const (
@@ -37,12 +39,14 @@ const (
 
 // Server listens on its addresses and can serve.
 type Server struct {
-	cfg       Config
-	token     *tokenFile // nil if requests need none
-	limit     *limit
-	listeners []*listener
-	handler   http.Handler
-	noise     *noise.Log // of requests that fail
+	cfg     Config
+	token   *tokenFile // nil if requests need none
+	limit   *limit
+	handler http.Handler
+	noise   *noise.Log // of requests that fail
+
+	mu        sync.Mutex
+	listeners []*listener // that of the default socket is the last
 }
 
 // Listen checks the options and takes the addresses. Errors name the flag, and wrap [ErrOption] or the reason why an address
@@ -84,7 +88,7 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 
 // Addresses returns the addresses of [Config.Listen] on which the server listens, as URLs.
 func (s *Server) Addresses() (urls []string) {
-	for _, l := range s.listeners {
+	for _, l := range s.open() {
 		urls = append(urls, l.url)
 	}
 	return urls
@@ -137,15 +141,20 @@ func (s *Server) Serve(ctx context.Context) {
 			}
 		})
 	}
-	for _, l := range s.listeners {
+	s.own()
+	for _, l := range s.open() {
 		serve(l)
 	}
-	urls := s.Addresses()
 	if l := s.openDefault(ctx); l != nil {
+		s.mu.Lock()
+		s.listeners = append(s.listeners, l)
+		s.mu.Unlock()
 		serve(l)
-		urls = append(urls, l.url)
 	}
-	if len(urls) > 0 {
+	if ctx.Err() == nil {
+		DiscardPassed(s.cfg.Predecessor)
+	}
+	if urls := s.Addresses(); len(urls) > 0 {
 		s.cfg.Log.Info().
 			Strs("addresses", urls).
 			Bool("token", s.token != nil).
@@ -167,6 +176,11 @@ func (s *Server) openDefault(ctx context.Context) *listener {
 	}
 	select {
 	case port := <-s.cfg.Ready:
+		for _, address := range adminsock.Addresses(port) {
+			if l := s.takeDefault(address); l != nil {
+				return l
+			}
+		}
 		l, err := adminsock.Listen(port)
 		if err != nil {
 			s.cfg.Log.Info().Str("reason", err.Error()).Msg("no admin socket: dreadlockctl needs an address, see --admin")
@@ -176,6 +190,22 @@ func (s *Server) openDefault(ctx context.Context) *listener {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// takeDefault returns the default socket of a predecessor, which serves no more, if it has passed that; nil otherwise.
+func (s *Server) takeDefault(address unixsock.Address) *listener {
+	passed := s.cfg.Predecessor.TakeKey(takeover.AdminKey + address.Path)
+	if passed == nil {
+		return nil
+	}
+	adopted, err := passed.ListenUnix(address)
+	if err != nil {
+		return nil
+	}
+	if err := address.Own(adopted); err != nil {
+		s.cfg.Log.Warn().Err(err).Msg("the admin socket keeps the options that it had")
+	}
+	return s.share(adopted, "unix")
 }
 
 // warnings logs what net/http and the metrics handler report about requests. Other machines may cause that.

@@ -195,10 +195,11 @@ const (
 	IdleTimeout  = "idle"         // it had sent no command for --idle-timeout
 	Drained      = "drained"      // it held nothing and waited for nothing while the server drained
 	OutOfTouch   = "out_of_touch" // it held or wanted a key when the server lost touch with its fleet
+	NotCarried   = "takeover"     // the server was taken over, and an encrypted connection cannot be
 )
 
 // DisconnectReasons are all keys of Counters.Disconnects.
-var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, IdleTimeout, Drained, OutOfTouch}
+var DisconnectReasons = []string{ClientClosed, Broken, SyntaxError, TooMuch, Kicked, IdleTimeout, Drained, OutOfTouch, NotCarried}
 
 // The reasons for which connections are refused.
 const (

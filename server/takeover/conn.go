@@ -181,25 +181,37 @@ func parseRights(rights []byte) (all []int, err error) {
 	return all, nil
 }
 
-// receiveDescriptors returns as many as were announced.
-func (c *conn) receiveDescriptors(ctx context.Context, count int) (all []int, err error) {
-	defer func() {
+// Descriptors are on their way from the other process. They are received a message at a time, so that few of them are open here that
+// have not found their place yet.
+type Descriptors struct {
+	conn *conn
+	left int   // that are to come, with those of some
+	some []int // that have come
+}
+
+// Left returns the number of those that Next has not returned.
+func (d *Descriptors) Left() int { return d.left }
+
+// Next returns the next one, which is the caller's. There must be one left.
+func (d *Descriptors) Next(ctx context.Context) (fd int, err error) {
+	if len(d.some) == 0 {
+		m, err := d.conn.expect(ctx, stepDescriptors)
 		if err != nil {
-			closeAll(all)
-			all = nil
+			return -1, err
 		}
-	}()
-	for len(all) < count {
-		m, err := c.expect(ctx, stepDescriptors)
-		if err != nil {
-			return all, err
-		}
-		all = append(all, m.descriptors...)
-		if len(m.descriptors) == 0 || len(all) > count {
-			return all, fmt.Errorf("%d descriptors have come, and %d were announced", len(all), count)
+		if d.some = m.descriptors; len(d.some) == 0 || len(d.some) > d.left {
+			return -1, fmt.Errorf("%d descriptors have come where %d were to come", len(d.some), d.left)
 		}
 	}
-	return all, nil
+	fd, d.some = d.some[0], d.some[1:]
+	d.left--
+	return fd, nil
+}
+
+// Close closes those that have come and that Next has not returned.
+func (d *Descriptors) Close() {
+	closeAll(d.some)
+	d.some = nil
 }
 
 // expect returns the next message, which must be of that step, or says that the other process has given up.

@@ -137,14 +137,12 @@ func (t *pair) handsOver() {
 	ctx := within(t.tb)
 	estate := memory(t.tb, "estate")
 	t.does(func() error {
-		_, err := t.s.HandOver(ctx, estate, nil)
+		_, err := t.s.HandOver(ctx, Estate{}, estate, nil)
 		return err
 	}, func() error {
-		got, _, _, err := t.p.Receive(ctx)
-		if err != nil {
+		if _, _, _, err := t.p.Receive(ctx); err != nil {
 			return err
 		}
-		_ = got.Close()
 		return t.p.conn.send(ctx, stepReady, verified{[]byte("digest")})
 	})
 }

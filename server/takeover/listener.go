@@ -3,11 +3,17 @@ package takeover
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"dreadlock/server/unixsock"
 )
+
+// AdminKey begins the keys of the listeners of the admin interface.
+const AdminKey = "admin:"
 
 // Listener is a listening socket that goes to the successor. The kernel's queue of connections goes with it.
 type Listener struct {
@@ -64,11 +70,52 @@ func (l *Listener) Listen() (net.Listener, error) {
 	return listener, nil
 }
 
+// Address returns the address of a TCP socket as host:port, empty for another one.
+func (l *Listener) Address() string {
+	name, err := unix.Getsockname(int(l.Socket.Fd()))
+	if err != nil {
+		return ""
+	}
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr), uint16(name.Port)).String()
+	}
+	return ""
+}
+
 // Close closes both files.
 func (l *Listener) Close() {
-	_ = l.Socket.Close() // nothing was written
-	if l.Lock != nil {
+	_ = l.Socket.Close() // nothing was written; nil is an error and nothing else
+	_ = l.Lock.Close()
+}
+
+// ListenUnix is Listen for a Unix socket with its lock: see [unixsock.Address.Adopt].
+func (l *Listener) ListenUnix(address unixsock.Address) (*unixsock.Listener, error) {
+	socket, err := l.Listen()
+	if err != nil {
 		_ = l.Lock.Close()
+		return nil, err
+	}
+	return address.Adopt(socket, l.Lock)
+}
+
+// Discard closes a listener that is wanted no more, and removes the files of a Unix socket with a lock. The predecessor must not serve
+// any more.
+func (l *Listener) Discard() {
+	if l.Lock == nil {
+		l.Close()
+		return
+	}
+	path := ""
+	if name, err := unix.Getsockname(int(l.Socket.Fd())); err == nil {
+		if name, ok := name.(*unix.SockaddrUnix); ok {
+			path = name.Name
+		}
+	}
+	if adopted, err := l.ListenUnix(unixsock.Address{Path: path}); err == nil {
+		adopted.Disclaim()
 	}
 }
 
@@ -105,19 +152,30 @@ func (h *Hello) announced() (count int, err error) {
 	return count, nil
 }
 
-// listeners joins the descriptors that have come with what was announced.
-func (h *Hello) listeners(descriptors []int) (all []*Listener) {
-	next := func(name string) *os.File {
-		file := os.NewFile(uintptr(descriptors[0]), name)
-		descriptors = descriptors[1:]
-		return file
+// listeners joins the descriptors that come with what was announced.
+func (h *Hello) listeners(next func() (fd int, err error)) (all []*Listener, err error) {
+	file := func(name string) (f *os.File) {
+		if err != nil {
+			return nil
+		}
+		var fd int
+		if fd, err = next(); err == nil {
+			f = os.NewFile(uintptr(fd), name)
+		}
+		return f
 	}
 	for i, key := range h.Listeners {
-		l := &Listener{Key: key, Socket: next(key)}
+		l := &Listener{Key: key, Socket: file(key)}
 		if h.Locks[i] {
-			l.Lock = next(key + ".lock")
+			l.Lock = file(key + ".lock")
 		}
 		all = append(all, l)
 	}
-	return all
+	if err != nil {
+		for _, l := range all {
+			l.Close()
+		}
+		return nil, err
+	}
+	return all, nil
 }

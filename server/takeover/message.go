@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/gob"
 	"fmt"
+	"time"
 
 	"dreadlock/server/fleet"
 )
@@ -47,9 +48,11 @@ type Hello struct {
 	Format  int
 	Version string // of the program
 	PID     int
-	// Start is the reading of [Monotonic] at the predecessor's time 0. The successor counts time from there as well, so that durations
-	// mean the same in both.
-	Start int64
+	// Start is the predecessor's time 0, on CLOCK_MONOTONIC. The successor counts time from there as well, so that durations mean the
+	// same in both.
+	Start time.Duration
+	// KeepAlive is the silence after which the predecessor's clients are probed.
+	KeepAlive time.Duration
 	// Loops and Connections are how many there are now. Connections come and go until everything stands still.
 	Loops       int
 	Connections int
@@ -71,6 +74,10 @@ type Prepared struct {
 type Estate struct {
 	Size        int64 // of what is in the memory file
 	Descriptors int
+	// Since is when the predecessor has stopped to answer its clients, from [Hello.Start] on.
+	Since time.Duration
+	// Closed is the number of connections that do not go over: they are closed.
+	Closed int
 }
 
 // reason is the body of a refusal and of an abort.

@@ -85,16 +85,18 @@ func (p *Predecessor) hear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	descriptors, err := p.conn.receiveDescriptors(ctx, count)
-	if err != nil {
-		return err
-	}
-	p.listeners = p.Hello.listeners(descriptors)
-	return nil
+	passed := Descriptors{conn: p.conn, left: count}
+	p.listeners, err = p.Hello.listeners(func() (int, error) { return passed.Next(ctx) })
+	passed.Close()
+	return err
 }
 
-// Take returns the first listener that fits, which is the caller's then, or nil. Safe from any goroutine.
+// Take returns the first listener that fits, which is the caller's then, or nil. Without a predecessor there is none. Safe from any
+// goroutine.
 func (p *Predecessor) Take(fits func(l *Listener) bool) *Listener {
+	if p == nil {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, l := range p.listeners {
@@ -116,27 +118,25 @@ func (p *Predecessor) Prepared(ctx context.Context, prepared Prepared) error {
 	return p.conn.send(ctx, stepPrepared, prepared)
 }
 
-// Receive waits for the estate: the memory file and the descriptors, which are the caller's. The error is an [*AbortedError] if the
-// predecessor goes on itself.
-func (p *Predecessor) Receive(ctx context.Context) (estate *os.File, size int64, descriptors []int, err error) {
+// Receive waits for the estate, and returns what is in its memory file. The descriptors are still to come. The error is an
+// [*AbortedError] if the predecessor goes on itself.
+func (p *Predecessor) Receive(ctx context.Context) (content []byte, announced *Estate, descriptors *Descriptors, err error) {
 	m, err := p.conn.expect(ctx, stepEstate)
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, nil, nil, err
+	}
+	defer closeAll(m.descriptors) // it was only read
+	announced = new(Estate)
+	if err := m.decode(announced); err != nil {
+		return nil, nil, nil, err
 	}
 	if len(m.descriptors) != 1 {
-		closeAll(m.descriptors)
-		return nil, 0, nil, errors.New("the estate has come without its memory")
+		return nil, nil, nil, errors.New("the estate has come without its memory")
 	}
-	estate = os.NewFile(uintptr(m.descriptors[0]), "estate")
-	var announced Estate
-	if err = m.decode(&announced); err == nil {
-		descriptors, err = p.conn.receiveDescriptors(ctx, announced.Descriptors)
+	if content, err = readMemory(m.descriptors[0], announced.Size); err != nil {
+		return nil, nil, nil, fmt.Errorf("read the estate: %w", err)
 	}
-	if err != nil {
-		_ = estate.Close()
-		return nil, 0, nil, err
-	}
-	return estate, announced.Size, descriptors, nil
+	return content, announced, &Descriptors{conn: p.conn, left: announced.Descriptors}, nil
 }
 
 // TakeOver says that this process has everything, and what it has made of it. It waits for the commit, and returns nil when this
@@ -169,15 +169,6 @@ func (p *Predecessor) TakeOver(ctx context.Context, digest []byte) error {
 
 // Serving is closed when TakeOver has returned nil.
 func (p *Predecessor) Serving() <-chan struct{} { return p.serving }
-
-// Rest returns the listeners that nobody has taken: they are the caller's to close.
-func (p *Predecessor) Rest() []*Listener {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	rest := p.listeners
-	p.listeners = nil
-	return rest
-}
 
 // AwaitEnd returns when the predecessor has left or ctx is done, and reports which. Once it has left, none of its connections are
 // open but those that it has handed over. One that takes too long is killed, after a call of killing.

@@ -64,16 +64,17 @@ func (s *Successor) Greet(ctx context.Context, hello Hello, listeners []*Listene
 }
 
 // HandOver sends the estate and the descriptors, which stay the caller's, and waits until the successor has them. It returns the
-// successor's digest of what it has made of them. Until then this process may go on at any time; it says so by Abort.
-func (s *Successor) HandOver(ctx context.Context, estate *os.File, descriptors []int) (digest []byte, err error) {
+// successor's digest of what it has made of them. The numbers of the announcement are filled in. This process may go on at any time; it
+// says so by Abort.
+func (s *Successor) HandOver(ctx context.Context, announced Estate, memory *os.File, descriptors []int) (digest []byte, err error) {
 	ctx, end := s.whileItLives(ctx)
 	defer end()
-	info, err := estate.Stat()
+	info, err := memory.Stat()
 	if err != nil {
 		return nil, err
 	}
-	announced := Estate{Size: info.Size(), Descriptors: len(descriptors)}
-	if err := s.conn.send(ctx, stepEstate, announced, int(estate.Fd())); err != nil {
+	announced.Size, announced.Descriptors = info.Size(), len(descriptors)
+	if err := s.conn.send(ctx, stepEstate, announced, int(memory.Fd())); err != nil {
 		return nil, s.explain(ctx, err)
 	}
 	if err := s.conn.sendDescriptors(ctx, descriptors); err != nil {

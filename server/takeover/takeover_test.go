@@ -36,8 +36,8 @@ func TestTakeover(t *testing.T) {
 		t.Errorf("it can be taken twice: %+v", l)
 	}
 	serves(t, p.TakeKey("tcp:a"), first)
-	if rest := p.Rest(); len(rest) > 0 {
-		t.Errorf("%d listeners are left", len(rest))
+	if l := p.Take(func(*Listener) bool { return true }); l != nil {
+		t.Errorf("a listener is left: %+v", l)
 	}
 
 	const count = 2*maxDescriptors + 1
@@ -50,28 +50,30 @@ func TestTakeover(t *testing.T) {
 	ctx := within(t)
 	estate := memory(t, "everything")
 	pair.does(func() error {
-		digest, err := pair.s.HandOver(ctx, estate, fds)
+		digest, err := pair.s.HandOver(ctx, Estate{Since: 3}, estate, fds)
 		if err != nil || string(digest) != "digest" {
 			t.Errorf("the digest is %q, %v", digest, err)
 		}
 		return pair.s.Commit(ctx)
 	}, func() error {
-		got, size, descriptors, err := p.Receive(ctx)
+		got, announced, descriptors, err := p.Receive(ctx)
 		if err != nil {
 			return err
 		}
-		defer got.Close()
-		defer closeAll(descriptors)
-		text, err := io.ReadAll(io.NewSectionReader(got, 0, size))
-		if string(text) != "everything" {
-			t.Errorf("the estate is %q, %v", text, err)
+		if string(got) != "everything" || announced.Since != 3 {
+			t.Errorf("the estate is %q, since %d", got, announced.Since)
 		}
 		var came []string
-		for _, fd := range descriptors {
+		for descriptors.Left() > 0 {
+			fd, err := descriptors.Next(ctx)
+			if err != nil {
+				return err
+			}
 			if !isCloseOnExec(t, fd) {
 				t.Errorf("a child would inherit descriptor %d", fd)
 			}
 			came = append(came, inode(t, fd))
+			_ = unix.Close(fd)
 		}
 		if !slices.Equal(came, names) {
 			t.Errorf("the descriptors are not those that were sent, or not in their order")
@@ -162,7 +164,7 @@ func TestRefusal(t *testing.T) {
 	pair = newTestPair(t)
 	pair.greets()
 	pair.does(func() error {
-		_, err := pair.s.HandOver(ctx, memory(t, ""), nil)
+		_, err := pair.s.HandOver(ctx, Estate{}, memory(t, ""), nil)
 		says(t, err, "refuses: no such holder")
 		return nil
 	}, func() error {

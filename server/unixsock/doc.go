@@ -14,4 +14,7 @@
 //
 // Both files are removed by Close. If the process is killed they stay, and the next one replaces them: the kernel has
 // released the lock.
+//
+// A process that takes over from another one gets the socket and the lock as descriptors, and nothing changes at the path: see
+// [Address.Adopt]. The lock belongs to whoever has it open.
 package unixsock

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -38,9 +39,10 @@ func (e *Error) Unwrap() error { return e.Err }
 type Listener struct {
 	*net.UnixListener
 	path  string
-	made  os.FileInfo // the socket at the path
+	made  os.FileInfo // the socket at the path; nil if there was none when it was adopted
 	lock  *os.File
 	close func() error
+	left  atomic.Bool // another process has it as well, and removes the files when it closes it
 }
 
 // Listen opens a socket at an absolute path, with a mode (whatever the umask) and a group. The group is a name or a number;
@@ -54,8 +56,8 @@ func Listen(path string, mode fs.FileMode, group string) (*Listener, error) {
 	return l, nil
 }
 
-// Close stops listening and removes the socket and its lock. A socket that is not ours, because somebody has replaced it,
-// stays.
+// Close stops listening and removes the socket and its lock. A socket that is not ours, because somebody has replaced it or
+// because it is another process's by now, stays.
 func (l *Listener) Close() error { return l.close() }
 
 func listen(path string, mode fs.FileMode, group string) (*Listener, error) {
@@ -69,13 +71,13 @@ func listen(path string, mode fs.FileMode, group string) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := acquire(path + ".lock")
+	lock, err := acquire(path + lockSuffix)
 	if err != nil {
 		return nil, err
 	}
 	l, err := replace(path, mode, gid)
 	if err != nil {
-		_ = release(lock) // the first error matters
+		_ = release(path+lockSuffix, lock) // the first error matters
 		return nil, err
 	}
 	l.lock = lock
@@ -85,7 +87,10 @@ func listen(path string, mode fs.FileMode, group string) (*Listener, error) {
 
 // shut is Close, once. The lock goes last: until then nobody else makes anything at the path.
 func (l *Listener) shut() error {
-	return errors.Join(l.UnixListener.Close(), removeSame(l.path, l.made), release(l.lock))
+	if l.left.Load() {
+		return errors.Join(l.UnixListener.Close(), l.lock.Close())
+	}
+	return errors.Join(l.UnixListener.Close(), removeSame(l.path, l.made), release(l.path+lockSuffix, l.lock))
 }
 
 // groupID returns the number of a group, -1 for an empty name.
@@ -127,12 +132,7 @@ func replace(path string, mode fs.FileMode, gid int) (*Listener, error) {
 
 // open gives the bound socket its mode and group, and only then lets clients in: before listen(2) the kernel refuses them.
 func open(file *os.File, path string, mode fs.FileMode, gid int) (*Listener, error) {
-	if gid >= 0 {
-		if err := os.Lchown(path, -1, gid); err != nil {
-			return nil, fmt.Errorf("group: %w: it must be one of this user's", err)
-		}
-	}
-	if err := os.Chmod(path, mode.Perm()); err != nil {
+	if err := permit(path, mode, gid); err != nil {
 		return nil, err
 	}
 	made, err := os.Lstat(path)
@@ -147,6 +147,16 @@ func open(file *os.File, path string, mode fs.FileMode, gid int) (*Listener, err
 		return nil, err
 	}
 	return &Listener{UnixListener: l.(*net.UnixListener), path: path, made: made}, nil
+}
+
+// permit gives the socket its mode and group.
+func permit(path string, mode fs.FileMode, gid int) error {
+	if gid >= 0 {
+		if err := os.Lchown(path, -1, gid); err != nil {
+			return fmt.Errorf("group: %w: it must be one of this user's", err)
+		}
+	}
+	return os.Chmod(path, mode.Perm())
 }
 
 // removeStale makes the path free if a stale socket is there.

@@ -14,6 +14,9 @@ import (
 // errInUse is the error if another process listens at the path.
 var errInUse = fmt.Errorf("%w: stop the process that listens there (ss -lxp shows it), or choose another path", syscall.EADDRINUSE)
 
+// lockSuffix makes the name of the lock file from that of the socket.
+const lockSuffix = ".lock"
+
 // acquire makes the lock file and locks it. A holder removes the file, so what was locked may be no longer what has the
 // name:
 //
@@ -48,16 +51,19 @@ func acquire(name string) (*os.File, error) {
 }
 
 // release removes the lock file while it is still locked, then unlocks it.
-func release(file *os.File) error {
+func release(name string, file *os.File) error {
 	opened, err := file.Stat()
 	if err == nil {
-		err = removeSame(file.Name(), opened)
+		err = removeSame(name, opened)
 	}
 	return errors.Join(err, file.Close())
 }
 
 // removeSame removes a file, unless it is gone or has been replaced by another one.
 func removeSame(name string, file os.FileInfo) error {
+	if file == nil {
+		return nil
+	}
 	if named, err := os.Lstat(name); err != nil || !os.SameFile(named, file) {
 		return nil //nolint:nilerr // it is gone
 	}

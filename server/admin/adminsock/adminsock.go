@@ -83,7 +83,20 @@ func (d *directory) listen(port int) (*unixsock.Listener, error) {
 			return nil, err
 		}
 	}
-	return unixsock.Listen(filepath.Join(d.path, name(port)), mode, "")
+	return d.address(port).Listen()
+}
+
+// address returns where the socket of a daemon with a port is, 0 for none.
+func (d *directory) address(port int) unixsock.Address {
+	return unixsock.Address{Path: filepath.Join(d.path, name(port)), Mode: mode}
+}
+
+// Addresses returns where the socket of a daemon with a port may be, 0 for none, in the order in which [Listen] tries.
+func Addresses(port int) (all []unixsock.Address) {
+	for _, d := range directories(os.Getenv) {
+		all = append(all, d.address(port))
+	}
+	return all
 }
 
 // name returns the name of the socket of a daemon with a port, 0 for none.
