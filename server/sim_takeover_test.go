@@ -55,8 +55,12 @@ func (s *sim) estate() (file []byte, sum digest, err error) {
 		}
 		left = append(left, one)
 	}
+	legacy, err := s.server.fleetLegacy()
+	if err != nil {
+		return nil, digest{}, err
+	}
 	var buf bytes.Buffer
-	err = s.server.newEstate(left, nil).write(&buf)
+	err = s.server.newEstate(left, legacy).write(&buf)
 	return buf.Bytes(), estateDigest(left), err
 }
 
@@ -73,6 +77,9 @@ func (s *sim) takeOver(cfg Config, last func()) error {
 	clients := s.absentClients()
 	srv := newSimServer(cfg, before.moveAfter)
 	srv.pace, srv.inherits = before.pace, true
+	if s.sameSeed {
+		srv.seed = before.seed
+	}
 	s.serve(srv)
 	got, err := s.inherit(file, clients)
 	if err != nil {
@@ -98,7 +105,7 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 	}
 	i := inheritance{room: make([]int, len(s.loops))}
 	for loop := range i.room {
-		i.room[loop] = 1 + simClients
+		i.room[loop] = 1 + max(simClients, len(clients))
 	}
 	for _, p := range parts {
 		for j := range p.Sessions {

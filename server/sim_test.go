@@ -31,6 +31,8 @@ type sim struct {
 	err     error       // the first thing that must not happen
 	ballast int64       // memory that others take, in bytes
 	isTold  func() bool // reports whether anybody may be told that he holds a key; nil if always
+
+	sameSeed bool // a successor's keys have the same hashes
 }
 
 // simEvent is a line that a client has read, or the end of its connection if it is empty.
