@@ -49,6 +49,7 @@ func (w *worker) leave() (*loopEstate, error) {
 	for s := w.roster.turns.first; s != nil; s = s.nextTurn {
 		l.turns[s] = len(l.turns) + 1
 	}
+	l.left.Sessions = make([]sessionLeft, 0, w.roster.sessions.len())
 	for _, s := range w.roster.sessions.members {
 		if err := l.addSession(s); err != nil {
 			return nil, err

@@ -104,9 +104,6 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 		return digest{}, err
 	}
 	i := inheritance{room: make([]int, len(s.loops))}
-	for loop := range i.room {
-		i.room[loop] = 1 + max(simClients, len(clients))
-	}
 	for _, p := range parts {
 		for j := range p.Sessions {
 			if p.Sessions[j].Carried {
@@ -114,11 +111,14 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 			}
 		}
 	}
-	i.adopt = func(sh *shard, client reactor.Client, _ int, _ reactor.ConnState) error {
+	for loop := range i.room { // so that not all can go where they are best off
+		i.room[loop] = (len(i.sockets)+len(s.loops)-1)/len(s.loops) + 1
+	}
+	i.adopt = func(sh *shard, client reactor.Client, _ int, state reactor.ConnState) error {
 		restored := client.(*session)
 		c := clients[restored.id()]
 		if c == nil {
-			return fmt.Errorf("nobody is connection %d", restored.id())
+			c = s.stranger(restored, state)
 		}
 		c.session, c.loop, c.absent = restored, s.loops[sh.index], false
 		restored.conn = c
@@ -135,15 +135,32 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 	sum, err := s.server.restore(e, parts, i)
 	for _, l := range s.loops {
 		for _, restored := range l.worker.roster.sessions.members {
-			if c := clients[restored.id()]; c != nil && c.absent { // but its session is there
-				c.session, c.loop, c.open = restored, l, true
-				if !c.encrypted {
-					return sum, fmt.Errorf("%s was not carried", c.name)
-				}
+			if _, ok := restored.conn.(absent); !ok {
+				continue
 			}
+			c := clients[restored.id()]
+			switch {
+			case c == nil:
+				c = s.stranger(restored, reactor.ConnState{})
+				c.encrypted, c.absent = true, true
+			case !c.encrypted:
+				return sum, fmt.Errorf("%s was not carried", c.name)
+			}
+			c.session, c.loop, c.open = restored, l, true
 		}
 	}
 	return sum, err
+}
+
+// stranger returns a client whose connection nobody knows here: its estate comes from elsewhere.
+func (s *sim) stranger(restored *session, state reactor.ConnState) *simClient {
+	c := &simClient{
+		name: fmt.Sprint("connection ", restored.id()), sim: s, open: true, fin: state.HalfClosed, half: state.HalfClosed, paused: state.Paused,
+		wasHeld: state.WasPaused, last: state.Last, unsent: state.Unsent, deaf: len(state.Unsent) > 0,
+	}
+	c.moving.Body = c
+	s.clients = append(s.clients, c)
+	return c
 }
 
 // absentClients returns the clients that are connected, and makes them absent.
