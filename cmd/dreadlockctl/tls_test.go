@@ -189,7 +189,7 @@ func TestCertificatesOfReadme(t *testing.T) {
 			if _, err := exec.LookPath(program); err != nil {
 				t.Skip(err)
 			}
-			_, block, _ := strings.Cut(string(readme), "```sh\n"+tool)
+			_, block, _ := strings.Cut(string(readme), "```sh run\n"+tool)
 			block, _, found := strings.Cut(block, "```")
 			if !found {
 				t.Fatal("there are no such commands")
