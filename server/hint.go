@@ -32,7 +32,11 @@ var hints = []struct {
 	{at: "\n", hint: "a line ends with CR LF, not with LF alone: nc -C sends both"},
 	{begin: " ", hint: "there is no space before a command"},
 	{at: "\t", hint: "words are separated by spaces, not by tabs"},
-	{at: "\r", reasons: []proto.Reason{proto.WantSpace, proto.WantKey, proto.WantText, proto.WantID}, hint: "a word is missing: " + commandsHint},
+	{
+		at:      "\r",
+		reasons: []proto.Reason{proto.WantSpace, proto.WantKey, proto.WantText, proto.WantID},
+		hint:    "a word is missing: " + commandsHint,
+	},
 	{at: "\r", reasons: []proto.Reason{proto.WantKeyOrSpace, proto.WantTimeout}, hint: timeoutHint},
 	{reasons: []proto.Reason{proto.WantKeyword, proto.WantSpace}, hint: commandsHint},
 	{

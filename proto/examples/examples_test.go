@@ -142,7 +142,7 @@ func forEach(t *testing.T, test func(t *testing.T, s *snippet, command []string)
 // A snippet locks a free key, gives up a held one, waits for it, works for longer than some heartbeats take and gives it back. The
 // tokens that it works with rise.
 func TestLocks(t *testing.T) {
-	d := start(t, "--keepalive", "4s") // a heartbeat every two seconds
+	d := start(t, "--keepalive", "6s") // a heartbeat every three seconds
 	forEach(t, func(t *testing.T, s *snippet, command []string) {
 		key, other := s.key(), prototest.Dial(t, d.address)
 		run := func(wait, work int) *process { return begin(t, command, d.host, d.port, key, wait, work) }
@@ -153,7 +153,7 @@ func TestLocks(t *testing.T) {
 		other.Do("lock "+key+" 0", "l locked")
 		run(50, forever).ends(notLocked, key+" is not locked: t timeout")
 
-		p = run(600_000, 5)
+		p = run(600_000, 7)
 		d.awaitWaiter(t, key)
 		other.Do("unlock "+key, "u unlocked")
 		second := p.locked(key)
@@ -186,7 +186,7 @@ func TestLost(t *testing.T) {
 		{"daemon is silent", []string{"--keepalive", "1s"}, func(_ *testing.T, d *daemon, _ func(), _ string) {
 			d.signal(syscall.SIGSTOP)
 		}},
-		{"key is taken", []string{"--keepalive", "1s"}, func(t *testing.T, d *daemon, _ func(), key string) {
+		{"key is taken", []string{"--keepalive", "2s"}, func(t *testing.T, d *daemon, _ func(), key string) {
 			d.ask(t, http.MethodPost, "keys/"+key+"/release", &api.Release{})
 		}},
 	} {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,7 +34,7 @@ type process struct {
 // begin runs a snippet, whose command is given: it waits for a key for some milliseconds and works for some seconds.
 func begin(tb testing.TB, command []string, host, port, key string, wait, work int) *process {
 	tb.Helper()
-	args := append(command[1:len(command):len(command)], host, port, key, strconv.Itoa(wait), strconv.Itoa(work))
+	args := slices.Concat(command[1:], []string{host, port, key, strconv.Itoa(wait), strconv.Itoa(work)})
 	p := &process{tb: tb, cmd: exec.CommandContext(tb.Context(), command[0], args...), lines: make(chan string, 16)}
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) } // so that it ends its work
 	p.cmd.WaitDelay = prototest.Patience
