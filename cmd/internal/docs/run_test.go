@@ -310,6 +310,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\bv\d+\.\d+\.\d+[\w.+-]*|\(devel\)`), "VERSION"},
 	{regexp.MustCompile(`\d[\d.,]* (ms|s|min|h|d)( \d+ (ms|s|min|h))?\b`), "AGE"},
 	{regexp.MustCompile(`(\d+\.\d+\.\d+\.\d+|\[::1\]|localhost):\d+`), "ADDRESS"},
+	{regexp.MustCompile(` --server ADDRESS`), ""}, // the scene has its daemon at another port than the default
 	{regexp.MustCompile(`[\w.]+@[\w.-]+(:\d+:\S+)?`), "NAME"},
 	{regexp.MustCompile(`\b(\d+[0-9a-f]{15}|[0-9a-f]+\d[0-9a-f]{8,})\b`), "N"},
 	{regexp.MustCompile(`\d[\d.,]*`), "N"},

@@ -181,6 +181,7 @@ serves() { : >daemon.log; start "$@" && kill $pid && wait $pid; }
 func (s *scene) output(script string) string {
 	s.t.Helper()
 	cmd := s.command(preamble + script)
+	defer time.AfterFunc(prototest.Patience, s.end).Stop()
 	output, err := cmd.Output()
 	if err != nil {
 		s.t.Fatalf("%s: %v", script, err)
