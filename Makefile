@@ -109,3 +109,18 @@ lint: ## check the sources: golangci-lint, built from the versions in .ci/tools.
 .PHONY: fmt
 fmt: ## format the sources
 	$(LINT) fmt ./...
+
+.PHONY: cover
+cover: ## how much of each package the tests reach, also by the programs that they start: make cover ARGS='-short ./server/...'
+	rm -rf .bin/cover && mkdir -p .bin/cover
+	GOFLAGS='$(GOFLAGS) -cover -covermode=atomic -coverpkg=dreadlock/...' GOCOVERDIR=$(CURDIR)/.bin/cover \
+		$(GO) test -timeout 20m $(or $(ARGS),./...) -args -test.gocoverdir=$(CURDIR)/.bin/cover; \
+	status=$$?; $(GO) tool covdata percent -i .bin/cover; exit $$status
+
+# The list comes as a module, so that it can be had wherever modules can. Of the many ways to a fault the first is shown.
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in what is used, by the latest list of the Go project
+	@mkdir -p .bin
+	list=$$($(GO) mod download -json golang.org/x/vulndb@latest | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
+	$(GO) tool -modfile=.ci/tools.mod govulncheck -db "file://$$list/data/osv" ./... >.bin/vuln.txt; \
+	status=$$?; grep -vE '^ +#([2-9]|[0-9]{2,}):' .bin/vuln.txt; exit $$status
