@@ -96,12 +96,7 @@ func (c *containerfile) command(tree string, args, env []string) *exec.Cmd {
 // build builds the image without a runtime, from the last commit and without a network, and returns its tree of files.
 func (c *containerfile) build(t *testing.T) (tree string) {
 	t.Helper()
-	if err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Run(); err != nil {
-		t.Skip("the image is NOT tested: it is built from a commit, and there is none here")
-	}
-	source := filepath.Join(t.TempDir(), "src")
-	run(t, "git", "clone", "--quiet", "file://"+absolute(t, root), source)
-	run(t, "git", "-C", source, "checkout", "--quiet", "--detach", strings.TrimSpace(run(t, "git", "-C", root, "rev-parse", "HEAD")))
+	source, _ := checkout(t)
 	for _, line := range c.run {
 		step := exec.Command("sh", "-c", line)
 		step.Dir = source
@@ -130,15 +125,6 @@ func (c *containerfile) build(t *testing.T) (tree string) {
 		}
 	}
 	return tree
-}
-
-func absolute(t *testing.T, path string) string {
-	t.Helper()
-	path, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // The image can be built, and works as its user, who can write nothing in it: it becomes healthy, gives locks, can be looked at, and

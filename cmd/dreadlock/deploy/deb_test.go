@@ -40,6 +40,7 @@ func newMachine(t *testing.T) *machine {
 	m.write("var/lib/dpkg/status", "", 0o644)
 	m.write("usr/bin/systemctl", systemctl, 0o755)
 	m.write("systemctl.log", "", 0o644)
+	m.write("dev/null", "", 0o666)
 	m.copyProgram("/bin/sh", "bin/sh")
 	m.before = m.everything()
 	return m
@@ -239,6 +240,7 @@ func checkRPM(t *testing.T, dir string) {
 		{"postinstall.sh", "2", "daemon-reload\ntry-reload-or-restart dreadlock.service\n"},
 		{"preremove.sh", "1", ""},
 		{"preremove.sh", "0", "--no-reload disable --now dreadlock.socket dreadlock.service\n"},
+		{"postremove.sh", "1", ""},
 		{"postremove.sh", "0", "daemon-reload\n"},
 	} {
 		m.write("tmp/script", read(t, filepath.Join("package", c.script)), 0o755)

@@ -16,17 +16,28 @@ import (
 // root is that of the repository.
 const root = "../../.."
 
-// makePackages makes the packages of the last commit in a new folder. The test that uses them is skipped where they cannot be made.
-func makePackages(t *testing.T, env ...string) (dir string) {
+// checkout returns a clone of the last commit, and the commit. The test that needs it is skipped where there is none.
+func checkout(t *testing.T) (dir, commit string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("packages take a minute")
+	output, err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Skip("packages and images are NOT tested: they are made of a commit, and there is none here")
 	}
-	if err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Run(); err != nil {
-		t.Skip("packages are NOT tested: they are made of a commit, and there is none here")
+	repository, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
 	}
+	dir, commit = filepath.Join(t.TempDir(), "src"), strings.TrimSpace(string(output))
+	run(t, "git", "clone", "--quiet", "file://"+repository, dir)
+	run(t, "git", "-C", dir, "checkout", "--quiet", "--detach", commit)
+	return dir, commit
+}
+
+// makePackages makes the packages of a checkout in a new folder.
+func makePackages(t *testing.T, source string, env ...string) (dir string) {
+	t.Helper()
 	dir = filepath.Join(t.TempDir(), "packages")
-	command := exec.Command(filepath.Join(root, ".ci", "package"), dir)
+	command := exec.Command(filepath.Join(source, ".ci", "package"), dir)
 	command.Env = append(os.Environ(), env...)
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", command, err, output)
@@ -66,9 +77,13 @@ func read(t *testing.T, path string) string {
 
 // A release is complete, the same whoever makes it, and its packages can be installed, used, upgraded and removed.
 func TestPackages(t *testing.T) {
-	dir := makePackages(t)
+	if testing.Short() {
+		t.Skip("packages take a minute")
+	}
+	source, commit := checkout(t)
+	dir := makePackages(t, source)
 	t.Run("reproducible", func(t *testing.T) {
-		again := makePackages(t, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "GOFLAGS=-buildvcs=false", "TMPDIR="+t.TempDir())
+		again := makePackages(t, source, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "GOFLAGS=-buildvcs=false", "TMPDIR="+t.TempDir())
 		if one, two := read(t, filepath.Join(dir, "SHA256SUMS")), read(t, filepath.Join(again, "SHA256SUMS")); one != two {
 			t.Errorf("two runs differ:\n%s\n%s", one, two)
 		}
@@ -93,7 +108,7 @@ func TestPackages(t *testing.T) {
 			t.Errorf("%.300s", notes)
 		}
 	})
-	t.Run("archive", func(t *testing.T) { checkArchives(t, dir) })
+	t.Run("archive", func(t *testing.T) { checkArchives(t, dir, commit) })
 	t.Run("deb", func(t *testing.T) { checkDeb(t, dir) })
 	t.Run("rpm", func(t *testing.T) { checkRPM(t, dir) })
 }
@@ -129,7 +144,7 @@ func checkSBOM(t *testing.T, dir string) {
 }
 
 // The archives have programs for their architecture that need no library, and all of the rest.
-func checkArchives(t *testing.T, dir string) {
+func checkArchives(t *testing.T, dir, commit string) {
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 		to := t.TempDir()
 		run(t, "tar", "-xzf", one(t, dir, "dreadlock-*-linux-"+arch+".tar.gz"), "-C", to, "--strip-components=1")
@@ -157,7 +172,6 @@ func checkArchives(t *testing.T, dir string) {
 			}
 			file.Close()
 			if arch == runtime.GOARCH {
-				commit := strings.TrimSpace(run(t, "git", "-C", root, "rev-parse", "HEAD"))
 				format := regexp.MustCompile(`^` + program + ` v\d\S+, commit ` + commit + ` of \S+, ` + regexp.QuoteMeta(runtime.Version()) + " linux/" + arch + "\n$")
 				if got := run(t, path, "--version"); !format.MatchString(got) {
 					t.Errorf("--version: %s", got)
