@@ -71,11 +71,13 @@ func (s *session) Closed(err error) {
 	ro.server.clientGone(s.address())
 }
 
-// refuse ends the session for a syntax error at the start of rest. What came before has been executed and is answered.
-func (s *session) refuse(rest []byte) {
-	err := s.parser.Err()
-	s.warn("client dropped: syntax error").Stringer("reason", err.Reason).Int("column", err.Column).
-		Bytes("at", rest[:min(len(rest), maxQuoted)]).Send()
+// refuse ends the session for a syntax error at byte n of the input. What came before has been executed and is answered.
+func (s *session) refuse(input []byte, n int) {
+	if event := s.warn("client dropped: syntax error"); event.Enabled() {
+		err, rest := s.parser.Err(), input[n:]
+		event.Stringer("reason", err.Reason).Int("column", err.Column).Bytes("at", rest[:min(len(rest), maxQuoted)]).
+			Str("hint", hint(err, input, n)).Send()
+	}
 	s.finish(syntaxError)
 }
 

@@ -195,7 +195,7 @@ func (s *session) execute(input []byte, most int) (n int) {
 		case proto.Complete:
 			s.command(&cmd)
 		case proto.Invalid:
-			s.refuse(input[n:])
+			s.refuse(input, n)
 			return len(input)
 		}
 	}

@@ -124,8 +124,8 @@ func TestGarbage(t *testing.T) {
 				t.Fatalf("want one warning, got %q", lines)
 			}
 			var line struct {
-				Client, Reason, At, Message string
-				Column                      float64
+				Client, Reason, At, Hint, Message string
+				Column                            float64
 			}
 			if err := json.Unmarshal([]byte(lines[0]), &line); err != nil {
 				t.Fatalf("%q: %v", lines[0], err)
@@ -133,7 +133,10 @@ func TestGarbage(t *testing.T) {
 			if line.Client != c.Conn().LocalAddr().String() || line.Reason != tc.reason || line.Column != tc.column {
 				t.Errorf("want client %s, %q at column %v, got %+v", c.Conn().LocalAddr(), tc.reason, tc.column, line)
 			}
-			if line.At == "" || len(line.At) > 6*maxQuoted || len(lines[0]) > 500 || strings.Count(lines[0], "\n") != 1 {
+			if want := refusedAs(t, tc.text, len(tc.text)); line.Hint != want {
+				t.Errorf("the hint is %q, want %q", line.Hint, want)
+			}
+			if line.At == "" || len(line.At) > 6*maxQuoted || len(lines[0]) > 600 || strings.Count(lines[0], "\n") != 1 {
 				t.Errorf("the warning must quote a piece of it in one line: %q", lines[0])
 			}
 		})
