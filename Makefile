@@ -5,7 +5,8 @@ PORT ?= 6001
 LINT := $(GO) tool -modfile=.ci/tools.mod golangci-lint
 
 # Programs without C, which run on every Linux; without the tables of debuggers. Profiles and stacks need none.
-GOBUILD := CGO_ENABLED=0 $(GO) build -buildvcs=auto -trimpath -ldflags=-w
+BUILD   := -buildvcs=auto -trimpath -ldflags=-w
+GOBUILD := CGO_ENABLED=0 $(GO) build $(BUILD)
 
 PREFIX ?= /usr/local
 
@@ -27,8 +28,9 @@ build: ## build the programs into .bin/, with the commit in them if git is there
 .PHONY: man
 man:
 	@mkdir -p .bin/man
-	GOOS= GOARCH= $(GO) run -buildvcs=auto -trimpath ./cmd/dreadlock --man >.bin/man/dreadlock.8
-	GOOS= GOARCH= $(GO) run -buildvcs=auto -trimpath ./cmd/dreadlockctl --man >.bin/man/dreadlockctl.1
+	GOOS= GOARCH= $(GOBUILD) -o .bin/man/ ./cmd/dreadlock ./cmd/dreadlockctl
+	.bin/man/dreadlock --man >.bin/man/dreadlock.8
+	.bin/man/dreadlockctl --man >.bin/man/dreadlockctl.1
 
 .PHONY: programs
 programs: man

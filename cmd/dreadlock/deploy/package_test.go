@@ -175,6 +175,8 @@ func checkArchives(t *testing.T, dir, commit string) {
 				format := regexp.MustCompile(`^` + program + ` v\d\S+, commit ` + commit + ` of \S+, ` + regexp.QuoteMeta(runtime.Version()) + " linux/" + arch + "\n$")
 				if got := run(t, path, "--version"); !format.MatchString(got) {
 					t.Errorf("--version: %s", got)
+				} else if page := run(t, "gzip", "-dc", one(t, to, "share/man/man?", program+".?.gz")); !strings.Contains(page, strings.TrimSuffix(strings.Fields(got)[1], ",")) {
+					t.Errorf("the manual page is of another version: %.100s", page)
 				}
 			}
 		}
