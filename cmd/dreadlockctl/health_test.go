@@ -51,7 +51,7 @@ func TestHealthOfDaemon(t *testing.T) {
 	for _, args := range []string{"health", "health --ready"} {
 		v.says(args, `^ok\n$`)
 	}
-	holder := v.daemon.dial(t)
+	holder := v.dial(t)
 	holder.Do("lock a 0", "l locked")
 	if got := v.ctl("drain"); got.status != 0 {
 		t.Fatalf("%+v", got)

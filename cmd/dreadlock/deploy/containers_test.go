@@ -65,7 +65,7 @@ func parseContainerfile(t *testing.T) *containerfile {
 		case "EXPOSE":
 			c.exposed = rest
 		case "HEALTHCHECK":
-			c.healthcheck = words(rest[strings.Index(rest, "["):])
+			c.healthcheck = words(rest)
 		case "ENTRYPOINT":
 			c.entrypoint = words(rest)
 		default:
