@@ -33,11 +33,11 @@ func checkout(t *testing.T) (dir, commit string) {
 	return dir, commit
 }
 
-// makePackages makes the packages of a checkout in a new folder.
+// makePackages makes the packages of a checkout in a new folder. It lets the tests of other packages go first.
 func makePackages(t *testing.T, source string, env ...string) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "packages")
-	command := exec.Command(filepath.Join(source, ".ci", "package"), dir)
+	command := exec.Command("nice", filepath.Join(source, ".ci", "package"), dir)
 	command.Env = append(os.Environ(), env...)
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", command, err, output)
