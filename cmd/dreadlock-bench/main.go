@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -58,7 +57,7 @@ func main() {
 		kong.Name("dreadlock-bench"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
-		kong.Vars{"version": version(), "kinds": kinds()},
+		kong.Vars{"version": cmdline.Version("dreadlock-bench"), "kinds": kinds()},
 	)
 	if err != nil {
 		fail(err, exitFailed)
@@ -81,14 +80,6 @@ func main() {
 func fail(err error, status int) {
 	fmt.Fprintf(os.Stderr, "dreadlock-bench: %v\n", err)
 	os.Exit(status)
-}
-
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "dreadlock-bench (devel)"
-	}
-	return "dreadlock-bench " + info.Main.Version
 }
 
 // peerCommand is the command that the echo servers are started with.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"dreadlock/cmd/internal/cmdline"
 	"dreadlock/server/fleet"
 	"dreadlock/server/fleet/etcd"
 )
@@ -46,7 +47,7 @@ func (o *fleetOptions) store(port func() int, log zerolog.Logger) (fleet.Store, 
 	}
 	cfg := etcd.Config{
 		Prefix: o.FleetPrefix, TTL: o.FleetTTL, CA: o.FleetCA, Cert: o.FleetCert, Key: o.FleetKey,
-		User: o.FleetUser, PasswordFile: o.FleetPasswordFile, Address: address, Version: shortVersion(), Log: log,
+		User: o.FleetUser, PasswordFile: o.FleetPasswordFile, Address: address, Version: cmdline.ShortVersion(), Log: log,
 	}
 	for _, endpoint := range o.Fleet {
 		cfg.Endpoints = append(cfg.Endpoints, strings.TrimSpace(endpoint))

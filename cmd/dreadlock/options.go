@@ -27,7 +27,10 @@ Try it: nc -C localhost ${port}
 Every option can also be set by the environment variable shown after it, in the environment or in the file of --options-file, which
 goes before that; the command line takes precedence over both.
 
-SIGUSR2 starts the program again, which takes over without losing a lock.`
+Exit status: 0 when it was stopped or drained, or another process has taken over, 1 if it cannot serve, 2 for invalid options.
+
+Signals: SIGINT and SIGTERM stop it, with --drain when nobody holds a key any more. SIGUSR2 starts the program again, which takes
+over without losing a lock. SIGHUP makes it read the files of TLS and of the admin token again. SIGUSR1 logs who holds what.`
 
 // options are the command line. Defaults come from the server.
 type options struct {
@@ -61,6 +64,7 @@ type options struct {
 	OptionsFile    optionsFile      `placeholder:"FILE" help:"File with options, a DREADLOCK_...=VALUE a line, which go before the environment. It is read at the start, and by the process that takes over (SIGUSR2). After a dash it may be missing: -/etc/default/dreadlock." env:"DREADLOCK_OPTIONS_FILE"`
 	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines; auto is console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
 	Version        kong.VersionFlag `help:"Print the version and exit."`
+	Man            manFlag          `hidden:"" help:"Print the manual page and exit."`
 }
 
 // size is a number of bytes: 262144, 256KiB, 1MB.
@@ -76,12 +80,11 @@ func (s *size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parseOptions parses the command line and the environment. For --help and --version it exits the process.
-func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
+// newParser returns a parser that fills in the options. Its texts show loops as the default of --loops.
+func newParser(opts *options, stdout, stderr io.Writer, loops string) (*kong.Kong, error) {
 	defaults := server.DefaultConfig()
-	var opts options
 	var file fileOptions
-	parser, err := kong.New(&opts,
+	return kong.New(opts,
 		kong.Bind(&file),
 		kong.Resolvers(&file),
 		kong.Name("dreadlock"),
@@ -89,11 +92,11 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
 		kong.Vars{
-			"version":       version(),
+			"version":       cmdline.Version("dreadlock"),
 			"port":          strconv.Itoa(server.DefaultPort),
 			"listen":        defaults.Listen[0],
 			"admin_port":    strconv.Itoa(server.DefaultPort + 1),
-			"loops":         strconv.Itoa(defaults.Loops),
+			"loops":         loops,
 			"max_pipeline":  humanize.IBytes(uint64(defaults.MaxPipeline)),
 			"max_output":    humanize.IBytes(uint64(defaults.MaxOutput)),
 			"max_keys":      strconv.Itoa(defaults.MaxKeys),
@@ -104,6 +107,12 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 			"fleet_prefix":  etcd.DefaultPrefix,
 			"fleet_ttl":     etcd.DefaultTTL.String(),
 		})
+}
+
+// parseOptions parses the command line and the environment. For --help and --version it exits the process.
+func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
+	var opts options
+	parser, err := newParser(&opts, stdout, stderr, strconv.Itoa(server.DefaultConfig().Loops))
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +133,24 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	}
 	opts.Listen = addresses{":" + strconv.Itoa(*opts.Port)}
 	return &opts, nil
+}
+
+// manFlag prints the manual page. It is hidden, since those who have the program by a package have the page too.
+type manFlag bool
+
+// BeforeReset prints the page of a machine with any number of processors and ends the program.
+func (manFlag) BeforeReset(app *kong.Kong) error {
+	general, err := newParser(new(options), app.Stdout, app.Stderr, "2 where there are two")
+	if err != nil {
+		return err
+	}
+	err = cmdline.WriteMan(app.Stdout, general.Model, cmdline.Page{
+		Section: 8, Summary: "network lock daemon", SeeAlso: "dreadlockctl(1), nc(1), systemd.socket(5)",
+	})
+	if err == nil {
+		app.Exit(0)
+	}
+	return err
 }
 
 // listen returns the ways in. If none was asked for, they are the sockets that were passed, or else the default.
@@ -169,7 +196,7 @@ func (o *options) config(sockets *passedSockets, certificates *certs.Store, log 
 		BreakDeadlocks: o.BreakDeadlocks,
 		Events:         o.Events,
 		LogEvents:      o.LogEvents,
-		Version:        shortVersion(),
+		Version:        cmdline.ShortVersion(),
 		Log:            log,
 	}
 }

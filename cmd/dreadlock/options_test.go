@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"os"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -273,7 +274,7 @@ func TestHelp(t *testing.T) {
 	}
 	inner := regexp.MustCompile(`([a-z])([A-Z])`)
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[options]()) {
-		if field.Name == "Port" || field.Anonymous {
+		if field.Name == "Port" || field.Name == "Man" || field.Anonymous {
 			continue
 		}
 		flag := "--" + strings.ToLower(inner.ReplaceAllString(field.Name, "$1-$2"))
@@ -297,11 +298,38 @@ func TestHelp(t *testing.T) {
 			t.Errorf("help does not mention %s or %s", flag, env)
 		}
 	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| (SIG[A-Z0-9, SIG]+) \|`).FindAllSubmatch(readme, -1) {
+		for _, signal := range strings.Split(string(row[1]), ", ") {
+			if !strings.Contains(got.stdout, signal) {
+				t.Errorf("help does not mention %s, which README.md does", signal)
+			}
+		}
+	}
+}
+
+// The manual page has every option, and is the same on every machine.
+func TestMan(t *testing.T) {
+	got := run(t, launch{}, "--man")
+	if got.status != 0 || got.stderr != "" || !strings.HasPrefix(got.stdout, ".TH DREADLOCK 8 ") {
+		t.Fatalf("%+v", got)
+	}
+	for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(run(t, launch{}, "--help").stdout, -1) {
+		if !strings.Contains(got.stdout, strings.ReplaceAll(flag, "-", `\-`)) {
+			t.Errorf("%s is missing", flag)
+		}
+	}
+	if !strings.Contains(got.stdout, "(2 where there are two)") {
+		t.Error("the number of processors of this machine is in it")
+	}
 }
 
 func TestVersion(t *testing.T) {
 	got := run(t, launch{}, "--version")
-	format := regexp.MustCompile(`^dreadlock \S+, commit [0-9a-z]+( with changes)?, go1\.\d+\S* linux/` + runtime.GOARCH + "\n$")
+	format := regexp.MustCompile(`^dreadlock \S+, commit [0-9a-z]+( of \S+)?( with changes)?, go1\.\d+\S* linux/` + runtime.GOARCH + "\n$")
 	if got.status != 0 || got.stderr != "" || !format.MatchString(got.stdout) {
 		t.Errorf("%+v", got)
 	}

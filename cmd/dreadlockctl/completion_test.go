@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		words []string
 		want  string // the candidates without descriptions, or the directive for the shell
 	}{
-		{nil, "lock status locks waiters connections deadlocks kick release drain takeover history watch top completion"},
+		{nil, "lock health status locks waiters connections deadlocks kick release drain takeover history watch top completion"},
 		{[]string{"lo"}, "lock locks"},
 		{[]string{"--ad"}, "--admin --admin-token-file"},
 		{[]string{"--server", "lock", "wait"}, "waiters"},

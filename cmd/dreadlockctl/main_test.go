@@ -6,6 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -154,7 +157,7 @@ func TestHelp(t *testing.T) {
 		t.Error("it lists the hidden command")
 	}
 	for _, command := range []string{
-		"lock", "status", "locks", "waiters", "connections", "deadlocks", "kick", "release", "history", "watch", "top", "completion",
+		"lock", "health", "status", "locks", "waiters", "connections", "deadlocks", "kick", "release", "history", "watch", "top", "completion",
 	} {
 		contains(t, got.stdout, "\n  "+command+" ")
 		help := runs(t, command, "--help")
@@ -166,11 +169,38 @@ func TestHelp(t *testing.T) {
 			contains(t, help.stdout, "Examples:\n\n    dreadlockctl "+command)
 		}
 	}
+	contains(t, runs(t, "health", "--help").stdout, "69")
 	contains(t, runs(t, "lock", "--help").stdout, "as long as it takes", "75", "69", "76", "126", "127", "128+N", "DREADLOCK_KEY")
 }
 
+// The manual page has every command that is not hidden, with its options.
+func TestMan(t *testing.T) {
+	got := runs(t, "--man")
+	if got.status != 0 || got.stderr != "" || !strings.HasPrefix(got.stdout, ".TH DREADLOCKCTL 1 ") {
+		t.Fatalf("%+v", got)
+	}
+	_, line, err := newParser(&streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _, _ := strings.Cut(strings.TrimSpace(runs(t, "--help").stdout), "Run \"dreadlockctl")
+	_, all, _ = strings.Cut(all, "Commands:\n")
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+)`).FindAllStringSubmatch(all, -1)
+	if want := reflect.TypeOf(*line).NumField() - 4; len(commands) != want { // less the globals, --version, --man and __complete
+		t.Errorf("help has %d commands, want %d", len(commands), want)
+	}
+	for _, command := range commands {
+		if !strings.Contains(got.stdout, `.SS \fBdreadlockctl `+command[1]+`\fR`) {
+			t.Errorf("%s is missing", command[1])
+		}
+	}
+	contains(t, got.stdout, `\fB\-\-conflict\-exit\-code\fR`, ".SH EXIT STATUS", "DREADLOCK_SERVER", "dreadlockctl lock nightly \\-\\-try")
+}
+
 func TestVersion(t *testing.T) {
-	if got := runs(t, "--version"); got.status != 0 || !strings.HasPrefix(got.stdout, "dreadlockctl ") {
+	got := runs(t, "--version")
+	format := regexp.MustCompile(`^dreadlockctl \S+, commit \S+( of \S+)?( with changes)?, go1\.\S+ linux/` + runtime.GOARCH + "\n$")
+	if got.status != 0 || got.stderr != "" || !format.MatchString(got.stdout) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
-	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"dreadlock/cmd/internal/cmdline"
 	"dreadlock/proto/client"
 	"dreadlock/server/api"
 )
@@ -28,6 +28,7 @@ the status of its COMMAND, and more: see dreadlockctl lock --help.`
 // commandLine is the whole command line.
 type commandLine struct {
 	Lock        lockCommand        `cmd:"" help:"Run a command while holding a key."`
+	Health      healthCommand      `cmd:"" help:"Check whether the daemon works."`
 	Status      statusCommand      `cmd:"" help:"Show the version, the sizes and the counters of the daemon."`
 	Locks       locksCommand       `cmd:"" help:"List the held keys."`
 	Waiters     waitersCommand     `cmd:"" help:"Show the holder of a key, and its queue."`
@@ -45,6 +46,7 @@ type commandLine struct {
 
 	globals
 	Version kong.VersionFlag `help:"Print the version and exit."`
+	Man     manFlag          `hidden:"" help:"Print the manual page and exit."`
 }
 
 // globals are the options of all commands.
@@ -86,7 +88,7 @@ func newParser(s *streams) (*kong.Kong, *commandLine, error) {
 		kong.ExplicitGroups([]kong.Group{{Key: "daemon", Title: "Which daemon:"}}),
 		kong.Vars{
 			"server":          defaultServer,
-			"version":         version(),
+			"version":         cmdline.Version("dreadlockctl"),
 			"conflict":        strconv.Itoa(exitConflict),
 			"grace":           defaultGrace.String(),
 			"connect_timeout": defaultConnectTimeout.String(),
@@ -101,12 +103,18 @@ func newParser(s *streams) (*kong.Kong, *commandLine, error) {
 	return parser, &line, nil
 }
 
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "dreadlockctl (devel)"
+// manFlag prints the manual page. It is hidden, since those who have the program by a package have the page too.
+type manFlag bool
+
+// BeforeReset prints the page and ends the program.
+func (manFlag) BeforeReset(app *kong.Kong) error {
+	err := cmdline.WriteMan(app.Stdout, app.Model, cmdline.Page{
+		Section: 1, Summary: "run commands under locks of dreadlock, and look at what the daemon does", SeeAlso: "dreadlock(8), flock(1), jq(1)",
+	})
+	if err == nil {
+		app.Exit(0)
 	}
-	return "dreadlockctl " + info.Main.Version
+	return err
 }
 
 // badOption is an error about an option, in the style of those of the parser.

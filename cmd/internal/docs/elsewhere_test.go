@@ -21,8 +21,9 @@ func TestComingFromElsewhere(t *testing.T) {
 	s.output("dreadlockctl lock held -- sleep 600 >/dev/null 2>&1 &")
 	s.await("held")
 	s.output("flock taken sleep 600 >/dev/null 2>&1 & until ! flock -n taken true; do :; done")
-	words := strings.NewReplacer("CMD", "./CMD.sh", "SCRIPT", "./SCRIPT.sh", "'a && b'", "'./CMD.sh && ./SCRIPT.sh'", "-w 15", "-w 0.1", "-w 30", "-w 0.1",
-		"-w 5", "-w 0.1")
+	words := strings.NewReplacer("CMD", "./CMD.sh", "SCRIPT", "./SCRIPT.sh", "'a && b'", "'./CMD.sh && ./SCRIPT.sh'",
+		"-w 15", "-w 0.1",
+		"-w 30", "-w 0.1", "-w 5", "-w 0.1")
 	status := func(script string) string {
 		return strings.TrimSpace(s.output("(" + script + ") >/dev/null 2>&1; echo $?"))
 	}

@@ -137,7 +137,7 @@ func TestFrontPageIsShort(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	doc := parse("x.md", "# A\n\n```sh run\nls\n```\n\n- a\n\n    goes on\n\nend\n\n    code\n")
-	if len(doc.blocks) != 1 || doc.blocks[0].lang != "sh" || doc.blocks[0].marks != "run" || !slices.Equal(doc.blocks[0].lines, []string{"ls"}) {
+	if b := doc.blocks; len(b) != 1 || b[0].lang != "sh" || b[0].marks != "run" || !slices.Equal(b[0].lines, []string{"ls"}) {
 		t.Errorf("blocks %+v", doc.blocks)
 	}
 	if want := []string{"x.md:13: code that is indented: fence it, and name its language"}; !slices.Equal(doc.bad, want) {

@@ -108,7 +108,8 @@ var (
 	startsDaemon = regexp.MustCompile(`(?m)^dreadlock\b`)
 	comment      = regexp.MustCompile(`\s+# .*$`)
 	background   = regexp.MustCompile(`^dreadlock\b(.*?)\s*&$`)
-	lasts        = regexp.MustCompile(`^dreadlockctl (top|watch( \w+)?|lock \w+)( --?[a-z][a-z-]*( [\w.:/@]+)?)*$|^dreadlockctl lock .*--restart|^dreadlockctl watch .*\|`)
+	lasts        = regexp.MustCompile(`^dreadlockctl (top|watch( \w+)?|lock \w+)( --?[a-z][a-z-]*( [\w.:/@]+)?)*$|` +
+		`^dreadlockctl lock .*--restart|^dreadlockctl watch .*\|`)
 	ends         = regexp.MustCompile(` -n \d| --json -n`)
 	waits        = regexp.MustCompile(`^dreadlockctl lock (\w+) .*&$`)
 	onTerminal   = regexp.MustCompile(`^dreadlockctl (top|kick|release)\b`)

@@ -195,7 +195,7 @@ func (s *scene) command(script string) *exec.Cmd {
 	return cmd
 }
 
-// end ends every process of the scene, also those that have left their parents: a command is done with its key, a daemon was taken over from.
+// end ends every process of the scene, also those that have left their parents, as a daemon has that took over.
 func (s *scene) end() {
 	for deadline := time.Now().Add(prototest.Patience); ; {
 		sig := syscall.SIGTERM
