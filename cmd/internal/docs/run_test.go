@@ -110,10 +110,10 @@ var (
 	background   = regexp.MustCompile(`^dreadlock\b(.*?)\s*&$`)
 	lasts        = regexp.MustCompile(`^dreadlockctl (top|watch( \w+)?|lock \w+)( --?[a-z][a-z-]*( [\w.:/@]+)?)*$|` +
 		`^dreadlockctl lock .*--restart|^dreadlockctl watch .*\|`)
-	ends         = regexp.MustCompile(` -n \d| --json -n`)
-	waits        = regexp.MustCompile(`^dreadlockctl lock (\w+) .*&$`)
-	onTerminal   = regexp.MustCompile(`^dreadlockctl (top|kick|release)\b`)
-	statuses     = regexp.MustCompile(`status (\d+)`)
+	ends       = regexp.MustCompile(` -n \d| --json -n`)
+	waits      = regexp.MustCompile(`^dreadlockctl lock (\w+) .*&$`)
+	onTerminal = regexp.MustCompile(`^dreadlockctl (top|kick|release)\b`)
+	statuses   = regexp.MustCompile(`status (\d+)`)
 )
 
 // play runs the steps in one shell.
