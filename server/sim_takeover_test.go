@@ -103,10 +103,11 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 	for _, p := range parts {
 		for j := range p.Sessions {
 			if p.Sessions[j].Carried {
-				i.sockets = append(i.sockets, 0)
+				i.carried++
 			}
 		}
 	}
+	i.next = func() (int, error) { return 0, nil }
 	i.adopt = func(sh *shard, client reactor.Client, _ int, _ reactor.ConnState) error {
 		restored := client.(*session)
 		c := clients[restored.id()]
