@@ -53,7 +53,7 @@ func (s *Server) askAllocated(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	mark := s.stderr.end()
-	if err := s.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+	if err := s.signal(syscall.SIGUSR1); err != nil {
 		return 0, fmt.Errorf("ask %s for its status: %w", s.Name, err)
 	}
 	tick := time.NewTicker(time.Millisecond)

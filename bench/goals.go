@@ -60,6 +60,8 @@ const (
 	maxAloneLatency = 1.0    // times redis
 	maxTLSCPU       = 1.3    // times plain TCP
 	maxUnixVisit    = 0.75   // times plain TCP
+	maxTakeMany     = 20.0   // ms, with 1,000 connections
+	maxTakeMost     = 150.0  // ms, with 15,000
 )
 
 // CheckGoals returns the goals of the daemon with its default number of loops and with one loop.
@@ -122,6 +124,8 @@ func (k *goalKeeper) check(echo string) {
 		ratio(k.over(overTLS, &loadFew), ServerCPU, k.over("", &loadFew), ServerCPU), maxTLSCPU, "x")
 	k.atMost(9, "server time per connect, lock, unlock, close over a Unix socket, relative to TCP",
 		ratio(k.over(overUnix, &loadVisits), ServerCPU, k.over("", &loadVisits), ServerCPU), maxUnixVisit, "x")
+	k.atMost(10, "longest answer in a takeover, 1,000 connections", k.figure(&loadTakeMany, Answer), maxTakeMany, "ms")
+	k.atMost(10, "longest answer in a takeover, 15,000 connections", k.figure(&loadTakeMost, Answer), maxTakeMost, "ms")
 }
 
 // over returns the cell of a workload on the server, reached by a way; nil if it was not measured.

@@ -231,7 +231,7 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 	}
 	s.PID = s.cmd.Process.Pid
 	go func() {
-		_ = s.cmd.Wait() // it matters only that it ended
+		_ = s.cmd.Wait() // it matters only that it ended, and every process that has its output by a takeover
 		close(s.ended)
 	}()
 	if err := s.awaitReady(ctx); err != nil {
@@ -239,7 +239,7 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 		return nil, err
 	}
 	if p.Kind == Daemon {
-		s.allocated, s.waiters = s.askAllocated, waitersOf(admin)
+		s.admin, s.allocated, s.waiters = admin, s.askAllocated, waitersOf(admin)
 	}
 	return s, nil
 }
@@ -271,12 +271,22 @@ func (s *Server) Stop() {
 		return
 	}
 	_ = s.alive.Close()
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	_ = s.signal(syscall.SIGTERM) // it may have ended already
 	select {
 	case <-s.ended:
 	case <-time.After(stopTime):
-		_ = s.cmd.Process.Kill()
+		_ = s.signal(syscall.SIGKILL)
 		<-s.ended
+	}
+}
+
+// signal sends a signal to the server: to the process that has taken over last. It has not ended, since it has the output.
+func (s *Server) signal(sig syscall.Signal) error {
+	select {
+	case <-s.ended:
+		return os.ErrProcessDone
+	default:
+		return syscall.Kill(s.PID, sig)
 	}
 }
 

@@ -41,6 +41,7 @@ type Result struct {
 	Waiters  *WaitersResult  `json:"waiters,omitempty"`
 	Timeouts *TimeoutsResult `json:"timeouts,omitempty"`
 	Idle     *IdleResult     `json:"idle,omitempty"`
+	Takeover *TakeoverResult `json:"takeover,omitempty"`
 }
 
 // CPU is processor time in user and kernel mode.

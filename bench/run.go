@@ -95,6 +95,7 @@ func run(ctx context.Context, target *Target, w Workload, o Options, change *Cha
 		Timeouts: r.timeouts,
 		Churn:    r.churn,
 		Idle:     r.idle,
+		Takeover: r.takeovers,
 	}[w.Kind]
 	if load == nil {
 		load = r.commands

@@ -50,12 +50,16 @@ const (
 	LateMax      Metric = "late_max_ms"
 	IdleMemory   Metric = "bytes_per_connection"
 	IdleCPU      Metric = "idle_cpu_share"
+	Answer       Metric = "takeover_answer_ms"
+	WorstAnswer  Metric = "takeover_worst_answer_ms"
+	Stood        Metric = "takeover_stood_ms"
+	WorstStood   Metric = "takeover_worst_stood_ms"
 )
 
 // Metrics lists all metrics in the order of tables.
 var Metrics = []Metric{
 	Throughput, ServerCPU, Allocations, GeneratorCPU, LatencyP50, LatencyP99, LatencyP999, EnqueueRate, EnqueueCPU, HandOverCPU,
-	Early, LateP50, LateP99, LateP999, LateMax, IdleMemory, IdleCPU,
+	Early, LateP50, LateP99, LateP999, LateMax, IdleMemory, IdleCPU, Answer, WorstAnswer, Stood, WorstStood,
 }
 
 // Of returns the figure of a result, if it has it.
@@ -80,6 +84,8 @@ func (m Metric) Of(r *Result) (value float64, ok bool) {
 		return m.ofTimeouts(r.Timeouts)
 	case IdleMemory, IdleCPU:
 		return m.ofIdle(r.Idle)
+	case Answer, WorstAnswer, Stood, WorstStood:
+		return m.ofTakeover(r.Takeover)
 	}
 	return 0, false
 }
@@ -132,4 +138,12 @@ func (c *CPU) micros() (float64, bool) {
 		return 0, false
 	}
 	return float64(c.PerOperation) / float64(time.Microsecond), true
+}
+
+func (m Metric) ofTakeover(t *TakeoverResult) (float64, bool) {
+	if t == nil || len(t.Takeovers) == 0 {
+		return 0, false
+	}
+	value := map[Metric]time.Duration{Answer: t.Answer, WorstAnswer: t.WorstAnswer, Stood: t.Stood, WorstStood: t.WorstStood}[m]
+	return float64(value) / float64(time.Millisecond), true
 }

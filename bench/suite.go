@@ -18,6 +18,9 @@ var (
 	loadInFlight   = Workload{Kind: Timeouts, Connections: 10_000, Share: 0.5}
 	loadIdle       = Workload{Kind: Idle, Connections: 15_000}
 	loadIdleWays   = Workload{Kind: Idle, Connections: 3000} // a handshake takes a while
+	loadTakeFew    = Workload{Kind: Takeover, Connections: 100}
+	loadTakeMany   = Workload{Kind: Takeover, Connections: 1000}
+	loadTakeMost   = Workload{Kind: Takeover, Connections: 15_000}
 	loadVisits     = Workload{Kind: Churn, Connections: 16}
 	loadAlone      = Workload{Kind: Uncontended, Connections: 1}
 )
@@ -62,6 +65,9 @@ func Suite(scale float64) []Case {
 		{Workload: window(loadInFlight, 300*ms, 1500*ms), Peers: peersDaemon, Rounds: 3},
 		{Workload: window(loadIdle, 0, 200*ms), Peers: peersDaemon, Rounds: 2, Fresh: true},
 		{Workload: window(loadIdleWays, 0, 100*ms), Peers: peersWays, Rounds: 2, Fresh: true},
+		{Workload: window(loadTakeFew, 0, 500*ms), Peers: peersDaemon, Rounds: 1, Fresh: true},
+		{Workload: window(loadTakeMany, 0, 500*ms), Peers: peersDaemon, Rounds: 2, Fresh: true},
+		{Workload: window(loadTakeMost, 0, 500*ms), Peers: peersDaemon, Rounds: 1, Fresh: true},
 	}
 	for i := range cases {
 		cases[i].Peers = distinct(cases[i].Peers)

@@ -34,6 +34,10 @@ var columns = []column{
 	{LateMax, "late max ms", "%.1f"},
 	{IdleMemory, "bytes/connection", "%.0f"},
 	{IdleCPU, "idle CPU share", "%.4f"},
+	{Answer, "answer ms", "%.1f"},
+	{WorstAnswer, "worst answer ms", "%.1f"},
+	{Stood, "loops stood ms", "%.1f"},
+	{WorstStood, "at most ms", "%.1f"},
 }
 
 // WriteResults prints results, one per line, with the columns that at least one of them has.

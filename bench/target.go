@@ -33,6 +33,8 @@ type Target struct {
 
 	tls *tls.Config // over TCP; nil without TLS
 
+	admin string // host:port of the admin interface of our daemon; empty if it is not known
+
 	// allocated returns the number of heap objects that the server has allocated so far; nil if it does not report it.
 	allocated func(context.Context) (int64, error)
 	// waiters returns the number of connections that wait for a held key; nil if the server does not report it.
@@ -72,7 +74,7 @@ func ParseTarget(text string) (*Target, error) {
 		case "ca":
 			err = t.trust(value)
 		case "admin":
-			t.waiters = waitersOf(value)
+			t.admin, t.waiters = value, waitersOf(value)
 		case "name":
 			t.Name = value
 		case "pid":
@@ -159,6 +161,9 @@ func (t *Target) dial(ctx context.Context) (net.Conn, *secured, error) {
 func (t *Target) Can(w *Workload) error {
 	if w.Kind.Queues() && !t.Dialect.Queues {
 		return fmt.Errorf("%w: %s cannot run %s: %s does not queue requests for a key", ErrTarget, t.Name, w.Kind, t.Dialect.Name)
+	}
+	if w.Kind == Takeover && t.admin == "" {
+		return fmt.Errorf("%w: %s cannot run %s: it is no daemon of ours, or its admin interface is not known: add ?admin=HOST:PORT", ErrTarget, t.Name, w.Kind)
 	}
 	if w.Kind == Idle && t.PID == 0 {
 		return fmt.Errorf("%w: %s: idle measures the memory of the process: add ?pid=N", ErrTarget, t.Name)

@@ -25,18 +25,19 @@ const (
 	Mixed       Kind = "mixed"       // own keys, shared keys, refused commands
 	Groups      Kind = "groups"      // connections in groups; those of a group lock and unlock one key
 	Fresh       Kind = "fresh"       // each connection locks and unlocks a key that nobody has used before
+	Takeover    Kind = "takeover"    // connections hold and wait while other processes take over, one after another
 )
 
 // Kinds lists all kinds.
-var Kinds = []Kind{Uncontended, Contended, Pipelined, Waiters, Timeouts, Churn, Idle, Mixed, Groups, Fresh}
+var Kinds = []Kind{Uncontended, Contended, Pipelined, Waiters, Timeouts, Churn, Idle, Mixed, Groups, Fresh, Takeover}
 
 // Queues reports whether the kind needs a server that queues requests for a key.
 func (k Kind) Queues() bool {
-	return k == Contended || k == Waiters || k == Timeouts || k == Mixed || k == Groups
+	return k == Contended || k == Waiters || k == Timeouts || k == Mixed || k == Groups || k == Takeover
 }
 
 // Unit names what a Result counts as one operation: a command with its reply; for Waiters a hand-over; for Timeouts a wait
-// that timed out; for Churn a connection from connect to close; for Idle a connection that holds its key.
+// that timed out; for Churn a connection from connect to close; for Idle a connection that holds its key; for Takeover a takeover.
 func (k Kind) Unit() string {
 	switch k {
 	case Waiters:
@@ -45,6 +46,8 @@ func (k Kind) Unit() string {
 		return "wait"
 	case Churn, Idle:
 		return "connection"
+	case Takeover:
+		return "takeover"
 	}
 	return "command"
 }
@@ -99,7 +102,7 @@ func Default(kind Kind) Workload {
 		w.Keys = defaultKeys
 	case Pipelined:
 		w.Pairs = defaultPairs
-	case Waiters:
+	case Waiters, Takeover:
 		w.Connections = 1000
 	case Timeouts:
 		w.Connections = 10_000

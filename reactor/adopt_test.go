@@ -230,8 +230,8 @@ func TestAdoptHalfClosed(t *testing.T) {
 				s.conn.ReadRest()
 			}
 		}
-		if !s.conn.ReadRest() {
-			t.Error("nothing is left to read")
+		if !s.conn.ReadRest() || len(s.handler.loop.readers) > 0 {
+			t.Error("nothing is left to read, or it would be read too early")
 		}
 		s.conn.Write([]byte("the answer"))
 	}
@@ -296,6 +296,11 @@ func TestAdoptKeepAlive(t *testing.T) {
 		s1.conn.doubt(true)
 	})
 	k := takeover{from: old, sessions: []*session{s0, s1}, setup: setup{keepAlive: 60 * time.Second}}
+	k.adopted = func(i int, s *session) {
+		if i == 1 && !s.conn.judgement.doubts {
+			t.Error("it is forgotten that the kernel has been told to be patient")
+		}
+	}
 	srv, carried := k.run(t)
 	_, fresh := srv.dial()
 	options := func(s *session) (all [4]int) {

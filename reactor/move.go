@@ -40,7 +40,7 @@ type transfer struct {
 func (c *Conn) TryMove(loop int) bool {
 	r := c.loop.reactor
 	to := r.loops[loop]
-	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.Unsent() > 0 || c.adopted() {
+	if c.state != connected || c.paused || c.wantsSip || c.decrypting || c.Unsent() > 0 {
 		return false
 	}
 	if r.moving.Add(1) > maxMoves {

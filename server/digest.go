@@ -2,7 +2,8 @@ package server
 
 import (
 	"encoding/binary"
-	"hash/fnv"
+
+	"github.com/cespare/xxhash/v2"
 
 	"dreadlock/lockmgr"
 )
@@ -42,9 +43,7 @@ func (d *digest) addTable(t *lockmgr.Table) {
 			d.text = binary.BigEndian.AppendUint64(d.text, uint64(since))
 			d.text = binary.BigEndian.AppendUint64(d.text, uint64(timeout))
 		}
-		sum := fnv.New64a()
-		_, _ = sum.Write(d.text) // it cannot fail
-		d.sum += sum.Sum64()
+		d.sum += xxhash.Sum64(d.text)
 	})
 }
 

@@ -236,7 +236,7 @@ func (h *heir) place() error {
 			}
 			if n.left.Carried && !n.left.Conn.HalfClosed {
 				if room[n.loop] <= 0 {
-					return fmt.Errorf("there are more connections than room, for %d", len(h.room))
+					return fmt.Errorf("there is no room for %d connections: the loops have room for %v", len(h.arrivals), h.room)
 				}
 				room[n.loop]--
 			}

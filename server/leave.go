@@ -49,6 +49,7 @@ func (w *worker) leave() (*loopEstate, error) {
 	for s := w.roster.turns.first; s != nil; s = s.nextTurn {
 		l.turns[s] = len(l.turns) + 1
 	}
+	l.left.Sessions = make([]sessionLeft, 0, w.roster.sessions.len())
 	for _, s := range w.roster.sessions.members {
 		if err := l.addSession(s); err != nil {
 			return nil, err
@@ -58,7 +59,7 @@ func (w *worker) leave() (*loopEstate, error) {
 	if err := l.addKeys(); err != nil {
 		return nil, err
 	}
-	l.left.Counters = w.counters.left()
+	l.left.Counters = w.counters.left(w.loop.Traffic())
 	table := w.shard.table
 	e := &loopEstate{
 		sockets: l.sockets, encrypted: l.encrypted,

@@ -48,6 +48,8 @@ var fleetSteps = []struct {
 	{1, false, (*fleetWorld).kick},
 	{1, false, (*fleetWorld).release},
 	{1, false, (*fleetWorld).drain},
+	{4, false, (*fleetWorld).takeOver},
+	{2, false, (*fleetWorld).failTakeover},
 	{2, false, func(w *fleetWorld) {
 		if s := w.linked(); s != nil {
 			s.link.Renew(time.Duration(w.IntN(2000)) * time.Millisecond)

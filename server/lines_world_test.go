@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"dreadlock/lockmgr"
 	"dreadlock/proto"
 	"dreadlock/server/api"
 	"dreadlock/server/fleet"
@@ -25,22 +26,24 @@ type fleetWorld struct {
 	*rand.Rand
 	now     time.Duration
 	log     *fleettest.Log
+	seed    lockmgr.Seed // of all servers
 	servers []*fleetServer
 	keys    []string
 	delay   time.Duration // the lock delay
 	faults  bool          // the store fails, daemons and clients die
 	loops   int
 
-	told   map[string]*simClient    // who was told that it holds a key, as long as that counts
-	rests  map[string]time.Duration // until when nobody may be told so
-	tokens map[string]uint64        // the greatest that a key was granted by
-	grants map[string]int           // how often somebody was told that it holds a key
-	fenced map[string]fenced        // the greatest token that a holder was told
-	taken  map[simGrant]int         // after how many answers the client can be believed again, since an operator has taken the key
-	asked  map[*simClient][]fleetCommand
-	leaves map[*simClient]bool // it has ended its connection, in some way
-	hurt   map[*simClient]bool // and that was not its own will alone
-	free   map[string]bool     // nobody has used the key since it was known that it is free
+	told    map[string]*simClient    // who was told that it holds a key, as long as that counts
+	rests   map[string]time.Duration // until when nobody may be told so
+	tokens  map[string]uint64        // the greatest that a key was granted by
+	grants  map[string]int           // how often somebody was told that it holds a key
+	fenced  map[string]fenced        // the greatest token that a holder was told
+	retired map[*simLoop]bool        // of servers that were taken over from
+	taken   map[simGrant]int         // after how many answers the client can be believed again, since an operator has taken the key
+	asked   map[*simClient][]fleetCommand
+	leaves  map[*simClient]bool // it has ended its connection, in some way
+	hurt    map[*simClient]bool // and that was not its own will alone
+	free    map[string]bool     // nobody has used the key since it was known that it is free
 
 	quiets int // how often everything has come to rest
 	orders int // of commands
@@ -79,7 +82,19 @@ type fleetServer struct {
 }
 
 // simStore stands for the store in a configuration; the world is the store.
-type simStore struct{ fleet.Handover }
+type simStore struct {
+	fleet.Handover
+	link *fleettest.Link
+}
+
+func (s simStore) Legacy() (*fleet.Legacy, error) { return s.link.Legacy() }
+
+func (s simStore) Inherit(l *fleet.Legacy) (fleet.Session, error) {
+	if session := s.link.Inherit(l); session != nil {
+		return session, nil
+	}
+	return nil, nil
+}
 
 func (simStore) Run(context.Context, fleet.Member) {}
 func (simStore) Status() *api.Fleet                { return nil }
@@ -90,8 +105,8 @@ func (simStore) Address(lease int64) string        { return "daemon" + strconv.F
 func newFleetWorld(seed uint64) *fleetWorld {
 	w := &fleetWorld{
 		Rand: rand.New(rand.NewPCG(seed, 0)),
-		told: map[string]*simClient{}, rests: map[string]time.Duration{}, tokens: map[string]uint64{}, taken: map[simGrant]int{},
-		grants: map[string]int{}, fenced: map[string]fenced{},
+		seed: lockmgr.MakeSeed(), told: map[string]*simClient{}, rests: map[string]time.Duration{}, tokens: map[string]uint64{}, taken: map[simGrant]int{},
+		grants: map[string]int{}, retired: map[*simLoop]bool{}, fenced: map[string]fenced{},
 		asked: map[*simClient][]fleetCommand{}, leaves: map[*simClient]bool{}, hurt: map[*simClient]bool{}, free: map[string]bool{},
 	}
 	w.faults = w.chance(2)
@@ -106,7 +121,7 @@ func newFleetWorld(seed uint64) *fleetWorld {
 		s.start(w)
 	}
 	for i := range 1 + w.IntN(2) {
-		key := w.servers[0].key("k"+strconv.Itoa(i)+"x", i%w.loops)
+		key := w.spreadKey("k"+strconv.Itoa(i)+"x", i)
 		w.keys = append(w.keys, key)
 		w.free[key] = true
 	}
@@ -119,22 +134,46 @@ func newFleetWorld(seed uint64) *fleetWorld {
 	return w
 }
 
+// mostLoops is the greatest number of loops of a server.
+const mostLoops = 3
+
+// spreadKey returns a key that is on a loop which depends on nothing but i, however many loops there are.
+func (w *fleetWorld) spreadKey(name string, i int) string {
+	for n := 0; ; n++ {
+		key, spread := name+strconv.Itoa(n), true
+		for loops := uint64(1); loops <= mostLoops; loops++ {
+			spread = spread && w.seed.Hash([]byte(key))>>32*loops>>32 == uint64(i)%loops
+		}
+		if spread {
+			return key
+		}
+	}
+}
+
 // chance is true once in n times.
 func (w *fleetWorld) chance(n int) bool { return w.IntN(n) == 0 }
 
 // start starts the server, which has not run or has died.
 func (s *fleetServer) start(w *fleetWorld) {
+	link := &fleettest.Link{Log: w.log}
 	simulated := newSimOf(2, func(cfg *Config) {
-		cfg.Loops, cfg.LockDelay, cfg.Events, cfg.Fleet = w.loops, w.delay, 400*w.loops, simStore{}
+		cfg.Loops, cfg.LockDelay, cfg.Events, cfg.Fleet = w.loops, w.delay, 400*mostLoops, simStore{link: link}
 	})
 	*s = fleetServer{sim: simulated, world: w, noted: notedGrants{open: map[string]api.Event{}}}
 	s.noted.heed = s.heed
 	s.isTold = func() bool { return s.link.Connected() && !s.link.TimeIsUp() && s.link.Until() > 0 }
-	s.now = w.now
+	s.now, s.sameSeed = w.now, true
 	s.budget = []int{2, 4, 1000, 1000}[w.IntN(4)]
+	s.link = link
+	s.begin()
+}
+
+// begin prepares the server of the sim, which is new.
+func (s *fleetServer) begin() {
+	w := s.world
 	s.server.service = &service{stopped: make(chan struct{})}
-	s.server.seed = w.servers[0].server.seed // so that a key is on the same loop of each, in every run
-	s.link = &fleettest.Link{Log: w.log, Member: s}
+	s.server.seed = w.seed // so that a key is on the same loop of each, in every run
+	s.link.Member = s
 	for _, l := range s.loops {
 		ls := l.worker.shard.lines
 		ls.clock = w.log.Now
@@ -252,7 +291,7 @@ func (w *fleetWorld) linked() *fleetServer { return w.some(func(*fleetServer) bo
 // connect makes a client of a server.
 func (w *fleetWorld) connect(s *fleetServer) {
 	w.names++
-	s.connect("c"+strconv.Itoa(w.names), w.IntN(w.loops))
+	s.connect("c"+strconv.Itoa(w.names), w.IntN(len(s.loops)))
 }
 
 // open returns the clients that are connected.

@@ -85,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
+		inherits:  cfg.Predecessor != nil,
 		walks:     make(chan struct{}, maxWalks),
 		warnings:  noise.New(cfg.Log),
 		pace:      defaultPace(),
@@ -211,7 +212,10 @@ func (srv *Server) begin(entrances []*entrance) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	if srv.service == nil {
-		srv.service = &service{began: time.Now(), stopped: make(chan struct{})}
+		srv.service = &service{began: srv.started, stopped: make(chan struct{})}
+		if srv.started.IsZero() {
+			srv.service.began = time.Now()
+		}
 		for _, e := range entrances {
 			srv.service.listen = append(srv.service.listen, e.url)
 			if addr, ok := e.listener.Addr().(*net.TCPAddr); ok && srv.service.port == 0 {

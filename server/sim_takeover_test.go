@@ -55,8 +55,12 @@ func (s *sim) estate() (file []byte, sum digest, err error) {
 		}
 		left = append(left, one)
 	}
+	legacy, err := s.server.fleetLegacy()
+	if err != nil {
+		return nil, digest{}, err
+	}
 	var buf bytes.Buffer
-	err = s.server.newEstate(left, nil).write(&buf)
+	err = s.server.newEstate(left, legacy).write(&buf)
 	return buf.Bytes(), estateDigest(left), err
 }
 
@@ -73,6 +77,9 @@ func (s *sim) takeOver(cfg Config, last func()) error {
 	clients := s.absentClients()
 	srv := newSimServer(cfg, before.moveAfter)
 	srv.pace, srv.inherits = before.pace, true
+	if s.sameSeed {
+		srv.seed = before.seed
+	}
 	s.serve(srv)
 	got, err := s.inherit(file, clients)
 	if err != nil {
@@ -97,9 +104,6 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 		return digest{}, err
 	}
 	i := inheritance{room: make([]int, len(s.loops))}
-	for loop := range i.room {
-		i.room[loop] = 1 + simClients
-	}
 	for _, p := range parts {
 		for j := range p.Sessions {
 			if p.Sessions[j].Carried {
@@ -107,12 +111,15 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 			}
 		}
 	}
+	for loop := range i.room { // so that not all can go where they are best off
+		i.room[loop] = (i.carried+len(s.loops)-1)/len(s.loops) + 1
+	}
 	i.next = func() (int, error) { return 0, nil }
-	i.adopt = func(sh *shard, client reactor.Client, _ int, _ reactor.ConnState) error {
+	i.adopt = func(sh *shard, client reactor.Client, _ int, state reactor.ConnState) error {
 		restored := client.(*session)
 		c := clients[restored.id()]
 		if c == nil {
-			return fmt.Errorf("nobody is connection %d", restored.id())
+			c = s.stranger(restored, state)
 		}
 		c.session, c.loop, c.absent = restored, s.loops[sh.index], false
 		restored.conn = c
@@ -129,15 +136,32 @@ func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (dig
 	sum, err := s.server.restore(e, parts, i)
 	for _, l := range s.loops {
 		for _, restored := range l.worker.roster.sessions.members {
-			if c := clients[restored.id()]; c != nil && c.absent { // but its session is there
-				c.session, c.loop, c.open = restored, l, true
-				if !c.encrypted {
-					return sum, fmt.Errorf("%s was not carried", c.name)
-				}
+			if _, ok := restored.conn.(absent); !ok {
+				continue
 			}
+			c := clients[restored.id()]
+			switch {
+			case c == nil:
+				c = s.stranger(restored, reactor.ConnState{})
+				c.encrypted, c.absent = true, true
+			case !c.encrypted:
+				return sum, fmt.Errorf("%s was not carried", c.name)
+			}
+			c.session, c.loop, c.open = restored, l, true
 		}
 	}
 	return sum, err
+}
+
+// stranger returns a client whose connection nobody knows here: its estate comes from elsewhere.
+func (s *sim) stranger(restored *session, state reactor.ConnState) *simClient {
+	c := &simClient{
+		name: fmt.Sprint("connection ", restored.id()), sim: s, open: true, fin: state.HalfClosed, half: state.HalfClosed, paused: state.Paused,
+		wasHeld: state.WasPaused, last: state.Last, unsent: state.Unsent, deaf: len(state.Unsent) > 0,
+	}
+	c.moving.Body = c
+	s.clients = append(s.clients, c)
+	return c
 }
 
 // absentClients returns the clients that are connected, and makes them absent.

@@ -31,6 +31,8 @@ type sim struct {
 	err     error       // the first thing that must not happen
 	ballast int64       // memory that others take, in bytes
 	isTold  func() bool // reports whether anybody may be told that he holds a key; nil if always
+
+	sameSeed bool // a successor's keys have the same hashes
 }
 
 // simEvent is a line that a client has read, or the end of its connection if it is empty.
@@ -60,12 +62,17 @@ func newSimWith(loops, moveAfter int, delay time.Duration, events int) *sim {
 
 // newSimOf returns a sim with the given options.
 func newSimOf(moveAfter int, change func(*Config)) *sim {
-	cfg := DefaultConfig()
-	cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = simTick, 100, 200, 200
+	cfg := newSimConfig()
 	change(&cfg)
 	s := &sim{budget: math.MaxInt}
 	s.serve(newSimServer(cfg, moveAfter))
 	return s
+}
+
+func newSimConfig() Config {
+	cfg := DefaultConfig()
+	cfg.Tick, cfg.MaxConnections, cfg.MaxPipeline, cfg.MaxOutput = simTick, 100, 200, 200
+	return cfg
 }
 
 func newSimServer(cfg Config, moveAfter int) *Server {
@@ -617,7 +624,7 @@ func (c *simClient) Write(p []byte) {
 func (c *simClient) Encrypted() bool { return c.encrypted }
 
 func (c *simClient) Export() (int, reactor.ConnState) {
-	return 0, reactor.ConnState{HalfClosed: c.half, Paused: c.paused}
+	return 0, reactor.ConnState{TCP: true, HalfClosed: c.half, Paused: c.paused, WasPaused: c.wasHeld, Last: c.last, Unsent: c.unsent}
 }
 
 func (c *simClient) Resume() { c.paused = false }

@@ -14,6 +14,8 @@ type verdict struct {
 	answers    map[string]int64 // by command and answer
 	pairs      int64            // pairs of waiters whose order of arrival was confirmed, and judged
 	across     int64            // of these, at two daemons of a fleet
+	late       time.Duration    // by which the latest answer came after its timeout
+	space      string           // that names the lock table, once a client was told
 }
 
 func (v *verdict) violate(format string, args ...any) {
@@ -69,6 +71,7 @@ type wait struct {
 //   - Who was known to wait before another asked gets the key before the other.
 //   - The daemon ends no connection that has no reason to end.
 //   - Of two grants of a key the later one has the greater token.
+//   - All who give a name are told the same lock space.
 //
 // What is different for the daemons of a fleet is in fleetcheck.go.
 func check(h *history) *verdict {
@@ -144,6 +147,7 @@ func (v *verdict) judge(s *session, op *operation, held map[string]*operation, k
 				time.Duration(op.answered-op.sent), time.Duration(from-op.answered))
 			from = op.sent
 		}
+		v.late = max(v.late, time.Duration(op.answered-from))
 		k.refuse(claim{s, *op, from})
 	case op.verb == lock && op.reply == alreadyLocked && own != nil:
 	case op.verb == unlock && op.reply == unlocked && own != nil:
@@ -151,7 +155,10 @@ func (v *verdict) judge(s *session, op *operation, held map[string]*operation, k
 		delete(held, op.key)
 	case op.verb == fence && own != nil && kind(op.reply) == tokenIs:
 		v.readToken(s, op, own)
-	case op.verb != lock && (op.reply == notLocked || op.reply == notOwner) && own == nil:
+	case op.verb == name && kind(op.reply) == named:
+		v.readSpace(s, op)
+	case op.verb == owner && op.reply == owned:
+	case (op.verb == unlock || op.verb == fence) && (op.reply == notLocked || op.reply == notOwner) && own == nil:
 		k.refuse(claim{s, *op, op.sent})
 	default:
 		wrong()

@@ -151,6 +151,31 @@ func TestCheck(t *testing.T) {
 			s.op(1, lock, 90, locked, 4, 10)
 			s.op(1, unlock, 0, unlocked, 11, 12)
 		}, ""},
+		{"names and owners", func(s *script) {
+			s.op(0, name, 0, "n named 62000 00000000000000aa", 1, 2)
+			s.op(0, owner, 0, owned, 3, 4)
+			s.op(1, name, 0, "n named 62000 00000000000000aa", 1, 2)
+		}, ""},
+		{"two spaces", func(s *script) {
+			s.op(0, name, 0, "n named 62000 00000000000000aa", 1, 2)
+			s.op(1, name, 0, "n named 62000 00000000000000ab", 3, 4)
+		}, "another session was told the space"},
+		{"a name without a space", func(s *script) { s.op(0, name, 0, "n named 62000", 1, 2) }, "was answered"},
+		{"an owner that is not locked", func(s *script) { s.op(0, owner, 0, notLocked, 1, 2) }, "was answered"},
+		{"a token that grows", func(s *script) {
+			s.op(0, lock, 0, locked, 1, 2)
+			s.op(0, fence, 0, "f 7", 3, 4)
+			s.op(0, unlock, 0, unlocked, 5, 6)
+			s.op(1, lock, 0, locked, 7, 8)
+			s.op(1, fence, 0, "f 8", 9, 10)
+		}, ""},
+		{"a token that was given before", func(s *script) {
+			s.op(0, lock, 0, locked, 1, 2)
+			s.op(0, fence, 0, "f 7", 3, 4)
+			s.op(0, unlock, 0, unlocked, 5, 6)
+			s.op(1, lock, 0, locked, 7, 8)
+			s.op(1, fence, 0, "f 7", 9, 10)
+		}, "the same token"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := &script{}
@@ -161,6 +186,17 @@ func TestCheck(t *testing.T) {
 				t.Errorf("want a violation with %q, got %q", tc.want, got)
 			}
 		})
+	}
+}
+
+// TestCheckLate: how late the latest timeout is, is found.
+func TestCheckLate(t *testing.T) {
+	s := &script{}
+	s.op(0, lock, 0, locked, 1, 2)
+	s.op(1, lock, 50, timedOut, 10, 63)
+	s.op(2, lock, 50, timedOut, 10, 61)
+	if v := check(&s.history); v.late != 3 || len(v.violations) > 0 {
+		t.Errorf("late by %d, violations %q; want 3 and none", v.late, v.violations)
 	}
 }
 

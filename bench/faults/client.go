@@ -182,11 +182,14 @@ func (c *client) end(err error) {
 }
 
 // seesEnd reports whether the connection ends in time, without another answer.
-func (c *client) seesEnd() bool {
+func (c *client) seesEnd() bool { return c.seesEndWithin(patience) }
+
+// seesEndWithin is seesEnd for an end that may take a while.
+func (c *client) seesEndWithin(limit time.Duration) bool {
 	if c.session.ended != never {
 		return true
 	}
-	if c.conn.SetReadDeadline(time.Now().Add(patience)) != nil {
+	if c.conn.SetReadDeadline(time.Now().Add(limit)) != nil {
 		return true
 	}
 	rest, err := c.in.ReadString('\n')

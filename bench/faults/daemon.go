@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -17,15 +18,18 @@ import (
 	"time"
 )
 
-// daemon is a process of the daemon.
+// daemon is a process of the daemon, and after a takeover the one that has taken over from it.
 type daemon struct {
 	t     *trial
-	cmd   *exec.Cmd
-	lock  string // its Unix socket for clients
+	cmd   *exec.Cmd // that has started the first one
+	lock  string    // its Unix socket for clients
 	admin *http.Client
 	log   logBuffer
-	ended chan struct{} // closed when the process has ended
+	ended chan struct{} // closed when the process has ended, and none has taken over from it
 	died  bool          // its end was wanted
+	lives lives
+
+	restarts bool // it is taken over from: a request for the admin interface may find no answer, and is sent again
 
 	excused bool // it has ended by a fault that no program survives
 }
@@ -45,13 +49,14 @@ func (l *lab) startBy(by []string, options ...string) {
 // command that the daemon's command line is appended to.
 func (t *trial) startDaemon(start func(func() error) error, by []string, address string, options ...string) *daemon {
 	lockPath, adminPath := t.path("lock.sock"), t.path("admin.sock")
-	args := append(append([]string{}, by...), t.options.Daemon, "--log-format", "json",
+	args := append(append([]string{}, by...), t.program(), "--log-format", "json",
 		"--listen", address, "--listen", "unix://"+lockPath, "--admin=", "--admin", "unix://"+adminPath)
 	args = append(args, options...)
 	d := &daemon{
 		t:     t,
 		cmd:   exec.Command(args[0], args[1:]...), //nolint:noctx // the end of the case ends it
 		lock:  lockPath,
+		lives: lives{ends: map[int]*os.ProcessState{}},
 		ended: make(chan struct{}),
 		admin: &http.Client{Timeout: patience, Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -61,14 +66,14 @@ func (t *trial) startDaemon(start func(func() error) error, by []string, address
 		}},
 	}
 	d.cmd.Dir = t.dir
-	d.cmd.Stderr = &d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	text, write, err := os.Pipe() // which a successor goes on to write into
+	t.must(err)
+	defer write.Close() //nolint:errcheck // the daemon has it now
+	d.cmd.Stderr = write
 	t.must(start(d.cmd.Start))
 	t.cleanup(d.kill)
-	go func() {
-		_ = d.cmd.Wait() // checkLog looks at the state
-		close(d.ended)
-	}()
+	go d.follow(text)
 	return d
 }
 
@@ -76,7 +81,7 @@ func (t *trial) startDaemon(start func(func() error) error, by []string, address
 func (d *daemon) awaitReady() error {
 	for deadline := time.Now().Add(patience); !strings.Contains(d.log.String(), "dreadlock is ready"); d.t.pause(time.Millisecond) {
 		if !d.running() {
-			return fmt.Errorf("the daemon ends: %s: %s", d.cmd.ProcessState, d.log.String())
+			return fmt.Errorf("the daemon ends: %s: %s", d.lives.end(), d.log.String())
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("the daemon is not ready within %s: %s", patience, d.log.String())
@@ -95,9 +100,9 @@ func (d *daemon) running() bool {
 }
 
 // signal sends a signal to the daemon.
-func (d *daemon) signal(s syscall.Signal) { _ = syscall.Kill(d.cmd.Process.Pid, s) }
+func (d *daemon) signal(s syscall.Signal) { _ = syscall.Kill(d.pid(), s) }
 
-// kill ends the daemon, and whatever has started it, at once.
+// kill ends the daemon, and whatever has started it or was started by it, at once.
 func (d *daemon) kill() {
 	if d.running() {
 		d.died = true
@@ -114,8 +119,8 @@ func (d *daemon) stop() {
 	d.died = true
 	select {
 	case <-d.ended:
-		if !d.cmd.ProcessState.Success() {
-			d.t.violate("the daemon stops with %s: %s", d.cmd.ProcessState, d.log.String())
+		if end := d.lives.end(); !end.Success() {
+			d.t.violate("the daemon stops with %s: %s", end, d.log.String())
 		}
 	case <-time.After(patience):
 		d.t.violate("the daemon does not stop within %s", patience)
@@ -129,7 +134,7 @@ func (d *daemon) checkLog() {
 		return
 	}
 	if !d.running() && !d.died {
-		d.t.violate("the daemon has ended: %s: %s", d.cmd.ProcessState, d.log.String())
+		d.t.violate("the daemon has ended: %s: %s", d.lives.end(), d.log.String())
 	}
 	for _, word := range []string{"panic:", "DATA RACE", "fatal error:"} {
 		if text := d.log.String(); strings.Contains(text, word) {
@@ -164,9 +169,12 @@ func (b *logBuffer) String() string {
 
 // status is what the daemon says of itself. The types are those of the API, as far as they are needed.
 type status struct {
-	Connections int `json:"connections"`
-	HeldKeys    int `json:"held_keys"`
-	Waiters     int `json:"waiters"`
+	PID         int       `json:"pid"`
+	Takeover    *takeover `json:"takeover"`
+	Loops       int       `json:"loops"`
+	Connections int       `json:"connections"`
+	HeldKeys    int       `json:"held_keys"`
+	Waiters     int       `json:"waiters"`
 	Counters    struct {
 		Commands []struct {
 			Kind    string `json:"kind"`
@@ -183,6 +191,7 @@ type status struct {
 var outcomes = map[string]string{
 	"locked": locked, "timeout": timedOut, "unlocked": unlocked,
 	"already_locked": alreadyLocked, "not_locked": notLocked, "not_owner": notOwner,
+	"token": tokenIs, "named": named, "owned": owned,
 }
 
 // commands returns the number of commands by command and answer.
@@ -214,6 +223,15 @@ var errNoKey = errors.New("nobody holds the key")
 
 // get asks the admin interface.
 func (d *daemon) get(path string, answer any) error {
+	err := d.getOnce(path, answer)
+	for deadline := time.Now().Add(patience); d.restarts && err != nil && !errors.Is(err, errNoKey) && time.Now().Before(deadline) && d.running(); {
+		d.t.pause(2 * time.Millisecond)
+		err = d.getOnce(path, answer)
+	}
+	return err
+}
+
+func (d *daemon) getOnce(path string, answer any) error {
 	request, err := http.NewRequestWithContext(d.t.ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
 	if err != nil {
 		return err

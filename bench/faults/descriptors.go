@@ -32,7 +32,7 @@ func testDescriptorsLowered(t *trial) string {
 		all[i] = l.dial(l.near)
 		all[i].mustLock(fmt.Sprintf("own%d", i))
 	}
-	pid := l.daemon.cmd.Process.Pid
+	pid := l.daemon.pid()
 	var before unix.Rlimit
 	t.must(unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &before))
 	t.must(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: before.Max}, nil))

@@ -56,6 +56,8 @@ type node struct {
 	// slack is how long after a client is seen to wait at one daemon those who ask at another one have to stand behind it. noOrder: that
 	// is not known.
 	slack time.Duration
+	// takeovers says that the daemon is taken over.
+	takeovers bool
 
 	mu     sync.Mutex
 	daemon *daemon  // that was started last
@@ -68,6 +70,8 @@ type fleetOptions struct {
 	fallible bool          // see node
 	slack    time.Duration // see node
 	members  []string      // options of the members
+	// takeovers says that the daemons are taken over.
+	takeovers bool
 }
 
 // newFleet starts a fleet, and returns when all of its daemons are in touch.
@@ -78,6 +82,12 @@ func (t *trial) newFleet(o fleetOptions) *fleet {
 	f := &fleet{t: t, records: &lab{t: t, history: &history{}}, ttl: o.ttl, count: make(map[string]int)}
 	f.resource.keys = make(map[string]*written)
 	var err error
+	if o.takeovers {
+		if err := adoptOrphans(); err != nil {
+			t.fatal("adopt orphans: %w", err)
+		}
+		t.install(asItself(2))
+	}
 	if f.cluster, err = etcdtest.Start(etcdtest.Options{Program: t.options.Members, Dir: t.dir, Args: o.members}); err != nil {
 		t.fatal("%w", err)
 	}
@@ -102,7 +112,10 @@ func (t *trial) newFleet(o fleetOptions) *fleet {
 			n.links = append(n.links, l)
 			urls = append(urls, "http://"+l.address)
 		}
-		n.options = []string{"--loops", "2", "--fleet", strings.Join(urls, ","), "--fleet-ttl", o.ttl.String(), "--fleet-advertise", n.address}
+		n.options = []string{"--fleet", strings.Join(urls, ","), "--fleet-ttl", o.ttl.String(), "--fleet-advertise", n.address}
+		if n.takeovers = o.takeovers; !o.takeovers {
+			n.options = append(n.options, "--loops", "2")
+		}
 		f.nodes = append(f.nodes, n)
 		f.startDaemon(n)
 	}
@@ -152,6 +165,7 @@ func (t *trial) freeAddress() string {
 // startDaemon starts the daemon of a node, and returns when it serves.
 func (f *fleet) startDaemon(n *node) {
 	d := f.t.startDaemon(func(start func() error) error { return start() }, nil, n.address, n.options...)
+	d.restarts = n.takeovers
 	f.t.must(d.awaitReady())
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -33,6 +33,9 @@ func FleetCases() []*Case {
 			fleetOptions{slack: noOrder}, compacts),
 		fleetCase("quota", "the quota of etcd is filled and freed", noneLost,
 			fleetOptions{slack: commit, members: []string{quota}}, fillsQuota),
+		fleetCase("takeover", "a daemon is taken over about every second, by one with 1 to 3 loops; sometimes it has just been cut off",
+			noneLost+"; order across daemons; each keeps its lease", fleetOptions{slack: 2 * time.Second, takeovers: true},
+			takesOver, takesOver, takesOver, takesOverBehind),
 		fleetCase("etcd-gone", "all members are stopped for longer than a lease", exclusive,
 			fleetOptions{ttl: short, fallible: true, slack: noOrder}, stopsEtcd),
 		fleetCase("daemons-kill", "daemons are killed, or stopped in order, and started again", exclusive+"; order across daemons",
@@ -50,7 +53,7 @@ func FleetCases() []*Case {
 			run:     testStaleWriters,
 		},
 		fleetCase("everything", "all of these at random", "tokens rise always; the rest where the daemon was not stopped",
-			fleetOptions{ttl: short, fallible: true, slack: noOrder, members: []string{quota}}, mishaps...),
+			fleetOptions{ttl: short, fallible: true, slack: noOrder, members: []string{quota}, takeovers: true}, mishaps...),
 	}
 }
 

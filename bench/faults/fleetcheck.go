@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -22,17 +21,6 @@ import (
 //   - A daemon may end connections when its lease or its process ends: see node.fallible.
 //   - The order of two who wait at different daemons is known some time after the first is seen to wait: see node.slack.
 //   - A key may be refused that nobody holds: whoever held it has died, or etcd did not answer in time.
-
-// tokenIs begins an answer that tells a token.
-const tokenIs = "f"
-
-// kind returns an answer without its number.
-func kind(reply string) string {
-	if strings.HasPrefix(reply, tokenIs+" ") {
-		return tokenIs
-	}
-	return reply
-}
 
 // doubt is a time in which a daemon may not do what it has to.
 type doubt struct {
@@ -81,19 +69,6 @@ func (s *session) certainUntil(grant *operation, until moment) moment {
 		}
 	}
 	return until
-}
-
-// readToken notes the token of a grant. It must be the same whenever it is asked for.
-func (v *verdict) readToken(s *session, op, grant *operation) {
-	token, err := strconv.ParseUint(op.reply[len(tokenIs)+1:], 10, 63)
-	switch {
-	case err != nil || token == 0:
-		v.violate("session %d: fence %s was answered %q", s.id, op.key, op.reply)
-	case grant.token != 0 && grant.token != token:
-		v.violate("session %d: the token of %s was %d, and is %d", s.id, op.key, grant.token, token)
-	case grant.token == 0:
-		grant.token, grant.tokenRead = token, op.answered
-	}
 }
 
 // checkTokens looks for a token that is not greater than one that was known before its grant was asked for, or than that of a grant

@@ -20,24 +20,26 @@ type mishap struct {
 // mishaps are all that there are.
 var mishaps = []*mishap{
 	stopsMember, killsMember, stopsEtcd, stopsDaemon, killsDaemon, restartsDaemon, hangsLinks, cutsLinks, cutsMember, resetsLinks,
-	revokesLease, compacts, movesLeader, fillsQuota,
+	revokesLease, compacts, movesLeader, fillsQuota, takesOver, takesOverBehind,
 }
 
 var (
-	stopsMember    = &mishap{"a member stopped", (*fleet).stopMember}
-	killsMember    = &mishap{"a member killed", (*fleet).killMember}
-	stopsEtcd      = &mishap{"all of etcd stopped", (*fleet).stopEtcd}
-	stopsDaemon    = &mishap{"a daemon stopped", (*fleet).stopDaemon}
-	killsDaemon    = &mishap{"a daemon killed", (*fleet).killDaemon}
-	restartsDaemon = &mishap{"a daemon restarted", (*fleet).restartDaemon}
-	hangsLinks     = &mishap{"the links of a daemon hang", func(f *fleet, rng *rand.Rand) { f.cutDaemon(rng, hangs) }}
-	cutsLinks      = &mishap{"the links of a daemon cut", func(f *fleet, rng *rand.Rand) { f.cutDaemon(rng, refuses) }}
-	cutsMember     = &mishap{"a member cut off from all daemons", (*fleet).cutMember}
-	resetsLinks    = &mishap{"connections to etcd reset", (*fleet).resetLinks}
-	revokesLease   = &mishap{"a lease revoked", (*fleet).revokeLease}
-	compacts       = &mishap{"history compacted", (*fleet).compact}
-	movesLeader    = &mishap{"the leader moved", (*fleet).moveLeader}
-	fillsQuota     = &mishap{"the quota filled", (*fleet).fillQuota}
+	stopsMember     = &mishap{"a member stopped", (*fleet).stopMember}
+	killsMember     = &mishap{"a member killed", (*fleet).killMember}
+	stopsEtcd       = &mishap{"all of etcd stopped", (*fleet).stopEtcd}
+	stopsDaemon     = &mishap{"a daemon stopped", (*fleet).stopDaemon}
+	killsDaemon     = &mishap{"a daemon killed", (*fleet).killDaemon}
+	restartsDaemon  = &mishap{"a daemon restarted", (*fleet).restartDaemon}
+	hangsLinks      = &mishap{"the links of a daemon hang", func(f *fleet, rng *rand.Rand) { f.cutDaemon(rng, hangs) }}
+	cutsLinks       = &mishap{"the links of a daemon cut", func(f *fleet, rng *rand.Rand) { f.cutDaemon(rng, refuses) }}
+	cutsMember      = &mishap{"a member cut off from all daemons", (*fleet).cutMember}
+	resetsLinks     = &mishap{"connections to etcd reset", (*fleet).resetLinks}
+	revokesLease    = &mishap{"a lease revoked", (*fleet).revokeLease}
+	compacts        = &mishap{"history compacted", (*fleet).compact}
+	movesLeader     = &mishap{"the leader moved", (*fleet).moveLeader}
+	fillsQuota      = &mishap{"the quota filled", (*fleet).fillQuota}
+	takesOver       = &mishap{"a takeover", func(f *fleet, rng *rand.Rand) { f.takeOver(rng, f.randomNode(rng)) }}
+	takesOverBehind = &mishap{"a takeover of a daemon that was cut off", (*fleet).takeOverBehind}
 )
 
 // trouble has things go wrong for a time, one after another, with pauses of at most that length.
@@ -168,12 +170,17 @@ func (f *fleet) compact(rng *rand.Rand) {
 		l.set(hangs)
 	}
 	f.t.pause(time.Second)
-	if got, err := f.etcd.Get(f.t.ctx, "/"); err == nil {
-		_, _ = f.etcd.Compact(f.t.ctx, got.Header.Revision) // it may be compacted already
-	}
+	f.compactNow()
 	for _, l := range n.links {
 		l.reset()
 		l.set(carries)
+	}
+}
+
+// compactNow removes the history of etcd.
+func (f *fleet) compactNow() {
+	if got, err := f.etcd.Get(f.t.ctx, "/"); err == nil {
+		_, _ = f.etcd.Compact(f.t.ctx, got.Header.Revision) // it may be compacted already
 	}
 }
 

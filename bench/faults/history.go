@@ -16,6 +16,8 @@ const (
 	alreadyLocked = "e already locked"
 	notLocked     = "e not locked"
 	notOwner      = "e not owner"
+	named         = "n named" // and two words, see kind
+	owned         = "o owned"
 )
 
 // verb is what a command does.
@@ -25,9 +27,11 @@ const (
 	lock verb = iota
 	unlock
 	fence
+	name  // with the name as the key
+	owner // with the owner as the key
 )
 
-func (v verb) String() string { return [...]string{"lock", "unlock", "fence"}[v] }
+func (v verb) String() string { return [...]string{"lock", "unlock", "fence", "name", "owner"}[v] }
 
 // moment is a time since the clock of the histories began. All clients of a process share the clock.
 type moment int64

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dreadlock/proto/prototest/netns"
@@ -33,6 +34,10 @@ type lab struct {
 	prefix string
 	// past is what the clients of histories that were checked and forgotten have sent and received.
 	past verdict
+	// words has the clients that compete also use the words that the original daemon does not have.
+	words bool
+	// others is the number of commands that other clients were answered, all of them, as they have checked.
+	others atomic.Int64
 	// unrecorded says that there were other clients, so that the daemon may have counted more.
 	unrecorded bool
 }
@@ -228,7 +233,7 @@ func (l *lab) checkCounters() {
 		commands += n
 	}
 	unanswered := l.past.sent - l.past.answered()
-	loaded := l.load.commands()
+	loaded := l.load.commands() + l.others.Load()
 	l.t.commands.Add(loaded)
 	if l.unrecorded {
 		return

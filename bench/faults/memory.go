@@ -102,7 +102,7 @@ func closeAll(conns []net.Conn) {
 
 // resident returns the resident memory of the daemon, in bytes. It stops the case if the daemon has ended.
 func (t *trial) resident(d *daemon) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", d.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", d.pid()))
 	fields := strings.Fields(string(text))
 	if err == nil && len(fields) > 1 {
 		pages, err := strconv.ParseInt(fields[1], 10, 64)

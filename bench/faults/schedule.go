@@ -19,7 +19,7 @@ type runQueue struct {
 // runQueueOf begins to look at the daemon. Threads that it starts later are not seen. A kernel without schedstat tells of no wait.
 func (t *trial) runQueueOf(d *daemon) *runQueue {
 	q := &runQueue{}
-	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.cmd.Process.Pid)) // the pattern is right
+	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.pid())) // the pattern is right
 	for _, path := range paths {
 		if file, err := os.Open(path); err == nil { // else it has ended since
 			t.cleanup(func() { _ = file.Close() })

@@ -236,7 +236,7 @@ func (s sample) String() string {
 // sample looks at the daemon. It stops the case if the daemon has ended.
 func (t *trial) sample(d *daemon) sample {
 	s := sample{memory: t.resident(d)}
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.pid()))
 	t.must(err)
 	s.descriptors = len(open)
 	request, err := http.NewRequestWithContext(t.ctx, http.MethodGet, "http://localhost/metrics", http.NoBody)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,9 +28,23 @@ func straceArgs(file, call, errno, when string) []string {
 
 // inject makes a call of the daemon fail, from now on.
 func (l *lab) inject(call, errno, when string) *injection {
+	file := l.t.path("calls")
+	return l.trace(file, straceArgs(file, call, errno, when))
+}
+
+// injectSignal has the daemon, and each process that it starts from now on, get a signal when a thread of it makes one of the calls for the
+// nth time.
+func (l *lab) injectSignal(calls, signal string, when int) *injection {
+	file := l.t.path("calls")
+	inject := fmt.Sprintf("inject=%s:signal=%s:when=%d", calls, signal, when)
+	return l.trace(file, []string{"strace", "-f", "-o", file, "-e", "trace=" + calls, "-e", inject})
+}
+
+// trace attaches an strace to the daemon.
+func (l *lab) trace(file string, args []string) *injection {
 	t := l.t
-	in := &injection{calls: t.path("calls")}
-	args := append(straceArgs(in.calls, call, errno, when), "-p", strconv.Itoa(l.daemon.cmd.Process.Pid))
+	in := &injection{calls: file}
+	args = append(args, "-p", strconv.Itoa(l.daemon.pid()))
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it is told to end
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	text, err := cmd.StderrPipe()
@@ -69,6 +84,36 @@ func countInjected(file string) int {
 		return 0
 	}
 	return strings.Count(string(calls), "(INJECTED)")
+}
+
+// signals returns how many signals of a kind were sent. It is called after end.
+func (in *injection) signals(signal string) int {
+	calls, err := os.ReadFile(in.calls)
+	if err != nil {
+		return 0
+	}
+	return strings.Count(string(calls), "--- "+signal+" ") + strings.Count(string(calls), "+++ killed by "+signal+" ")
+}
+
+// killed returns the threads that were killed; of a process the first has its number. It is called after end.
+func (in *injection) killed() map[int]bool {
+	all := map[int]bool{}
+	calls, err := os.ReadFile(in.calls)
+	if err != nil {
+		return all
+	}
+	for line := range strings.Lines(string(calls)) {
+		if thread, rest, ok := strings.Cut(line, " "); ok && strings.Contains(rest, "+++ killed by SIGKILL") {
+			n, _ := strconv.Atoi(thread) // strace writes numbers
+			all[n] = true
+		}
+	}
+	return all
+}
+
+// knownCalls returns those of some calls that this machine has.
+func knownCalls(calls string) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(calls, ","), func(call string) bool { return !knowsCall(call) }), ",")
 }
 
 // canTrace skips the case where system calls cannot be made to fail.

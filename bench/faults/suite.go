@@ -70,7 +70,7 @@ const together = 6
 // Cases returns all cases, in the order in which they are shown.
 func Cases() []*Case {
 	return slices.Concat(vanishCases(), partitionCases(), weatherCases(), endCases(), processCases(), descriptorCases(),
-		memoryCases(), syscallCases(), adminCases(), turnCases())
+		memoryCases(), syscallCases(), adminCases(), turnCases(), takeoverCases())
 }
 
 // Run runs the cases, and returns what came of each, in the order of Cases. Its error wraps ErrViolated if one has failed.

@@ -270,7 +270,7 @@ func testStartWith(t *trial, call, errno string, n int) (serves, more bool) {
 			t.violate("it neither serves nor ends: %v", err)
 			return false, true
 		}
-		if l.daemon.cmd.ProcessState.Success() {
+		if l.daemon.lives.end().Success() {
 			t.violate("it ends with status 0: %s", l.daemon.log.String())
 		}
 		return false, true

@@ -25,6 +25,7 @@ type trial struct {
 	ctx     context.Context
 	options *Options
 	dir     string // for sockets and the like
+	script  string // the program at the daemon's path, if it is not the daemon itself: see successors.go
 
 	mu         sync.Mutex
 	violations []string

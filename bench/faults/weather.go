@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 )
 
@@ -65,7 +66,7 @@ func (l *lab) compete(clients int, length time.Duration, from []dialer, keys int
 func (l *lab) competeFor(clients int, length time.Duration, from []dialer, keys int, longest time.Duration) {
 	end := time.Now().Add(length)
 	l.t.parallel(clients, func(i int) {
-		r := &rival{lab: l, from: from[i%len(from)], rng: rand.New(rand.NewPCG(rand.Uint64(), uint64(i))), keys: keys, longest: longest}
+		r := l.newRival(i, from[i%len(from)], keys, longest)
 		for time.Now().Before(end) && !l.t.stopped() {
 			if r.client == nil {
 				r.client, r.held = l.dial(r.from), make([]bool, keys)
@@ -78,6 +79,11 @@ func (l *lab) competeFor(clients int, length time.Duration, from []dialer, keys 
 	})
 }
 
+func (l *lab) newRival(i int, from dialer, keys int, longest time.Duration) *rival {
+	rng := rand.New(rand.NewPCG(rand.Uint64(), uint64(i)))
+	return &rival{lab: l, from: from, rng: rng, keys: keys, longest: longest, limit: longest + patience, words: l.words}
+}
+
 // rival is a client that does at random what clients do. It takes keys in their order, so that no deadlock comes of it.
 type rival struct {
 	lab    *lab
@@ -88,6 +94,9 @@ type rival struct {
 	keys   int
 
 	longest time.Duration // of its waits
+	limit   time.Duration // within which an answer must come
+	words   bool          // it uses the words that the original daemon does not have
+	stays   bool          // it does not end its connection
 }
 
 func (r *rival) key(k int) string { return fmt.Sprintf("%srival%d", r.lab.prefix, k) }
@@ -97,7 +106,9 @@ func (r *rival) step() {
 	k := r.rng.IntN(r.keys)
 	key := r.key(k)
 	switch n := r.rng.IntN(100); {
-	case n < 2:
+	case r.words && r.rng.IntN(6) == 0:
+		r.client.send(r.word(key))
+	case n < 2 && !r.stays:
 		r.leave()
 		return
 	case n < 45 && r.held[k]:
@@ -114,7 +125,7 @@ func (r *rival) step() {
 		}
 	}
 	for r.client.next < len(r.client.session.operations) {
-		switch r.client.answerWithin(r.longest + patience) {
+		switch r.client.answerWithin(r.limit) {
 		case locked:
 			r.held[k] = true
 		case unlocked:
@@ -125,6 +136,18 @@ func (r *rival) step() {
 			return
 		}
 	}
+}
+
+// word returns a command that the original daemon does not have.
+func (r *rival) word(key string) operation {
+	text := "rival" + strconv.Itoa(r.client.session.id)
+	switch r.rng.IntN(4) {
+	case 0:
+		return command(name, text, 0)
+	case 1:
+		return command(owner, text, 0)
+	}
+	return command(fence, key, 0)
 }
 
 // patience returns a timeout: short, none, or so long that the key comes, for which no later key may be held.
@@ -155,8 +178,8 @@ func (r *rival) leave() {
 		r.client.reset()
 	case 2:
 		r.client.closeWrite()
-		r.client.answer()
-		if !r.client.seesEnd() {
+		r.client.answerWithin(r.limit)
+		if !r.client.seesEndWithin(r.limit) {
 			r.lab.t.violate("session %d: half-closed, and the daemon does not close", r.client.session.id)
 		}
 	}

@@ -63,6 +63,37 @@ type relayCommand struct {
 // Run carries bytes.
 func (r *relayCommand) Run(s *streams) error { return faults.Relay(s.stdin, r.Path, r.Daemon) }
 
+// betweenCommand stands between the two processes of a takeover, in the fault suite.
+type betweenCommand struct {
+	Plan    string   `arg:""`
+	Name    string   `arg:""`
+	Program string   `arg:""`
+	Args    []string `arg:"" optional:"" passthrough:""`
+}
+
+// Run starts the relay, and becomes the successor.
+func (b *betweenCommand) Run() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	args := b.Args
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	return faults.Between([]string{self, "carry-takeover"}, b.Plan, b.Name, b.Program, args)
+}
+
+// carryCommand is the relay.
+type carryCommand struct {
+	Plan        string `arg:""`
+	Predecessor string `arg:""`
+	Successor   string `arg:""`
+}
+
+// Run carries the messages.
+func (c *carryCommand) Run() error { return faults.CarryTakeover(c.Plan, c.Predecessor, c.Successor) }
+
 // soakCommand runs everything mixed for a time.
 type soakCommand struct {
 	Time   time.Duration `default:"10m" placeholder:"TIME" help:"How long (${default})."`

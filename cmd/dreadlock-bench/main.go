@@ -36,6 +36,8 @@ type commandLine struct {
 	Soak    soakCommand    `cmd:"" help:"Load the daemon for a long time, with faults, and show what grows. Needs root."`
 	Peer    peerCommand    `cmd:"" hidden:"" help:"Run an echo server until the input ends."`
 	Relay   relayCommand   `cmd:"" hidden:"" help:"Be a client process of the fault suite until the input ends."`
+	Between betweenCommand `cmd:"" hidden:"" help:"Start a relay between the two processes of a takeover, then be the successor."`
+	Carry   carryCommand   `cmd:"" name:"carry-takeover" hidden:"" help:"Be that relay."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -94,12 +95,13 @@ type daemon struct {
 
 // launch is how to start the daemon, besides the command line.
 type launch struct {
-	env    []string
-	limit  int      // on open files; 0 for that of the test
-	nobody bool     // as nobody if the test runs as root
-	via    []string // the command that starts it, if another one does
-	passed *os.File // a socket that is passed as systemd does it, or nil
-	stderr *os.File // where the log goes; nil to read it. Otherwise the address must be known
+	program string // by its path; empty for binary
+	env     []string
+	limit   int      // on open files; 0 for that of the test
+	nobody  bool     // as nobody if the test runs as root
+	via     []string // the command that starts it, if another one does
+	passed  *os.File // a socket that is passed as systemd does it, or nil
+	stderr  *os.File // where the log goes; nil to read it. Otherwise the address must be known
 }
 
 // start runs the daemon with two loops, on a free port unless the arguments say where, and waits until it is ready. It is
@@ -161,15 +163,16 @@ func spawn(tb testing.TB, l launch, args ...string) *daemon {
 
 // command returns the command, in an environment without options, and without what systemd may have told the test.
 func command(l launch, args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, args...)
+	program := cmp.Or(l.program, binary)
+	cmd := exec.Command(program, args...)
 	if l.limit > 0 {
-		cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, l.limit), binary}, args...)...)
+		cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, l.limit), program}, args...)...)
 	}
 	if len(l.via) > 0 {
-		cmd = exec.Command(l.via[0], slices.Concat(l.via[1:], []string{binary}, args)...)
+		cmd = exec.Command(l.via[0], slices.Concat(l.via[1:], []string{program}, args)...)
 	}
 	if l.passed != nil {
-		cmd = exec.Command("sh", append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, binary}, args...)...)
+		cmd = exec.Command("sh", append([]string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, program}, args...)...)
 		cmd.ExtraFiles = []*os.File{l.passed}
 	}
 	if l.nobody && os.Geteuid() == 0 {
