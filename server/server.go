@@ -39,7 +39,7 @@ type Server struct {
 	moveAfter int
 	pace      pace
 	inherits  bool          // it takes over from a predecessor, or has
-	started   time.Time     // when the first of its predecessors did
+	started   time.Time     // when the first of its predecessors began to serve; zero if it has none
 	opens     time.Duration // until when free keys rest that were the predecessor's, see [lockmgr.Table.SetDelay]
 	takeover  *api.Takeover // by which this process became the server, nil if it started with nothing; constant once it serves
 
@@ -212,6 +212,9 @@ func (srv *Server) begin(entrances []*entrance) {
 	defer srv.mu.Unlock()
 	if srv.service == nil {
 		srv.service = &service{began: time.Now(), stopped: make(chan struct{})}
+		if !srv.started.IsZero() {
+			srv.service.began = srv.started
+		}
 		for _, e := range entrances {
 			srv.service.listen = append(srv.service.listen, e.url)
 			if addr, ok := e.listener.Addr().(*net.TCPAddr); ok && srv.service.port == 0 {
