@@ -74,6 +74,7 @@ func testMessagesLeave(t *testing.T, end func(s *session)) {
 			t.Errorf("encrypted %t: the peer has seen the end, and the message has not left", encrypted)
 		}
 		latest.Store(nil)
+		s.do(t, func() {}) // its loop may have been about to look
 		release()
 	}
 }

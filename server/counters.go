@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"dreadlock/proto"
+	"dreadlock/reactor"
 	"dreadlock/server/api"
 )
 
@@ -49,6 +50,7 @@ type counters struct {
 	limitHits   [limits]uint64
 	waits       [waitEnds]histogram
 	holds       histogram
+	before      reactor.Traffic // of the loops of predecessors
 }
 
 // add adds what another worker has counted.
@@ -68,6 +70,8 @@ func (c *counters) add(o *counters) {
 		c.waits[how].merge(&o.waits[how])
 	}
 	c.holds.merge(&o.holds)
+	c.before.Messages += o.before.Messages
+	c.before.WakeUps += o.before.WakeUps
 }
 
 func addAll(sums, numbers []uint64) {

@@ -129,6 +129,8 @@ type countersLeft struct {
 	Stalled   uint64
 	Waits     map[string]histogramLeft // by how they ended
 	Holds     histogramLeft
+	Messages  uint64 // between loops, and the wake-ups that they needed
+	WakeUps   uint64
 }
 
 // histogramLeft is a histogram.

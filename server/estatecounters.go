@@ -4,15 +4,16 @@ import (
 	"slices"
 
 	"dreadlock/proto"
+	"dreadlock/reactor"
 )
 
-// left returns the counters in the words of the API, which keep their meaning.
-func (c *counters) left() countersLeft {
+// left returns the counters in the words of the API, which keep their meaning. The traffic is that of the loop.
+func (c *counters) left(traffic reactor.Traffic) countersLeft {
 	left := countersLeft{
 		Commands: make(map[string]map[string]uint64), Ends: make(map[string]uint64),
 		LimitHits: make(map[string]uint64), Waits: make(map[string]histogramLeft),
 		Accepted: c.accepted, Moves: c.moves, Grants: c.grants, Timeouts: c.timeouts, Paused: c.paused, Stalled: c.stalled,
-		Holds: c.holds.left(),
+		Holds: c.holds.left(), Messages: c.before.Messages + traffic.Messages, WakeUps: c.before.WakeUps + traffic.WakeUps,
 	}
 	for kind := proto.Lock; kind < proto.NumKinds; kind++ {
 		answers := make(map[string]uint64)
@@ -57,6 +58,8 @@ func (c *counters) addLeft(left *countersLeft) {
 	c.timeouts += left.Timeouts
 	c.paused += left.Paused
 	c.stalled += left.Stalled
+	c.before.Messages += left.Messages
+	c.before.WakeUps += left.WakeUps
 }
 
 func (h *histogram) left() histogramLeft {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dreadlock/reactor"
 )
 
 // mustTakeOver has a server with changed options take over.
@@ -278,7 +280,7 @@ func TestInheritedCounters(t *testing.T) {
 	before.holds.add(2 * time.Hour)
 	before.limitHits[maxKeys] = 7
 	before.disconnects[kicked] = 8
-	left := before.left()
+	left := before.left(reactor.Traffic{})
 	left.Ends["a reason to come"] = 9
 	left.Commands["conjure"] = map[string]uint64{"up": 1}
 	left.Waits["forever"] = left.Holds

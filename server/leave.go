@@ -59,7 +59,7 @@ func (w *worker) leave() (*loopEstate, error) {
 	if err := l.addKeys(); err != nil {
 		return nil, err
 	}
-	l.left.Counters = w.counters.left()
+	l.left.Counters = w.counters.left(w.loop.Traffic())
 	table := w.shard.table
 	e := &loopEstate{
 		sockets: l.sockets, encrypted: l.encrypted,

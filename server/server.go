@@ -211,9 +211,9 @@ func (srv *Server) begin(entrances []*entrance) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	if srv.service == nil {
-		srv.service = &service{began: time.Now(), stopped: make(chan struct{})}
-		if !srv.started.IsZero() {
-			srv.service.began = srv.started
+		srv.service = &service{began: srv.started, stopped: make(chan struct{})}
+		if srv.started.IsZero() {
+			srv.service.began = time.Now()
 		}
 		for _, e := range entrances {
 			srv.service.listen = append(srv.service.listen, e.url)

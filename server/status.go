@@ -88,7 +88,7 @@ func (srv *Server) Status(ctx context.Context) (*api.Status, error) {
 	if srv.cfg.Certificates != nil {
 		st.CertificateExpires = srv.cfg.Certificates.Expires()
 	}
-	st.Counters.Messages, st.Counters.WakeUps = sum.messages, sum.wakes
+	st.Counters.Messages, st.Counters.WakeUps = sum.messages+sum.counters.before.Messages, sum.wakes+sum.counters.before.WakeUps
 	st.Counters.DeadlocksFound, st.Counters.DeadlocksBroken = deadlocks, srv.detector.broken.Load()
 	st.Counters.TakeoversFailed = srv.takeoversFailed.Load()
 	return st, nil

@@ -116,7 +116,7 @@ func TestCounters(t *testing.T) {
 				Timeouts: n,
 				Disconnects: map[string]uint64{
 					api.ClientClosed: 1, api.Broken: 1, api.SyntaxError: 1, api.Kicked: 1, api.TooMuch: 0, api.IdleTimeout: 0, api.Drained: 0,
-					api.OutOfTouch: 0,
+					api.OutOfTouch: 0, api.NotCarried: 0,
 				},
 				Refused: map[string]uint64{
 					api.RefusedMaxConnections: 1, api.RefusedMaxPerAddress: 0, api.RefusedNotAllowed: 0, api.RefusedNotProxy: 0,

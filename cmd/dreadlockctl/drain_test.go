@@ -190,15 +190,21 @@ func TestDrain(t *testing.T) {
 	contains(t, v.log.String(), "the drain ends: nobody holds a key", "dreadlock stops: no key was held")
 }
 
-// endsWell fails the test unless the daemon ends by itself, with status 0.
+// endsWell fails the test unless the daemon ends by itself, with status 0, and nothing of it is left.
 func (d *daemon) endsWell(t *testing.T) {
+	t.Helper()
+	d.exitsWell(t)
+	d.log.awaitEnd(t)
+}
+
+// exitsWell fails the test unless the process of the daemon ends by itself, with status 0.
+func (d *daemon) exitsWell(t *testing.T) {
 	t.Helper()
 	killer := time.AfterFunc(prototest.Patience, func() { _ = d.cmd.Process.Kill() })
 	defer killer.Stop()
 	if err := d.cmd.Wait(); err != nil {
 		t.Errorf("the daemon has ended with %v; log:\n%s", err, d.log)
 	}
-	d.log.awaitEnd(t)
 }
 
 // A drain that takes too long is ended by another one, and both who wait are told what is lost. A longer time is no use.

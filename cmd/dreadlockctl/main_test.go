@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		// A cached test result is used until a file changes that the test itself has read. What goes into the binaries
 		// counts only if it is read here.
 		for _, sources := range []string{
-			".", "completion", "../..", "../dreadlock", "../../server", "../../server/fleet", "../../server/certs", "../../server/unixsock",
+			".", "completion", "../..", "../dreadlock", "../../server", "../../server/fleet", "../../server/takeover", "../../server/certs", "../../server/unixsock",
 			"../../reactor", "../../lockmgr", "../../proto", "../../proto/client",
 		} {
 			if _, err := os.ReadDir(sources); err != nil {

@@ -24,9 +24,9 @@ func (*takeoverCommand) Help() string {
   install -m 755 dreadlock /usr/local/bin/ && dreadlockctl takeover    an upgrade
   dreadlockctl takeover --json | jq .pause_seconds
 
-The daemon starts the program that is now at its path, with its own arguments and environment, and hands over to it: connections,
-held keys, places in queues, timeouts. Clients notice a pause of milliseconds. Connections by TLS cannot be handed over: they
-are closed, and lose what they hold.
+The daemon starts the program that is now at its path, with its own arguments and environment and what its --options-file has by
+now, and hands over to it: connections, held keys, places in queues, timeouts. Clients notice a pause of milliseconds.
+Connections by TLS cannot be handed over: they are closed, and lose what they hold.
 
 It shows what was handed over when the new process answers. The exit status is 0 then. It is 1 if there was no takeover: the line
 says why, and the daemon serves on as before, so nobody has lost anything. It is 69 if the daemon cannot be reached, or the new

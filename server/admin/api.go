@@ -138,13 +138,21 @@ func connectionID(r *http.Request) (api.ConnectionID, error) {
 func answer[T any](
 	a *endpoints, w http.ResponseWriter, r *http.Request, parameters []string, ask func(context.Context, *query) (T, error),
 ) {
+	ctx, cancel := context.WithTimeout(r.Context(), sourceTime)
+	defer cancel()
+	answerWithin(ctx, a, w, r, parameters, ask)
+}
+
+// answerWithin is answer with the time of ctx.
+func answerWithin[T any](
+	ctx context.Context, a *endpoints, w http.ResponseWriter, r *http.Request, parameters []string,
+	ask func(context.Context, *query) (T, error),
+) {
 	q, err := parseQuery(r, parameters)
 	if err != nil {
 		a.failed(w, r, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), sourceTime)
-	defer cancel()
 	value, err := ask(ctx, q)
 	if err != nil {
 		a.failed(w, r, err)
@@ -160,7 +168,7 @@ func (a *endpoints) failed(w http.ResponseWriter, r *http.Request, err error) {
 		fail(w, http.StatusBadRequest, err.Error())
 	case errors.Is(err, api.ErrNotFound):
 		fail(w, http.StatusNotFound, err.Error())
-	case errors.Is(err, api.ErrConflict):
+	case errors.Is(err, api.ErrConflict), errors.Is(err, api.ErrTakeover) && !errors.Is(err, api.ErrUnavailable):
 		fail(w, http.StatusConflict, err.Error())
 	case errors.Is(err, api.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		w.Header().Set("Retry-After", "1")

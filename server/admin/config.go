@@ -17,7 +17,7 @@ import (
 var ErrOption = errors.New("bad option")
 
 // Source is the server as seen from here. All methods are safe from any goroutine, and return when their context ends.
-// Their errors wrap [api.ErrNotFound], [api.ErrQuery], [api.ErrConflict] or [api.ErrUnavailable].
+// Their errors wrap [api.ErrNotFound], [api.ErrQuery], [api.ErrConflict], [api.ErrTakeover] or [api.ErrUnavailable].
 type Source interface {
 	// Ready says whether the server serves new clients: it neither drains nor is about to stop.
 	Ready() bool
@@ -42,6 +42,9 @@ type Source interface {
 	Drain(ctx context.Context, timeout *time.Duration) (*api.Drain, error)
 	// AwaitDrain returns the state of a drain that has begun: when it is over, or when ctx ends.
 	AwaitDrain(ctx context.Context) *api.Drain
+	// TakeOver starts a process that takes over, and returns when it has, or why not: an [api.ErrTakeover] says that the server
+	// serves on. It logs who asks for it.
+	TakeOver(ctx context.Context, by string) (*api.Takeover, error)
 }
 
 // Certificates has the configuration of TLS: the certificates of the daemon, and whether clients need one. Changes of the

@@ -303,7 +303,8 @@ func request(t *testing.T, method, url string) (status int, contentType string, 
 	return response.StatusCode, response.Header.Get("Content-Type"), body
 }
 
-// refusals has every operation refused for each reason that has nothing to do with what it is about.
+// refusals has every operation refused for each reason that has nothing to do with what it is about. And it has a server taken over, which
+// takes a process.
 func (c *conformance) refusals() {
 	broken := func(err error) http.Handler {
 		f := newFake()
@@ -316,8 +317,19 @@ func (c *conformance) refusals() {
 	busy := newLimit()
 	busy.busy = maxRequests
 	cfg := &Config{Source: newFake(), Log: zerolog.Nop()}
-	w := ask(broken(api.ErrNotFound), http.MethodGet, "/api/v1/events", nil) // with --events 0
-	c.check("GET /api/v1/events", w.Code, w.Header().Get("Content-Type"), w.Body.Bytes())
+	successor := handlerOf(newFake())
+	for _, r := range []struct {
+		name, method, target string
+		h                    http.Handler
+	}{
+		{"GET /api/v1/events", http.MethodGet, "/api/v1/events", broken(api.ErrNotFound)}, // with --events 0
+		{"POST /api/v1/takeover", http.MethodPost, "/api/v1/takeover", broken(api.ErrTakeover)},
+		{"POST /api/v1/takeover", http.MethodPost, "/api/v1/takeover", successor},
+		{"GET /api/v1/status", http.MethodGet, "/api/v1/status", successor},
+	} {
+		w := ask(r.h, r.method, r.target, nil)
+		c.check(r.name, w.Code, w.Header().Get("Content-Type"), w.Body.Bytes())
+	}
 	for name := range c.ops {
 		method, path, _ := strings.Cut(name, " ")
 		target := strings.NewReplacer("{key}", "k000", "{id}", "1").Replace(path)

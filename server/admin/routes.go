@@ -59,6 +59,7 @@ func (a *endpoints) routes(noisy *noise.Log) []route {
 		{http.MethodGet, "/api/v1/deadlocks", a.deadlocks},
 		{http.MethodGet, "/api/v1/events", a.events},
 		{http.MethodPost, "/api/v1/drain", a.drain},
+		{http.MethodPost, "/api/v1/takeover", a.takeOver},
 		{http.MethodGet, "/api/v1/openapi.json", a.description},
 		{http.MethodGet, "/metrics", newMetrics(a.source, noisy).ServeHTTP},
 	}

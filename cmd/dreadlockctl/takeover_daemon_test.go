@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"dreadlock/server/api"
+)
+
+// takeOver has the daemon taken over, and returns what dreadlockctl says. The new process is killed at the end of the test.
+func (v *viewed) takeOver(t *testing.T) (done api.Takeover) {
+	t.Helper()
+	got := v.ctl("takeover", "--json")
+	if err := json.Unmarshal([]byte(got.stdout), &done); err != nil || got.status != 0 || got.stderr != "" {
+		t.Fatalf("%v, %+v; log:\n%s", err, got, v.log)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(done.PID, syscall.SIGKILL) }) // it is nobody's child
+	return done
+}
+
+// Holders and waiters keep what they have, and every command that looks at the daemon or uses it goes on: lock, watch and top
+// notice no more than a moment.
+func TestTakeoverOfDaemon(t *testing.T) {
+	v := startViewed(t)
+	holder, waiter := v.dial(t), v.dial(t)
+	holder.Do("lock k 0", "l locked")
+	waiter.Send("lock k 600000")
+	v.eventually("waiters k", func(o outcome) bool { return strings.Contains(o.stdout, waiter.Conn().LocalAddr().String()) })
+	lock := v.lock(t, append([]string{"nightly"}, obedient...)...)
+	lock.stdout.await(t, "runs with nightly")
+	env := []string{"DREADLOCK_ADMIN=" + v.url}
+	watch, top := begin(t, env, "watch", "k", "--json", "--limit", "1"), begin(t, env, "top", "--json", "-i", "100ms")
+	watch.stdout.await(t, `"kind":"granted"`)
+	top.stdout.await(t, "\n")
+
+	first := v.takeOver(t)
+	if first.Count != 1 || first.FromPID != v.cmd.Process.Pid || first.PID == first.FromPID || first.Connections != 3 || first.HeldKeys != 2 ||
+		first.Waiters != 1 || first.Closed != 0 || first.PauseSeconds <= 0 {
+		t.Errorf("%+v", first)
+	}
+	v.exitsWell(t)
+	contains(t, v.log.String(), "dreadlock has handed over", "dreadlock has taken over")
+	v.says("status", fmt.Sprintf(`(?m)^process +%d\ntook over +from process %d \(`, first.PID, first.FromPID), `held keys +2\b`, `waiters +1\b`, `lock +2 locked`)
+	v.says("takeover", fmt.Sprintf(`^process \d+ \(.*\) has taken over from %d \(.*\): nobody was answered for \d+ ms\n`, first.PID),
+		`handed over: 3 connections, 2 held keys, 1 waiter\n$`)
+	var status api.Status
+	if err := json.Unmarshal([]byte(v.ctl("status", "--json").stdout), &status); err != nil || status.Takeover == nil || status.Takeover.Count != 2 {
+		t.Fatalf("%v, %+v", err, status.Takeover)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(status.PID, syscall.SIGKILL) })
+
+	watch.stderr.await(t, "watches again\n")
+	holder.Do("unlock k", "u unlocked")
+	waiter.Expect("l locked")
+	watch.stdout.await(t, `"kind":"released"`)
+	top.stdout.await(t, fmt.Sprintf(`"pid":%d,`, status.PID))
+	goOn(t, top.stdout.String())
+	fmt.Fprintln(lock.stdin, "done")
+	if got := lock.wait(); got.status != 0 || got.stderr != "" {
+		t.Errorf("lock: %+v", got)
+	}
+}
+
+// goOn fails the test unless the samples of top, a line each, are of one server: nothing counts from zero, and there are rates.
+func goOn(t *testing.T, lines string) {
+	t.Helper()
+	var before *sample
+	for line := range strings.Lines(lines) {
+		if !strings.HasSuffix(line, "\n") {
+			return // it is being written
+		}
+		l := new(sample)
+		if err := json.Unmarshal([]byte(line), l); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		if before != nil {
+			was, is := &before.Status, &l.Status
+			if !is.Started.Equal(was.Started) || is.UptimeSeconds <= was.UptimeSeconds || l.Rates == nil ||
+				commands(&is.Counters, "", "") < commands(&was.Counters, "", "") || is.Counters.Messages < was.Counters.Messages ||
+				is.Counters.WakeUps < was.Counters.WakeUps || is.Counters.Accepted < was.Counters.Accepted {
+				t.Errorf("after %+v\ncomes  %+v", was, is)
+			}
+		}
+		before = l
+	}
+}
+
+// A daemon that drains refuses, says why, and serves on.
+func TestTakeoverRefused(t *testing.T) {
+	v := startViewed(t)
+	holder := v.dial(t)
+	holder.Do("lock k 0", "l locked")
+	v.says("drain --timeout 1h", "1 held key")
+	if got := v.ctl("takeover"); got.status != exitFailed || !oneLine(got.stderr, "no takeover: ", "drain", "; the daemon serves on as before") {
+		t.Errorf("%+v", got)
+	}
+	v.says("status", `(?m)^takeovers +1 failed: the log says why$`)
+	holder.Do("unlock k", "u unlocked")
+}
