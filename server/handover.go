@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -123,6 +124,7 @@ func (h *handover) run(ctx context.Context, by string) (err error) {
 	if err := h.greet(ctx); err != nil {
 		return err
 	}
+	defer pauseCollector()()
 	bounded, cancel := context.WithTimeout(ctx, standTime)
 	defer cancel()
 	if err := h.stand(bounded); err != nil {
@@ -138,6 +140,13 @@ func (h *handover) run(ctx context.Context, by string) (err error) {
 	acked, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTime)
 	defer cancel()
 	return h.successor.Commit(acked)
+}
+
+// pauseCollector has the runtime collect no garbage until resume is called, unless the limit on memory is reached: it would take the
+// processors while all clients wait.
+func pauseCollector() (resume func()) {
+	percent := debug.SetGCPercent(-1)
+	return func() { debug.SetGCPercent(percent) }
 }
 
 // greet waits until the successor is prepared.

@@ -68,6 +68,7 @@ func (srv *Server) takeOverFrom(ctx context.Context, p *takeover.Predecessor, h 
 	if err := h.MakeBlanks(ctx, room); err != nil {
 		return err
 	}
+	defer pauseCollector()()
 	if err := p.Prepared(ctx, takeover.Prepared{Room: room, Version: srv.cfg.Version}); err != nil {
 		return err
 	}

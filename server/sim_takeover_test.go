@@ -99,11 +99,16 @@ func (s *sim) takeOver(cfg Config, last func()) error {
 
 // inherit restores the server, which has the clients, from an estate.
 func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (digest, error) {
+	return s.inheritBy(file, clients)
+}
+
+// inheritBy is inherit by a server with some entrances.
+func (s *sim) inheritBy(file []byte, clients map[api.ConnectionID]*simClient, entrances ...*entrance) (digest, error) {
 	e, parts, err := readEstate(file)
 	if err != nil {
 		return digest{}, err
 	}
-	i := inheritance{room: make([]int, len(s.loops))}
+	i := inheritance{room: make([]int, len(s.loops)), entrances: entrances}
 	for _, p := range parts {
 		for j := range p.Sessions {
 			if p.Sessions[j].Carried {

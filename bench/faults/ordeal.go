@@ -47,6 +47,8 @@ type ordeal struct {
 	// stopped is how long a process stays stopped that was stopped meanwhile. 0: for ever, unless it is the only one.
 	stopped time.Duration
 	quiet   bool // no client connects or ends its connection
+	// bySignal asks for the takeover by SIGUSR2, for a daemon that cannot be asked otherwise.
+	bySignal bool
 	allowed fate
 	// judge returns what is allowed after the takeover, instead of allowed.
 	judge func(l *lab) fate
@@ -81,8 +83,12 @@ func (s *fates) run(t *trial, o *ordeal) {
 	}
 	over := make(chan struct{})
 	go l.daemon.resume(over, o.stopped)
-	done, err := l.daemon.takeOver()
-	f := l.awaitFate()
+	ask := l.daemon.takeOver
+	if o.bySignal {
+		ask = l.askBySignal
+	}
+	done, err := ask()
+	f := l.awaitFate(c, err == nil)
 	close(over)
 	after()
 	if f != lost {
@@ -136,9 +142,14 @@ func (l *lab) nextSucceeds() {
 	holder := l.dial(l.near)
 	holder.mustLock("next")
 	t.install(asItself(2))
-	done, err := l.daemon.takeOver()
-	if err != nil {
-		t.violate("the next takeover: %v; log: %s", err, l.daemon.log.String())
+	var done *takeover
+	t.eventually(4*patience, "the next takeover", func() (err error) { // the last one may still be at its end
+		if done, err = l.daemon.takeOver(); err != nil {
+			err = fmt.Errorf("%w; log: %s", err, l.daemon.log.String())
+		}
+		return err
+	})
+	if done == nil {
 		return
 	}
 	l.daemon.awaitSuccessor(done)
@@ -170,12 +181,14 @@ func (d *daemon) resume(over <-chan struct{}, stopped time.Duration) {
 	}
 }
 
-// awaitFate returns what came of a takeover: when one process of the daemon is left, which is not stopped, or none.
-func (l *lab) awaitFate() fate {
+// awaitFate returns what came of a takeover: when one process of the daemon is left that answers, or none. It is not the first one if who
+// has asked was told that this has handed over.
+func (l *lab) awaitFate(c *crowd, told bool) fate {
 	t, d := l.t, l.daemon
 	const enough = 40 * time.Second // for two bounds of the daemon's, one after the other, and a process that is stopped
 	first := d.cmd.Process.Pid
 	var last []member
+	var answers int64 // when what is left has changed
 	for deadline := time.Now().Add(enough); time.Now().Before(deadline); t.pause(5 * time.Millisecond) {
 		var living []member
 		for _, m := range d.members() {
@@ -183,11 +196,15 @@ func (l *lab) awaitFate() fate {
 				living = append(living, m)
 			}
 		}
-		switch last = living; {
+		if !slices.Equal(living, last) {
+			last, answers = living, c.answers.Load()
+		}
+		const some = 2 // the first may have come before
+		switch {
 		case len(living) == 0 && !d.running():
 			return lost
-		case len(living) != 1 || living[0].stopped:
-		case living[0].pid == first:
+		case len(living) != 1 || c.answers.Load() < answers+some:
+		case living[0].pid == first && !told:
 			return kept
 		case d.pid() == living[0].pid:
 			return taken

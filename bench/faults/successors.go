@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +41,11 @@ func (t *trial) replace(text string) {
 		t.script = filepath.Join(t.dir, "dreadlock")
 	}
 	next := t.script + ".next"
-	t.must(os.WriteFile(next, []byte(text), 0o600))
+	// No process that is started meanwhile may have the file open for writing: it could not be run.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(next, []byte(text), 0o600)
+	syscall.ForkLock.RUnlock()
+	t.must(err)
 	t.must(os.Chmod(next, 0o700)) //nolint:gosec // it is a program
 	t.must(os.Rename(next, t.script))
 }
@@ -121,6 +126,28 @@ func (l *lab) takeOverBySignal(number uint64) (*takeover, error) {
 		last = fmt.Errorf("the daemon is process %d, and says of takeovers %+v; log: %s", s.PID, s.Takeover, l.daemon.log.String())
 	}
 	return nil, fmt.Errorf("SIGUSR2: no takeover number %d: %w", number, last)
+}
+
+// askBySignal is takeOver by SIGUSR2, for a daemon that may refuse or end.
+func (l *lab) askBySignal() (*takeover, error) {
+	const refusal = "no takeover"
+	d, began := l.daemon, len(l.daemon.log.String())
+	pid := d.pid()
+	d.signal(unix.SIGUSR2)
+	for deadline := time.Now().Add(4 * patience); time.Now().Before(deadline); l.t.pause(5 * time.Millisecond) {
+		for line := range strings.Lines(d.log.String()[began:]) {
+			if strings.Contains(line, refusal) {
+				return nil, fmt.Errorf("%w: %s", errRefused, strings.TrimSpace(line))
+			}
+		}
+		if d.pid() != pid {
+			return &takeover{FromPID: pid, PID: d.pid()}, nil
+		}
+		if !d.running() {
+			return nil, errors.New("the daemon has ended")
+		}
+	}
+	return nil, errors.New("SIGUSR2: nothing happens")
 }
 
 // awaitSuccessor returns when the process that has been the daemon has ended, and the other one is it. It is a violation if that does
