@@ -85,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
+		inherits:  cfg.Predecessor != nil,
 		walks:     make(chan struct{}, maxWalks),
 		warnings:  noise.New(cfg.Log),
 		pace:      defaultPace(),

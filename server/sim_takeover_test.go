@@ -112,13 +112,14 @@ func (s *sim) inheritBy(file []byte, clients map[api.ConnectionID]*simClient, en
 	for _, p := range parts {
 		for j := range p.Sessions {
 			if p.Sessions[j].Carried {
-				i.sockets = append(i.sockets, 0)
+				i.carried++
 			}
 		}
 	}
 	for loop := range i.room { // so that not all can go where they are best off
-		i.room[loop] = (len(i.sockets)+len(s.loops)-1)/len(s.loops) + 1
+		i.room[loop] = (i.carried+len(s.loops)-1)/len(s.loops) + 1
 	}
+	i.next = func() (int, error) { return 0, nil }
 	i.adopt = func(sh *shard, client reactor.Client, _ int, state reactor.ConnState) error {
 		restored := client.(*session)
 		c := clients[restored.id()]

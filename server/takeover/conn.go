@@ -15,8 +15,9 @@ import (
 const (
 	// maxPacket is the size of the largest message, in bytes. The kernel takes more than that in one piece.
 	maxPacket = 64 << 10
-	// maxDescriptors is the number of descriptors that the kernel passes with one message: SCM_MAX_FD.
-	maxDescriptors = 253
+	// maxDescriptors is the number of descriptors that are passed with one message. The kernel takes up to 253, and the successor must have
+	// so many more than it keeps.
+	maxDescriptors = 128
 	// flightPause is the time after which descriptors are sent again of which too many were in flight.
 	flightPause = time.Millisecond
 )
