@@ -27,6 +27,7 @@ type Predecessor struct {
 	Hello
 	conn   *conn
 	parent parent
+	leave  time.Duration // how long the predecessor may take to leave
 
 	mu        sync.Mutex
 	listeners []*Listener // that nobody has taken
@@ -63,7 +64,7 @@ func Inherit(ctx context.Context) (*Predecessor, error) {
 }
 
 func newPredecessor(c *conn, process parent) *Predecessor {
-	return &Predecessor{conn: c, parent: process, serving: make(chan struct{}), left: make(chan struct{})}
+	return &Predecessor{conn: c, parent: process, leave: leaveTime, serving: make(chan struct{}), left: make(chan struct{})}
 }
 
 // hear waits for the hello and the listeners.
@@ -174,13 +175,13 @@ func (p *Predecessor) Serving() <-chan struct{} { return p.serving }
 // open but those that it has handed over. One that takes too long is killed, after a call of killing.
 func (p *Predecessor) AwaitEnd(ctx context.Context, killing func()) (left bool) {
 	for asked := false; ; asked = true {
-		bounded, cancel := context.WithTimeout(ctx, leaveTime)
+		bounded, cancel := context.WithTimeout(ctx, p.leave)
 		m, err := p.conn.receive(bounded)
 		cancel()
 		switch {
 		case err == nil && m.step == stepLeft:
 		case errors.Is(err, errGone):
-			p.parent.awaitDeath(leaveTime) // which closes one file after the other
+			p.parent.awaitDeath(p.leave) // which closes one file after the other
 		case ctx.Err() != nil:
 			return false
 		default:
@@ -188,7 +189,10 @@ func (p *Predecessor) AwaitEnd(ctx context.Context, killing func()) (left bool) 
 				killing()
 			}
 			p.parent.kill()
-			continue
+			// Then it has left, even if the pair has not ended: something that it has started may have its end.
+			if !p.parent.awaitDeath(p.leave) {
+				continue
+			}
 		}
 		close(p.left)
 		_ = p.conn.Close()
