@@ -258,6 +258,13 @@ func (w *simWorld) quiet(t *rapid.T) {
 	for _, l := range w.loops {
 		sum.add(&l.worker.counters)
 	}
+	ended := uint64(0)
+	for _, n := range sum.disconnects {
+		ended += n
+	}
+	if serves := w.serving(); sum.accepted != ended+serves {
+		t.Fatalf("%d sessions are counted, %d have ended, and %d are served", sum.accepted, ended, serves)
+	}
 	for kind := proto.Lock; kind < proto.NumKinds; kind++ {
 		counted := uint64(0)
 		for _, n := range sum.commands[kind] {
@@ -267,6 +274,16 @@ func (w *simWorld) quiet(t *rapid.T) {
 			t.Fatalf("%d answers to %s are counted, and %d were read", counted, kind, w.sent[kind])
 		}
 	}
+}
+
+// serving returns the number of sessions that have not ended.
+func (w *simWorld) serving() (n uint64) {
+	for _, c := range w.clients {
+		if c.open && c.session.phase < ended {
+			n++
+		}
+	}
+	return n
 }
 
 // end has the client's side of a connection go in one of several ways.
