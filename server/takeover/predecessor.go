@@ -27,8 +27,7 @@ type Predecessor struct {
 	Hello
 	conn   *conn
 	parent parent
-	// patience is [leaveTime].
-	patience time.Duration
+	leave  time.Duration // how long the predecessor may take to leave
 
 	mu        sync.Mutex
 	listeners []*Listener // that nobody has taken
@@ -65,7 +64,7 @@ func Inherit(ctx context.Context) (*Predecessor, error) {
 }
 
 func newPredecessor(c *conn, process parent) *Predecessor {
-	return &Predecessor{conn: c, parent: process, patience: leaveTime, serving: make(chan struct{}), left: make(chan struct{})}
+	return &Predecessor{conn: c, parent: process, leave: leaveTime, serving: make(chan struct{}), left: make(chan struct{})}
 }
 
 // hear waits for the hello and the listeners.
@@ -192,13 +191,13 @@ func (p *Predecessor) Serving() <-chan struct{} { return p.serving }
 // open but those that it has handed over. One that takes too long is killed, after a call of killing.
 func (p *Predecessor) AwaitEnd(ctx context.Context, killing func()) (left bool) {
 	for asked := false; ; asked = true {
-		bounded, cancel := context.WithTimeout(ctx, p.patience)
+		bounded, cancel := context.WithTimeout(ctx, p.leave)
 		m, err := p.conn.receive(bounded)
 		cancel()
 		switch {
 		case err == nil && m.step == stepLeft:
 		case errors.Is(err, errGone):
-			p.parent.awaitDeath(p.patience) // which closes one file after the other
+			p.parent.awaitDeath(p.leave) // which closes one file after the other
 		case ctx.Err() != nil:
 			return false
 		default:
@@ -206,7 +205,10 @@ func (p *Predecessor) AwaitEnd(ctx context.Context, killing func()) (left bool) 
 				killing()
 			}
 			p.parent.kill()
-			continue
+			// Then it has left, even if the pair has not ended: something that it has started may have its end.
+			if !p.parent.awaitDeath(p.leave) {
+				continue
+			}
 		}
 		close(p.left)
 		_ = p.conn.Close()
