@@ -215,17 +215,19 @@ func (d *Descriptors) Close() {
 	d.some = nil
 }
 
-// expect returns the next message, which must be of that step, or says that the other process has given up.
+// expect returns the next message, which must be of that step. If the other process has given up, the error is what it says: a
+// [*RefusedError] or an [*AbortedError].
 func (c *conn) expect(ctx context.Context, want step) (*message, error) {
 	m, err := c.receive(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("wait for %s: %w", want, err)
 	}
-	if m.step == want {
+	switch m.step {
+	case stepRefused, stepAbort: // never what is wanted
+	case want:
 		return m, nil
-	}
-	closeAll(m.descriptors)
-	if m.step != stepRefused && m.step != stepAbort {
+	default:
+		closeAll(m.descriptors)
 		return nil, fmt.Errorf("wait for %s: %s has come", want, m.step)
 	}
 	var why reason

@@ -37,6 +37,7 @@ func newTestPair(tb testing.TB) *pair {
 	}
 	t := &pair{tb: tb, child: &fakeChild{ended: make(chan struct{}), end: other}, parent: &fakeParent{end: ours}}
 	t.s, t.p = newSuccessor(ours, t.child), newPredecessor(other, t.parent)
+	t.s.patience = 20 * time.Millisecond
 	tb.Cleanup(func() {
 		_ = ours.Close()
 		_ = other.Close()
