@@ -108,17 +108,11 @@ func (srv *Server) restoreFrom(
 	if err != nil {
 		return sum, err
 	}
-	var sockets []int
-	for descriptors.Left() > 0 {
-		fd, err := descriptors.Next(ctx)
-		if err != nil {
-			return sum, err
-		}
-		sockets = append(sockets, fd)
-	}
+	carried := descriptors.Left()
 	loops := make([]*reactor.Loop, len(srv.shards))
 	sum, err = srv.restore(e, parts, inheritance{
-		sockets:   sockets,
+		carried:   carried,
+		next:      func() (int, error) { return descriptors.Next(ctx) },
 		entrances: slices.Clone(srv.entrances),
 		room:      h.Room(),
 		each: func(f func(sh *shard)) error {
@@ -134,7 +128,7 @@ func (srv *Server) restoreFrom(
 	p := srv.cfg.Predecessor
 	srv.takeover = &api.Takeover{
 		Count: e.Takeovers + 1, FromPID: p.PID, FromVersion: p.Version, PID: os.Getpid(), Version: srv.cfg.Version,
-		Connections: len(sockets), HeldKeys: e.Size.Keys, Waiters: e.Size.Waiters,
+		Connections: carried, HeldKeys: e.Size.Keys, Waiters: e.Size.Waiters,
 	}
 	return sum, err
 }

@@ -39,7 +39,7 @@ type Server struct {
 	moveAfter int
 	pace      pace
 	inherits  bool          // it takes over from a predecessor, or has
-	started   time.Time     // when the first of its predecessors did
+	started   time.Time     // when the first of its predecessors began to serve; zero if it has none
 	opens     time.Duration // until when free keys rest that were the predecessor's, see [lockmgr.Table.SetDelay]
 	takeover  *api.Takeover // by which this process became the server, nil if it started with nothing; constant once it serves
 
@@ -85,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
+		inherits:  cfg.Predecessor != nil,
 		walks:     make(chan struct{}, maxWalks),
 		warnings:  noise.New(cfg.Log),
 		pace:      defaultPace(),

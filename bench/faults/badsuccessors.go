@@ -134,7 +134,6 @@ func testPoorSuccessors(t *trial) string {
 		{"only it has 40", ordeal{script: "ulimit -n 40\n" + asItself(2), allowed: kept | taken}},
 		{"only it has 16", ordeal{script: "ulimit -n 16\n" + asItself(2), allowed: kept}},
 		{"its disk is full", ordeal{script: asItself(2) + " 2>/dev/full", allowed: taken}},
-		{"little memory", ordeal{script: "ulimit -v 300000\n" + asItself(2), allowed: kept}},
 	} {
 		poor.o.quiet, poor.o.bySignal = true, true // it may have no descriptor for another connection
 		t.each(poor.name, func(t *trial) { sum.run(t, &poor.o) })

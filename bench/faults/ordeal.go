@@ -49,7 +49,7 @@ type ordeal struct {
 	quiet   bool // no client connects or ends its connection
 	// bySignal asks for the takeover by SIGUSR2, for a daemon that cannot be asked otherwise.
 	bySignal bool
-	allowed fate
+	allowed  fate
 	// judge returns what is allowed after the takeover, instead of allowed.
 	judge func(l *lab) fate
 	// limit is the longest answer that a client may see, without the time for which a process is stopped. 0: goesOnWithin.

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,6 +63,43 @@ func TestTakeoverOfDaemon(t *testing.T) {
 	fmt.Fprintln(lock.stdin, "done")
 	if got := lock.wait(); got.status != 0 || got.stderr != "" {
 		t.Errorf("lock: %+v", got)
+	}
+}
+
+// A takeover is how options change: the new process reads the file of them. The default socket of the admin interface goes over
+// like an address, and one that the new options do not have any more is closed. A file that makes no sense is no takeover.
+func TestTakeoverChangesOptions(t *testing.T) {
+	dir, err := os.MkdirTemp("", "ctl") // the path of a Unix socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file := filepath.Join(dir, "options")
+	write := func(lines string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(lines), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("DREADLOCK_LOOPS=2\nDREADLOCK_ADMIN_LISTEN=127.0.0.1:0\n")
+	d := startDaemonIn(t, dir, "--options-file", file)
+	v := &viewed{daemon: d, tb: t, url: d.adminSocket(dir)}
+	gone := adminURL(t, d)
+	holder := v.dial(t)
+	holder.Do("lock k 0", "l locked")
+
+	write("DREADLOCK_LOOPS=many\n")
+	if got := v.ctl("takeover"); got.status != exitFailed || !oneLine(got.stderr, "no takeover: ", "--loops", "; the daemon serves on as before") {
+		t.Errorf("%+v", got)
+	}
+	v.says("status", "2 loops", "held keys +1")
+	write("DREADLOCK_LOOPS=3\nDREADLOCK_MAX_KEYS=1\n")
+	v.takeOver(t)
+	v.says("status", "3 loops", "held keys +1", "takeovers +1 failed")
+	holder.Do("lock more 0", "e too many keys")
+	holder.Do("unlock k", "u unlocked")
+	if got := runs(t, "status", "--admin", gone); got.status != exitUnreachable || !oneLine(got.stderr, "nothing listens at") {
+		t.Errorf("%+v", got)
 	}
 }
 
