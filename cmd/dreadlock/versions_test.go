@@ -20,7 +20,7 @@ import (
 )
 
 // otherVersion is the version of the daemon that anotherBuild makes, where git is there.
-const otherVersion = "v9.8.7"
+const otherVersion = "v1.98.7"
 
 // anotherBuild builds the daemon from a copy of its sources that git knows by another version, without the race detector.
 func anotherBuild(t *testing.T) string {
