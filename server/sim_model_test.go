@@ -43,6 +43,7 @@ type simWorld struct {
 	keys   []string
 	told   map[string]*simClient    // who was told that it holds a key, as long as that counts
 	rests  map[string]time.Duration // until when nobody may be told so
+	left   map[string]*simClient    // who was told so before
 	tokens map[string]uint64        // the greatest that was told
 	taken  map[simGrant]int         // after how many answers the client can be believed again, since an operator has taken the key
 	names  int
@@ -74,6 +75,7 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 		sim:    newDelayedSim(loops, 2, delay),
 		told:   map[string]*simClient{},
 		rests:  map[string]time.Duration{},
+		left:   map[string]*simClient{},
 		tokens: map[string]uint64{},
 		taken:  map[simGrant]int{},
 		asked:  map[*simClient][]simCommand{},
@@ -230,6 +232,7 @@ func (w *simWorld) leave(c *simClient) {
 		if holder == c {
 			delete(w.told, key)
 			w.rests[key] = w.now + w.server.cfg.LockDelay
+			w.left[key] = c
 		}
 	}
 }
