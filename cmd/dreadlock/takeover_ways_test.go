@@ -18,14 +18,6 @@ import (
 	"dreadlock/server/api"
 )
 
-// rewriteOptions changes a file of options.
-func rewriteOptions(t *testing.T, path string, lines ...string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // socketDir returns a directory whose name is short enough for sockets.
 func socketDir(t *testing.T) string {
 	t.Helper()
