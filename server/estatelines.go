@@ -258,10 +258,17 @@ func (ls *lines) verify() (wrong error) {
 		return wrong
 	}
 	for _, l := range ls.byKey {
+		inTable := 0
 		for _, p := range l.places {
 			if p.owner.Empty() == p.inTable {
 				return fmt.Errorf("place %s of %q is to stand in the table: %t, and that is not so", p, l.key, p.inTable)
 			}
+			if p.inTable {
+				inTable++
+			}
+		}
+		if inTable != l.inTable {
+			return fmt.Errorf("%d places of %q stand in the table, and %d are counted", inTable, l.key, l.inTable)
 		}
 	}
 	return nil

@@ -31,6 +31,7 @@ func (w *fleetWorld) takeOver() {
 	link.Yield(next)
 	s.link = next
 	s.begin()
+	w.pass(simTick) // what was due ends with the next tick
 }
 
 // failTakeover has a server be held and asked for what it leaves, and go on.
