@@ -272,6 +272,6 @@ func testTakeoverMany(t *trial) string {
 		conns[i].want(unlocked, 1)
 		conns[i+1].want(locked, 1)
 	}
-	return fmt.Sprintf("%d connections, loops stood for %s, at most %s; slowest answer %s", room, milliseconds(sum.median()), milliseconds(sum.longest),
-		milliseconds(probe.times[len(probe.times)-1]))
+	return fmt.Sprintf("%d connections, loops stood for %s, at most %s; slowest answer %s",
+		room, milliseconds(sum.median()), milliseconds(sum.longest), milliseconds(probe.times[len(probe.times)-1]))
 }
