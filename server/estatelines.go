@@ -64,9 +64,6 @@ func (ls *lines) left() (left *linesLeft, number map[*place]int) {
 		panic(fmt.Sprintf("server: %d decisions are not told", len(ls.decided)))
 	}
 	left, number = &linesLeft{Tries: ls.tries}, make(map[*place]int)
-	if ls.sweeper.Running() {
-		left.SweepsAt = ls.sweepsAt
-	}
 	kept := make(map[*line]int, len(ls.kept))
 	for i, l := range ls.kept {
 		kept[l] = i + 1
@@ -74,6 +71,9 @@ func (ls *lines) left() (left *linesLeft, number map[*place]int) {
 	for _, l := range ls.sorted() {
 		one := lineLeft{
 			Key: l.key, Places: len(l.places), Asked: asksLeft(l.asked), Kept: kept[l], Used: l.used, Under: l.under, Number: l.number,
+		}
+		if one.Kept > 0 {
+			left.SweepsAt = ls.sweepsAt
 		}
 		if l.joining != nil {
 			joining := l.joining.left()
