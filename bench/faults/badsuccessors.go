@@ -37,7 +37,7 @@ func successorCases() []*Case {
 		run:     func(t *trial) string { return testTakeoverCalls(t, "SIGSTOP") },
 	}, {
 		Name:    "takeover-many",
-		Fault:   "takeovers of 18,000 connections at a limit of 20,000 open files",
+		Fault:   "takeovers with up to 18,000 connections at a limit of 20,000 open files",
 		Promise: "no connection ends, no key is lost, the order stays",
 		run:     testTakeoverMany,
 		alone:   true,
