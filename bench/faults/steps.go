@@ -86,7 +86,8 @@ func ordealCases() (all []*Case) {
 				return taken
 			}},
 		{"kill-successor", "SIGKILL of the successor",
-			"until it says that it serves, the predecessor serves on; then that is a crash of the daemon", doKill, successor, 0, false, func(at, ack int) fate {
+			"until it says that it serves, the predecessor serves on; then that is a crash of the daemon",
+			doKill, successor, 0, false, func(at, ack int) fate {
 				if at < ack {
 					return kept
 				}
