@@ -150,7 +150,7 @@ func (srv *Server) logInherited() {
 }
 
 // awaitPredecessor waits until the predecessor has left, and ends what it could not hand over: until then a client of those may
-// take a key for its own.
+// take a key for its own. The server serves: before that nothing reaches its loops.
 func (srv *Server) awaitPredecessor(ctx context.Context) {
 	p := srv.cfg.Predecessor
 	hangs := func() {
@@ -158,11 +158,6 @@ func (srv *Server) awaitPredecessor(ctx context.Context) {
 		if srv.cfg.Hangs != nil {
 			srv.cfg.Hangs()
 		}
-	}
-	select {
-	case <-p.Serving():
-	case <-ctx.Done():
-		return
 	}
 	if p.AwaitEnd(ctx, hangs) {
 		eachShard(ctx, srv, srv.shards, (*shard).endAbsent)

@@ -124,9 +124,6 @@ func (srv *Server) Run(ctx context.Context) error {
 		helpers.Go(func() { srv.eventLog.run(serving) })
 	}
 	helpers.Go(func() { srv.warnOfTwins(serving, entrances) })
-	if srv.cfg.Predecessor != nil {
-		helpers.Go(func() { srv.awaitPredecessor(serving) })
-	}
 	defer srv.warnings.Flush()
 	defer helpers.Wait()
 	defer leave() // when all connections are closed: until then the others must not get what is held
@@ -148,6 +145,9 @@ func (srv *Server) Run(ctx context.Context) error {
 		},
 		Ready: func() {
 			srv.ready(entrances)
+			if srv.cfg.Predecessor != nil {
+				helpers.Go(func() { srv.awaitPredecessor(serving) })
+			}
 			if store := srv.cfg.Fleet; store != nil {
 				helpers.Go(func() { store.Run(inTouch, fleetMember{srv}) })
 			}

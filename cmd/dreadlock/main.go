@@ -144,7 +144,7 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 	case successor := <-heirs.handed: // Run does not return any more
 		stopAdmin()
 		stops.passOn(successor, log)
-		queue.close()
+		queue.flush()
 		os.Exit(0) // without undoing anything
 		return nil
 	}

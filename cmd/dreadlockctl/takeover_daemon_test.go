@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
 )
 
@@ -138,4 +139,28 @@ func TestTakeoverRefused(t *testing.T) {
 	}
 	v.says("status", `(?m)^takeovers +1 failed: the log says why$`)
 	holder.Do("unlock k", "u unlocked")
+}
+
+// A connection by TLS is closed in order, and what it held goes to the next. It is counted, and said.
+func TestTakeoverClosesTLS(t *testing.T) {
+	ca := prototest.NewCA(t)
+	cert, key := ca.Files(ca.Server("localhost"))
+	v := startViewed(t, "--listen", "tls://127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+	_, rest, _ := strings.Cut(v.log.awaitLine(t, "dreadlock is ready"), `"tls://127.0.0.1:`)
+	port, _, _ := strings.Cut(rest, `"`)
+	env := []string{"DREADLOCK_SERVER=tls://localhost:" + port, "DREADLOCK_TLS_CA=" + ca.File()}
+	lock := begin(t, env, append([]string{"lock", "k"}, obedient...)...)
+	lock.stdout.await(t, "runs with k")
+	waiter := v.dial(t)
+	waiter.Send("lock k 600000")
+	v.eventually("waiters k", func(o outcome) bool { return strings.Contains(o.stdout, waiter.Conn().LocalAddr().String()) })
+	if done := v.takeOver(t); done.Closed != 1 || done.Connections != 1 || done.HeldKeys != 1 || done.Waiters != 1 {
+		t.Errorf("%+v", done)
+	}
+	waiter.Expect("l locked")
+	if got := lock.wait(); got.status != exitLost {
+		t.Errorf("%+v", got)
+	}
+	v.says("status", `(?m)^ended +1 takeover$`)
+	v.says("history k", `lost .* takeover`)
 }
