@@ -46,6 +46,7 @@ type loopLeft struct {
 	Formers   []formerLeft // in the order in which they go on
 	Keys      []keyLeft
 	Counters  countersLeft
+	Dropped   int        // sessions that are not carried, and have nothing to lose
 	Lines     *linesLeft // in a fleet
 }
 

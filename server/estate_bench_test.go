@@ -95,7 +95,7 @@ func newHeirSim(cfg Config) *sim {
 
 // benchInheritance is one of connections without sockets.
 func (s *sim) benchInheritance(clients int) inheritance {
-	i := inheritance{sockets: make([]int, clients), room: make([]int, len(s.loops))}
+	i := inheritance{carried: clients, next: func() (int, error) { return 0, nil }, room: make([]int, len(s.loops))}
 	for loop := range i.room {
 		i.room[loop] = clients/len(s.loops)*5/4 + 128
 	}

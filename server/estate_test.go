@@ -21,7 +21,7 @@ var updateEstate = flag.Bool("update-estate", false, "write the estate of this v
 // the same for each version, so that an estate of any can be checked.
 type estateStory struct {
 	*sim
-	t *testing.T
+	t testing.TB
 }
 
 // What is in the story.
@@ -32,7 +32,7 @@ const (
 )
 
 // newStory returns a server on which the story has happened.
-func newStory(t *testing.T) *estateStory {
+func newStory(t testing.TB) *estateStory {
 	s := newSimOf(moveAfter, storyOptions)
 	st := &estateStory{s, t}
 	s.pass(storyBegin)
@@ -301,7 +301,7 @@ func TestEstateOfOtherVersions(t *testing.T) {
 }
 
 // inheritFile returns a server that goes on with the estate in a file.
-func inheritFile(t *testing.T, name string) (*estateStory, error) {
+func inheritFile(t testing.TB, name string) (*estateStory, error) {
 	file, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

@@ -40,17 +40,21 @@ func (e *estate) write(to io.Writer) error {
 	if err := gob.NewEncoder(&body).Encode(e); err != nil {
 		return fmt.Errorf("encode the estate: %w", err)
 	}
-	head := append(make([]byte, 0, estateHeader), estateMagic...)
-	head = binary.BigEndian.AppendUint32(head, estateFormat)
-	head = binary.BigEndian.AppendUint64(head, uint64(body.Len()))
-	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(body.Bytes(), castagnoli))
-	if _, err := to.Write(head); err != nil {
+	if _, err := to.Write(estateHead(body.Bytes())); err != nil {
 		return fmt.Errorf("write the estate: %w", err)
 	}
 	if _, err := body.WriteTo(to); err != nil {
 		return fmt.Errorf("write the estate: %w", err)
 	}
 	return nil
+}
+
+// estateHead returns what comes before the body of an estate.
+func estateHead(body []byte) []byte {
+	head := append(make([]byte, 0, estateHeader), estateMagic...)
+	head = binary.BigEndian.AppendUint32(head, estateFormat)
+	head = binary.BigEndian.AppendUint64(head, uint64(len(body)))
+	return binary.BigEndian.AppendUint32(head, crc32.Checksum(body, castagnoli))
 }
 
 // readEstate returns the estate in a file, and what each loop has left.

@@ -13,8 +13,8 @@ import (
 	"dreadlock/server/fleet"
 )
 
-// What a server that is one of a fleet hands over besides: the session with the store, and the lines. What places have in the table goes over
-// with the table.
+// What a server that is one of a fleet hands over besides: the session with the store, and the lines. What places have in the table goes
+// over with the table.
 
 // linesLeft are the lines of a loop.
 type linesLeft struct {
@@ -64,9 +64,6 @@ func (ls *lines) left() (left *linesLeft, number map[*place]int) {
 		panic(fmt.Sprintf("server: %d decisions are not told", len(ls.decided)))
 	}
 	left, number = &linesLeft{Tries: ls.tries}, make(map[*place]int)
-	if ls.sweeper.Running() {
-		left.SweepsAt = ls.sweepsAt
-	}
 	kept := make(map[*line]int, len(ls.kept))
 	for i, l := range ls.kept {
 		kept[l] = i + 1
@@ -74,6 +71,9 @@ func (ls *lines) left() (left *linesLeft, number map[*place]int) {
 	for _, l := range ls.sorted() {
 		one := lineLeft{
 			Key: l.key, Places: len(l.places), Asked: asksLeft(l.asked), Kept: kept[l], Used: l.used, Under: l.under, Number: l.number,
+		}
+		if one.Kept > 0 {
+			left.SweepsAt = ls.sweepsAt
 		}
 		if l.joining != nil {
 			joining := l.joining.left()
@@ -258,10 +258,17 @@ func (ls *lines) verify() (wrong error) {
 		return wrong
 	}
 	for _, l := range ls.byKey {
+		inTable := 0
 		for _, p := range l.places {
 			if p.owner.Empty() == p.inTable {
 				return fmt.Errorf("place %s of %q is to stand in the table: %t, and that is not so", p, l.key, p.inTable)
 			}
+			if p.inTable {
+				inTable++
+			}
+		}
+		if inTable != l.inTable {
+			return fmt.Errorf("%d places of %q stand in the table, and %d are counted", inTable, l.key, l.inTable)
 		}
 	}
 	return nil

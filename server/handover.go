@@ -37,6 +37,9 @@ const (
 	quietPause = 50 * time.Microsecond
 	// leaseReserve is what must be left of a lease in a fleet when the successor begins.
 	leaseReserve = 300 * time.Millisecond
+	// standTries is the number of times that the loops are asked to come to rest, and standPause how long they go on in between.
+	standTries = 3
+	standPause = 100 * time.Millisecond
 	// handTries is the number of successors that are started while the number of connections grows beyond what they are prepared for.
 	handTries = 3
 )
@@ -57,9 +60,10 @@ type handover struct {
 	held       bool                // sessions
 	standstill *reactor.Standstill // nil if the loops go on
 
-	size      estateSize // of what is handed over
-	carried   int        // connections
-	encrypted int        // connections that are not
+	loops     []*loopEstate // what they hand over
+	size      estateSize    // of that
+	carried   int           // connections
+	encrypted int           // connections that are not
 }
 
 // TakeOver starts a process that takes over everything and returns when that serves; then this server never serves again, and
@@ -67,6 +71,9 @@ type handover struct {
 // logged says who has asked for it. It does not depend on ctx once it has begun. Safe from any goroutine.
 func (srv *Server) TakeOver(_ context.Context, by string) (*api.Takeover, error) {
 	t, err := srv.handOver(by)
+	if errors.Is(err, errHanded) { // that was one
+		return nil, fmt.Errorf("%w: %w", api.ErrTakeover, err)
+	}
 	if err != nil {
 		srv.takeoversFailed.Add(1)
 		srv.cfg.Log.Error().Str("by", by).Str("reason", err.Error()).Msg("no takeover: this process serves on")
@@ -125,11 +132,11 @@ func (h *handover) run(ctx context.Context, by string) (err error) {
 		return err
 	}
 	defer pauseCollector()()
-	bounded, cancel := context.WithTimeout(ctx, standTime)
-	defer cancel()
-	if err := h.stand(bounded); err != nil {
+	bounded, cancel, err := h.rest(ctx)
+	if err != nil {
 		return err
 	}
+	defer cancel()
 	if err := h.leave(bounded); err != nil {
 		return err
 	}
@@ -193,18 +200,48 @@ func (h *handover) passedOn() (listeners []*takeover.Listener, err error) {
 	return append(listeners, more...), err
 }
 
-// stand has everything stand still.
-func (h *handover) stand(ctx context.Context) error {
-	left, err := h.suspendFleet(ctx)
+// rest has everything stand still, and returns the context until whose end it may. Loops that do not come to rest go on for a while,
+// and are asked again.
+func (h *handover) rest(ctx context.Context) (bounded context.Context, cancel func(), err error) {
+	for try := 1; ; try++ {
+		bounded, cancel, err = h.suspend(ctx)
+		if err == nil {
+			err = h.stand(bounded)
+		}
+		if err == nil {
+			h.loops, err = h.leaveLoops()
+		}
+		if err == nil {
+			return bounded, cancel, nil
+		}
+		cancel()
+		if !errors.Is(err, errBusy) || try == standTries {
+			return nil, nil, err
+		}
+		h.letGo()
+		if !pause(ctx, standPause) {
+			return nil, nil, ctx.Err()
+		}
+	}
+}
+
+// suspend suspends the fleet. The context that it returns is done when the takeover has taken too long, for the clients or for the lease.
+func (h *handover) suspend(ctx context.Context) (bounded context.Context, cancel func(), err error) {
+	bounded, cancel = context.WithTimeout(ctx, standTime)
+	left, err := h.suspendFleet(bounded)
 	if err != nil {
-		return err
+		return bounded, cancel, err
 	}
 	h.suspended = true
 	if left > 0 {
-		var cancel func()
-		ctx, cancel = context.WithTimeout(ctx, left-leaseReserve)
-		defer cancel()
+		cancel()
+		bounded, cancel = context.WithTimeout(ctx, min(left-leaseReserve, standTime))
 	}
+	return bounded, cancel, nil
+}
+
+// stand has everything else stand still.
+func (h *handover) stand(ctx context.Context) error {
 	h.since = time.Now()
 	if err := h.reactor.PauseAccepting(ctx); err != nil {
 		return err
@@ -214,7 +251,7 @@ func (h *handover) stand(ctx context.Context) error {
 		sh.hold()
 		return false
 	}); missing > 0 {
-		return fmt.Errorf("%d loops are too busy", missing)
+		return fmt.Errorf("%w: %d do not answer", errBusy, missing)
 	}
 	h.catchUpEvents(ctx)
 	return h.standQuietly(ctx)
@@ -243,7 +280,7 @@ func (h *handover) standQuietly(ctx context.Context) error {
 		}
 		s.Release()
 		if time.Now().After(patience) || !pause(ctx, quietPause) {
-			return errors.New("the loops are too busy with each other")
+			return fmt.Errorf("%w: they are busy with each other", errBusy)
 		}
 	}
 }
@@ -257,17 +294,13 @@ func (srv *Server) settled(s *reactor.Standstill) bool {
 
 // leave sends what there is, and compares what the successor has made of it.
 func (h *handover) leave(ctx context.Context) error {
-	loops, err := h.leaveLoops()
-	if err != nil {
-		return err
-	}
 	legacy, err := h.fleetLegacy()
 	if err != nil {
 		return err
 	}
-	e := h.newEstate(loops, legacy)
+	e := h.newEstate(h.loops, legacy)
 	var sockets []int
-	for _, l := range loops {
+	for _, l := range h.loops {
 		sockets = append(sockets, l.sockets...)
 		h.encrypted += l.encrypted
 	}
@@ -289,7 +322,7 @@ func (h *handover) leave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if want := estateDigest(loops); !bytes.Equal(got, want.bytes()) {
+	if want := estateDigest(h.loops); !bytes.Equal(got, want.bytes()) {
 		return errors.New("the new process has not got what this one has: the digests differ")
 	}
 	return nil
@@ -308,6 +341,9 @@ func (h *handover) leaveLoops() ([]*loopEstate, error) {
 
 // letGo has everything go on that was stopped.
 func (h *handover) letGo() {
+	defer func() {
+		h.since, h.suspended, h.paused, h.held, h.standstill = time.Time{}, false, false, false, nil
+	}()
 	if h.standstill != nil {
 		h.standstill.Release()
 	}

@@ -34,7 +34,9 @@ type heir struct {
 
 // inheritance is what an estate comes with.
 type inheritance struct {
-	sockets   []int // in the order of the sessions
+	// carried is the number of sockets, and next returns the next one, in the order of the sessions.
+	carried   int
+	next      func() (fd int, err error)
 	entrances []*entrance
 	// room is the number of connections that each loop can adopt, half-closed ones aside.
 	room []int
@@ -58,7 +60,8 @@ type newcomerHeir struct {
 	left     *sessionLeft
 	identity *identity
 	loop     int
-	socket   int      // -1 if it is not carried
+	token    uint64   // of its latest grant
+	socket   int      // -1 if it has not come, or is not carried
 	session  *session // nil until it is adopted
 }
 
@@ -101,7 +104,7 @@ func (srv *Server) restore(e *estate, parts []*loopLeft, i inheritance) (digest,
 	}
 	for _, step := range []func() error{
 		h.plan,
-		func() error { return h.onEach(h.adoptAll) },
+		h.adoptAll,
 		func() error { return h.link(session) },
 		func() error { return h.onEach(h.restoreLoop) },
 		h.verify,
@@ -138,13 +141,12 @@ func (h *heir) plan() error {
 				return err
 			}
 			if n.left.Carried {
-				n.socket = carried
 				carried++
 			}
 		}
 	}
-	if carried != len(h.sockets) {
-		return badEstate("%d sockets came, and there are %d connections", len(h.sockets), carried)
+	if carried != h.carried {
+		return badEstate("%d sockets come, and there are %d connections", h.carried, carried)
 	}
 	for i := range h.parts {
 		h.prefer(&h.parts[i])
@@ -203,7 +205,7 @@ func (h *heir) identity(p *partHeir, left *identityLeft) (*identity, error) {
 	return i, nil
 }
 
-// prefer has sessions go where a key is that they hold, or wait for.
+// prefer has sessions go where the key is that they were granted last, or wait for.
 func (h *heir) prefer(p *partHeir) {
 	srv := h.server
 	p.hashes = make([]uint64, len(p.Keys))
@@ -211,8 +213,8 @@ func (h *heir) prefer(p *partHeir) {
 		k := &p.Keys[i]
 		p.hashes[i] = srv.seed.Hash(k.Key)
 		loop := srv.shardOf(p.hashes[i])
-		if n := h.sessions[k.Session]; n != nil {
-			n.loop = loop
+		if n := h.sessions[k.Session]; n != nil && k.Token >= n.token {
+			n.loop, n.token = loop, k.Token
 		}
 		for j := range k.Queue {
 			if n := h.sessions[k.Queue[j].Session]; n != nil && n.loop < 0 {
@@ -246,12 +248,43 @@ func (h *heir) place() error {
 	return nil
 }
 
-// adoptAll makes the sessions of a loop.
-func (h *heir) adoptAll(sh *shard) error {
-	ro := sh.roster
-	var fresh []*session
-	for _, n := range h.loops[sh.index].sessions {
-		s, err := ro.restoreSession(n.left, n.identity)
+// adoptBatch is the number of sockets that are here and have not found their place: each takes a second descriptor. The reserve has
+// that many, since nothing else needs it now: see [reservedDescriptors].
+const adoptBatch = 128
+
+// adoptAll makes all sessions. Of the sockets a few are here at a time.
+func (h *heir) adoptAll() error {
+	for rest := h.arrivals; len(rest) > 0; {
+		come, batch := 0, 0
+		for ; batch < len(rest) && come < adoptBatch; batch++ {
+			n := rest[batch]
+			if !n.left.Carried {
+				continue
+			}
+			var err error
+			if n.socket, err = h.next(); err != nil {
+				return err
+			}
+			come++
+		}
+		if err := h.onEach(func(sh *shard) error { return h.adoptSome(sh, rest[:batch]) }); err != nil {
+			return err
+		}
+		rest = rest[batch:]
+	}
+	return h.onEach(func(sh *shard) error {
+		h.welcome(sh)
+		return nil
+	})
+}
+
+// adoptSome makes those sessions that are of the loop.
+func (h *heir) adoptSome(sh *shard, some []*newcomerHeir) error {
+	for _, n := range some {
+		if n.loop != sh.index {
+			continue
+		}
+		s, err := sh.roster.restoreSession(n.left, n.identity)
 		if err != nil {
 			return err
 		}
@@ -259,21 +292,28 @@ func (h *heir) adoptAll(sh *shard) error {
 		s.conn = absent{}
 		if n.left.Carried {
 			s.conn = &s.sock
-			if err := h.adopt(sh, s, h.sockets[n.socket], n.left.Conn); err != nil {
+			if err := h.adopt(sh, s, n.socket, n.left.Conn); err != nil {
 				return fmt.Errorf("connection %d: %w", s.id(), err)
 			}
-		}
-		if n.left.Newcomer && s.phase < ended {
-			fresh = append(fresh, s)
 		}
 		h.server.connections.Add(1)
 		h.server.tally.enter(s.address().Addr())
 	}
+	return nil
+}
+
+// welcome adds the sessions of the loop that have sent no command yet to its newcomers, in the order in which they have come.
+func (h *heir) welcome(sh *shard) {
+	var fresh []*session
+	for _, n := range h.loops[sh.index].sessions {
+		if n.left.Newcomer && n.session.phase < ended {
+			fresh = append(fresh, n.session)
+		}
+	}
 	slices.SortStableFunc(fresh, func(a, b *session) int { return cmp.Compare(a.since, b.since) })
 	for _, s := range fresh {
-		ro.newcomers.add(s)
+		sh.roster.newcomers.add(s)
 	}
-	return nil
 }
 
 // restoreSession makes a session that was handed over. Its command, if it waits, and its keys are not known yet.

@@ -37,6 +37,7 @@ func (h *heir) finish() {
 	}
 	for i := range h.parts {
 		srv.shards[0].counters.addLeft(&h.parts[i].Counters)
+		srv.shards[0].counters.disconnects[notCarried] += uint64(max(h.parts[i].Dropped, 0))
 	}
 	srv.detector.restore(&e.Deadlocks, h.edge)
 }

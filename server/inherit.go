@@ -108,17 +108,11 @@ func (srv *Server) restoreFrom(
 	if err != nil {
 		return sum, err
 	}
-	var sockets []int
-	for descriptors.Left() > 0 {
-		fd, err := descriptors.Next(ctx)
-		if err != nil {
-			return sum, err
-		}
-		sockets = append(sockets, fd)
-	}
+	carried := descriptors.Left()
 	loops := make([]*reactor.Loop, len(srv.shards))
 	sum, err = srv.restore(e, parts, inheritance{
-		sockets:   sockets,
+		carried:   carried,
+		next:      func() (int, error) { return descriptors.Next(ctx) },
 		entrances: slices.Clone(srv.entrances),
 		room:      h.Room(),
 		each: func(f func(sh *shard)) error {
@@ -134,7 +128,7 @@ func (srv *Server) restoreFrom(
 	p := srv.cfg.Predecessor
 	srv.takeover = &api.Takeover{
 		Count: e.Takeovers + 1, FromPID: p.PID, FromVersion: p.Version, PID: os.Getpid(), Version: srv.cfg.Version,
-		Connections: len(sockets), HeldKeys: e.Size.Keys, Waiters: e.Size.Waiters,
+		Connections: carried, HeldKeys: e.Size.Keys, Waiters: e.Size.Waiters,
 	}
 	return sum, err
 }
@@ -152,11 +146,11 @@ func (srv *Server) roomFor(announced int) (int, error) {
 // logInherited says what was taken over.
 func (srv *Server) logInherited() {
 	t := srv.takeover
-	srv.logTakeover(t).Int("from_pid", t.FromPID).Str("from_version", t.FromVersion).Uint64("count", t.Count).Msg("dreadlock has taken over")
+	srv.logTakeover(t).Int("pid", t.PID).Int("from_pid", t.FromPID).Str("from_version", t.FromVersion).Uint64("count", t.Count).Msg("dreadlock has taken over")
 }
 
 // awaitPredecessor waits until the predecessor has left, and ends what it could not hand over: until then a client of those may
-// take a key for its own.
+// take a key for its own. The server serves: before that nothing reaches its loops.
 func (srv *Server) awaitPredecessor(ctx context.Context) {
 	p := srv.cfg.Predecessor
 	hangs := func() {
@@ -164,11 +158,6 @@ func (srv *Server) awaitPredecessor(ctx context.Context) {
 		if srv.cfg.Hangs != nil {
 			srv.cfg.Hangs()
 		}
-	}
-	select {
-	case <-p.Serving():
-	case <-ctx.Done():
-		return
 	}
 	if p.AwaitEnd(ctx, hangs) {
 		eachShard(ctx, srv, srv.shards, (*shard).endAbsent)

@@ -87,7 +87,10 @@ func (l *leaver) addSession(s *session) error {
 	switch {
 	case !s.isSettled(), carried && !s.conn.IsOpen():
 		return fmt.Errorf("%w: connection %d has something under way", errBusy, s.id())
-	case !carried && (s.phase >= ended || s.keys == 0 && s.outstanding == 0):
+	case !carried && s.phase >= ended:
+		return nil
+	case !carried && s.keys == 0 && s.outstanding == 0:
+		l.left.Dropped++
 		return nil
 	}
 	left := sessionLeft{

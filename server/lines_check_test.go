@@ -168,6 +168,9 @@ func (w *fleetWorld) checkQuiet() {
 			if all[0].stands == 0 {
 				all[0].stands = w.quiets
 			}
+			if r := &c.session.request; w.now > r.waiter.Since()+r.timeout+simTick {
+				w.Fatalf("%s waits at %s for %s since %s, for %s at most\n%s", c.name, w.now, all[0].key, r.waiter.Since(), r.timeout, w.state())
+			}
 			waits[all[0].key] = true
 			if all[0].kind != proto.Lock || all[0].timeout == 0 {
 				w.Fatalf("%s has no answer to %s %s\n%s", c.name, all[0].kind, all[0].key, w.state())

@@ -39,7 +39,7 @@ type Server struct {
 	moveAfter int
 	pace      pace
 	inherits  bool          // it takes over from a predecessor, or has
-	started   time.Time     // when the first of its predecessors did
+	started   time.Time     // when the first of its predecessors began to serve; zero if it has none
 	opens     time.Duration // until when free keys rest that were the predecessor's, see [lockmgr.Table.SetDelay]
 	takeover  *api.Takeover // by which this process became the server, nil if it started with nothing; constant once it serves
 
@@ -85,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		ways:      ways,
 		tally:     newTally(cfg.MaxPerAddress),
 		moveAfter: moveAfter,
+		inherits:  cfg.Predecessor != nil,
 		walks:     make(chan struct{}, maxWalks),
 		warnings:  noise.New(cfg.Log),
 		pace:      defaultPace(),
@@ -123,9 +124,6 @@ func (srv *Server) Run(ctx context.Context) error {
 		helpers.Go(func() { srv.eventLog.run(serving) })
 	}
 	helpers.Go(func() { srv.warnOfTwins(serving, entrances) })
-	if srv.cfg.Predecessor != nil {
-		helpers.Go(func() { srv.awaitPredecessor(serving) })
-	}
 	defer srv.warnings.Flush()
 	defer helpers.Wait()
 	defer leave() // when all connections are closed: until then the others must not get what is held
@@ -147,6 +145,9 @@ func (srv *Server) Run(ctx context.Context) error {
 		},
 		Ready: func() {
 			srv.ready(entrances)
+			if srv.cfg.Predecessor != nil {
+				helpers.Go(func() { srv.awaitPredecessor(serving) })
+			}
 			if store := srv.cfg.Fleet; store != nil {
 				helpers.Go(func() { store.Run(inTouch, fleetMember{srv}) })
 			}

@@ -43,6 +43,7 @@ type simWorld struct {
 	keys   []string
 	told   map[string]*simClient    // who was told that it holds a key, as long as that counts
 	rests  map[string]time.Duration // until when nobody may be told so
+	left   map[string]*simClient    // who was told so before
 	tokens map[string]uint64        // the greatest that was told
 	taken  map[simGrant]int         // after how many answers the client can be believed again, since an operator has taken the key
 	names  int
@@ -74,6 +75,7 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 		sim:    newDelayedSim(loops, 2, delay),
 		told:   map[string]*simClient{},
 		rests:  map[string]time.Duration{},
+		left:   map[string]*simClient{},
 		tokens: map[string]uint64{},
 		taken:  map[simGrant]int{},
 		asked:  map[*simClient][]simCommand{},
@@ -84,12 +86,25 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 	for _, l := range w.loops { // as if the clock had been set back since
 		_ = l.worker.shard.table.Restore(nil, 1<<62)
 	}
+	w.sameSeed = true // so that a run can be repeated
 	for i := range simKeys {
-		key := w.key("k"+strconv.Itoa(i)+"x", i%loops)
+		key := w.keyIn("k"+strconv.Itoa(i)+"x", simSixths[i])
 		w.keys = append(w.keys, key)
 		w.rests[key] = delay
 	}
 	return w
+}
+
+// simSixths say where the hashes of the keys are, in sixths of all, and so on which loop a key is, of one, two or three.
+var simSixths = [simKeys]uint64{0, 5, 2, 3}
+
+// keyIn returns a key whose hash is in a sixth of all hashes: the name with the least number after it that makes it one.
+func (w *simWorld) keyIn(name string, sixth uint64) string {
+	for n := 0; ; n++ {
+		if key := name + strconv.Itoa(n); w.server.seed.Hash([]byte(key))>>32*6>>32 == sixth {
+			return key
+		}
+	}
 }
 
 // connected draws a client whose connection is open.
@@ -217,6 +232,7 @@ func (w *simWorld) leave(c *simClient) {
 		if holder == c {
 			delete(w.told, key)
 			w.rests[key] = w.now + w.server.cfg.LockDelay
+			w.left[key] = c
 		}
 	}
 }
@@ -258,6 +274,13 @@ func (w *simWorld) quiet(t *rapid.T) {
 	for _, l := range w.loops {
 		sum.add(&l.worker.counters)
 	}
+	ended := uint64(0)
+	for _, n := range sum.disconnects {
+		ended += n
+	}
+	if serves := w.serving(); sum.accepted != ended+serves {
+		t.Fatalf("%d sessions are counted, %d have ended, and %d are served", sum.accepted, ended, serves)
+	}
 	for kind := proto.Lock; kind < proto.NumKinds; kind++ {
 		counted := uint64(0)
 		for _, n := range sum.commands[kind] {
@@ -267,6 +290,16 @@ func (w *simWorld) quiet(t *rapid.T) {
 			t.Fatalf("%d answers to %s are counted, and %d were read", counted, kind, w.sent[kind])
 		}
 	}
+}
+
+// serving returns the number of sessions that have not ended.
+func (w *simWorld) serving() (n uint64) {
+	for _, c := range w.clients {
+		if c.open && c.session.phase < ended {
+			n++
+		}
+	}
+	return n
 }
 
 // end has the client's side of a connection go in one of several ways.
@@ -296,36 +329,6 @@ func (w *simWorld) end(t *rapid.T) {
 		w.leave(c)
 		c.send("lock !\r\n")
 	}
-}
-
-// takeOver has a server with other options take over.
-func (w *simWorld) takeOver(t *rapid.T) {
-	if w.drains {
-		t.Skip("the server may drain, and is not taken over then")
-	}
-	cfg := w.server.cfg
-	cfg.Loops = rapid.IntRange(1, 3).Draw(t, "loops")
-	cfg.LockDelay = rapid.SampledFrom([]time.Duration{cfg.LockDelay, cfg.LockDelay, 0, 50 * simTick}).Draw(t, "lock delay")
-	cfg.MaxKeys = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max-keys")
-	cfg.MaxPipeline = rapid.SampledFrom([]int{30, 200}).Draw(t, "max-pipeline")
-	cfg.MaxOutput = rapid.SampledFrom([]int{20, 200}).Draw(t, "max-output")
-	w.delay = max(w.delay, cfg.LockDelay)
-	if err := w.sim.takeOver(cfg, func() {
-		w.hear(t)
-		w.noted.read(t, w.sim)
-		w.noted.next = nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	w.held = false
-}
-
-// serve ends a hold.
-func (w *simWorld) goOn() {
-	if w.held {
-		w.sim.goOn()
-	}
-	w.held = false
 }
 
 // drain has a loop look who is left in a drain, as far as that goes in a turn.
@@ -358,6 +361,14 @@ func (w *simWorld) checkDrained(t *rapid.T) {
 }
 
 func TestSimulation(t *testing.T) {
+	simulate(t, func(t *rapid.T, w *simWorld) map[string]func(*rapid.T) {
+		w.drains = rapid.IntRange(0, 3).Draw(t, "drains") == 0
+		return w.actions()
+	})
+}
+
+// simulate has worlds live, each with the actions that prepare returns, until everybody leaves.
+func simulate(t *testing.T, prepare func(*rapid.T, *simWorld) map[string]func(*rapid.T)) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
 		_ = flag.Set(checks.Name, map[bool]string{true: "500", false: "4000"}[testing.Short()])
 		defer func() { _ = flag.Set(checks.Name, checks.DefValue) }()
@@ -371,87 +382,96 @@ func TestSimulation(t *testing.T) {
 			long:    rapid.IntRange(1, 4).Draw(t, "long slice"),
 			release: rapid.IntRange(1, 2).Draw(t, "keys a step"),
 		}
-		w.drains = rapid.IntRange(0, 3).Draw(t, "drains") == 0
 		w.server.cfg.MaxKeys = rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "max-keys")
-		loop := func(t *rapid.T) int { return rapid.IntRange(0, len(w.loops)-1).Draw(t, "loop") }
-		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) {
-				w.hear(t)
-				if err := w.check(); err != nil {
-					t.Fatal(err)
-				}
-				w.noted.read(t, w.sim)
-			},
-			"connect": func(t *rapid.T) {
-				if len(w.clients) >= simClients {
-					t.Skip("enough")
-				}
-				w.names++
-				if c := w.connect("c"+strconv.Itoa(w.names), loop(t)); c != nil {
-					c.encrypted = rapid.IntRange(0, 4).Draw(t, "encrypted") == 0
-				}
-			},
-			"ask":     w.ask,
-			"receive": func(t *rapid.T) { w.loops[loop(t)].receive() },
-			"expire":  func(t *rapid.T) { w.loops[loop(t)].expire() },
-			"go on":   func(t *rapid.T) { w.loops[loop(t)].goOn() },
-			"pass": func(t *rapid.T) {
-				w.pass(time.Duration(rapid.SampledFrom([]int{1, 3, 40, 60, 200_000}).Draw(t, "ms")) * time.Millisecond)
-			},
-			"release": w.release,
-			"deaf":    func(t *rapid.T) { w.connected(t).deaf = true },
-			"hear":    func(t *rapid.T) { w.connected(t).hear() },
-			"end":     w.end,
-			"drain": func(t *rapid.T) {
-				if !w.drains {
-					t.Skip("the server does not drain in this run")
-				}
-				w.drain(w.loops[loop(t)])
-			},
-			"hold": func(t *rapid.T) {
-				w.held = true
-				w.hold()
-			},
-			"serve": func(*rapid.T) { w.goOn() },
-			"fail to take over": func(t *rapid.T) {
-				w.hold()
-				if _, _, err := w.estate(); err != nil {
-					t.Fatal(err)
-				}
-				w.sim.goOn()
-				w.held = false
-			},
-			"take over":        w.takeOver,
-			"predecessor ends": func(*rapid.T) { w.endAbsent() },
-			"memory": func(t *rapid.T) {
-				w.fillMemory(rapid.SampledFrom([]int64{0, 80, 102, 110}).Draw(t, "percent"))
-			},
-			"quiet": func(t *rapid.T) {
-				w.quiet(t)
-				w.checkDrained(t)
-				w.clients = slices.DeleteFunc(w.clients, func(c *simClient) bool { return !c.open })
-			},
-		})
-		w.endAbsent()
-		w.quiet(t)
-		for _, c := range w.clients {
-			if c.open && c.loop != nil {
-				c.reset()
-			}
-		}
-		w.quiet(t)
-		w.pass(w.delay)
-		w.quiet(t)
-		w.noted.read(t, w.sim)
-		w.noted.checkOver(t, w.sim)
-		for _, l := range w.loops {
-			table := l.worker.shard.table
-			if table.Keys() != 0 || table.Resting() != 0 {
-				t.Fatalf("%d keys are held, and %d rest, of nobody", table.Keys(), table.Resting())
-			}
-		}
-		if n := w.server.connections.Load(); n != 0 {
-			t.Fatalf("%d connections are counted, and all are gone", n)
-		}
+		t.Repeat(prepare(t, w))
+		w.everybodyLeaves(t)
 	})
+}
+
+// actions are all that can happen in a world.
+func (w *simWorld) actions() map[string]func(*rapid.T) {
+	loop := func(t *rapid.T) int { return rapid.IntRange(0, len(w.loops)-1).Draw(t, "loop") }
+	return map[string]func(*rapid.T){
+		"": func(t *rapid.T) {
+			w.hear(t)
+			if err := w.check(); err != nil {
+				t.Fatal(err)
+			}
+			w.noted.read(t, w.sim)
+		},
+		"connect": func(t *rapid.T) {
+			if len(w.clients) >= simClients {
+				t.Skip("enough")
+			}
+			w.names++
+			if c := w.connect("c"+strconv.Itoa(w.names), loop(t)); c != nil {
+				c.encrypted = rapid.IntRange(0, 4).Draw(t, "encrypted") == 0
+			}
+		},
+		"ask":     w.ask,
+		"receive": func(t *rapid.T) { w.loops[loop(t)].receive() },
+		"expire":  func(t *rapid.T) { w.loops[loop(t)].expire() },
+		"go on":   func(t *rapid.T) { w.loops[loop(t)].goOn() },
+		"pass": func(t *rapid.T) {
+			w.pass(time.Duration(rapid.SampledFrom([]int{1, 3, 40, 60, 200_000}).Draw(t, "ms")) * time.Millisecond)
+		},
+		"release": w.release,
+		"deaf":    func(t *rapid.T) { w.connected(t).deaf = true },
+		"hear":    func(t *rapid.T) { w.connected(t).hear() },
+		"end":     w.end,
+		"drain": func(t *rapid.T) {
+			if !w.drains {
+				t.Skip("the server does not drain in this run")
+			}
+			w.drain(w.loops[loop(t)])
+		},
+		"hold": func(t *rapid.T) {
+			w.held = true
+			w.hold()
+		},
+		"serve": func(*rapid.T) { w.goOn() },
+		"fail to take over": func(t *rapid.T) {
+			w.hold()
+			if _, _, err := w.estate(); err != nil {
+				t.Fatal(err)
+			}
+			w.sim.goOn()
+			w.held = false
+		},
+		"take over":        w.takeOver,
+		"predecessor ends": func(*rapid.T) { w.endAbsent() },
+		"memory": func(t *rapid.T) {
+			w.fillMemory(rapid.SampledFrom([]int64{0, 80, 102, 110}).Draw(t, "percent"))
+		},
+		"quiet": func(t *rapid.T) {
+			w.quiet(t)
+			w.checkDrained(t)
+			w.clients = slices.DeleteFunc(w.clients, func(c *simClient) bool { return !c.open })
+		},
+	}
+}
+
+// everybodyLeaves checks that nothing is left then.
+func (w *simWorld) everybodyLeaves(t *rapid.T) {
+	w.endAbsent()
+	w.quiet(t)
+	for _, c := range w.clients {
+		if c.open && c.loop != nil {
+			c.reset()
+		}
+	}
+	w.quiet(t)
+	w.pass(w.delay)
+	w.quiet(t)
+	w.noted.read(t, w.sim)
+	w.noted.checkOver(t, w.sim)
+	for _, l := range w.loops {
+		table := l.worker.shard.table
+		if table.Keys() != 0 || table.Resting() != 0 {
+			t.Fatalf("%d keys are held, and %d rest, of nobody", table.Keys(), table.Resting())
+		}
+	}
+	if n := w.server.connections.Load(); n != 0 {
+		t.Fatalf("%d connections are counted, and all are gone", n)
+	}
 }

@@ -99,21 +99,27 @@ func (s *sim) takeOver(cfg Config, last func()) error {
 
 // inherit restores the server, which has the clients, from an estate.
 func (s *sim) inherit(file []byte, clients map[api.ConnectionID]*simClient) (digest, error) {
+	return s.inheritBy(file, clients)
+}
+
+// inheritBy is inherit by a server with some entrances.
+func (s *sim) inheritBy(file []byte, clients map[api.ConnectionID]*simClient, entrances ...*entrance) (digest, error) {
 	e, parts, err := readEstate(file)
 	if err != nil {
 		return digest{}, err
 	}
-	i := inheritance{room: make([]int, len(s.loops))}
+	i := inheritance{room: make([]int, len(s.loops)), entrances: entrances}
 	for _, p := range parts {
 		for j := range p.Sessions {
 			if p.Sessions[j].Carried {
-				i.sockets = append(i.sockets, 0)
+				i.carried++
 			}
 		}
 	}
 	for loop := range i.room { // so that not all can go where they are best off
-		i.room[loop] = (len(i.sockets)+len(s.loops)-1)/len(s.loops) + 1
+		i.room[loop] = (i.carried+len(s.loops)-1)/len(s.loops) + 1
 	}
+	i.next = func() (int, error) { return 0, nil }
 	i.adopt = func(sh *shard, client reactor.Client, _ int, state reactor.ConnState) error {
 		restored := client.(*session)
 		c := clients[restored.id()]

@@ -32,6 +32,7 @@ func (l *lab) startCrowd(rivals int, stir bool) *crowd {
 		r := l.newRival(i, l.near, keys, longest)
 		r.limit, r.words, r.stays = crowdAnswers, true, !stir
 		r.client, r.held = l.dial(r.from), make([]bool, keys)
+		r.client.unlock("nobodys") // it has been accepted
 		c.begin(func() bool {
 			if r.client == nil {
 				next, err := l.tryDial(r.from)
@@ -48,6 +49,7 @@ func (l *lab) startCrowd(rivals int, stir bool) *crowd {
 		})
 	}
 	probe := l.dial(l.near)
+	probe.unlock("nobodys")
 	c.begin(func() bool {
 		began := time.Now()
 		probe.send(command(lock, "probe", 0), command(unlock, "probe", 0))

@@ -3,7 +3,6 @@ package faults
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +48,7 @@ type ordeal struct {
 	quiet   bool // no client connects or ends its connection
 	// bySignal asks for the takeover by SIGUSR2, for a daemon that cannot be asked otherwise.
 	bySignal bool
-	allowed fate
+	allowed  fate
 	// judge returns what is allowed after the takeover, instead of allowed.
 	judge func(l *lab) fate
 	// limit is the longest answer that a client may see, without the time for which a process is stopped. 0: goesOnWithin.
@@ -64,7 +63,8 @@ type fates struct {
 }
 
 func (s *fates) String() string {
-	return fmt.Sprintf("%d taken over, %d served on, %d crashed; slowest answer %s", s.count[taken], s.count[kept], s.count[lost], milliseconds(s.slowest))
+	return fmt.Sprintf("%d taken over, %d served on, %d crashed; slowest answer %s",
+		s.count[taken], s.count[kept], s.count[lost], milliseconds(s.slowest))
 }
 
 // run makes an ordeal, and looks what came of it. Unless it is a crash, everything goes on, and the next takeover succeeds.
@@ -132,9 +132,6 @@ func (s *fates) note(f fate, slowest time.Duration, err error) {
 		s.reasons[err.Error()] = true
 	}
 }
-
-// told returns the reasons, one a line.
-func (s *fates) told() string { return strings.Join(slices.Sorted(maps.Keys(s.reasons)), "\n") }
 
 // nextSucceeds makes a takeover that nothing disturbs.
 func (l *lab) nextSucceeds() {

@@ -25,27 +25,29 @@ func (o *options) adminAddresses() (addresses []string, socket bool) {
 }
 
 // serveAdmin serves the admin interface until stop is called or ctx is done; view is nil if there is to be none. The port is that of the
-// daemon, and comes when the daemon listens. After a predecessor it serves when the daemon does. An error while it serves does not stop
+// daemon, and comes when the daemon listens; serving is closed then. After a predecessor nothing is answered before: until then, who asks
+// is answered by that, or waits. An error while it serves does not stop
 // the daemon.
 func (o *options) serveAdmin(
-	ctx context.Context, srv admin.Source, predecessor *takeover.Predecessor, certificates *certs.Store, port <-chan int, log zerolog.Logger,
+	ctx context.Context, srv admin.Source, predecessor *takeover.Predecessor, certificates *certs.Store, port <-chan int,
+	serving <-chan struct{}, log zerolog.Logger,
 ) (view *admin.Server, stop func(), err error) {
 	addresses, socket := o.adminAddresses()
 	if !socket {
 		port = nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
+	var helpers sync.WaitGroup
 	stop = func() {
 		cancel()
-		serving.Wait()
+		helpers.Wait()
 	}
 	if len(addresses) == 0 && !socket {
 		if o.Pprof {
 			return nil, nil, fmt.Errorf("%w: --pprof has no effect with --admin off", admin.ErrOption)
 		}
-		serving.Go(func() {
-			if isAlone(ctx, predecessor) {
+		helpers.Go(func() {
+			if isAlone(ctx, predecessor, serving) {
 				admin.DiscardPassed(predecessor)
 			}
 		})
@@ -70,8 +72,8 @@ func (o *options) serveAdmin(
 	if view, err = admin.Listen(ctx, cfg); err != nil {
 		return nil, nil, err
 	}
-	serving.Go(func() {
-		if isAlone(ctx, predecessor) {
+	helpers.Go(func() {
+		if isAlone(ctx, predecessor, serving) {
 			view.Serve(ctx)
 		} else {
 			_ = view.Close() // nobody was served
@@ -80,13 +82,13 @@ func (o *options) serveAdmin(
 	return view, stop, nil
 }
 
-// isAlone waits until no predecessor serves any more, and reports false if ctx is done before.
-func isAlone(ctx context.Context, predecessor *takeover.Predecessor) bool {
+// isAlone waits until the daemon serves in place of its predecessor, and reports false if ctx is done before.
+func isAlone(ctx context.Context, predecessor *takeover.Predecessor, serving <-chan struct{}) bool {
 	if predecessor == nil {
 		return true
 	}
 	select {
-	case <-predecessor.Serving():
+	case <-serving:
 		return true
 	case <-ctx.Done():
 		return false

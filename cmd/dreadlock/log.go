@@ -21,18 +21,28 @@ const (
 // pipe. Lines that do not fit into the queue are dropped and counted. (zerolog's diode does the same, but may keep the last
 // line until the next one comes.)
 type queueWriter struct {
-	lines   chan []byte
+	lines   chan queuedLine
 	dropped atomic.Int64
 	done    chan struct{}
 }
 
+// queuedLine is a line, or a question whether all lines before it are written.
+type queuedLine struct {
+	text    []byte
+	written chan<- struct{} // closed for an answer; nil for a line
+}
+
 func newQueueWriter(out io.Writer) *queueWriter {
-	w := &queueWriter{lines: make(chan []byte, queuedLines), done: make(chan struct{})}
+	w := &queueWriter{lines: make(chan queuedLine, queuedLines), done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
 		log := zerolog.New(out).With().Timestamp().Logger()
 		for line := range w.lines {
-			_, _ = out.Write(line) // there is nowhere to report an error
+			if line.written != nil {
+				close(line.written)
+				continue
+			}
+			_, _ = out.Write(line.text) // there is nowhere to report an error
 			if n := w.dropped.Swap(0); n > 0 {
 				log.Warn().Int64("lines", n).Msg("log lines dropped: the reader of the log is too slow")
 			}
@@ -44,11 +54,27 @@ func newQueueWriter(out io.Writer) *queueWriter {
 // Write queues a copy of one line. It never blocks and never fails.
 func (w *queueWriter) Write(line []byte) (int, error) {
 	select {
-	case w.lines <- append([]byte(nil), line...):
+	case w.lines <- queuedLine{text: append([]byte(nil), line...)}:
 	default:
 		w.dropped.Add(1)
 	}
 	return len(line), nil
+}
+
+// flush waits until the lines that are queued now are written, at most flushTime. Write may be called meanwhile.
+func (w *queueWriter) flush() {
+	timeout := time.NewTimer(flushTime)
+	defer timeout.Stop()
+	written := make(chan struct{})
+	select {
+	case w.lines <- queuedLine{written: written}:
+	case <-timeout.C:
+		return
+	}
+	select {
+	case <-written:
+	case <-timeout.C:
+	}
 }
 
 // close waits until the queued lines are written, at most flushTime. Write must not be called afterwards.

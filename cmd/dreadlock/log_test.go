@@ -84,3 +84,32 @@ func TestCloseStuckLog(t *testing.T) {
 		<-w.done
 	})
 }
+
+// flush waits until what was queued is written, and others may go on writing; it gives up on a reader that does not read.
+func TestFlushLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{lines: make(chan string, 4)}
+		w := newQueueWriter(g)
+		for range 3 {
+			_, _ = w.Write([]byte("last words\n"))
+		}
+		w.flush()
+		if len(g.lines) != 3 {
+			t.Errorf("%d of 3 lines were written", len(g.lines))
+		}
+		_, _ = w.Write([]byte("more\n"))
+		w.close()
+
+		stuck := &gate{lines: make(chan string)}
+		w = newQueueWriter(stuck)
+		_, _ = w.Write([]byte("nobody reads this\n"))
+		began := time.Now()
+		w.flush()
+		if took := time.Since(began); took != flushTime {
+			t.Errorf("flush took %s, want %s", took, flushTime)
+		}
+		<-stuck.lines
+		w.close()
+		<-w.done
+	})
+}

@@ -96,7 +96,7 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 	}
 	sockets := inheritSockets(predecessor)
 	cfg := opts.config(sockets, certificates, log)
-	port := make(chan int, 1)
+	port, serving := make(chan int, 1), make(chan struct{})
 	heirs := &succession{command: command, notify: notify, handed: make(chan *takeover.Successor, 1)}
 	if cfg.Fleet, err = opts.store(func() int { return heirs.Port() }, log); err != nil {
 		return err
@@ -105,6 +105,7 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 		notify.serving(address)
 		sockets.closeRest(log)
 		port <- heirs.Port()
+		close(serving)
 	}
 	cfg.Draining = notify.draining
 	heirs.configure(&cfg, predecessor)
@@ -124,7 +125,7 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 	}
 	tuneRuntime(&cfg, opts.Pprof)
 	helpers.Go(func() { tuneCollector(ctx) })
-	view, stopAdmin, err := opts.serveAdmin(ctx, heirs, predecessor, certificates, port, log)
+	view, stopAdmin, err := opts.serveAdmin(ctx, heirs, predecessor, certificates, port, serving, log)
 	if err != nil {
 		return err
 	}
@@ -143,7 +144,7 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 	case successor := <-heirs.handed: // Run does not return any more
 		stopAdmin()
 		stops.passOn(successor, log)
-		queue.close()
+		queue.flush()
 		os.Exit(0) // without undoing anything
 		return nil
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // otherVersion is the version of the daemon that anotherBuild makes, where git is there.
-const otherVersion = "v9.8.7"
+const otherVersion = "v1.98.7"
 
 // anotherBuild builds the daemon from a copy of its sources that git knows by another version, without the race detector.
 func anotherBuild(t *testing.T) string {
@@ -96,7 +96,8 @@ func link(t *testing.T, path, program string) {
 	}
 }
 
-// ask asks the admin interface on a connection of its own, whichever process answers there.
+// ask asks the admin interface on a connection of its own, whichever process answers there. A GET is asked again if it comes to a process
+// that ends.
 func ask(t *testing.T, method, url string, answer any) {
 	t.Helper()
 	request, err := http.NewRequest(method, url, http.NoBody)
@@ -105,6 +106,16 @@ func ask(t *testing.T, method, url string, answer any) {
 	}
 	client := http.Client{Timeout: prototest.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
+	for deadline := time.Now().Add(prototest.Patience); method == http.MethodGet && time.Now().Before(deadline); {
+		if err == nil && response.StatusCode != http.StatusServiceUnavailable {
+			break
+		}
+		if err == nil {
+			response.Body.Close()
+		}
+		time.Sleep(time.Millisecond)
+		response, err = client.Do(request)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +127,21 @@ func ask(t *testing.T, method, url string, answer any) {
 	if err != nil || response.StatusCode != http.StatusOK {
 		t.Fatalf("%s %s: %s, %v: %s", method, url, response.Status, err, text)
 	}
+}
+
+// takeOver asks for a takeover. The process that serves then is killed at the end of the test.
+func takeOver(t *testing.T, url string) (done api.Takeover) {
+	t.Helper()
+	ask(t, http.MethodPost, url+"/api/v1/takeover", &done)
+	pidfd, err := unix.PidfdOpen(done.PID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		_ = unix.Close(pidfd)
+	})
+	return done
 }
 
 // A daemon of one version hands over to one of another version, which hands over to the first again, and so on: what is at the path
@@ -162,20 +188,11 @@ func TestTakeoverBetweenVersions(t *testing.T) {
 	process := d.cmd.Process.Pid
 	for n, program := range programs[1:] {
 		link(t, path, program)
-		var done api.Takeover
-		ask(t, http.MethodPost, url+"/api/v1/takeover", &done)
+		done := takeOver(t, url)
 		if done.FromPID != process || done.PID == process || done.Count != uint64(n+1) || done.HeldKeys != len(keys) || done.Closed != 0 {
 			t.Fatalf("takeover %d: %+v", n+1, done)
 		}
 		process = done.PID
-		pidfd, err := unix.PidfdOpen(process, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
-			_ = unix.Close(pidfd)
-		})
 		var status api.Status
 		ask(t, http.MethodGet, url+"/api/v1/status", &status)
 		if status.PID != process || (status.Version == otherVersion) != (program == others[0]) && hasGit() {

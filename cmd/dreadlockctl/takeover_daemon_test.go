@@ -3,10 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"dreadlock/proto/prototest"
 	"dreadlock/server/api"
 )
 
@@ -64,6 +67,43 @@ func TestTakeoverOfDaemon(t *testing.T) {
 	}
 }
 
+// A takeover is how options change: the new process reads the file of them. The default socket of the admin interface goes over
+// like an address, and one that the new options do not have any more is closed. A file that makes no sense is no takeover.
+func TestTakeoverChangesOptions(t *testing.T) {
+	dir, err := os.MkdirTemp("", "ctl") // the path of a Unix socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file := filepath.Join(dir, "options")
+	write := func(lines string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(lines), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("DREADLOCK_LOOPS=2\nDREADLOCK_ADMIN_LISTEN=127.0.0.1:0\n")
+	d := startDaemonIn(t, dir, "--options-file", file)
+	v := &viewed{daemon: d, tb: t, url: d.adminSocket(dir)}
+	gone := adminURL(t, d)
+	holder := v.dial(t)
+	holder.Do("lock k 0", "l locked")
+
+	write("DREADLOCK_LOOPS=many\n")
+	if got := v.ctl("takeover"); got.status != exitFailed || !oneLine(got.stderr, "no takeover: ", "--loops", "; the daemon serves on as before") {
+		t.Errorf("%+v", got)
+	}
+	v.says("status", "2 loops", "held keys +1")
+	write("DREADLOCK_LOOPS=3\nDREADLOCK_MAX_KEYS=1\n")
+	v.takeOver(t)
+	v.says("status", "3 loops", "held keys +1", "takeovers +1 failed")
+	holder.Do("lock more 0", "e too many keys")
+	holder.Do("unlock k", "u unlocked")
+	if got := runs(t, "status", "--admin", gone); got.status != exitUnreachable || !oneLine(got.stderr, "nothing listens at") {
+		t.Errorf("%+v", got)
+	}
+}
+
 // goOn fails the test unless the samples of top, a line each, are of one server: nothing counts from zero, and there are rates.
 func goOn(t *testing.T, lines string) {
 	t.Helper()
@@ -99,4 +139,28 @@ func TestTakeoverRefused(t *testing.T) {
 	}
 	v.says("status", `(?m)^takeovers +1 failed: the log says why$`)
 	holder.Do("unlock k", "u unlocked")
+}
+
+// A connection by TLS is closed in order, and what it held goes to the next. It is counted, and said.
+func TestTakeoverClosesTLS(t *testing.T) {
+	ca := prototest.NewCA(t)
+	cert, key := ca.Files(ca.Server("localhost"))
+	v := startViewed(t, "--listen", "tls://127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+	_, rest, _ := strings.Cut(v.log.awaitLine(t, "dreadlock is ready"), `"tls://127.0.0.1:`)
+	port, _, _ := strings.Cut(rest, `"`)
+	env := []string{"DREADLOCK_SERVER=tls://localhost:" + port, "DREADLOCK_TLS_CA=" + ca.File()}
+	lock := begin(t, env, append([]string{"lock", "k"}, obedient...)...)
+	lock.stdout.await(t, "runs with k")
+	waiter := v.dial(t)
+	waiter.Send("lock k 600000")
+	v.eventually("waiters k", func(o outcome) bool { return strings.Contains(o.stdout, waiter.Conn().LocalAddr().String()) })
+	if done := v.takeOver(t); done.Closed != 1 || done.Connections != 1 || done.HeldKeys != 1 || done.Waiters != 1 {
+		t.Errorf("%+v", done)
+	}
+	waiter.Expect("l locked")
+	if got := lock.wait(); got.status != exitLost {
+		t.Errorf("%+v", got)
+	}
+	v.says("status", `(?m)^ended +1 takeover$`)
+	v.says("history k", `lost .* takeover`)
 }

@@ -92,7 +92,7 @@ func TestNoSuccessor(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			for strings.Count(a.seen(), "GET") < 2 {
-				time.Sleep(time.Millisecond)
+				<-time.After(time.Millisecond)
 			}
 			cancel()
 		}()

@@ -15,8 +15,9 @@ import (
 const (
 	// maxPacket is the size of the largest message, in bytes. The kernel takes more than that in one piece.
 	maxPacket = 64 << 10
-	// maxDescriptors is the number of descriptors that the kernel passes with one message: SCM_MAX_FD.
-	maxDescriptors = 253
+	// maxDescriptors is the number of descriptors that are passed with one message. The kernel takes up to 253, and the successor must have
+	// so many more than it keeps.
+	maxDescriptors = 128
 	// flightPause is the time after which descriptors are sent again of which too many were in flight.
 	flightPause = time.Millisecond
 )
@@ -214,17 +215,19 @@ func (d *Descriptors) Close() {
 	d.some = nil
 }
 
-// expect returns the next message, which must be of that step, or says that the other process has given up.
+// expect returns the next message, which must be of that step. If the other process has given up, the error is what it says: a
+// [*RefusedError] or an [*AbortedError].
 func (c *conn) expect(ctx context.Context, want step) (*message, error) {
 	m, err := c.receive(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("wait for %s: %w", want, err)
 	}
-	if m.step == want {
+	switch m.step {
+	case stepRefused, stepAbort: // never what is wanted
+	case want:
 		return m, nil
-	}
-	closeAll(m.descriptors)
-	if m.step != stepRefused && m.step != stepAbort {
+	default:
+		closeAll(m.descriptors)
 		return nil, fmt.Errorf("wait for %s: %s has come", want, m.step)
 	}
 	var why reason

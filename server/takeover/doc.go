@@ -41,7 +41,7 @@
 //
 // # What goes over
 //
-// Descriptors go at most 253 a message, without being duplicated first, and come with close-on-exec. If not all of them arrive, the
+// Descriptors go at most 128 a message, without being duplicated first, and come with close-on-exec. If not all of them arrive, the
 // step fails. What is not a descriptor goes in a file in memory, whose content is the caller's matter, in gob as the messages.
 //
 // Start reading at message.go, then successor.go, which the predecessor calls, and predecessor.go, which the successor calls.

@@ -37,6 +37,7 @@ func newTestPair(tb testing.TB) *pair {
 	}
 	t := &pair{tb: tb, child: &fakeChild{ended: make(chan struct{}), end: other}, parent: &fakeParent{end: ours}}
 	t.s, t.p = newSuccessor(ours, t.child), newPredecessor(other, t.parent)
+	t.s.patience = 20 * time.Millisecond
 	tb.Cleanup(func() {
 		_ = ours.Close()
 		_ = other.Close()
@@ -77,14 +78,20 @@ func (c *fakeChild) signal(s os.Signal) error {
 type fakeParent struct {
 	end            *conn
 	killed, waited bool
+	leaves         bool // its end of the pair stays open when it has ended: a child of its own has it
 }
 
 func (p *fakeParent) kill() {
 	p.killed = true
-	_ = p.end.Close()
+	if !p.leaves {
+		_ = p.end.Close()
+	}
 }
 
-func (p *fakeParent) awaitDeath(time.Duration) { p.waited = true }
+func (p *fakeParent) awaitDeath(time.Duration) bool {
+	p.waited = true
+	return p.killed
+}
 
 // within returns a context that ends when nothing can be waited for any more.
 func within(tb testing.TB) context.Context {

@@ -27,6 +27,7 @@ type Predecessor struct {
 	Hello
 	conn   *conn
 	parent parent
+	leave  time.Duration // how long the predecessor may take to leave
 
 	mu        sync.Mutex
 	listeners []*Listener // that nobody has taken
@@ -63,7 +64,7 @@ func Inherit(ctx context.Context) (*Predecessor, error) {
 }
 
 func newPredecessor(c *conn, process parent) *Predecessor {
-	return &Predecessor{conn: c, parent: process, serving: make(chan struct{}), left: make(chan struct{})}
+	return &Predecessor{conn: c, parent: process, leave: leaveTime, serving: make(chan struct{}), left: make(chan struct{})}
 }
 
 // hear waits for the hello and the listeners.
@@ -115,7 +116,20 @@ func (p *Predecessor) TakeKey(key string) *Listener {
 
 // Prepared says that this process could take over.
 func (p *Predecessor) Prepared(ctx context.Context, prepared Prepared) error {
-	return p.conn.send(ctx, stepPrepared, prepared)
+	return p.say(ctx, stepPrepared, prepared)
+}
+
+// say sends a message. A predecessor that does not want it any more has said why.
+func (p *Predecessor) say(ctx context.Context, s step, body any) error {
+	err := p.conn.send(ctx, s, body)
+	if !errors.Is(err, errGone) {
+		return err
+	}
+	var aborted *AbortedError
+	if _, why := p.conn.expect(ctx, stepCommit); errors.As(why, &aborted) {
+		return why
+	}
+	return err
 }
 
 // Receive waits for the estate, and returns what is in its memory file. The descriptors are still to come. The error is an
@@ -145,19 +159,22 @@ func (p *Predecessor) Receive(ctx context.Context) (content []byte, announced *E
 func (p *Predecessor) TakeOver(ctx context.Context, digest []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTime)
 	defer cancel()
-	if err := p.conn.send(ctx, stepReady, verified{digest}); err != nil {
+	if err := p.say(ctx, stepReady, verified{digest}); err != nil {
 		return err
 	}
 	if _, err := p.conn.expect(ctx, stepCommit); err != nil {
 		return err
 	}
+	return p.acknowledge(ctx)
+}
+
+// acknowledge is what comes after the commit.
+func (p *Predecessor) acknowledge(ctx context.Context) error {
 	err := p.conn.send(ctx, stepAck, nil)
 	if errors.Is(err, errGone) {
 		// Either it has hung up, and its abort comes before it goes on, or it is dead.
-		if _, err = p.conn.receive(ctx); errors.Is(err, errGone) {
+		if _, err = p.conn.expect(ctx, stepAbort); errors.Is(err, errGone) {
 			err = nil
-		} else if err == nil {
-			err = &AbortedError{"it has not seen the ack in time"}
 		}
 	}
 	if err != nil {
@@ -174,13 +191,13 @@ func (p *Predecessor) Serving() <-chan struct{} { return p.serving }
 // open but those that it has handed over. One that takes too long is killed, after a call of killing.
 func (p *Predecessor) AwaitEnd(ctx context.Context, killing func()) (left bool) {
 	for asked := false; ; asked = true {
-		bounded, cancel := context.WithTimeout(ctx, leaveTime)
+		bounded, cancel := context.WithTimeout(ctx, p.leave)
 		m, err := p.conn.receive(bounded)
 		cancel()
 		switch {
 		case err == nil && m.step == stepLeft:
 		case errors.Is(err, errGone):
-			p.parent.awaitDeath(leaveTime) // which closes one file after the other
+			p.parent.awaitDeath(p.leave) // which closes one file after the other
 		case ctx.Err() != nil:
 			return false
 		default:
@@ -188,7 +205,10 @@ func (p *Predecessor) AwaitEnd(ctx context.Context, killing func()) (left bool) 
 				killing()
 			}
 			p.parent.kill()
-			continue
+			// Then it has left, even if the pair has not ended: something that it has started may have its end.
+			if !p.parent.awaitDeath(p.leave) {
+				continue
+			}
 		}
 		close(p.left)
 		_ = p.conn.Close()

@@ -32,9 +32,13 @@ type child interface {
 type Successor struct {
 	conn  *conn
 	child child
+	// patience is [endTime].
+	patience time.Duration
 }
 
-func newSuccessor(c *conn, process child) *Successor { return &Successor{conn: c, child: process} }
+func newSuccessor(c *conn, process child) *Successor {
+	return &Successor{conn: c, child: process, patience: endTime}
+}
 
 // PID returns the number of the process.
 func (s *Successor) PID() int { return s.child.pid() }
@@ -120,16 +124,14 @@ func (s *Successor) Abort(why error) {
 // End waits for the end of a successor that was told to end, and kills it if it takes long. Nothing of it is left then.
 func (s *Successor) End() {
 	_ = s.conn.Close() // what was sent can still be read
+	pauseUntil(s.child.done(), s.patience)
 	select {
 	case <-s.child.done():
 		return
-	case <-time.After(endTime):
+	default:
 	}
-	_ = s.child.signal(syscall.SIGKILL) // fails only if it has ended
-	select {
-	case <-s.child.done():
-	case <-time.After(endTime): // the kernel keeps it; it has no end of the pair to serve by
-	}
+	_ = s.child.signal(syscall.SIGKILL)    // fails only if it has ended
+	pauseUntil(s.child.done(), s.patience) // if the kernel keeps it, it has no end of the pair to serve by
 }
 
 // Leave tells the successor that serves that nothing is open here any more but what it has got, and closes the pair.
@@ -156,19 +158,33 @@ func (s *Successor) whileItLives(ctx context.Context) (alive context.Context, en
 
 // explain returns an error that says how the process has ended, or that time is up, where that is the reason.
 func (s *Successor) explain(ctx context.Context, err error) error {
-	if !errors.Is(err, errGone) && ctx.Err() == nil {
+	gone := errors.Is(err, errGone)
+	if !gone && ctx.Err() == nil {
 		return err
+	}
+	if gone {
+		pauseUntil(s.child.done(), lastWords) // it closes its files first
 	}
 	select {
 	case <-s.child.done():
 		return fmt.Errorf("the new process has ended: %s", s.child.state())
-	case <-time.After(lastWords): // it closes its files first
+	default:
 	}
-	if errors.Is(err, errGone) {
+	switch {
+	case gone:
 		return fmt.Errorf("the new process, %d, has closed its end: it is no successor", s.child.pid())
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("the new process, %d, does not answer in time: %w", s.child.pid(), err)
 	}
 	return err
+}
+
+// pauseUntil waits until something is done, for some time at most.
+func pauseUntil(done <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,6 +91,20 @@ func TestTakeover(t *testing.T) {
 		t.Error("the successor has not seen that the predecessor has left")
 	}
 	<-p.Left()
+}
+
+// A predecessor that does not leave is killed, and then it has left, even if something that it has started has its end of the pair.
+func TestPredecessorHangs(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		pair := newTestPair(t)
+		pair.parent.leaves = leaves
+		pair.p.leave = time.Millisecond
+		told := 0
+		if left := pair.p.AwaitEnd(within(t), func() { told++ }); !left || !pair.parent.killed || told != 1 {
+			t.Errorf("left: %t, killed: %t, told of it %d times", left, pair.parent.killed, told)
+		}
+		<-pair.p.Left()
+	}
 }
 
 // serves fails the test unless a client of the listener reaches who accepts from what was passed of it.
