@@ -66,6 +66,11 @@ func TestCheckGoals(t *testing.T) {
 		c.Results[1].Timeouts = &TimeoutsResult{Early: early, Late: &Latency{P999: time.Duration(ms) * time.Millisecond}}
 		return c
 	}
+	taken := func(ms int) *Cell {
+		c := cellOf(loadTakeMany, peerDaemon1, 1)
+		c.Results[0].Takeover = &TakeoverResult{Takeovers: make([]TakenOver, 1), Answer: time.Duration(ms) * time.Millisecond}
+		return c
+	}
 	goal := func(number int, what string, cells ...*Cell) Goal {
 		t.Helper()
 		for _, g := range CheckGoals(&Comparison{Cells: cells}) {
@@ -100,6 +105,8 @@ func TestCheckGoals(t *testing.T) {
 		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 129), cellOf(loadFew, peerDaemon1, 100)), true, true},
 		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 131), cellOf(loadFew, peerDaemon1, 100)), true, false},
 		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 1)), false, false},
+		{goal(10, "1,000", taken(19)), true, true},
+		{goal(10, "1,000", taken(21)), true, false},
 		{goal(9, "Unix", cellOf(loadVisits, peersUnix[1], 76), cellOf(loadVisits, peerDaemon1, 100)), true, false},
 	}
 	for _, test := range tests {

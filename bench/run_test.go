@@ -312,3 +312,43 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The daemon is taken over from five times, and the last process is ended with the server. Nobody loses a key.
+func TestTakeovers(t *testing.T) {
+	s := startPeer(t, "dreadlock:2")
+	first := s.PID
+	w := short(Takeover)
+	result, err := Run(t.Context(), &s.Target, w, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := result.Takeover; len(got.Takeovers) != takeovers || result.Operations != takeovers {
+		t.Errorf("%+v", got)
+	}
+	for i, one := range result.Takeover.Takeovers {
+		if one.Stood <= 0 || one.Answer <= 0 || one.Took < one.Stood {
+			t.Errorf("takeover %d: %+v", i, one)
+		}
+	}
+	if s.PID == first || s.Ended() != nil {
+		t.Errorf("process %d serves after %d: %v", s.PID, first, s.Ended())
+	}
+	s.Stop()
+	if s.Ended() == nil {
+		t.Error("the successor is left")
+	}
+	if err := startPeer(t, "gnet:1").Can(&w); !errors.Is(err, ErrTarget) {
+		t.Errorf("an echo server is taken over from: %v", err)
+	}
+}
+
+// The result has the median and the worst of its takeovers.
+func TestTakeoverResult(t *testing.T) {
+	r := &TakeoverResult{}
+	for _, ms := range []time.Duration{5, 9, 1} {
+		r.add(TakenOver{Answer: ms * time.Millisecond, Stood: 10*time.Millisecond - ms*time.Millisecond})
+	}
+	if r.Answer != 5*time.Millisecond || r.WorstAnswer != 9*time.Millisecond || r.Stood != 5*time.Millisecond || r.WorstStood != 9*time.Millisecond {
+		t.Errorf("%+v", r)
+	}
+}

@@ -163,7 +163,7 @@ func (t *Target) Can(w *Workload) error {
 		return fmt.Errorf("%w: %s cannot run %s: %s does not queue requests for a key", ErrTarget, t.Name, w.Kind, t.Dialect.Name)
 	}
 	if w.Kind == Takeover && t.admin == "" {
-		return fmt.Errorf("%w: %s cannot run %s: it is no daemon of ours, or its admin interface is not known: add ?admin=HOST:PORT", ErrTarget, t.Name, w.Kind)
+		return fmt.Errorf("%w: %s cannot run %s: want our daemon and its admin interface: add ?admin=HOST:PORT", ErrTarget, t.Name, w.Kind)
 	}
 	if w.Kind == Idle && t.PID == 0 {
 		return fmt.Errorf("%w: %s: idle measures the memory of the process: add ?pid=N", ErrTarget, t.Name)

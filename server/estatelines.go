@@ -13,8 +13,8 @@ import (
 	"dreadlock/server/fleet"
 )
 
-// What a server that is one of a fleet hands over besides: the session with the store, and the lines. What places have in the table goes over
-// with the table.
+// What a server that is one of a fleet hands over besides: the session with the store, and the lines. What places have in the table goes
+// over with the table.
 
 // linesLeft are the lines of a loop.
 type linesLeft struct {

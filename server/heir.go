@@ -60,6 +60,7 @@ type newcomerHeir struct {
 	left     *sessionLeft
 	identity *identity
 	loop     int
+	token    uint64   // of its latest grant
 	socket   int      // -1 if it has not come, or is not carried
 	session  *session // nil until it is adopted
 }
@@ -204,7 +205,7 @@ func (h *heir) identity(p *partHeir, left *identityLeft) (*identity, error) {
 	return i, nil
 }
 
-// prefer has sessions go where a key is that they hold, or wait for.
+// prefer has sessions go where the key is that they were granted last, or wait for.
 func (h *heir) prefer(p *partHeir) {
 	srv := h.server
 	p.hashes = make([]uint64, len(p.Keys))
@@ -212,8 +213,8 @@ func (h *heir) prefer(p *partHeir) {
 		k := &p.Keys[i]
 		p.hashes[i] = srv.seed.Hash(k.Key)
 		loop := srv.shardOf(p.hashes[i])
-		if n := h.sessions[k.Session]; n != nil {
-			n.loop = loop
+		if n := h.sessions[k.Session]; n != nil && k.Token >= n.token {
+			n.loop, n.token = loop, k.Token
 		}
 		for j := range k.Queue {
 			if n := h.sessions[k.Queue[j].Session]; n != nil && n.loop < 0 {

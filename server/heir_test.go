@@ -230,6 +230,33 @@ func TestInheritedPause(t *testing.T) {
 	}
 }
 
+// Who is held back while it waits for nothing but the end of a hold may come to wait for a key by that: its end is noticed all the same,
+// after more than is read.
+func TestEndBehindHold(t *testing.T) {
+	s := newSim(1, moveAfter)
+	holder, waiter := s.connect("holder", 0), s.connect("waiter", 0)
+	holder.send("lock a 0\r\n")
+	s.hold()
+	waiter.send(strings.Repeat("fence a\r\n", 8) + "lock a 100000\r\n" + strings.Repeat("fence a\r\n", 15))
+	if !waiter.paused {
+		t.Fatal("the waiter is not held back")
+	}
+	s.goOn()
+	s.settle()
+	if waiter.session.outstanding == 0 || !waiter.paused {
+		t.Fatal("the waiter does not wait, or is not held back any more")
+	}
+	waiter.send(strings.Repeat("fence a\r\n", 10))
+	waiter.closeWrite()
+	s.settleReading()
+	if err := s.checkQuiet(); err != nil {
+		t.Error(err)
+	}
+	if waiter.open {
+		t.Error("the end of the waiter is not noticed")
+	}
+}
+
 // An entrance may be gone: its sessions still say by which they have come.
 func TestInheritedEntrances(t *testing.T) {
 	s := newSim(1, moveAfter)

@@ -23,7 +23,7 @@ func (w *fleetWorld) takeOver() {
 	cfg.Fleet = simStore{link: next}
 	w.note("%s is taken over by one with %d loops", s, cfg.Loops)
 	var left []string
-	err := s.sim.takeOver(cfg, func() {
+	err := s.takeOver(cfg, func() {
 		left = s.left()
 		w.hear()
 		s.noted.next = nil

@@ -348,6 +348,8 @@ func (s *session) applyBackpressure() {
 		case s.holdsBack():
 		case waiting <= limits.MaxPipeline/2:
 			s.conn.Resume()
+		case s.conn.Paused():
+			s.pause() // which may have come to wait since
 		}
 	case inputEnded:
 		if s.outstanding == 0 && s.pending.len() == 0 && !s.conn.ReadRest() {

@@ -43,6 +43,7 @@ type simWorld struct {
 	keys   []string
 	told   map[string]*simClient    // who was told that it holds a key, as long as that counts
 	rests  map[string]time.Duration // until when nobody may be told so
+	left   map[string]*simClient    // who was told so before
 	tokens map[string]uint64        // the greatest that was told
 	taken  map[simGrant]int         // after how many answers the client can be believed again, since an operator has taken the key
 	names  int
@@ -74,6 +75,7 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 		sim:    newDelayedSim(loops, 2, delay),
 		told:   map[string]*simClient{},
 		rests:  map[string]time.Duration{},
+		left:   map[string]*simClient{},
 		tokens: map[string]uint64{},
 		taken:  map[simGrant]int{},
 		asked:  map[*simClient][]simCommand{},
@@ -84,12 +86,25 @@ func newSimWorld(loops int, delay time.Duration) *simWorld {
 	for _, l := range w.loops { // as if the clock had been set back since
 		_ = l.worker.shard.table.Restore(nil, 1<<62)
 	}
+	w.sameSeed = true // so that a run can be repeated
 	for i := range simKeys {
-		key := w.key("k"+strconv.Itoa(i)+"x", i%loops)
+		key := w.keyIn("k"+strconv.Itoa(i)+"x", simSixths[i])
 		w.keys = append(w.keys, key)
 		w.rests[key] = delay
 	}
 	return w
+}
+
+// simSixths say where the hashes of the keys are, in sixths of all, and so on which loop a key is, of one, two or three.
+var simSixths = [simKeys]uint64{0, 5, 2, 3}
+
+// keyIn returns a key whose hash is in a sixth of all hashes: the name with the least number after it that makes it one.
+func (w *simWorld) keyIn(name string, sixth uint64) string {
+	for n := 0; ; n++ {
+		if key := name + strconv.Itoa(n); w.server.seed.Hash([]byte(key))>>32*6>>32 == sixth {
+			return key
+		}
+	}
 }
 
 // connected draws a client whose connection is open.
@@ -217,6 +232,7 @@ func (w *simWorld) leave(c *simClient) {
 		if holder == c {
 			delete(w.told, key)
 			w.rests[key] = w.now + w.server.cfg.LockDelay
+			w.left[key] = c
 		}
 	}
 }

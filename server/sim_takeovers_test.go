@@ -43,6 +43,11 @@ func (w *simWorld) takeOver(t *rapid.T) {
 		w.hear(t)
 		w.noted.read(t, w.sim)
 		w.noted.next = nil
+		for key, c := range w.left {
+			if c.open && c.session.phase < ended { // it ends on the next server
+				w.rests[key] = min(w.rests[key], w.now+cfg.LockDelay)
+			}
+		}
 	}); err != nil {
 		t.Fatal(err)
 	}

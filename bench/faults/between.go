@@ -231,8 +231,8 @@ func (r *relay) act(m *message, to string) {
 		_ = unix.Kill(r.pids[r.To], unix.SIGSTOP)
 		awaitState(r.pids[r.To], "T")
 	case doHang:
-		for { // until both sides have ended, or the case does
-			time.Sleep(time.Second)
+		for { // until the successor has ended, or the case does
+			time.Sleep(time.Second) //nolint:forbidigo // there is no event to wait for: the sockets must stay as they are
 			if unix.Kill(r.pids[successor], 0) != nil {
 				os.Exit(0)
 			}
@@ -266,6 +266,6 @@ func awaitState(pid int, states string) {
 		if fields := strings.Fields(rest); len(fields) > 0 && strings.Contains(states, fields[0]) {
 			return
 		}
-		time.Sleep(100 * time.Microsecond)
+		time.Sleep(100 * time.Microsecond) //nolint:forbidigo // the kernel tells nobody
 	}
 }

@@ -224,7 +224,10 @@ var errNoKey = errors.New("nobody holds the key")
 // get asks the admin interface.
 func (d *daemon) get(path string, answer any) error {
 	err := d.getOnce(path, answer)
-	for deadline := time.Now().Add(patience); d.restarts && err != nil && !errors.Is(err, errNoKey) && time.Now().Before(deadline) && d.running(); {
+	for deadline := time.Now().Add(patience); d.restarts && err != nil && !errors.Is(err, errNoKey); {
+		if time.Now().After(deadline) || !d.running() {
+			break
+		}
 		d.t.pause(2 * time.Millisecond)
 		err = d.getOnce(path, answer)
 	}

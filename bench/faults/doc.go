@@ -9,7 +9,12 @@
 //
 // A host is a network namespace (see package netns), and a wire joins two of them: this program carries the packets, and can
 // lose, delay, reorder and duplicate them, or none at all. Nothing of it has a name, so nothing is left when the program
-// ends, however it ends.
+// ends, however it ends; only a daemon that has taken over from another one is not ended if this program is killed.
+//
+// # Takeovers
+//
+// What lies at the daemon's path is a link to it. Before a takeover a script takes its place, which restores the link and then becomes
+// the successor, in another environment or with a relay between the two processes: see successors.go, between.go and ordeal.go.
 //
 // # What is checked
 //

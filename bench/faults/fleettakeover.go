@@ -35,8 +35,8 @@ func (f *fleet) lease(n *node) string {
 	return s.Fleet.Lease
 }
 
-// takeOverBehind has another process take over a daemon that has just not heard of its fleet for a while. What was written meanwhile, and by
-// whom, the successor learns; once in two times the history is compacted before.
+// takeOverBehind has another process take over a daemon that has just not heard of its fleet for a while. The successor learns what was
+// written meanwhile; once in two times the history is compacted before.
 func (f *fleet) takeOverBehind(rng *rand.Rand) {
 	n := f.randomNode(rng)
 	for _, l := range n.links {

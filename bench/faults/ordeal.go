@@ -3,7 +3,6 @@ package faults
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -64,7 +63,8 @@ type fates struct {
 }
 
 func (s *fates) String() string {
-	return fmt.Sprintf("%d taken over, %d served on, %d crashed; slowest answer %s", s.count[taken], s.count[kept], s.count[lost], milliseconds(s.slowest))
+	return fmt.Sprintf("%d taken over, %d served on, %d crashed; slowest answer %s",
+		s.count[taken], s.count[kept], s.count[lost], milliseconds(s.slowest))
 }
 
 // run makes an ordeal, and looks what came of it. Unless it is a crash, everything goes on, and the next takeover succeeds.
@@ -132,9 +132,6 @@ func (s *fates) note(f fate, slowest time.Duration, err error) {
 		s.reasons[err.Error()] = true
 	}
 }
-
-// told returns the reasons, one a line.
-func (s *fates) told() string { return strings.Join(slices.Sorted(maps.Keys(s.reasons)), "\n") }
 
 // nextSucceeds makes a takeover that nothing disturbs.
 func (l *lab) nextSucceeds() {

@@ -32,7 +32,8 @@ func (t *trial) program() string {
 // install makes a script the program at the daemon's path. The next start of the daemon runs it, with the daemon's program in $DAEMON, once
 // that is at the path again.
 func (t *trial) install(script string) {
-	t.replace("#!/bin/bash\nDAEMON='" + t.options.Daemon + "'\n" + `ln -s "$DAEMON" "$0.$$" && mv -T "$0.$$" "$0" || exit` + "\n" + script + "\n")
+	const back = `ln -s "$DAEMON" "$0.$$" && mv -T "$0.$$" "$0" || exit`
+	t.replace("#!/bin/bash\nDAEMON='" + t.options.Daemon + "'\n" + back + "\n" + script + "\n")
 }
 
 // replace makes a text the file at the daemon's path.

@@ -71,8 +71,9 @@ func testTakeovers(t *trial) string {
 	if v.late > sum.longest+tick+busy {
 		t.violate("a timeout was %s late, and the loops stood for at most %s", v.late, sum.longest)
 	}
-	return fmt.Sprintf("%d takeovers, loops stood for %s, at most %s; %d commands, %d pairs in confirmed order, the latest timeout by %s",
-		sum.count, milliseconds(sum.median()), milliseconds(sum.longest), v.answered()+ld.commands()+l.others.Load(), v.pairs, milliseconds(v.late))
+	commands := v.answered() + ld.commands() + l.others.Load()
+	return fmt.Sprintf("%d takeovers, loops stood for %s, at most %s; %d commands, %d pairs in confirmed order, timeouts late by at most %s",
+		sum.count, milliseconds(sum.median()), milliseconds(sum.longest), commands, v.pairs, milliseconds(v.late))
 }
 
 // pauses are how long the loops stood in takeovers.

@@ -43,7 +43,8 @@ const lostName = "lost "
 // all returns the counters by name.
 func (c *counters) all() map[string]*atomic.Uint64 {
 	return map[string]*atomic.Uint64{
-		"transactions": &c.transactions, "operations": &c.operations, "repeats": &c.repeats, "watch restarts": &c.watchRestarts, "lists": &c.lists,
+		"transactions": &c.transactions, "operations": &c.operations, "repeats": &c.repeats, "watch restarts": &c.watchRestarts,
+		"lists": &c.lists,
 	}
 }
 
