@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"dreadlock/lockmgr"
 )
 
 // restoreLoop fills the table of a shard, and has its timers and turns go on.
