@@ -64,7 +64,8 @@ func readEstate(file []byte) (e *estate, parts []*loopLeft, err error) {
 	}
 	head, body := file[len(estateMagic):estateHeader], file[estateHeader:]
 	if format := binary.BigEndian.Uint32(head); format > estateFormat || format == 0 {
-		return nil, nil, fmt.Errorf("the estate has format %d, and this version reads %d at most: take over with a newer one", format, estateFormat)
+		return nil, nil, fmt.Errorf("the estate has format %d, and this version reads %d at most: take over with a newer one",
+			format, estateFormat)
 	}
 	if length := binary.BigEndian.Uint64(head[4:]); length != uint64(len(body)) {
 		return nil, nil, fmt.Errorf("%w: it has %d bytes of %d", errEstate, len(body), length)

@@ -83,9 +83,9 @@ func TestInheritedTally(t *testing.T) {
 // because others rest.
 func TestInheritedRest(t *testing.T) {
 	const long, short = time.Minute, time.Second
-	s := newOpenSim(2)
+	s := newOpenSim(1) // so that one timer serves both keys
 	s.mustTakeOver(t, func(cfg *Config) { cfg.LockDelay = long })
-	first, second, waiter, other := s.connect("first", 0), s.connect("second", 0), s.connect("waiter", 1), s.connect("other", 1)
+	first, second, waiter, other := s.connect("first", 0), s.connect("second", 0), s.connect("waiter", 0), s.connect("other", 0)
 	first.send("lock a 0\r\n")
 	second.send("lock b 0\r\n")
 	s.settle()
@@ -179,7 +179,7 @@ func TestInheritedNewcomers(t *testing.T) {
 			active.send("name x\r\n")
 			s.pass(time.Second / 4)
 			s.hold()
-			if err := s.takeOver(func() Config { cfg := s.server.cfg; cfg.Loops, cfg.IdleTimeout = 2, after; return cfg }(), func() {}); err != nil {
+			if err := s.takeOver(func() Config { cfg := s.server.cfg; cfg.IdleTimeout = after; return cfg }(), func() {}); err != nil {
 				t.Fatal(err)
 			}
 			drops := before > 0 && after > 0
@@ -227,6 +227,66 @@ func TestInheritedPause(t *testing.T) {
 	s.settle()
 	if waiter.paused || idle.paused {
 		t.Errorf("the waiter is held back: %t, and the idle one: %t", waiter.paused, idle.paused)
+	}
+}
+
+// Sessions get their turns in the order in which they would have had them.
+func TestInheritedTurns(t *testing.T) {
+	s := newSim(1, moveAfter)
+	var clients []*simClient
+	for _, name := range []string{"a", "b", "c", "d"} {
+		clients = append(clients, s.connect(name, 0))
+	}
+	s.hold()
+	want := []*simClient{clients[2], clients[0], clients[3], clients[1]}
+	for _, c := range want {
+		c.send("fence k\r\n")
+	}
+	if err := s.takeOver(s.server.cfg, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	s.settle()
+	var got []*simClient
+	for _, e := range s.events {
+		got = append(got, e.client)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the clients were served in the order %#v, want %#v", got, want)
+	}
+}
+
+// A session that is read on, to see whether it has ended, is held back as soon as the sessions are held. What was read of it counts on
+// the successor as well.
+func TestInheritedSearch(t *testing.T) {
+	s := newSim(1, moveAfter)
+	s.server.cfg.MaxPipeline = 20
+	holder, waiter := s.connect("holder", 0), s.connect("waiter", 0)
+	holder.send("lock a 0\r\n")
+	waiter.send("lock a 100000\r\n" + strings.Repeat("fence a\r\n", 3))
+	s.settle()
+	waiter.send(strings.Repeat("fence a\r\n", 10_000))
+	s.pass(searchEvery)
+	s.settle()
+	search := &s.loops[0].worker.roster.search
+	if search.current != waiter.session || search.readOn == 0 {
+		t.Fatalf("%d bytes are read on, of %v", search.readOn, search.current)
+	}
+	before := search.readOn
+	s.hold()
+	if search.current != nil || !waiter.paused {
+		t.Fatal("the waiter is still read on")
+	}
+	if err := s.takeOver(s.server.cfg, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	search = &s.loops[0].worker.roster.search
+	if search.readOn == 0 || search.readOn > before {
+		t.Errorf("%d bytes count as read on, want %d at most", search.readOn, before)
+	}
+	waiter.closeWrite()
+	s.settleReading()
+	if waiter.open || search.readOn != 0 {
+		t.Errorf("the waiter is open: %t; %d bytes count as read on", waiter.open, search.readOn)
 	}
 }
 

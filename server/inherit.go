@@ -146,7 +146,8 @@ func (srv *Server) roomFor(announced int) (int, error) {
 // logInherited says what was taken over.
 func (srv *Server) logInherited() {
 	t := srv.takeover
-	srv.logTakeover(t).Int("pid", t.PID).Int("from_pid", t.FromPID).Str("from_version", t.FromVersion).Uint64("count", t.Count).Msg("dreadlock has taken over")
+	srv.logTakeover(t).Int("pid", t.PID).Int("from_pid", t.FromPID).Str("from_version", t.FromVersion).Uint64("count", t.Count).
+		Msg("dreadlock has taken over")
 }
 
 // awaitPredecessor waits until the predecessor has left, and ends what it could not hand over: until then a client of those may

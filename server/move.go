@@ -46,7 +46,7 @@ func (af *affinity) observe(loop int, a proto.Reply, waited bool) {
 func (s *session) move() {
 	from, srv := s.roster, s.roster.server
 	to := srv.shards[s.affinity.to].roster
-	if from.closed || from.held || s.phase != serving || s.keys > 0 || s.outstanding > 0 || s.pending.len() > 0 || s.stalled || s.waitsTurn {
+	if from.closed || s.phase != serving || s.keys > 0 || s.outstanding > 0 || s.pending.len() > 0 || s.stalled || s.waitsTurn {
 		return // and tries again after the next command
 	}
 	if srv.crowded(to) {

@@ -15,8 +15,8 @@ import (
 //
 //	end ──► release ──► releasing ── timer of the first ──► releaseMore ──► next holders
 //
-// A server that takes over knows them: see [worker.restore]. One that starts does not know who holds keys of the one before. Its delay begins with all keys resting, as those of an
-// unknown holder that has ended at the start.
+// A server that starts does not know who holds keys of the one before. Its delay begins with all keys resting, as those of an unknown
+// holder that has ended at the start. One that takes over knows: see [Server.restore].
 
 // In a fleet the store knows what the daemon before may have held: the places of its lease, which lasts longer by the delay than
 // anybody may be told. So nothing rests after a start, and what a daemon loses with its lease is kept from all others, also from

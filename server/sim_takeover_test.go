@@ -29,7 +29,7 @@ func (s *sim) goOn() {
 // isSettled reports whether the loops could be taken over as they are.
 func (s *sim) isSettled() bool {
 	for _, l := range s.loops {
-		if !l.worker.settled() || slices.ContainsFunc(l.mailbox, func(m *reactor.Message) bool { return matters(m) }) {
+		if !l.worker.settled() || slices.ContainsFunc(l.mailbox, matters) {
 			return false
 		}
 	}

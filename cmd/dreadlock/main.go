@@ -145,7 +145,7 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 		stopAdmin()
 		stops.passOn(successor, log)
 		queue.flush()
-		os.Exit(0) // without undoing anything
+		os.Exit(0) //nolint:gocritic // without undoing anything
 		return nil
 	}
 }

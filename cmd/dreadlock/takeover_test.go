@@ -190,7 +190,7 @@ func (d *daemon) takeOverAlready() *daemon {
 // A daemon that drains does not hand over, and one that is told to stop while it waits for a new process stops, and no
 // process is left.
 func TestTakeoverOrStop(t *testing.T) {
-	d, path := startAt(t, launch{}, "--admin", "off", "--drain", "1m")
+	d := start(t, "--admin", "off", "--drain", "1m")
 	holder := d.dial()
 	holder.Do("lock a 0", "l locked")
 	d.signal(syscall.SIGTERM)
@@ -202,7 +202,7 @@ func TestTakeoverOrStop(t *testing.T) {
 		t.Errorf("it has ended with %v", state)
 	}
 
-	d, path = startAt(t, launch{}, "--admin", "off")
+	d, path := startAt(t, launch{}, "--admin", "off")
 	replace(t, path, `sleep 2; exec {} "$@"`)
 	d.signal(syscall.SIGUSR2)
 	d.log.await("dreadlock starts a process that is to take over")

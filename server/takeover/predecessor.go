@@ -79,8 +79,8 @@ func (p *Predecessor) hear(ctx context.Context) error {
 		return err
 	}
 	if p.Format != Format {
-		return fmt.Errorf("the daemon that runs, %s, hands over in format %d, and %d is known here: restart it the ordinary way, which loses the locks",
-			p.Version, p.Format, Format)
+		return fmt.Errorf("the daemon that runs, %s, hands over in format %d, and %d is known here: "+
+			"restart it the ordinary way, which loses the locks", p.Version, p.Format, Format)
 	}
 	count, err := p.announced()
 	if err != nil {

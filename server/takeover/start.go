@@ -38,10 +38,11 @@ func programPath(name string, executable func() (string, error)) (string, error)
 	if err == nil || errors.Is(err, exec.ErrDot) {
 		path, err = filepath.Abs(path)
 	}
-	if err == nil && (kernelErr != nil || sameFile(path, running)) {
-		return path, nil
-	}
-	if kernelErr != nil {
+	known := kernelErr == nil
+	switch {
+	case err == nil && (!known || sameFile(path, running)):
+		return path, nil //nolint:nilerr // the name is enough
+	case !known:
 		return "", fmt.Errorf("where this program lies is not known: %w", kernelErr)
 	}
 	return running, nil
