@@ -105,17 +105,15 @@ func ask(t *testing.T, method, url string, answer any) {
 		t.Fatal(err)
 	}
 	client := http.Client{Timeout: prototest.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	for deadline := time.Now().Add(prototest.Patience); method == http.MethodGet && time.Now().Before(deadline); {
-		if err == nil && response.StatusCode != http.StatusServiceUnavailable {
-			break
-		}
-		if err == nil {
-			response.Body.Close()
-		}
-		time.Sleep(time.Millisecond)
+	var response *http.Response
+	eventually(t, method+" "+url+" is not answered", func() bool {
 		response, err = client.Do(request)
-	}
+		if err == nil && response.StatusCode == http.StatusServiceUnavailable {
+			response.Body.Close()
+			return method != http.MethodGet
+		}
+		return err == nil || method != http.MethodGet
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func programPath(name string, executable func() (string, error)) (string, error)
 	known := kernelErr == nil
 	switch {
 	case err == nil && (!known || sameFile(path, running)):
-		return path, nil //nolint:nilerr // the name is enough
+		return path, nil
 	case !known:
 		return "", fmt.Errorf("where this program lies is not known: %w", kernelErr)
 	}
