@@ -18,7 +18,7 @@ type Result struct {
 	Started  time.Time `json:"started"`
 
 	// Elapsed is the actual length of the window. For Waiters it is the time of all hand-overs, for Idle the time of
-	// connecting and locking.
+	// connecting and locking, for Takeover that of all takeovers.
 	Elapsed time.Duration `json:"elapsed_ns"`
 	// Operations is the number of operations in the window; Kind.Unit says what one is.
 	Operations int64 `json:"operations"`

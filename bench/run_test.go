@@ -77,6 +77,10 @@ func checkSane(t *testing.T, r *Result) {
 		if r.Idle == nil || r.Idle.Before <= 0 || r.Idle.After <= 0 {
 			t.Errorf("idle: %+v", r.Idle)
 		}
+	case Takeover:
+		if to := r.Takeover; to == nil || len(to.Takeovers) != takeovers || to.Answer <= 0 || to.WorstAnswer < to.Answer || to.Stood <= 0 {
+			t.Errorf("takeover: %+v", r.Takeover)
+		}
 	default:
 		if r.Latency == nil || r.Latency.P50 <= 0 || r.Latency.Max < r.Latency.P999 || r.Memory <= 0 {
 			t.Errorf("%s: latency %+v, memory %d", r.Workload.Name(), r.Latency, r.Memory)

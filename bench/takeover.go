@@ -85,8 +85,10 @@ func (r *runner) takeovers(ctx context.Context) error {
 			return err
 		}
 		result.add(one)
+		r.result.Elapsed += one.Took
 	}
 	r.result.Operations = takeovers
+	r.result.Throughput = takeovers / r.result.Elapsed.Seconds()
 	if err := r.runDry(ctx); err != nil {
 		return err
 	}
