@@ -165,6 +165,9 @@ func (t *Target) Can(w *Workload) error {
 	if w.Kind == Takeover && t.admin == "" {
 		return fmt.Errorf("%w: %s cannot run %s: want our daemon and its admin interface: add ?admin=HOST:PORT", ErrTarget, t.Name, w.Kind)
 	}
+	if w.Kind == Takeover && t.tls != nil {
+		return fmt.Errorf("%w: %s cannot run %s: a takeover ends connections by TLS", ErrTarget, t.Name, w.Kind)
+	}
 	if w.Kind == Idle && t.PID == 0 {
 		return fmt.Errorf("%w: %s: idle measures the memory of the process: add ?pid=N", ErrTarget, t.Name)
 	}

@@ -99,6 +99,16 @@ func (d *daemon) running() bool {
 	}
 }
 
+// endsWithin reports whether the daemon has ended, or does within a time.
+func (d *daemon) endsWithin(patience time.Duration) bool {
+	select {
+	case <-d.ended:
+		return true
+	case <-time.After(patience):
+		return false
+	}
+}
+
 // signal sends a signal to the daemon.
 func (d *daemon) signal(s syscall.Signal) { _ = syscall.Kill(d.pid(), s) }
 

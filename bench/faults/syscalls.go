@@ -256,6 +256,10 @@ func testStart(t *trial) string {
 	return fmt.Sprintf("%d served, %d ended", served, refused)
 }
 
+// runtimeDeaf is what the Go runtime says when it ends the process because a write to an eventfd of its own has failed, which strace does not
+// tell from those of the loops.
+const runtimeDeaf = "netpollBreak write failed"
+
 // testStartWith starts a daemon one of whose calls fails, and reports whether it serves, and whether the call was made that often.
 func testStartWith(t *trial, call, errno string, n int) (serves, more bool) {
 	l := t.newHost()
@@ -281,6 +285,9 @@ func testStartWith(t *trial, call, errno string, n int) (serves, more bool) {
 	}
 	failed := countInjected(calls)
 	if ended := l.concerned(0); ended > failed {
+		if l.daemon.endsWithin(time.Second) && strings.Contains(l.daemon.log.String(), runtimeDeaf) {
+			return false, true
+		}
 		t.violate("%d calls have failed, and %d connections have ended", failed, ended)
 	}
 	for _, what := range check(l.history).violations {
