@@ -23,6 +23,13 @@ func fakeTakeover(n uint64) *api.Takeover {
 	}
 }
 
+// set changes a fake before it is asked: by another process, of which the race detector does not see that it comes later.
+func (a *fakeAdmin) set(change func(*fakeAdmin)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change(a)
+}
+
 // takes makes a fake be taken over: its status shows that after some more answers of the former process.
 func (a *fakeAdmin) takes(done *api.Takeover, answered bool) {
 	a.takesOver = func() *api.Takeover {
@@ -62,7 +69,7 @@ func TestTakeoverShows(t *testing.T) {
 		"too busy": {func(a *fakeAdmin) { a.down.Store(true) }, exitUnreachable, "", "too busy or stopping"},
 	} {
 		a := serveAdmin(t)
-		c.prepare(a)
+		a.set(c.prepare)
 		got := runs(t, "takeover", "--admin", a.url)
 		if got.status != c.status || got.stdout != c.shows || (c.says == "") != (got.stderr == "") || c.says != "" && !oneLine(got.stderr, c.says) {
 			t.Errorf("%s: %+v\nwant %d\n%s%s", name, got, c.status, c.shows, c.says)
@@ -107,7 +114,7 @@ func TestNoSuccessor(t *testing.T) {
 // JSON has the type of the admin interface.
 func TestTakeoverJSON(t *testing.T) {
 	a := serveAdmin(t)
-	a.takes(fakeTakeover(1), true)
+	a.set(func(a *fakeAdmin) { a.takes(fakeTakeover(1), true) })
 	want, err := json.MarshalIndent(fakeTakeover(1), "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -200,9 +207,7 @@ func TestTopOverTakeover(t *testing.T) {
 	a := serveAdmin(t)
 	j := begin(t, nil, "top", "--json", "-i", "100ms", "-n", "3", "--admin", a.url)
 	j.stdout.await(t, "\n")
-	a.mu.Lock()
-	a.takeover = fakeTakeover(1)
-	a.mu.Unlock()
+	a.set(func(a *fakeAdmin) { a.takeover = fakeTakeover(1) })
 	got := j.wait()
 	lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
 	if got.status != 0 || len(lines) != 3 {
