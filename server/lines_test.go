@@ -31,7 +31,7 @@ import (
 var (
 	fleetSeed    = flag.Uint64("fleet.seed", 0, "run the simulation of a fleet with this seed only")
 	fleetBegin   = flag.Uint64("fleet.begin", 1, "begin the simulation of a fleet with this seed")
-	fleetForSome = flag.Int("fleet.steps", 0, "steps of the simulation of a fleet; 0 for 20,000, or 100,000 without -short")
+	fleetForSome = flag.Int("fleet.steps", 0, "steps of the simulation of a fleet; 0 for 20,000, or 60,000 without -short")
 )
 
 // fleetRun is the number of steps of a run.
@@ -69,7 +69,7 @@ func TestFleetSimulation(t *testing.T) {
 	}
 	most := *fleetForSome
 	if most == 0 {
-		most = map[bool]int{true: 20_000, false: 100_000}[testing.Short()]
+		most = map[bool]int{true: 20_000, false: 60_000}[testing.Short()]
 	}
 	done, granted := 0, 0
 	for seed := *fleetBegin; done < most; seed++ {

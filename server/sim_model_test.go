@@ -370,7 +370,7 @@ func TestSimulation(t *testing.T) {
 // simulate has worlds live, each with the actions that prepare returns, until everybody leaves.
 func simulate(t *testing.T, prepare func(*rapid.T, *simWorld) map[string]func(*rapid.T)) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
-		_ = flag.Set(checks.Name, map[bool]string{true: "500", false: "4000"}[testing.Short()])
+		_ = flag.Set(checks.Name, map[bool]string{true: "500", false: "2000"}[testing.Short()])
 		defer func() { _ = flag.Set(checks.Name, checks.DefValue) }()
 	}
 	rapid.Check(t, func(t *rapid.T) {
