@@ -256,8 +256,8 @@ func testStart(t *trial) string {
 	return fmt.Sprintf("%d served, %d ended", served, refused)
 }
 
-// runtimeDeaf is what the Go runtime says when it ends the process because a write to an eventfd of its own has failed. strace does not tell
-// that from those of the loops.
+// runtimeDeaf is what the Go runtime says when it ends the process because a write to an eventfd of its own has failed. strace does
+// not tell that from those of the loops.
 const runtimeDeaf = "netpollBreak write failed"
 
 // testStartWith starts a daemon one of whose calls fails, and reports whether it serves, and whether the call was made that often.
