@@ -3,7 +3,6 @@ package bench
 import (
 	"fmt"
 	"html/template"
-	"image/color"
 	"math"
 	"slices"
 	"strings"
@@ -49,7 +48,7 @@ func (r *reporter) bars(cells []*Cell, m Metric, c chart, label string, format f
 	if err != nil {
 		return c, err
 	}
-	text, err := svg(chartWidth, barHeight(len(bars)), nil, nil, p)
+	text, err := svg(chartWidth, barHeight(len(bars)), nil, p)
 	c.SVG = inline(text)
 	return c, err
 }
@@ -124,7 +123,7 @@ func curves(lines []series, c chart, xLabel, yLabel string, scale func(*plot.Plo
 	}
 	percentileAxis(&p.X)
 	scale(p)
-	text, err := svg(chartWidth, besideBars(len(lines)), nil, lines, p)
+	text, err := svg(chartWidth, besideBars(len(lines)), lines, p)
 	c.SVG = inline(text)
 	return c, err
 }
@@ -143,7 +142,7 @@ func (r *reporter) staircase(cells []*Cell, m Metric, title string) (chart, erro
 	p.X.Min = 0
 	p.X.Tick.Marker = evenTicks(shortNumber)
 	logAxis(&p.Y, shortMicros)
-	text, err := svg(chartWidth, chartHeight, nil, lines, p)
+	text, err := svg(chartWidth, chartHeight, lines, p)
 	c.SVG = inline(text)
 	return c, err
 }
@@ -164,7 +163,7 @@ func (r *reporter) queueLength(cells []*Cell, m Metric, title, unit string) (cha
 	p.X.Tick.Marker = lengthTicks(lines)
 	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.15
 	p.Y.Tick.Marker = evenTicks(shortNumber)
-	text, err := svg(chartWidth, chartHeight, nil, lines, p)
+	text, err := svg(chartWidth, chartHeight, lines, p)
 	c.SVG = inline(text)
 	return c, err
 }
@@ -187,8 +186,25 @@ func (r *reporter) lines(cells []*Cell, m Metric, over func(*Cell) float64) (lin
 	return lines
 }
 
-// summary draws throughput and processor time of the first workload that has both, side by side. The background is white,
-// because the page that shows it may be dark. It is empty if there is no such workload.
+// inWords says what a server of the summary is, for somebody who sees nothing else.
+func inWords(server string) string {
+	kind, loops, _ := strings.Cut(server, ":")
+	name, known := map[string]string{GnetEcho: "echo on gnet", EpollEcho: "echo on epoll", Daemon: Daemon}[kind]
+	switch {
+	case !known:
+		return server
+	case loops == "1" && kind == EpollEcho:
+		return name
+	case loops == "1":
+		return name + ", 1 loop"
+	case loops != "":
+		return name + ", " + loops + " loops"
+	}
+	return name
+}
+
+// summary draws throughput and processor time of the first workload that has both, side by side. It is empty if there is no such
+// workload.
 func (r *reporter) summary() (string, error) {
 	const width = 600 // 800 pixels
 	for _, cells := range r.workloads() {
@@ -196,6 +212,11 @@ func (r *reporter) summary() (string, error) {
 		throughput, serverTime := r.barsOf(cells, Throughput), r.barsOf(cells, ServerCPU)
 		if len(throughput) == 0 || len(serverTime) == 0 || w.Kind.Unit() != "command" {
 			continue
+		}
+		for _, bars := range [][]bar{throughput, serverTime} {
+			for i := range bars {
+				bars[i].name = inWords(bars[i].name)
+			}
 		}
 		left, err := barPlot("higher is better; median, lowest and highest", shortNumber, throughput)
 		if err != nil {
@@ -208,7 +229,8 @@ func (r *reporter) summary() (string, error) {
 		left.Title.Text = fmt.Sprintf("Commands per second, %d connections", w.Connections)
 		right.Title.Text = "Server's processor time per command, µs"
 		height := barHeight(max(len(throughput), len(serverTime))) + 18
-		return svg(width, height, color.White, nil, left, right)
+		text, err := svg(width, height, nil, left, right)
+		return themed(text), err
 	}
 	return "", nil
 }

@@ -314,16 +314,12 @@ func newGrid() *plotter.Grid {
 }
 
 // svg draws plots side by side, with a legend of the lines below, as SVG.
-func svg(width, height vg.Length, background color.Color, lines []series, plots ...*plot.Plot) (string, error) {
+func svg(width, height vg.Length, lines []series, plots ...*plot.Plot) (string, error) {
 	const columns = legendColumns
 	rows := (len(lines) + columns - 1) / columns
 	below := legendHeight(len(lines))
 	canvas := vgsvg.NewWith(vgsvg.UseWH(width, height+below))
 	all := draw.New(canvas)
-	if background != nil {
-		all.SetColor(background)
-		all.Fill(all.Path())
-	}
 	const margin = 4
 	all = draw.Crop(all, margin, -margin, margin, -margin)
 	const gap = 14
@@ -349,4 +345,18 @@ func svg(width, height vg.Length, background color.Color, lines []series, plots 
 	// Other fonts are as wide, if this one is missing.
 	const family = "font-family:Liberation Sans"
 	return strings.ReplaceAll(out.String(), family+";", family+",Arial,Helvetica,sans-serif;"), nil
+}
+
+// dark is the style by which a picture fits a dark page: colours that belong to no server are replaced.
+const dark = `<style>@media (prefers-color-scheme: dark) {
+[style*="fill:#222222"] { fill: #e3e7ec !important; }
+[style*="stroke:#222222"] { stroke: #e3e7ec !important; }
+[style*="stroke:#DDDDDD"] { stroke: #363d47 !important; }
+}</style>
+`
+
+// themed makes an SVG file one that follows the reader's choice of a light or a dark page. It has no background.
+func themed(svg string) string {
+	first := max(strings.Index(svg, "<g "), 0)
+	return svg[:first] + dark + svg[first:]
 }

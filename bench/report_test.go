@@ -157,7 +157,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("no %q in the page", want)
 		}
 	}
-	for _, want := range []string{"Commands per second, 50 connections", "fill:#FFFFFF", "#D55E00", "dreadlock:1", "memcached"} {
+	for _, want := range []string{"Commands per second, 50 connections", "prefers-color-scheme: dark", "#D55E00", "dreadlock, 1 loop", "memcached"} {
 		if !strings.Contains(summary, want) {
 			t.Errorf("no %q in the summary", want)
 		}

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"image/color"
 	"slices"
 
 	"gonum.org/v1/plot"
@@ -55,5 +54,6 @@ func DrawTrends(trends []*Trend) (string, error) {
 		p.X.Tick.Marker, p.Y.Tick.Marker = evenTicks(shortNumber), evenTicks(shortNumber)
 		plots = append(plots, p)
 	}
-	return svg(chartWidth*2, chartHeight, color.White, nil, plots...)
+	text, err := svg(chartWidth*2, chartHeight, nil, plots...)
+	return themed(text), err
 }
