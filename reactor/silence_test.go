@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -46,6 +47,52 @@ func TestSocketOptions(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A socket that another process has opened accepts connections with the keepalive that it was given here, not with that of package net.
+func TestAdoptedListener(t *testing.T) {
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false) // as systemd opens it
+	opened, err := plain.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := opened.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed, err := net.FileListener(file)
+	if err := errors.Join(err, file.Close(), opened.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l := Adopt(passed.(*net.TCPListener), 7*time.Second)
+	defer l.Close()
+	if err := l.SetOptions(); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	socket, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := socket.Control(func(fd uintptr) {
+		for option, want := range map[int]int{unix.TCP_KEEPIDLE: 7, unix.TCP_KEEPINTVL: 1, unix.TCP_USER_TIMEOUT: 14_000} {
+			if got, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, option); got != want || err != nil {
+				t.Errorf("option %d is %d (%v), want %d", option, got, err, want)
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

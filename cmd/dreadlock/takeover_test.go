@@ -117,7 +117,7 @@ func TestNoTakeover(t *testing.T) {
 		{`exec {} "$@" --listen 192.0.2.1:7`, "the new process refuses: listen 192.0.2.1:7", "dreadlock: listen 192.0.2.1:7"},
 		{`ulimit -n 178; exec {} "$@"`, "the new process refuses: the limit on open files is 178, which leaves room for 1 connections, and there are 2", "dreadlock: the limit on open files is 178"},
 		{`exec {} "$@" --fleet http://127.0.0.1:1`, "the new process refuses: --fleet: the daemon that runs is alone", "dreadlock: --fleet"},
-		{`exec 3>&-; exec {} "$@"`, "the new process", "unset it"}, // has ended, or has closed its end
+		{`exec 3>&-; exec {} "$@"`, "the new process has ended: exit status 1", "unset it"},
 	} {
 		replace(t, path, c.script)
 		d.signal(syscall.SIGUSR2)

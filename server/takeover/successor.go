@@ -54,14 +54,14 @@ func (s *Successor) Greet(ctx context.Context, hello Hello, listeners []*Listene
 	hello.Format, hello.PID = Format, os.Getpid()
 	hello.announce(listeners)
 	if err := s.conn.send(ctx, stepHello, hello); err != nil {
-		return nil, s.explain(ctx, err)
+		return nil, s.explain(ctx, err, endTime)
 	}
 	if err := s.conn.sendDescriptors(ctx, descriptors(listeners)); err != nil {
-		return nil, s.explain(ctx, err)
+		return nil, s.explain(ctx, err, endTime)
 	}
 	m, err := s.conn.expect(ctx, stepPrepared)
 	if err != nil {
-		return nil, s.explain(ctx, err)
+		return nil, s.explain(ctx, err, endTime)
 	}
 	var prepared Prepared
 	return &prepared, m.decode(&prepared)
@@ -79,14 +79,14 @@ func (s *Successor) HandOver(ctx context.Context, announced Estate, memory *os.F
 	}
 	announced.Size, announced.Descriptors = info.Size(), len(descriptors)
 	if err := s.conn.send(ctx, stepEstate, announced, int(memory.Fd())); err != nil {
-		return nil, s.explain(ctx, err)
+		return nil, s.explain(ctx, err, lastWords)
 	}
 	if err := s.conn.sendDescriptors(ctx, descriptors); err != nil {
-		return nil, s.explain(ctx, err)
+		return nil, s.explain(ctx, err, lastWords)
 	}
 	m, err := s.conn.expect(ctx, stepReady)
 	if err != nil {
-		return nil, s.explain(ctx, err)
+		return nil, s.explain(ctx, err, lastWords)
 	}
 	var ready verified
 	return ready.Digest, m.decode(&ready)
@@ -110,7 +110,7 @@ func (s *Successor) Commit(ctx context.Context) error {
 			return nil
 		}
 	}
-	return s.explain(bounded, err)
+	return s.explain(bounded, err, lastWords)
 }
 
 // Abort tells the successor that this process goes on, and why. It is to be called before that is so, since a successor that has
@@ -156,14 +156,15 @@ func (s *Successor) whileItLives(ctx context.Context) (alive context.Context, en
 	return alive, cancel
 }
 
-// explain returns an error that says how the process has ended, or that time is up, where that is the reason.
-func (s *Successor) explain(ctx context.Context, err error) error {
+// explain returns an error that says how the process has ended, or that time is up, where that is the reason. A process closes its files
+// before it has ended, which is awaited for as long as the patience goes.
+func (s *Successor) explain(ctx context.Context, err error, patience time.Duration) error {
 	gone := errors.Is(err, errGone)
 	if !gone && ctx.Err() == nil {
 		return err
 	}
 	if gone {
-		pauseUntil(s.child.done(), lastWords) // it closes its files first
+		pauseUntil(s.child.done(), patience)
 	}
 	select {
 	case <-s.child.done():
