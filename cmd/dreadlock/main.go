@@ -82,6 +82,7 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 		return err
 	}
 	log := zerolog.New(queue).Level(level).With().Timestamp().Logger()
+	warn(opts.unknown, log)
 	ctx, stop := context.WithCancel(context.Background())
 	var helpers sync.WaitGroup
 	defer helpers.Wait() // before the log is closed

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,6 +66,8 @@ type options struct {
 	LogFormat      string           `default:"auto" enum:"auto,console,json" placeholder:"FORMAT" help:"console for people, json for machines; auto is console on a terminal and json elsewhere (${default})." env:"DREADLOCK_LOG_FORMAT"`
 	Version        kong.VersionFlag `help:"Print the version and exit."`
 	Man            manFlag          `hidden:"" help:"Print the manual page and exit."`
+
+	unknown []unknownVariable // that have no effect
 }
 
 // size is a number of bytes: 262144, 256KiB, 1MB.
@@ -80,13 +83,12 @@ func (s *size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// newParser returns a parser that fills in the options. Its texts show loops as the default of --loops.
-func newParser(opts *options, stdout, stderr io.Writer, loops string) (*kong.Kong, error) {
+// newParser returns a parser that fills in the options, of which it keeps those of a file. Its texts show loops as the default of --loops.
+func newParser(opts *options, file *fileOptions, stdout, stderr io.Writer, loops string) (*kong.Kong, error) {
 	defaults := server.DefaultConfig()
-	var file fileOptions
 	return kong.New(opts,
-		kong.Bind(&file),
-		kong.Resolvers(&file),
+		kong.Bind(file),
+		kong.Resolvers(file),
 		kong.Name("dreadlock"),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),
@@ -112,7 +114,8 @@ func newParser(opts *options, stdout, stderr io.Writer, loops string) (*kong.Kon
 // parseOptions parses the command line and the environment. For --help and --version it exits the process.
 func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	var opts options
-	parser, err := newParser(&opts, stdout, stderr, strconv.Itoa(server.DefaultConfig().Loops))
+	var file fileOptions
+	parser, err := newParser(&opts, &file, stdout, stderr, strconv.Itoa(server.DefaultConfig().Loops))
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +123,7 @@ func parseOptions(args []string, stdout, stderr io.Writer) (*options, error) {
 	if err != nil {
 		return nil, err
 	}
+	opts.unknown = append(unknownInEnvironment(os.Environ(), variablesOf(parser.Model)), file.unknown...)
 	if opts.Port == nil {
 		return &opts, nil
 	}
@@ -140,7 +144,7 @@ type manFlag bool
 
 // BeforeReset prints the page of a machine with any number of processors and ends the program.
 func (manFlag) BeforeReset(app *kong.Kong) error {
-	general, err := newParser(new(options), app.Stdout, app.Stderr, "2 where there are two")
+	general, err := newParser(new(options), new(fileOptions), app.Stdout, app.Stderr, "2 where there are two")
 	if err != nil {
 		return err
 	}

@@ -274,7 +274,7 @@ func TestHelp(t *testing.T) {
 	}
 	inner := regexp.MustCompile(`([a-z])([A-Z])`)
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[options]()) {
-		if field.Name == "Port" || field.Name == "Man" || field.Anonymous {
+		if field.Name == "Port" || field.Name == "Man" || field.Anonymous || !field.IsExported() {
 			continue
 		}
 		flag := "--" + strings.ToLower(inner.ReplaceAllString(field.Name, "$1-$2"))

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -20,14 +22,20 @@ func (f optionsFile) BeforeResolve(ctx *kong.Context, trace *kong.Path, into *fi
 	if given, ok := ctx.FlagValue(trace.Flag).(optionsFile); ok {
 		f = given
 	}
-	into.values, err = f.read()
+	known := variablesOf(ctx.Model)
+	delete(known, trace.Flag.Envs[0]) // one file does not lead to another
+	into.values, into.unknown, err = f.read(known)
 	return err
 }
 
 // fileOptions are the options in a file. They go before the environment, and after the command line.
 type fileOptions struct {
-	values map[string]string // by the names of the variables
+	values  map[string]string // by the names of the variables
+	unknown []unknownVariable // what the file has besides
 }
+
+// variableName is what a shell, systemd and the environment take for the name of a variable.
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // Validate is for [kong.Resolver].
 func (*fileOptions) Validate(*kong.Application) error { return nil }
@@ -42,32 +50,45 @@ func (o *fileOptions) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (a
 	return nil, nil
 }
 
-// read returns the values in the file, by the names of the variables. Whatever else is in it is left out, as in the environment.
-func (f optionsFile) read() (map[string]string, error) {
+// read returns the values in the file, by the names of the variables. A name like ours that the daemon does not know is an error, as an
+// unknown option of the command line is. Others, which may be meant for the Go runtime or the C library, are returned: those read the
+// environment alone.
+func (f optionsFile) read(known map[string]bool) (values map[string]string, unknown []unknownVariable, err error) {
 	path, optional := strings.CutPrefix(string(f), "-")
 	if path == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	text, err := os.ReadFile(path)
 	if optional && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--options-file: %w", err)
+		return nil, nil, fmt.Errorf("--options-file: %w", err)
 	}
-	values := make(map[string]string)
+	values = make(map[string]string)
 	for i, line := range strings.Split(string(text), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
 		}
 		name, value, ok := strings.Cut(line, "=")
-		if !ok {
-			return nil, fmt.Errorf("--options-file %s: line %d: want DREADLOCK_...=VALUE", path, i+1)
+		name = strings.TrimSpace(name)
+		switch {
+		case !ok || !variableName.MatchString(name):
+			return nil, nil, fmt.Errorf("--options-file %s: line %d: want DREADLOCK_...=VALUE", path, i+1)
+		case known[name]:
+			values[name] = unquote(strings.TrimSpace(value))
+		case strings.HasPrefix(name, variablePrefix) && !slices.Contains(othersVariables, name):
+			err = fmt.Errorf("--options-file %s: line %d: unknown option %s", path, i+1, name)
+			if like := nearest(name, known); like != "" {
+				err = fmt.Errorf("%w, did you mean %s?", err, like)
+			}
+			return nil, nil, err
+		default:
+			unknown = append(unknown, unknownVariable{name, path, nearest(name, known)})
 		}
-		values[strings.TrimSpace(name)] = unquote(strings.TrimSpace(value))
 	}
-	return values, nil
+	return values, unknown, nil
 }
 
 // unquote removes the quotes around a value.

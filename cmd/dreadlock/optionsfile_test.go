@@ -20,7 +20,7 @@ func writeOptions(t *testing.T, lines ...string) string {
 // Options come from the command line, else from the file, else from the environment, whoever names the file.
 func TestOptionsFile(t *testing.T) {
 	path := writeOptions(t, "# options of the daemon", "", "DREADLOCK_LOOPS=3\r", ` DREADLOCK_TICK = "7ms" `, "; more", "DREADLOCK_LISTEN='127.0.0.1:0 127.0.0.2:0'",
-		"DREADLOCK_MAX_KEYS=", "DREADLOCK_MAX_CONNECTIONS=9", "DREADLOCK_OF_A_NEWER_DAEMON=1", "GOGC=off", "DREADLOCK_PPROF=true")
+		"DREADLOCK_MAX_KEYS=", "DREADLOCK_MAX_CONNECTIONS=9", "GOGC=off", "DREADLOCK_PPROF=true")
 	for _, c := range []struct {
 		env  []string
 		args []string
@@ -55,11 +55,17 @@ func TestOptionsFile(t *testing.T) {
 // A file that cannot be read, or makes no sense, is named.
 func TestBadOptionsFile(t *testing.T) {
 	nonsense, bad := writeOptions(t, "DREADLOCK_LOOPS=3", "nonsense"), writeOptions(t, "DREADLOCK_LOOPS=many")
+	shell, typo, newer := writeOptions(t, "export DREADLOCK_LOOPS=3"), writeOptions(t, "", "DREADLOCK_MAXKEYS=7"), writeOptions(t, "DREADLOCK_OF_A_NEWER_DAEMON=1")
+	another := writeOptions(t, "DREADLOCK_OPTIONS_FILE=/etc/default/another")
 	for path, says := range map[string]string{
 		"/nonexistent":    "--options-file: open /nonexistent: no such file",
 		"-" + t.TempDir(): "is a directory",
 		nonsense:          "--options-file " + nonsense + ": line 2: want DREADLOCK_...=VALUE",
 		bad:               "--loops",
+		shell:             shell + ": line 1: want DREADLOCK_...=VALUE",
+		typo:              "--options-file " + typo + ": line 2: unknown option DREADLOCK_MAXKEYS, did you mean DREADLOCK_MAX_KEYS? (",
+		newer:             "--options-file " + newer + ": line 1: unknown option DREADLOCK_OF_A_NEWER_DAEMON (",
+		another:           "unknown option DREADLOCK_OPTIONS_FILE (",
 	} {
 		got := run(t, launch{env: []string{"DREADLOCK_OPTIONS_FILE=" + path}})
 		if got.status != 2 || got.stdout != "" || !oneLine(got.stderr, says) {
