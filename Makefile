@@ -10,6 +10,9 @@ GOBUILD := CGO_ENABLED=0 $(GO) build $(BUILD)
 
 PREFIX ?= /usr/local
 
+# The version of Go that packages are built with, and that make vuln looks at; "local" is the one that is here. Go fetches it by itself.
+TOOLCHAIN ?= $(shell sed -n 's/^toolchain //p' .ci/package.mod)
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -121,8 +124,10 @@ cover: ## how much of each package the tests reach, also by the programs that th
 
 # The list comes as a module, so that it can be had wherever modules can. Of the many ways to a fault the first is shown.
 .PHONY: vuln
-vuln: ## look for known vulnerabilities in what is used, by the latest list of the Go project
+vuln: export GOTOOLCHAIN = $(TOOLCHAIN)
+vuln: ## look for known vulnerabilities in what is used, and in the Go of packages, by the latest list of the Go project
 	@mkdir -p .bin
+	$(GO) version
 	list=$$($(GO) mod download -json golang.org/x/vulndb@latest | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
 	$(GO) tool -modfile=.ci/tools.mod govulncheck -db "file://$$list/data/osv" ./... >.bin/vuln.txt; \
 	status=$$?; grep -vE '^ +#([2-9]|[0-9]{2,}):' .bin/vuln.txt; exit $$status

@@ -2,6 +2,9 @@ module dreadlock/package
 
 go 1.26.4
 
+// The Go that builds what is given to others, and that make vuln looks at: one of whose faults none is known. The image has the same.
+toolchain go1.26.11
+
 tool (
 	github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 	github.com/goreleaser/nfpm/v2/cmd/nfpm

@@ -20,6 +20,7 @@ import (
 
 // containerfile is a Containerfile, as far as ours goes: two stages, and commands in the form of JSON.
 type containerfile struct {
+	from        string      // base of the first stage
 	run         []string    // shell commands of the first stage
 	copied      [][2]string // files from the first stage, and where they go
 	env         []string
@@ -40,6 +41,9 @@ func parseContainerfile(t *testing.T) *containerfile {
 		case "", "#", "WORKDIR":
 		case "FROM":
 			final = rest == "scratch"
+			if !final {
+				c.from = rest
+			}
 		case "RUN":
 			c.run = append(c.run, rest)
 		case "COPY":
@@ -134,6 +138,9 @@ func TestImage(t *testing.T) {
 		t.Skip("the image is NOT tested: that takes root, and some time")
 	}
 	c := parseContainerfile(t)
+	if want := "golang:" + strings.TrimPrefix(pinned(t), "go") + " AS build"; c.from != want {
+		t.Errorf("the image is built with %s, the packages with %s", c.from, want)
+	}
 	if c.user == 0 || c.exposed != "6001" || len(c.healthcheck) == 0 || len(c.entrypoint) == 0 {
 		t.Fatalf("%+v", c)
 	}

@@ -45,6 +45,30 @@ func makePackages(t *testing.T, source string, env ...string) (dir string) {
 	return dir
 }
 
+// pinned returns the version of Go that packages are to be built with.
+func pinned(t *testing.T) string {
+	t.Helper()
+	line := regexp.MustCompile(`(?m)^toolchain (go1\.\S+)$`).FindStringSubmatch(read(t, filepath.Join(root, ".ci", "package.mod")))
+	if line == nil {
+		t.Fatal(".ci/package.mod names no version of Go")
+	}
+	return line[1]
+}
+
+// toolchain returns the version of Go that packages are built with here, and the variable that says so to .ci/package: where the one that
+// is pinned cannot be had, it is the one that is here.
+func toolchain(t *testing.T) (version, variable string) {
+	t.Helper()
+	version = pinned(t)
+	get := exec.Command("go", "version")
+	get.Env = append(os.Environ(), "GOTOOLCHAIN="+version)
+	if output, err := get.CombinedOutput(); err != nil {
+		t.Logf("the packages are NOT built with %s: %s", version, output)
+		return strings.TrimSpace(run(t, "go", "env", "GOVERSION")), "TOOLCHAIN=local"
+	}
+	return version, "TOOLCHAIN="
+}
+
 // one returns the one file that fits a pattern.
 func one(t *testing.T, pattern ...string) string {
 	t.Helper()
@@ -81,9 +105,10 @@ func TestPackages(t *testing.T) {
 		t.Skip("packages take a minute")
 	}
 	source, commit := checkout(t)
-	dir := makePackages(t, source)
+	version, variable := toolchain(t)
+	dir := makePackages(t, source, variable)
 	t.Run("reproducible", func(t *testing.T) {
-		again := makePackages(t, source, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "GOFLAGS=-buildvcs=false", "TMPDIR="+t.TempDir())
+		again := makePackages(t, source, variable, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "GOFLAGS=-buildvcs=false", "TMPDIR="+t.TempDir())
 		if one, two := read(t, filepath.Join(dir, "SHA256SUMS")), read(t, filepath.Join(again, "SHA256SUMS")); one != two {
 			t.Errorf("two runs differ:\n%s\n%s", one, two)
 		}
@@ -102,19 +127,19 @@ func TestPackages(t *testing.T) {
 			t.Errorf("%d checksums of %d files", sums, len(files)-1)
 		}
 	})
-	t.Run("sbom", func(t *testing.T) { checkSBOM(t, dir) })
+	t.Run("sbom", func(t *testing.T) { checkSBOM(t, dir, version) })
 	t.Run("notes", func(t *testing.T) {
 		if notes := read(t, filepath.Join(dir, "release-notes.md")); !strings.HasPrefix(strings.TrimSpace(notes), "- ") || strings.Contains(notes, "\n## ") {
 			t.Errorf("%.300s", notes)
 		}
 	})
-	t.Run("archive", func(t *testing.T) { checkArchives(t, dir, commit) })
+	t.Run("archive", func(t *testing.T) { checkArchives(t, dir, commit, version) })
 	t.Run("deb", func(t *testing.T) { checkDeb(t, dir) })
 	t.Run("rpm", func(t *testing.T) { checkRPM(t, dir) })
 }
 
 // What is in the programs is in the lists, with versions and checksums.
-func checkSBOM(t *testing.T, dir string) {
+func checkSBOM(t *testing.T, dir, version string) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		for program, want := range map[string][]string{
 			"dreadlock":    {"github.com/panjf2000/gnet/v2", "github.com/rs/zerolog", "go.etcd.io/etcd/client/v3", "std"},
@@ -136,7 +161,7 @@ func checkSBOM(t *testing.T, dir string) {
 					t.Errorf("%s, %s: %s is not listed", program, arch, name)
 				}
 			}
-			if want := strings.TrimPrefix(runtime.Version(), "go"); versions["std"] != runtime.Version() && versions["std"] != want {
+			if want := strings.TrimPrefix(version, "go"); strings.TrimPrefix(versions["std"], "go") != want {
 				t.Errorf("%s: the standard library is %s, want %s", program, versions["std"], want)
 			}
 		}
@@ -144,7 +169,7 @@ func checkSBOM(t *testing.T, dir string) {
 }
 
 // The archives have programs for their architecture that need no library, and all of the rest.
-func checkArchives(t *testing.T, dir, commit string) {
+func checkArchives(t *testing.T, dir, commit, version string) {
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 		to := t.TempDir()
 		run(t, "tar", "-xzf", one(t, dir, "dreadlock-*-linux-"+arch+".tar.gz"), "-C", to, "--strip-components=1")
@@ -172,7 +197,7 @@ func checkArchives(t *testing.T, dir, commit string) {
 			}
 			file.Close()
 			if arch == runtime.GOARCH {
-				format := regexp.MustCompile(`^` + program + ` v\d\S+, commit ` + commit + ` of \S+, ` + regexp.QuoteMeta(runtime.Version()) + " linux/" + arch + "\n$")
+				format := regexp.MustCompile(`^` + program + ` v\d\S+, commit ` + commit + ` of \S+, ` + regexp.QuoteMeta(version) + " linux/" + arch + "\n$")
 				if got := run(t, path, "--version"); !format.MatchString(got) {
 					t.Errorf("--version: %s", got)
 				} else if page := run(t, "gzip", "-dc", one(t, to, "share/man/man?", program+".?.gz")); !strings.Contains(page, strings.TrimSuffix(strings.Fields(got)[1], ",")) {
