@@ -101,10 +101,11 @@ func (c *containerfile) command(tree string, args, env []string) *exec.Cmd {
 func (c *containerfile) build(t *testing.T) (tree string) {
 	t.Helper()
 	source, _ := checkout(t)
+	version := toolchain(t)
 	for _, line := range c.run {
 		step := exec.Command("sh", "-c", line)
 		step.Dir = source
-		step.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=")
+		step.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=", "GOTOOLCHAIN="+version)
 		if output, err := step.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", line, err, output)
 		}

@@ -33,12 +33,12 @@ func checkout(t *testing.T) (dir, commit string) {
 	return dir, commit
 }
 
-// makePackages makes the packages of a checkout in a new folder. It lets the tests of other packages go first.
-func makePackages(t *testing.T, source string, env ...string) (dir string) {
+// makePackages makes the packages of a checkout in a new folder with a version of Go. It lets the tests of other packages go first.
+func makePackages(t *testing.T, source, version string, env ...string) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "packages")
 	command := exec.Command("nice", filepath.Join(source, ".ci", "package"), dir)
-	command.Env = append(os.Environ(), env...)
+	command.Env = append(append(os.Environ(), "TOOLCHAIN="+version), env...)
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", command, err, output)
 	}
@@ -55,18 +55,19 @@ func pinned(t *testing.T) string {
 	return line[1]
 }
 
-// toolchain returns the version of Go that packages are built with here, and the variable that says so to .ci/package: where the one that
-// is pinned cannot be had, it is the one that is here.
-func toolchain(t *testing.T) (version, variable string) {
+// toolchain returns the version of Go that packages are built with here: where the one that is pinned cannot be had, it is the one that is
+// here.
+func toolchain(t *testing.T) string {
 	t.Helper()
-	version = pinned(t)
+	version := pinned(t)
 	get := exec.Command("go", "version")
 	get.Env = append(os.Environ(), "GOTOOLCHAIN="+version)
-	if output, err := get.CombinedOutput(); err != nil {
-		t.Logf("the packages are NOT built with %s: %s", version, output)
-		return strings.TrimSpace(run(t, "go", "env", "GOVERSION")), "TOOLCHAIN=local"
+	output, err := get.CombinedOutput()
+	if err == nil {
+		return version
 	}
-	return version, "TOOLCHAIN="
+	t.Logf("%s is NOT tested: %s", version, output)
+	return strings.TrimSpace(run(t, "go", "env", "GOVERSION"))
 }
 
 // one returns the one file that fits a pattern.
@@ -105,10 +106,10 @@ func TestPackages(t *testing.T) {
 		t.Skip("packages take a minute")
 	}
 	source, commit := checkout(t)
-	version, variable := toolchain(t)
-	dir := makePackages(t, source, variable)
+	version := toolchain(t)
+	dir := makePackages(t, source, version)
 	t.Run("reproducible", func(t *testing.T) {
-		again := makePackages(t, source, variable, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "GOFLAGS=-buildvcs=false", "TMPDIR="+t.TempDir())
+		again := makePackages(t, source, version, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "GOFLAGS=-buildvcs=false", "TMPDIR="+t.TempDir())
 		if one, two := read(t, filepath.Join(dir, "SHA256SUMS")), read(t, filepath.Join(again, "SHA256SUMS")); one != two {
 			t.Errorf("two runs differ:\n%s\n%s", one, two)
 		}
@@ -221,6 +222,7 @@ func TestInstall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the programs")
 	}
+	t.Setenv("GOTOOLCHAIN", toolchain(t)) // whose programs the cache has: those of the packages
 	to := t.TempDir()
 	do := func(target string) { run(t, "make", "-C", root, target, "DESTDIR="+to, "PREFIX=/opt/locks") }
 	do("install")
