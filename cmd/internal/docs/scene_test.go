@@ -31,6 +31,7 @@ import (
 //	locks.example        localhost
 //	group=locks          the group of the test
 //	PID, 17              the process of the daemon; the connection that holds nightly
+//	token=...            the token of backup
 //	--at-least 1m        a second
 //
 // A daemon in the foreground is stopped when it is ready, and must end with status 0; one with & serves the lines after it.
@@ -142,13 +143,14 @@ func (s *scene) serve(script string, held bool) {
 	more := []string{"PID", strings.TrimSpace(pid)}
 	if held {
 		clients := []string{"nightly --name ann@build7", "nightly --name bob@build8", "backup --name ann@build7", "backup --name bob@build8"}
-		ids := map[string]string{}
+		ids, tokens := map[string]string{}, map[string]string{}
 		for _, client := range clients {
 			s.output("dreadlockctl lock " + client + " -- sleep 600 >/dev/null 2>&1 &")
 			key, _, _ := strings.Cut(client, " ")
-			ids[key] = fmt.Sprint(s.await(key).Holder.Connection)
+			k := s.await(key)
+			ids[key], tokens[key] = fmt.Sprint(k.Holder.Connection), fmt.Sprint(k.Token)
 		}
-		more = append(more, "backup/release?connection=17", "backup/release?connection="+ids["backup"],
+		more = append(more, "token=1795579783267957083", "token="+tokens["backup"], "backup/release?connection=17", "backup/release?connection="+ids["backup"],
 			"kick 17", "kick "+ids["nightly"], "connections/17", "connections/"+ids["nightly"], "connection 17", "connection "+ids["nightly"])
 	}
 	s.replace(more...)
