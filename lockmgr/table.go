@@ -145,6 +145,7 @@ func (t *Table) Lock(o *Owner, w *Waiter, hash uint64, key []byte, wait bool) Ou
 	}
 	e.enqueue(w, o)
 	if o.isApart() {
+		w.age.since = t.now
 		return Queued
 	}
 	t.waits.add(&w.age, t.now)

@@ -260,8 +260,9 @@ func TestOwnerApart(t *testing.T) {
 	if w := g.Pop(); w != &nearWaits || w.Since() != time.Millisecond {
 		t.Fatalf("granted to %p, who has waited since %s", w, w.Since())
 	}
-	if got := r.lock(&far, &farAgain, key); got != Queued {
-		t.Fatal(got)
+	r.table.Advance(time.Hour)
+	if got := r.lock(&far, &farAgain, key); got != Queued || farAgain.Since() != time.Hour {
+		t.Fatalf("%v, since %s", got, farAgain.Since())
 	}
 	wantNumbers(1, 0)
 	r.unlock(&near, key, &g)

@@ -94,6 +94,23 @@ func TestSocketByDefault(t *testing.T) {
 	}
 }
 
+// A user without a session, as under su or in a container, has the socket in a directory of his own beside the temporary files.
+func TestSocketWithoutSession(t *testing.T) {
+	dir := sessionDir(t)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	d := startWith(t, launch{nobody: true, env: []string{"RUNTIME_DIRECTORY=", "XDG_RUNTIME_DIR=", "TMPDIR=" + dir}}, "--listen", "127.0.0.1:0", "--loops", "1")
+	urls := d.adminAddresses()
+	if len(urls) != 1 || !strings.HasPrefix(urls[0], "unix://"+dir+"/dreadlock-") {
+		t.Fatalf("it listens at %q", urls)
+	}
+	if text := askSocket(t, urls[0]); !strings.Contains(text, d.address) {
+		t.Errorf("%s: no %s", text, d.address)
+	}
+	d.stop()
+}
+
 // What systemd has made comes first.
 func TestSocketOfService(t *testing.T) {
 	d := start(t)
@@ -160,9 +177,9 @@ func TestNoSocket(t *testing.T) {
 	if os.Geteuid() != 0 && unix.Access("/run/dreadlock", unix.W_OK) == nil {
 		t.Skip("there is a place for it")
 	}
-	d := startWith(t, launch{nobody: true, env: []string{"RUNTIME_DIRECTORY=/nonexistent", "XDG_RUNTIME_DIR=/nonexistent"}}, "--listen", "127.0.0.1:0")
+	d := startWith(t, launch{nobody: true, env: []string{"RUNTIME_DIRECTORY=/nonexistent", "XDG_RUNTIME_DIR=/nonexistent", "TMPDIR=/nonexistent"}}, "--listen", "127.0.0.1:0")
 	line, ok := d.log.await("no admin socket: dreadlockctl needs an address, see --admin")
-	for _, part := range []string{"there is no directory /nonexistent: create it", "/run/dreadlock", "mkdir /nonexistent/dreadlock"} {
+	for _, part := range []string{"there is no directory /nonexistent: create it", "/run/dreadlock", "mkdir /nonexistent/dreadlock: ", "mkdir /nonexistent/dreadlock-"} {
 		if reason := line.text("reason"); !ok || !strings.Contains(reason, part) {
 			t.Errorf("no %q in %s", part, reason)
 		}

@@ -84,31 +84,46 @@ func choose(found []adminsock.Socket, daemons []client.Address) (path string, er
 	}
 	one := found
 	if len(one) > 1 {
-		one = nil
-		var ports []int
-		for _, daemon := range daemons {
-			if port := portOf(daemon); !slices.Contains(ports, port) {
-				ports = append(ports, port)
-				one = append(one, withPort(found, port)...)
-			}
+		if one = withPorts(found, daemons); len(one) != 1 {
+			one = usable(found)
 		}
 	}
-	if len(one) != 1 {
-		return "", badOption("there are several daemons: choose one by its port, with --server localhost:PORT, or by its socket, with %s",
-			asOptions(found))
+	switch {
+	case len(one) == 1 && one[0].Denied == nil:
+		return one[0].Path, nil
+	case len(one) < 2: // what there is belongs to others
+		if len(one) == 1 {
+			found = one
+		}
+		return "", failed(exitUnreachable, "you may not use the admin socket %s: run dreadlockctl as root or as the user of the daemon, or "+
+			"give the address of an admin interface with --admin URL or DREADLOCK_ADMIN (%w)", paths(found), found[0].Denied)
 	}
-	if one[0].Denied != nil {
-		return "", failed(exitUnreachable, "you may not use the admin socket %s: run dreadlockctl as root or as the user of the daemon (%w)",
-			one[0].Path, one[0].Denied)
+	return "", badOption("there are several daemons: choose one by its port, with --server localhost:PORT, or by its socket, with %s",
+		asOptions(one))
+}
+
+// usable returns the sockets that this user may use.
+func usable(found []adminsock.Socket) []adminsock.Socket {
+	return slices.DeleteFunc(slices.Clone(found), func(s adminsock.Socket) bool { return s.Denied != nil })
+}
+
+// withPorts returns the sockets of the daemons with the ports of the addresses.
+func withPorts(found []adminsock.Socket, daemons []client.Address) (those []adminsock.Socket) {
+	var ports []int
+	for _, daemon := range daemons {
+		if port := portOf(daemon); !slices.Contains(ports, port) {
+			ports = append(ports, port)
+			those = append(those, withPort(found, port)...)
+		}
 	}
-	return one[0].Path, nil
+	return those
 }
 
 // withPort returns the sockets of the daemons with a port; of several those that this user may use.
 func withPort(found []adminsock.Socket, port int) []adminsock.Socket {
 	found = slices.DeleteFunc(slices.Clone(found), func(s adminsock.Socket) bool { return s.Port != port })
 	if len(found) > 1 {
-		found = slices.DeleteFunc(found, func(s adminsock.Socket) bool { return s.Denied != nil })
+		return usable(found)
 	}
 	return found
 }
@@ -124,6 +139,15 @@ func portOf(daemon client.Address) int {
 		return 0
 	}
 	return port
+}
+
+// paths lists where sockets are.
+func paths(found []adminsock.Socket) string {
+	var all []string
+	for _, s := range found {
+		all = append(all, s.Path)
+	}
+	return strings.Join(all, " or ")
 }
 
 // asOptions names sockets as options.

@@ -115,7 +115,7 @@ func TestFindNone(t *testing.T) {
 	s := newSession(t)
 	got := runWith(t, []string{"XDG_RUNTIME_DIR=" + s.dir}, "locks")
 	if got.status != exitUnreachable || got.stdout != "" ||
-		!oneLine(got.stderr, "in /run/dreadlock or "+s.dir+"/dreadlock:", "start one without --admin off", "--admin URL or DREADLOCK_ADMIN") {
+		!oneLine(got.stderr, "in /run/dreadlock or "+s.dir+"/dreadlock or /", "start one without --admin off", "--admin URL or DREADLOCK_ADMIN") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -158,6 +158,7 @@ func TestChoose(t *testing.T) {
 	a, b := adminsock.Socket{Path: "/run/a", Port: 6001}, adminsock.Socket{Path: "/run/b", Port: 7001}
 	none := adminsock.Socket{Path: "/run/none"}
 	theirs := adminsock.Socket{Path: "/run/theirs", Port: 6001, Denied: denied}
+	others := adminsock.Socket{Path: "/run/others", Port: 9001, Denied: denied}
 	for _, c := range []struct {
 		found  []adminsock.Socket
 		server string
@@ -174,6 +175,9 @@ func TestChoose(t *testing.T) {
 		{[]adminsock.Socket{a, none}, "unix:///run/lock.sock", "/run/none", 0},
 		{[]adminsock.Socket{theirs, b}, "localhost:6001", "you may not use the admin socket /run/theirs", exitUnreachable},
 		{[]adminsock.Socket{theirs, a}, "localhost:6001", "/run/a", 0},
+		{[]adminsock.Socket{theirs, b}, "localhost:8001", "/run/b", 0},
+		{[]adminsock.Socket{theirs, others}, "localhost:8001", "you may not use the admin socket /run/theirs or /run/others", exitUnreachable},
+		{[]adminsock.Socket{theirs, a, b}, "localhost:8001", "several daemons: choose one by its port, with --server localhost:PORT, or by its socket, with --admin unix:///run/a or --admin unix:///run/b", exitUsage},
 		{[]adminsock.Socket{a, a}, "localhost:6001", "there are several daemons", exitUsage},
 		{[]adminsock.Socket{a, b}, "localhost:6001,127.0.0.1:6001,localhost:8001", "/run/a", 0},
 		{[]adminsock.Socket{a, b}, "localhost:8001,localhost:7001", "/run/b", 0},

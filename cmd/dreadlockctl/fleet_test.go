@@ -56,3 +56,40 @@ lost touch  6 time
 		t.Errorf("it shows\n%s", &out)
 	}
 }
+
+// A key that is at another daemon of the fleet is shown with that daemon, and so is a daemon that waits for a key.
+func TestOtherDaemons(t *testing.T) {
+	there := api.Peer{Daemon: "2f", Address: "two:6001"}
+	away := api.Key{Key: "away", Holder: there, HeldSeconds: 4, Waiters: 1, LongestWaitSeconds: 2, Queue: []api.Waiter{{Peer: peer(5), WaitedSeconds: 2, TimeoutSeconds: 7}}}
+	here := api.Key{Key: "here", Holder: peer(7), HeldSeconds: 4, Waiters: 2, LongestWaitSeconds: 3, Queue: []api.Waiter{
+		{Peer: there, WaitedSeconds: 3}, {Peer: api.Peer{Daemon: "3f"}, WaitedSeconds: 1},
+	}}
+	var out strings.Builder
+	if err := writeKeys(&out, &page[api.Key]{entries: []api.Key{away, here}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []*api.Key{&away, &here} {
+		if err := writeWaiters(&out, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, l := range hottestKeys([]api.Key{away}).table(120, 10) {
+		out.WriteString(l.text + "\n")
+	}
+	const want = `KEY   HELD   CONN  HOLDER           WAITERS  LONGEST WAIT
+away  -      -     daemon two:6001  1        2.0 s
+here  4.0 s  7     10.0.0.1:40003   2        3.0 s
+away is at another one of the fleet, daemon two:6001: ask there who holds it
+
+PLACE  CONN  WAITER          WAITED  GIVES UP AFTER  NAME
+1      5     10.0.0.1:40001  2.0 s   7.0 s           nightly@db1
+here is held by connection 7 (10.0.0.1:40003) for 4.0 s
+
+PLACE  CONN  WAITER           WAITED  GIVES UP AFTER
+1      -     daemon two:6001  3.0 s   -
+2      -     daemon 3f        1.0 s   -
+`
+	if !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String()[len(want):], "daemon two:6001") {
+		t.Errorf("it shows\n%s\nwant\n%s", &out, want)
+	}
+}

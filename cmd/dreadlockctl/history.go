@@ -166,7 +166,7 @@ func writeEvents(w io.Writer, events []api.Event, keys bool) error {
 	t := newTable(w, columns("KEY", "TIME", "WHAT", "CONN", "WHO", "WAITED", "HELD", "TOKEN", "REASON")...)
 	for i := range events {
 		e := &events[i]
-		t.row(columns(orDash(cell(e.Key, maxCell)), moment(e.Time), words(e.Kind), connectionCell(e), whoseEvent(e),
+		t.row(columns(orDash(cell(e.Key, maxCell)), moment(e.Time), words(e.Kind), connectionCell(e.Connection), whoseEvent(e),
 			secondsCell(e.WaitedSeconds, e.Kind == api.EventTimeout),
 			secondsCell(e.HeldSeconds, e.Kind == api.EventReleased || e.Kind == api.EventLost), tokenCell(e), orDash(reasonOf(e)))...)
 	}
@@ -187,13 +187,6 @@ func secondsCell(seconds float64, always bool) string {
 		return "-"
 	}
 	return span(seconds)
-}
-
-func connectionCell(e *api.Event) string {
-	if e.Connection == 0 {
-		return "-"
-	}
-	return number(e.Connection)
 }
 
 func tokenCell(e *api.Event) string {

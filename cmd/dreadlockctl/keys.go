@@ -97,11 +97,7 @@ func writeKeys(w io.Writer, keys *page[api.Key]) error {
 		if k.Waiters > 0 {
 			wait = span(k.LongestWaitSeconds)
 		}
-		connection, address := "-", "unknown"
-		if k.Holder.Connection != 0 {
-			connection, address = number(k.Holder.Connection), k.Holder.Address
-		}
-		t.peerRow(&k.Holder, cell(k.Key, maxCell), held(k), connection, address, count(k.Waiters), wait)
+		t.peerRow(&k.Holder, cell(k.Key, maxCell), held(k), connectionCell(k.Holder.Connection), clientCell(&k.Holder), count(k.Waiters), wait)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -109,10 +105,14 @@ func writeKeys(w io.Writer, keys *page[api.Key]) error {
 	return keys.writeRest(w, "key")
 }
 
-// held says how long a key has been held, or when it is free if its holder's connection has ended.
+// held says how long a key has been held, or when it is free if its holder's connection has ended. Of a key that is at another daemon
+// that one knows.
 func held(k *api.Key) string {
-	if k.FreesInSeconds > 0 {
+	switch {
+	case k.FreesInSeconds > 0:
 		return freesIn(k)
+	case k.Holder.Daemon != "":
+		return "-"
 	}
 	return span(k.HeldSeconds)
 }
@@ -180,6 +180,8 @@ func writeWaiters(w io.Writer, k *api.Key) error {
 	key := cell(k.Key, maxCell)
 	text := fmt.Sprintf("%s is held by connection %s for %s\n", key, who(&k.Holder), span(k.HeldSeconds))
 	switch {
+	case k.Holder.Daemon != "":
+		text = fmt.Sprintf("%s is at another one of the fleet, %s: ask there who holds it\n", key, daemonName(&k.Holder))
 	case k.FreesInSeconds > 0 && k.Holder.Connection == 0:
 		text = fmt.Sprintf("%s may have been held before the daemon started: it is %s\n", key, freesIn(k))
 	case k.FreesInSeconds > 0:
@@ -198,7 +200,11 @@ func writeWaiters(w io.Writer, k *api.Key) error {
 	t := newPeerTable(w, k.Queue, waiter, "PLACE", "CONN", "WAITER", "WAITED", "GIVES UP AFTER")
 	for i := range k.Queue {
 		q := &k.Queue[i]
-		t.peerRow(&q.Peer, count(i+1), number(q.Connection), q.Address, span(q.WaitedSeconds), timeout(q.TimeoutSeconds))
+		gives := timeout(q.TimeoutSeconds)
+		if q.Daemon != "" { // its clients have one each
+			gives = "-"
+		}
+		t.peerRow(&q.Peer, count(i+1), connectionCell(q.Connection), clientCell(&q.Peer), span(q.WaitedSeconds), gives)
 	}
 	if err := t.Flush(); err != nil {
 		return err

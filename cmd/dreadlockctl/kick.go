@@ -131,6 +131,9 @@ func (c *kickCommand) find(ctx context.Context, a *admin) (all []api.ConnectionI
 			return nil, failed(exitFailed, "nobody holds the key %s", cell(wanted, maxCell))
 		case err != nil:
 			return nil, err
+		case key.Holder.Daemon != "":
+			return nil, failed(exitFailed, "the key %s is at another one of the fleet, %s: kick its holder there, with the --admin of that daemon",
+				cell(wanted, maxCell), daemonName(&key.Holder))
 		case key.FreesInSeconds > 0:
 			return nil, failed(exitFailed, "nobody holds the key %s any more: it is %s", cell(wanted, maxCell), freesIn(&key))
 		}

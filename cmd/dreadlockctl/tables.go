@@ -77,12 +77,34 @@ func shortName(name string) string {
 }
 
 // who is a connection in a sentence: 5 (10.0.0.1:40001), or 5 (nightly@db1, 10.0.0.1:40001) if the client has a name; unknown if
-// it is one before the daemon started.
+// it is one before the daemon started. It may be another daemon of the fleet.
 func who(p *api.Peer) string {
 	if p.Connection == 0 {
-		return "unknown"
+		return clientCell(p)
 	}
 	return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p))
+}
+
+// daemonName is another daemon of the fleet, in a cell or a sentence.
+func daemonName(p *api.Peer) string { return "daemon " + cmp.Or(p.Address, p.Daemon) }
+
+// connectionCell is the number of a connection in a column. Another daemon of the fleet has none, nor has a holder of before the start.
+func connectionCell(id api.ConnectionID) string {
+	if id == 0 {
+		return "-"
+	}
+	return number(id)
+}
+
+// clientCell is who a client is, in a cell beside its connection.
+func clientCell(p *api.Peer) string {
+	switch {
+	case p.Daemon != "":
+		return daemonName(p)
+	case p.Connection == 0:
+		return "unknown"
+	}
+	return p.Address
 }
 
 // nameAndAddress is the client of a connection in a sentence: its name and its identity, where it has them, and its address.

@@ -47,7 +47,7 @@ var (
 		}
 		return fmt.Sprintf("%d (%s)", k.Holder.Connection, shortName(nameOrAddress(&k.Holder)))
 	}}
-	connColumn = column{"CONN", func(k *api.Key, _ int) string { return number(k.Holder.Connection) }}
+	connColumn = column{"CONN", func(k *api.Key, _ int) string { return connectionCell(k.Holder.Connection) }}
 )
 
 // shapesOf returns the shapes of a list whose most important column is given.

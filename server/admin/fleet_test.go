@@ -112,3 +112,35 @@ func TestPageFleet(t *testing.T) {
 		text("#touch-text") + ".includes(': cannot reach etcd.') && document.title.startsWith('(out of touch')")
 	b.quiet()
 }
+
+// A key that is at another daemon of the fleet is shown with that daemon, without buttons that do not work here, and so is a daemon that
+// waits for a key.
+func TestPageOtherDaemons(t *testing.T) {
+	skipIfShort(t)
+	f := newFake()
+	f.change(func(f *fake) {
+		for i := range f.keys {
+			switch k := &f.keys[i]; k.Key {
+			case "k000":
+				k.Holder, k.Token = api.Peer{Daemon: "2f", Address: "two:6001"}, 0
+			case "k001":
+				k.Queue[0].Peer, k.Queue[0].TimeoutSeconds = api.Peer{Daemon: "2f", Address: "two:6001"}, 0
+				k.Queue[2].Peer, k.Queue[2].TimeoutSeconds = api.Peer{Daemon: "3f"}, 0
+			}
+		}
+	})
+	b := openTab(t)
+	b.open(serve(t, Config{Source: f}) + "/")
+	b.until(text("#found-text") + ".endsWith('held, or at another daemon.')")
+	b.until(text("#hot tbody tr:first-child") + ".includes('daemon two:6001')")
+	b.until(text("#found tbody tr:nth-child(4)") + ".includes('daemon two:6001')")
+	b.click("#hot tbody tr:first-child a.key")
+	b.until(text("#facts") + ".includes('daemon two:6001: ask there who holds it')")
+	b.until("document.querySelectorAll('#acts button').length === 0")
+	b.click("#close")
+	b.click("#hot tbody tr:nth-child(2) a.key")
+	b.until("document.querySelectorAll('#queue tbody tr').length === 11 && document.querySelectorAll('#acts button').length === 2")
+	b.until(text("#queue tbody tr:nth-child(1)") + ".includes('daemon two:6001') && " + text("#queue tbody tr:nth-child(3)") + ".includes('daemon 3f')")
+	b.until(text("#queue tbody tr:nth-child(1) td:nth-child(4)") + " === '–'")
+	b.quiet()
+}

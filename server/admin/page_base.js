@@ -105,10 +105,14 @@ const connectionLink = peer => {
   return element('a', {class: 'who', href: '#connection=' + peer.connection, title: all}, ...parts);
 };
 
+// daemonName is how another daemon of the fleet is called.
+const daemonName = ({daemon, address}) => 'daemon ' + (address || daemon);
+
 // connectionCell shows a connection in a cell, and again when the client takes another name. more is true where there is
-// room for the identity, the address and the owner as well.
-function connectionCell(cell, {connection, address, identity, name, owner}, more = false) {
-  refill(cell, [connection, name, owner], () => {
+// room for the identity, the address and the owner as well. It may be another daemon of the fleet instead.
+function connectionCell(cell, {connection, address, identity, name, owner, daemon}, more = false) {
+  if (daemon) refill(cell, [daemon, address], () => [daemonName({daemon, address})]);
+  else refill(cell, [connection, name, owner], () => {
     const rest = [name && identity && shorten(identity, 40), (name || identity) && address, owner && 'owner ' + shorten(owner, 40)]
       .filter(Boolean).join(', ');
     return [connectionLink({connection, address, identity, name, owner}), ...more && rest ? [element('span', {class: 'quiet rest'}, rest)] : []];
@@ -118,7 +122,7 @@ function connectionCell(cell, {connection, address, identity, name, owner}, more
 // holderCell shows the holder of a key, or the former one of a key that nobody gets yet, and when it is free. Soon after a start
 // nobody can say who that was.
 function holderCell(cell, {holder, frees_in_seconds: frees}) {
-  if (holder.connection) connectionCell(cell, holder);
+  if (holder.connection || holder.daemon) connectionCell(cell, holder);
   else refill(cell, [0], () => ['nobody']);
   let note = cell.querySelector('.frees');
   if (frees === undefined) note?.remove();

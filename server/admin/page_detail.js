@@ -73,6 +73,7 @@ function showKey(key) {
   facts(['key', key.key, holder, key.since, key.token, ended], [
     ...key.key.length > 80 ? [['the whole key', element('div', {class: 'whole', tabindex: '0', role: 'region', 'aria-label': 'The whole key'}, key.key)]] : [],
     ...known ? [[ended ? 'held last by' : 'held by', connectionLink(holder)], ...peerFacts(holder, holder.name, holder.name || holder.identity)] : [],
+    ...holder.daemon ? [['at another one', daemonName(holder) + ': ask there who holds it']] : [],
     ...ended ? [['free in', element('span', {id: 'frees'})]] : [],
     ...known ? [['held for', element('span', {id: 'held-for'})], ['since', instant(key.since)], ['token', key.token]] : [],
     ['waiters', element('span', {id: 'key-waiters'})],
@@ -80,16 +81,16 @@ function showKey(key) {
   if (ended) setText($('frees'), duration(frees) + (known ? ', since its connection has ended' : ', since somebody may have held it before the start'));
   if (known) setText($('held-for'), duration(key.held_seconds));
   setText($('key-waiters'), grouped.format(key.waiters));
-  refill($('acts'), [key.key, holder.connection, ended], () => ended ? []
+  refill($('acts'), [key.key, holder.connection, ended], () => ended || !known ? []
     : [kickButton('Kick holder', holder), askButton('Release key', () => refresh(views.release, key.key))]);
   const queue = key.queue ?? [];
-  updateRows($('queue'), queue.map((waiter, i) => ({place: i + 1, ...waiter})), waiter => waiter.connection,
+  updateRows($('queue'), queue.map((waiter, i) => ({place: i + 1, ...waiter})), waiter => waiter.connection || 'place ' + waiter.place,
     () => [element('td'), cell(''), numberCell('waited'), numberCell('gives up')],
     (row, waiter) => {
       setText(row.cells[0], String(waiter.place));
       connectionCell(row.cells[1], waiter, true);
       setText(row.cells[2], duration(waiter.waited_seconds));
-      setText(row.cells[3], until(waiter.timeout_seconds, waiter.waited_seconds));
+      setText(row.cells[3], waiter.daemon ? '–' : until(waiter.timeout_seconds, waiter.waited_seconds));
     });
   $('line').hidden = queue.length === 0;
   $('queue-more').hidden = key.waiters <= queue.length || detail.limit >= maxLimit;

@@ -45,7 +45,8 @@ const showLong = showWaited('long', 'longest wait', key => key.longest_wait_seco
 
 function showFound(page) {
   const sought = $('contains').value.trim() || $('holder').value.trim();
-  const held = page.keys.some(key => key.frees_in_seconds) ? 'held, or free soon' : 'held';
+  const held = ['held', ...page.keys.some(key => key.frees_in_seconds) ? ['free soon'] : [],
+    ...page.keys.some(key => key.holder.daemon) ? ['at another daemon'] : []].join(', or ');
   setText($('found-text'), page.matching ? `${plural(page.matching, 'key is', 'keys are')} ${held}.` : `No ${sought ? 'such ' : ''}key is held.`);
   showAges(page.ages);
   updateRows($('found'), page.keys, key => key.key,

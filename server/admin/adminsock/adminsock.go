@@ -4,9 +4,11 @@
 //	$RUNTIME_DIRECTORY           what systemd has made for the service (RuntimeDirectory=)
 //	/run/dreadlock               root makes it
 //	$XDG_RUNTIME_DIR/dreadlock   for a daemon that runs in the session of a user
+//	$TMPDIR/dreadlock-UID        for one of a user without a session, as under su or in a container; by default in /tmp
 //
-// The first directory that can be written is taken. The socket is named after the port of the daemon, so that daemons on
-// different ports do not meet: admin-6001.sock. A daemon without a port has admin.sock. Only its user and root may connect.
+// Anybody can make the last one, so it counts only if it belongs to the user and to nobody else. The first directory that can be
+// written is taken. The socket is named after the port of the daemon, so that daemons on different ports do not meet:
+// admin-6001.sock. A daemon without a port has admin.sock. Only its user and root may connect.
 package adminsock
 
 import (
@@ -31,22 +33,28 @@ const mode = 0o600
 type directory struct {
 	path   string
 	create fs.FileMode // with which it is made if it is missing; 0 if somebody else makes it
+	shared bool        // it lies where everybody may make files
 }
 
 // directories returns where to look, in order, without duplicates.
 func directories(getenv func(string) string) (all []directory) {
-	add := func(path string, create fs.FileMode) {
+	add := func(path string, create fs.FileMode, shared bool) {
 		if filepath.IsAbs(path) && !slices.ContainsFunc(all, func(d directory) bool { return d.path == filepath.Clean(path) }) {
-			all = append(all, directory{filepath.Clean(path), create})
+			all = append(all, directory{filepath.Clean(path), create, shared})
 		}
 	}
 	for _, path := range strings.Split(getenv("RUNTIME_DIRECTORY"), ":") {
-		add(path, 0)
+		add(path, 0, false)
 	}
-	add("/run/dreadlock", 0o755)
+	add("/run/dreadlock", 0o755, false)
 	if session := getenv("XDG_RUNTIME_DIR"); session != "" {
-		add(session+"/dreadlock", 0o700)
+		add(session+"/dreadlock", 0o700, false)
 	}
+	temporary := getenv("TMPDIR")
+	if temporary == "" {
+		temporary = "/tmp"
+	}
+	add(fmt.Sprintf("%s/dreadlock-%d", temporary, os.Geteuid()), 0o700, true)
 	return all
 }
 
@@ -83,7 +91,25 @@ func (d *directory) listen(port int) (*unixsock.Listener, error) {
 			return nil, err
 		}
 	}
+	if err := d.check(); err != nil {
+		return nil, err
+	}
 	return d.address(port).Listen()
+}
+
+// check refuses a directory that another user may have made, to be taken for the daemon or for its client.
+func (d *directory) check() error {
+	if !d.shared {
+		return nil
+	}
+	info, err := os.Lstat(d.path)
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s is not a directory of this user alone: remove it, or set its owner and mode 0700", d.path)
+	}
+	return nil
 }
 
 // address returns where the socket of a daemon with a port is, 0 for none.
@@ -132,6 +158,9 @@ func Find() []Socket { return find(directories(os.Getenv)) }
 
 func find(directories []directory) (found []Socket) {
 	for _, d := range directories {
+		if d.check() != nil {
+			continue
+		}
 		entries, err := os.ReadDir(d.path)
 		if err != nil {
 			continue // missing, or another user's

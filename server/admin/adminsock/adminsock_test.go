@@ -25,27 +25,32 @@ func tempDir(t *testing.T) string {
 }
 
 func TestDirectories(t *testing.T) {
+	root := directory{"/run/dreadlock", 0o755, false}
+	session := directory{"/run/user/7/dreadlock", 0o700, false}
+	own := fmt.Sprintf("/dreadlock-%d", os.Geteuid())
+	shared := directory{"/tmp" + own, 0o700, true}
 	for _, c := range []struct {
-		runtime, session string
-		want             []directory
+		runtime, session, temporary string
+		want                        []directory
 	}{
-		{"", "", []directory{{"/run/dreadlock", 0o755}}},
-		{"", "/run/user/7", []directory{{"/run/dreadlock", 0o755}, {"/run/user/7/dreadlock", 0o700}}},
-		{"/run/dreadlock", "", []directory{{"/run/dreadlock", 0}}},
-		{"/run/a:/run/b/", "/run/user/7/", []directory{{"/run/a", 0}, {"/run/b", 0}, {"/run/dreadlock", 0o755}, {"/run/user/7/dreadlock", 0o700}}},
-		{"/run/user/7/dreadlock", "/run/user/7", []directory{{"/run/user/7/dreadlock", 0}, {"/run/dreadlock", 0o755}}},
-		{"relative", "relative", []directory{{"/run/dreadlock", 0o755}}},
+		{"", "", "", []directory{root, shared}},
+		{"", "/run/user/7", "", []directory{root, session, shared}},
+		{"/run/dreadlock", "", "/var/tmp/", []directory{{"/run/dreadlock", 0, false}, {"/var/tmp" + own, 0o700, true}}},
+		{"/run/a:/run/b/", "/run/user/7/", "", []directory{{"/run/a", 0, false}, {"/run/b", 0, false}, root, session, shared}},
+		{"/run/user/7/dreadlock", "/run/user/7", "", []directory{{"/run/user/7/dreadlock", 0, false}, root, shared}},
+		{"relative", "relative", "relative", []directory{root}},
 	} {
 		got := directories(func(name string) string {
-			return map[string]string{"RUNTIME_DIRECTORY": c.runtime, "XDG_RUNTIME_DIR": c.session}[name]
+			return map[string]string{"RUNTIME_DIRECTORY": c.runtime, "XDG_RUNTIME_DIR": c.session, "TMPDIR": c.temporary}[name]
 		})
 		if !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%q and %q: %v, want %v", c.runtime, c.session, got, c.want)
+			t.Errorf("%q, %q and %q: %v, want %v", c.runtime, c.session, c.temporary, got, c.want)
 		}
 	}
 	t.Setenv("RUNTIME_DIRECTORY", "/run/a")
 	t.Setenv("XDG_RUNTIME_DIR", "")
-	if got := Directories(); strings.Join(got, " ") != "/run/a /run/dreadlock" {
+	t.Setenv("TMPDIR", "")
+	if got := Directories(); strings.Join(got, " ") != "/run/a /run/dreadlock "+shared.path {
 		t.Errorf("%q", got)
 	}
 }
@@ -73,8 +78,8 @@ func TestListen(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	good := directory{filepath.Join(dir, "good"), 0o700}
-	l, err := listen([]directory{{filepath.Join(dir, "missing"), 0}, {filepath.Join(dir, "a/b"), 0o755}, {file, 0o755}, good, {dir, 0}}, 6001)
+	good := directory{filepath.Join(dir, "good"), 0o700, false}
+	l, err := listen([]directory{{filepath.Join(dir, "missing"), 0, false}, {filepath.Join(dir, "a/b"), 0o755, false}, {file, 0o755, false}, good, {dir, 0, false}}, 6001)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,14 +99,14 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if _, err := listen([]directory{good, {dir, 0}}, 6001); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), path) {
+	if _, err := listen([]directory{good, {dir, 0, false}}, 6001); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestCannotListen(t *testing.T) {
 	dir := tempDir(t)
-	_, err := listen([]directory{{dir + "/missing", 0}, {dir + "/a/b", 0o755}}, 0)
+	_, err := listen([]directory{{dir + "/missing", 0, false}, {dir + "/a/b", 0o755, false}}, 0)
 	if err == nil || errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("%v", err)
 	}
@@ -114,7 +119,7 @@ func TestCannotListen(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	first, second := tempDir(t), tempDir(t)
-	where := []directory{{first, 0}, {first + "/missing", 0}, {second, 0}}
+	where := []directory{{first, 0, false}, {first + "/missing", 0, false}, {second, 0, false}}
 	if found := find(where); found != nil {
 		t.Errorf("%v", found)
 	}
@@ -150,4 +155,44 @@ func TestFind(t *testing.T) {
 	if got := Find(); fmt.Sprint(got[:4]) != fmt.Sprint(want) {
 		t.Errorf("%v\nwant %v", got, want)
 	}
+}
+
+// A directory where everybody may make files counts only if it belongs to this user alone: for the daemon, which makes it, and for those
+// who look for a daemon.
+func TestShared(t *testing.T) {
+	dir := tempDir(t)
+	shared := directory{filepath.Join(dir, "dreadlock-7"), 0o700, true}
+	l, err := listen([]directory{shared}, 6001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if found := find([]directory{shared}); len(found) != 1 || found[0].Port != 6001 {
+		t.Fatalf("%v", found)
+	}
+	refused := func(d directory) {
+		t.Helper()
+		if found := find([]directory{d}); found != nil {
+			t.Errorf("found %v", found)
+		}
+		if _, err := listen([]directory{d}, 6002); err == nil || !strings.Contains(err.Error(), d.path+" is not a directory of this user alone") {
+			t.Errorf("%v", err)
+		}
+	}
+	link := directory{filepath.Join(dir, "link"), 0o700, true}
+	if err := os.Symlink(shared.path, link.path); err != nil {
+		t.Fatal(err)
+	}
+	refused(link)
+	if err := os.Chmod(shared.path, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	refused(shared)
+	if os.Geteuid() != 0 {
+		return
+	}
+	if err := errors.Join(os.Chmod(shared.path, 0o700), os.Chown(shared.path, 7, 7)); err != nil {
+		t.Fatal(err)
+	}
+	refused(shared)
 }
