@@ -66,7 +66,7 @@ func (f optionsFile) read(known map[string]bool) (values map[string]string, unkn
 		return nil, nil, fmt.Errorf("--options-file: %w", err)
 	}
 	values = make(map[string]string)
-	for i, line := range strings.Split(string(text), "\n") {
+	for i, line := range strings.Split(strings.TrimPrefix(string(text), byteOrderMark), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
@@ -90,6 +90,9 @@ func (f optionsFile) read(known map[string]bool) (values map[string]string, unkn
 	}
 	return values, unknown, nil
 }
+
+// byteOrderMark is what editors of other systems begin a file with.
+const byteOrderMark = "\ufeff"
 
 // unquote removes the quotes around a value.
 func unquote(value string) string {

@@ -19,7 +19,7 @@ func writeOptions(t *testing.T, lines ...string) string {
 
 // Options come from the command line, else from the file, else from the environment, whoever names the file.
 func TestOptionsFile(t *testing.T) {
-	path := writeOptions(t, "# options of the daemon", "", "DREADLOCK_LOOPS=3\r", ` DREADLOCK_TICK = "7ms" `, "; more", "DREADLOCK_LISTEN='127.0.0.1:0 127.0.0.2:0'",
+	path := writeOptions(t, "\ufeffDREADLOCK_MAX_PIPELINE=2KiB", "# options of the daemon", "", "DREADLOCK_LOOPS=3\r", ` DREADLOCK_TICK = "7ms" `, "; more", "DREADLOCK_LISTEN='127.0.0.1:0 127.0.0.2:0'",
 		"DREADLOCK_MAX_KEYS=", "DREADLOCK_MAX_CONNECTIONS=9", "GOGC=off", "DREADLOCK_PPROF=true")
 	for _, c := range []struct {
 		env  []string
@@ -32,7 +32,7 @@ func TestOptionsFile(t *testing.T) {
 	} {
 		env := append([]string{"DREADLOCK_LOOPS=many", "DREADLOCK_LISTEN=127.0.0.3:0", "DREADLOCK_MAX_KEYS=8"}, c.env...)
 		d := startWith(t, launch{env: env}, append([]string{"--max-connections", "11"}, c.args...)...)
-		for name, want := range map[string]string{"loops": "3", "tick": "7ms", "max_keys": "8", "max_connections": "11"} {
+		for name, want := range map[string]string{"loops": "3", "tick": "7ms", "max_keys": "8", "max_connections": "11", "max_pipeline": "2048"} {
 			if got := d.ready.text(name); got != want {
 				t.Errorf("%q %q: %s is %s, want %s", c.env, c.args, name, got, want)
 			}

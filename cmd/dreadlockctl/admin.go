@@ -200,7 +200,6 @@ func (a *admin) unreachable(err error) error {
 		err = request.Err // without the URL, which the messages have
 	}
 	var unknown *net.DNSError
-	var timeout net.Error
 	var step *net.OpError
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -211,13 +210,21 @@ func (a *admin) unreachable(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return failed(exitUnreachable, "you may not use the socket at %s: run dreadlockctl as root or as the user of the daemon (%w)",
 			a.where, err)
+	case isSilentDNS(err):
+		return failed(exitUnreachable, "the name server does not answer for %s: give the address of the daemon as a number with --admin URL or "+
+			"DREADLOCK_ADMIN (%w)", a.base.Hostname(), err)
 	case errors.As(err, &unknown):
 		return failed(exitUnreachable, "there is no host %s: give the address of the daemon with --admin URL or DREADLOCK_ADMIN (%w)",
 			a.base.Hostname(), err)
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case isNoWay(err):
+		return failed(exitUnreachable, "there is no way from this machine to %s: is the address right, and the network up? (%w)", a.where, err)
+	case isTimeout(err):
 		return failed(exitUnreachable, "%s does not answer: is it the admin interface of a daemon, and reachable from here? (%w)", a.where, err)
-	case a.base.Scheme != "https", errors.As(err, &step) && step.Op == "dial":
+	case errors.As(err, &step) && step.Op == "dial":
 		return failed(exitUnreachable, "%s: %w", a.where, err)
+	case a.base.Scheme != "https":
+		return failed(exitUnreachable, "%s does not answer as the admin interface of a dreadlock daemon does: is --admin right? It is the "+
+			"address that the daemon has as --admin, not that of its clients (%w)", a.where, err)
 	}
 	return handshakeRefusal(a.where, "--admin", &a.tls, err)
 }

@@ -63,12 +63,18 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 			"ADDR or DREADLOCK_SERVER (%s)", g.Server, g.Server, describe(err))
 	case errors.Is(err, fs.ErrPermission) && strings.HasPrefix(g.Server, "unix:"):
 		return failed(exitUnreachable, "you may not use the socket at %s: join the group that owns it (%s)", g.Server, describe(err))
+	case isSilentDNS(err):
+		return failed(exitUnreachable, "the name server does not answer: give the address of the daemon as a number with --server ADDR or "+
+			"DREADLOCK_SERVER (%s)", describe(err))
 	case errors.As(err, &unknown):
 		return failed(exitUnreachable, "there is no such host: give the address of the daemon with --server ADDR or "+
 			"DREADLOCK_SERVER (%s)", describe(err))
 	case errors.Is(err, client.ErrProtocol):
 		return failed(exitUnreachable, "%s is not a lock daemon: is --server right? (%s)", g.Server, describe(err))
-	case errors.Is(err, context.DeadlineExceeded):
+	case isNoWay(err):
+		return failed(exitUnreachable, "there is no way from this machine to %s: is the address right, and the network up? (%s)",
+			g.Server, describe(err))
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return failed(exitUnreachable, "the daemon at %s does not answer: it may be stopped, or a firewall may be in between (%s)",
 			g.Server, describe(err))
 	case errors.Is(err, client.ErrUnreachable) && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
@@ -79,6 +85,23 @@ func (c *lockCommand) refusal(g *globals, err error) error {
 			"let clients from here in? (%s)", g.Server, g.Server, describe(err))
 	}
 	return failed(exitUnreachable, "the daemon at %s: %s", g.Server, describe(err))
+}
+
+// isSilentDNS reports whether a name could not be looked up, so that nobody knows whether there is such a host.
+func isSilentDNS(err error) bool {
+	var lookup *net.DNSError
+	return errors.As(err, &lookup) && !lookup.IsNotFound
+}
+
+// isNoWay reports whether no network leads to an address.
+func isNoWay(err error) bool {
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH)
+}
+
+// isTimeout reports whether there was no answer in time.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // reasons returns why each of several daemons cannot be used.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Variable is the environment variable that tells a successor which descriptor is its end of the pair.
@@ -77,11 +78,29 @@ func (c *Command) Start() (*Successor, error) {
 	}
 	if err := cmd.Start(); err != nil {
 		_ = ours.Close()
-		return nil, err // it names the path
+		return nil, notStarted(err)
 	}
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	go p.wait()
 	return newSuccessor(ours, p), nil
+}
+
+// notStarted says what to do about a program that cannot be started.
+func notStarted(err error) error {
+	for _, known := range []struct {
+		is     error
+		advice string
+	}{
+		{syscall.ENOENT, "put the new version there"},
+		{syscall.EACCES, "the user of the daemon must be allowed to execute it"},
+		{syscall.ENOEXEC, "it is no program for this machine, or not whole"},
+		{syscall.ETXTBSY, "it is still being written: write a new version elsewhere, and move it there"},
+	} {
+		if errors.Is(err, known.is) {
+			return fmt.Errorf("%w: %s", err, known.advice) // it names the path
+		}
+	}
+	return err
 }
 
 func isOfOneProcess(variable string) bool {

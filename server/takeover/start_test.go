@@ -106,8 +106,9 @@ func TestStartOther(t *testing.T) {
 		return path
 	}
 	for _, c := range []struct{ path, says string }{
-		{filepath.Join(dir, "missing"), "missing: no such file"},
-		{script("nonsense", "nonsense\n"), "exec format error"},
+		{filepath.Join(dir, "missing"), "missing: no such file or directory: put the new version there"},
+		{dir, "permission denied: the user of the daemon must be allowed to execute it"},
+		{script("nonsense", "nonsense\n"), "exec format error: it is no program for this machine, or not whole"},
 		{script("ends", "#!/bin/sh\nexit 7\n"), "the new process has ended: exit status 7"},
 		{script("crashes", "#!/bin/sh\nkill -9 $$\n"), "the new process has ended: signal: killed"},
 		{script("leaves", "#!/bin/sh\nsleep 5 >/dev/null 2>&1 &\nexit 6\n"), "the new process has ended: exit status 6"},

@@ -168,14 +168,14 @@ func (s *Successor) explain(ctx context.Context, err error, patience time.Durati
 	}
 	select {
 	case <-s.child.done():
-		return fmt.Errorf("the new process has ended: %s", s.child.state())
+		return fmt.Errorf("the new process has ended: %s (what it has said is in the log of the daemon)", s.child.state())
 	default:
 	}
 	switch {
 	case gone:
 		return fmt.Errorf("the new process, %d, has closed its end: it is no successor", s.child.pid())
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the new process, %d, does not answer in time: %w", s.child.pid(), err)
+		return fmt.Errorf("the new process, %d, does not answer in time: is the program a dreadlock? (%w)", s.child.pid(), err)
 	}
 	return err
 }

@@ -1,8 +1,10 @@
 package cmdline
 
 import (
+	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -54,6 +56,50 @@ func TestEnvironment(t *testing.T) {
 			if after, set := os.LookupEnv(name); !set || after != value {
 				t.Errorf("%s is %q afterwards, and was %q", name, after, value)
 			}
+		}
+	}
+}
+
+// What is wrong with a command line is said in words for people.
+func TestPlainWords(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--loops"}, "--loops: the value is missing"},
+		{[]string{"--text"}, "--text: the value is missing"},
+		{[]string{"--loops=many"}, `--loops: want a whole number, not "many"`},
+		{[]string{"--loops", "-1"}, `--loops: "-1" looks like an option: write --loops="-1"`},
+		{[]string{"--text", "--loops"}, `--text: "--loops" looks like an option: write --text="--loops"`},
+		{[]string{"--unsigned=1.5"}, `--unsigned: want a whole number, not "1.5"`},
+		{[]string{"--time", "30"}, "--time: 30 has no unit: want a duration like 30s, 5m or 2h"},
+		{[]string{"--time=soon"}, `--time: want a duration like 30s, 5m or 2h, not "soon"`},
+		{[]string{"--time="}, `--time: want a duration like 30s, 5m or 2h, not ""`},
+		{[]string{"first"}, `port: want a whole number, not "first"`},
+		{nil, `--number: want a whole number, not "many" (from CMDLINE_TEST_NUMBER)`},
+		{[]string{"--loop=1"}, `unknown flag --loop, did you mean "--loops"?`},
+	} {
+		var line struct {
+			Port     int `arg:"" optional:""`
+			Number   int `env:"CMDLINE_TEST_NUMBER"`
+			Loops    int
+			Unsigned uint
+			Time     time.Duration
+			Text     string
+		}
+		parser, err := kong.New(&line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.args == nil {
+			t.Setenv("CMDLINE_TEST_NUMBER", "many")
+		} else {
+			t.Setenv("CMDLINE_TEST_NUMBER", "")
+		}
+		_, err = Parse(parser, c.args)
+		var theirs *kong.ParseError
+		if err == nil || err.Error() != c.want || !errors.As(err, &theirs) {
+			t.Errorf("%q: %v, want %s", c.args, err, c.want)
 		}
 	}
 }
