@@ -75,6 +75,16 @@ func buildPlain(t *testing.T) string {
 	return program
 }
 
+// A limit on the address space counts as well: the Go runtime ends a process that comes there.
+func TestAddressSpace(t *testing.T) {
+	const limit = 4 << 30
+	script := fmt.Sprintf(`ulimit -v %d && exec %s "$@"`, limit>>10, buildPlain(t))
+	d := startWith(t, launch{via: []string{"sh", "-c", script}}, "--listen", "127.0.0.1:0", "--loops", "2")
+	if got, _ := d.ready["max_memory"].(float64); got <= 0 || got > limit/2 {
+		t.Errorf("max_memory is %v, want at most half of the address space, %d", d.ready["max_memory"], limit)
+	}
+}
+
 // TestFloods floods a daemon that has 300 MiB with keys, with input that it has to keep, and with answers that nobody reads,
 // from which it would take gigabytes. It lives, holders keep their keys and waiters their places, and after each flood the
 // memory is given back to the system.

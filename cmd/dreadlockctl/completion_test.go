@@ -165,7 +165,7 @@ func TestFish(t *testing.T) {
 	}
 }
 
-// The zsh script, at the terminal of a zsh.
+// The zsh script, at the terminal of a zsh that has loaded no completion.
 func TestZsh(t *testing.T) {
 	zsh, err := exec.LookPath("zsh")
 	if err != nil {
@@ -178,7 +178,7 @@ func TestZsh(t *testing.T) {
 	tt := beginAt(t, []string{
 		"DREADLOCK_ADMIN=" + a.url, "PATH=" + filepath.Dir(program) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
 	}, zsh, "-f", "-i")
-	tt.typed(`autoload -U compinit && compinit -D -u && source <(dreadlockctl completion zsh)
+	tt.typed(`source <(dreadlockctl completion zsh)
 show() { zle -I; print -r -- "[$BUFFER]"; BUFFER=; }; zle -N show; bindkey '^X' show; echo rea''dy
 `)
 	tt.shown.await(t, "ready\r\n")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -127,7 +128,7 @@ func takeovers(s *api.Status) uint64 {
 
 func writeTakeover(w io.Writer, t *api.Takeover) error {
 	_, err := fmt.Fprintf(w, "process %d (%s) has taken over from %d (%s): nobody was answered for %s\nhanded over: %s, %s, %s\n",
-		t.PID, t.Version, t.FromPID, t.FromVersion, span(t.PauseSeconds),
+		t.PID, t.Version, t.FromPID, t.FromVersion, pauseOf(t),
 		some(t.Connections, "connection"), some(t.HeldKeys, "held key"), some(t.Waiters, "waiter"))
 	if err == nil && t.Closed > 0 {
 		_, err = fmt.Fprintf(w, "closed: %s by TLS\n", some(t.Closed, "connection"))
@@ -135,11 +136,14 @@ func writeTakeover(w io.Writer, t *api.Takeover) error {
 	return err
 }
 
+// pauseOf returns how long nobody was answered, in whole milliseconds and not less than it was.
+func pauseOf(t *api.Takeover) string { return span(math.Ceil(t.PauseSeconds*1000) / 1000) }
+
 // latestTakeover shows a takeover in one line.
 func latestTakeover(t *api.Takeover) string {
 	parts := []string{
 		fmt.Sprintf("from process %d (%s) at %s", t.FromPID, t.FromVersion, api.Instant(t.At)),
-		"nobody was answered for " + span(t.PauseSeconds),
+		"nobody was answered for " + pauseOf(t),
 	}
 	if t.Count > 1 {
 		parts = append(parts, some(t.Count, "takeover")+" in all")

@@ -44,7 +44,7 @@ func (a *fakeAdmin) takes(done *api.Takeover, answered bool) {
 
 // What a takeover shows and asks for, and how it ends.
 func TestTakeoverShows(t *testing.T) {
-	const shows = "process 4712 (1.2.3) has taken over from 4711 (1.2.2): nobody was answered for 12 ms\n" +
+	const shows = "process 4712 (1.2.3) has taken over from 4711 (1.2.2): nobody was answered for 13 ms\n" +
 		"handed over: 1,200 connections, 3 held keys, 1 waiter\n"
 	closed := *fakeTakeover(1)
 	closed.Closed = 1
@@ -155,7 +155,7 @@ func TestStatusOfTakeover(t *testing.T) {
 	if err := writeStatus(&out, &status, ""); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, out.String(), "process      4711\ntook over    from process 4711 (1.2.2) at "+api.Instant(began)+", nobody was answered for 12 ms\n",
+	contains(t, out.String(), "process      4711\ntook over    from process 4711 (1.2.2) at "+api.Instant(began)+", nobody was answered for 13 ms\n",
 		"takeovers  2 failed: the log says why\n")
 	if got := latestTakeover(fakeTakeover(3)); !strings.HasSuffix(got, ", 3 takeovers in all") {
 		t.Error(got)

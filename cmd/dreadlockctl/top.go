@@ -45,6 +45,8 @@ func (c *topCommand) Run(ctx context.Context, s *streams, g *globals) error {
 		return badOption("--count %d: want a number of updates", c.Count)
 	case !c.JSON && !term.IsTerminal(int(s.stdout.Fd())):
 		return badOption("top draws a screen, but the output is not a terminal: use --json, or dreadlockctl status")
+	case !c.JSON && os.Getenv("TERM") == "dumb":
+		return badOption("top draws a screen, but this terminal cannot move its cursor (TERM=dumb): use --json, or dreadlockctl status")
 	}
 	a, err := newAdmin(ctx, g)
 	if err != nil {

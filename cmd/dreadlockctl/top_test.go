@@ -217,6 +217,16 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// A terminal that cannot move its cursor gets no screen.
+func TestTopDumb(t *testing.T) {
+	a := serveAdmin(t)
+	tt := beginAt(t, nil, "sh", "-c", `TERM=dumb exec "$0" "$@"`, program, "top", "--admin", a.url)
+	if status := tt.exit(); status != exitUsage {
+		t.Errorf("status %d", status)
+	}
+	tt.shown.await(t, "cannot move its cursor (TERM=dumb): use --json")
+}
+
 // With --json there is a line for each sample.
 func TestTopJSON(t *testing.T) {
 	a := serveAdmin(t)
