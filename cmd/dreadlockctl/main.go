@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log" //nolint:depguard // net/http writes to it
 	"os"
 	"slices"
 
@@ -64,6 +66,7 @@ func (s *streams) warn(format string, args ...any) {
 }
 
 func main() {
+	log.SetOutput(io.Discard) // net/http has lines about what else may listen at an address, beside the error
 	s := &streams{os.Stdin, os.Stdout, os.Stderr}
 	err := run(s, os.Args[1:])
 	var e *exit

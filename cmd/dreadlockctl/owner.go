@@ -33,7 +33,7 @@ func (h heldKeys) owner() (string, error) {
 		}
 	}
 	if err := proto.ValidOwner(owner); err != nil {
-		return "", badOption("%s: %w: want at most %d letters and digits", ownerVariable, err, proto.MaxOwner)
+		return "", badOption("%s: %s: want at most %d letters and digits", ownerVariable, unprefixed(err), proto.MaxOwner)
 	}
 	return owner, nil
 }
@@ -69,7 +69,8 @@ func claim(pid int) bool {
 func (c *lockCommand) connectionName() (string, error) {
 	if c.Name != "" {
 		if err := proto.ValidName(c.Name); err != nil {
-			return "", badOption("--name: %w: want one word of printable ASCII, at most %d bytes, such as nightly@db1", err, proto.MaxName)
+			return "", badOption("--name: %s: want one word of printable ASCII, at most %d bytes, such as nightly@db1",
+				unprefixed(err), proto.MaxName)
 		}
 		return c.Name, nil
 	}
@@ -82,3 +83,6 @@ func (c *lockCommand) connectionName() (string, error) {
 	}
 	return client.DefaultName(command), nil
 }
+
+// unprefixed returns the text of an error of the protocol without the name of the package.
+func unprefixed(err error) string { return strings.TrimPrefix(err.Error(), "proto: ") }

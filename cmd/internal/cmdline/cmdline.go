@@ -54,6 +54,7 @@ var plainWords = []struct {
 	said  *regexp.Regexp
 	plain string
 }{
+	{regexp.MustCompile(`^expected "<([a-z-]+)>.*"$`), "the $1 is missing"},
 	{regexp.MustCompile(`: expected .*value but got "EOL" \(<EOL>\)$`), ": the value is missing"},
 	{regexp.MustCompile(`: expected .*value but got (".*") \((?:short|long) flag\); perhaps try (.*)\?$`), ": $1 looks like an option: write $2"},
 	{regexp.MustCompile(`: expected duration but got "([0-9.]+)": time: missing unit .*$`), ": $1 has no unit: want a duration like 30s, 5m or 2h"},

@@ -103,3 +103,19 @@ func TestPlainWords(t *testing.T) {
 		}
 	}
 }
+
+// A word that is missing is named as well.
+func TestMissingWord(t *testing.T) {
+	var line struct {
+		Release struct {
+			Key string `arg:""`
+		} `cmd:""`
+	}
+	parser, err := kong.New(&line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = Parse(parser, []string{"release"}); err == nil || err.Error() != "the key is missing" {
+		t.Errorf("%v", err)
+	}
+}
