@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +63,7 @@ lost touch  6 time
 // A key that is at another daemon of the fleet is shown with that daemon, and so is a daemon that waits for a key.
 func TestOtherDaemons(t *testing.T) {
 	there := api.Peer{Daemon: "2f", Address: "two:6001"}
-	away := api.Key{Key: "away", Holder: there, HeldSeconds: 4, Waiters: 1, LongestWaitSeconds: 2, Queue: []api.Waiter{{Peer: peer(5), WaitedSeconds: 2, TimeoutSeconds: 7}}}
+	away := api.Key{Key: "away", Holder: there, Token: 9, HeldSeconds: 4, Waiters: 1, LongestWaitSeconds: 2, Queue: []api.Waiter{{Peer: peer(5), WaitedSeconds: 2, TimeoutSeconds: 7}}}
 	here := api.Key{Key: "here", Holder: peer(7), HeldSeconds: 4, Waiters: 2, LongestWaitSeconds: 3, Queue: []api.Waiter{
 		{Peer: there, WaitedSeconds: 3}, {Peer: api.Peer{Daemon: "3f"}, WaitedSeconds: 1},
 	}}
@@ -79,7 +82,7 @@ func TestOtherDaemons(t *testing.T) {
 	const want = `KEY   HELD   CONN  HOLDER           WAITERS  LONGEST WAIT
 away  -      -     daemon two:6001  1        2.0 s
 here  4.0 s  7     10.0.0.1:40003   2        3.0 s
-away is at another one of the fleet, daemon two:6001: ask there who holds it
+away is at another daemon of the fleet, two:6001: ask there who holds it
 
 PLACE  CONN  WAITER          WAITED  GIVES UP AFTER  NAME
 1      5     10.0.0.1:40001  2.0 s   7.0 s           nightly@db1
@@ -91,5 +94,22 @@ PLACE  CONN  WAITER           WAITED  GIVES UP AFTER
 `
 	if !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String()[len(want):], "daemon two:6001") {
 		t.Errorf("it shows\n%s\nwant\n%s", &out, want)
+	}
+}
+
+// Whom to kick is known at the daemon where the key is.
+func TestKickHolderElsewhere(t *testing.T) {
+	asked := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked += r.Method + " " + r.URL.Path + "\n"
+		_ = json.NewEncoder(w).Encode(api.Key{Key: "away", Holder: api.Peer{Daemon: "2f", Address: "two:6001"}})
+	}))
+	defer server.Close()
+	got := runs(t, "kick", "--holder-of", "away", "--yes", "--admin", server.URL)
+	if got.status != exitFailed || got.stdout != "" || !oneLine(got.stderr, "away is at another daemon of the fleet, two:6001: kick its holder there") {
+		t.Errorf("%+v", got)
+	}
+	if asked != "GET /api/v1/keys/away\n" {
+		t.Errorf("it has asked\n%s", asked)
 	}
 }

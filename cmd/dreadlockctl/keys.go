@@ -181,13 +181,13 @@ func writeWaiters(w io.Writer, k *api.Key) error {
 	text := fmt.Sprintf("%s is held by connection %s for %s\n", key, who(&k.Holder), span(k.HeldSeconds))
 	switch {
 	case k.Holder.Daemon != "":
-		text = fmt.Sprintf("%s is at another one of the fleet, %s: ask there who holds it\n", key, daemonName(&k.Holder))
+		text = fmt.Sprintf("%s is at another daemon of the fleet, %s: ask there who holds it\n", key, whereDaemon(&k.Holder))
 	case k.FreesInSeconds > 0 && k.Holder.Connection == 0:
 		text = fmt.Sprintf("%s may have been held before the daemon started: it is %s\n", key, freesIn(k))
 	case k.FreesInSeconds > 0:
 		text = fmt.Sprintf("%s was held by connection %s for %s, which has ended: it is %s\n", key, who(&k.Holder), span(k.HeldSeconds), freesIn(k))
 	}
-	if k.Token != 0 { // older daemons have none
+	if k.Token != 0 && k.Holder.Daemon == "" { // older daemons have none, and another daemon knows that of its client
 		text += fmt.Sprintf("fencing token %d\n", k.Token)
 	}
 	if k.Waiters == 0 {

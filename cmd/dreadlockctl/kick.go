@@ -132,8 +132,8 @@ func (c *kickCommand) find(ctx context.Context, a *admin) (all []api.ConnectionI
 		case err != nil:
 			return nil, err
 		case key.Holder.Daemon != "":
-			return nil, failed(exitFailed, "the key %s is at another one of the fleet, %s: kick its holder there, with the --admin of that daemon",
-				cell(wanted, maxCell), daemonName(&key.Holder))
+			return nil, failed(exitFailed, "the key %s is at another daemon of the fleet, %s: kick its holder there, with the --admin of that one",
+				cell(wanted, maxCell), whereDaemon(&key.Holder))
 		case key.FreesInSeconds > 0:
 			return nil, failed(exitFailed, "nobody holds the key %s any more: it is %s", cell(wanted, maxCell), freesIn(&key))
 		}

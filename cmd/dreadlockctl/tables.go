@@ -85,8 +85,11 @@ func who(p *api.Peer) string {
 	return fmt.Sprintf("%d (%s)", p.Connection, nameAndAddress(p))
 }
 
-// daemonName is another daemon of the fleet, in a cell or a sentence.
-func daemonName(p *api.Peer) string { return "daemon " + cmp.Or(p.Address, p.Daemon) }
+// daemonName is another daemon of the fleet, in a cell.
+func daemonName(p *api.Peer) string { return "daemon " + whereDaemon(p) }
+
+// whereDaemon is where another daemon of the fleet serves, or else its lease.
+func whereDaemon(p *api.Peer) string { return cmp.Or(p.Address, p.Daemon) }
 
 // connectionCell is the number of a connection in a column. Another daemon of the fleet has none, nor has a holder of before the start.
 func connectionCell(id api.ConnectionID) string {

@@ -73,7 +73,7 @@ function showKey(key) {
   facts(['key', key.key, holder, key.since, key.token, ended], [
     ...key.key.length > 80 ? [['the whole key', element('div', {class: 'whole', tabindex: '0', role: 'region', 'aria-label': 'The whole key'}, key.key)]] : [],
     ...known ? [[ended ? 'held last by' : 'held by', connectionLink(holder)], ...peerFacts(holder, holder.name, holder.name || holder.identity)] : [],
-    ...holder.daemon ? [['at another one', daemonName(holder) + ': ask there who holds it']] : [],
+    ...holder.daemon ? [['is at', daemonName(holder) + ': ask there who holds it']] : [],
     ...ended ? [['free in', element('span', {id: 'frees'})]] : [],
     ...known ? [['held for', element('span', {id: 'held-for'})], ['since', instant(key.since)], ['token', key.token]] : [],
     ['waiters', element('span', {id: 'key-waiters'})],
