@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -188,6 +189,44 @@ func TestPredecessorDies(t *testing.T) {
 				t.Error("the successor serves")
 			}
 		})
+	}
+}
+
+// A successor that cannot be told that the predecessor goes on is killed first: it may have seen the commit.
+func TestAbortIsNotSent(t *testing.T) {
+	p := newTestPair(t)
+	p.handsOver()
+	for p.s.conn.send(shortly(t), stepCommit, nil) == nil { // until there is no room
+	}
+	p.s.Abort(errors.New("it reads nothing"))
+	if !p.child.killed {
+		t.Error("the successor lives, and serves when it finds that its predecessor has died")
+	}
+}
+
+// A reason may be of any length: what is said of it is its beginning.
+func TestLongReasons(t *testing.T) {
+	long := errors.New(strings.Repeat("ö", maxPacket))
+	for name, say := range map[string]func(p *pair) error{
+		"abort": func(p *pair) error {
+			p.s.Abort(long)
+			_, err := p.p.conn.expect(within(t), stepCommit)
+			return err
+		},
+		"refusal": func(p *pair) error {
+			p.p.Refuse(long)
+			_, err := p.s.conn.expect(within(t), stepReady)
+			return err
+		},
+	} {
+		p := newTestPair(t)
+		p.handsOver()
+		if err := say(p); err == nil || !strings.Contains(err.Error(), "öööö") || !utf8.ValidString(err.Error()) {
+			t.Errorf("%s: %.100v", name, err)
+		}
+		if p.child.killed {
+			t.Errorf("%s: the successor is killed", name)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/gob"
 	"fmt"
+	"strings"
 	"time"
 
 	"dreadlock/server/fleet"
@@ -82,6 +83,14 @@ type Estate struct {
 
 // reason is the body of a refusal and of an abort.
 type reason struct{ Text string }
+
+// maxReason is what is said of a reason at most, in bytes: it must not be too long for a message.
+const maxReason = 4 << 10
+
+func newReason(why error) reason {
+	text := why.Error()
+	return reason{strings.ToValidUTF8(text[:min(len(text), maxReason)], "")}
+}
 
 // verified is the body of ready.
 type verified struct{ Digest []byte }

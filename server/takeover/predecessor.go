@@ -231,6 +231,6 @@ func (p *Predecessor) Refuse(why error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
 	defer cancel()
-	_ = p.conn.send(ctx, stepRefused, reason{why.Error()}) // it sees the end in any case
+	_ = p.conn.send(ctx, stepRefused, newReason(why)) // it sees the end in any case
 	_ = p.conn.Close()
 }

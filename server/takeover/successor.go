@@ -13,7 +13,7 @@ const (
 	// lastWords is how long what an ended process has sent may take to be read, and its end to be seen. Only where it has passed its
 	// end of the pair to a child of its own, the end of the process is not that of the pair.
 	lastWords = 100 * time.Millisecond
-	// abortTime bounds how long an abort may take to be sent: the queue of the successor has room but if it does not read at all.
+	// abortTime bounds how long the last message may take to be sent: the queue of the successor has room but if it does not read at all.
 	abortTime = 100 * time.Millisecond
 	// endTime is how long a successor that was told to end may take.
 	endTime = 2 * time.Second
@@ -114,11 +114,13 @@ func (s *Successor) Commit(ctx context.Context) error {
 }
 
 // Abort tells the successor that this process goes on, and why. It is to be called before that is so, since a successor that has
-// seen the commit serves if this process dies without having said it.
+// seen the commit serves if this process dies without having said it. One that cannot be told is killed.
 func (s *Successor) Abort(why error) {
 	ctx, cancel := context.WithTimeout(context.Background(), abortTime)
 	defer cancel()
-	_ = s.conn.send(ctx, stepAbort, reason{why.Error()}) // if it is dead it needs no telling, and if it reads nothing it does not serve
+	if err := s.conn.send(ctx, stepAbort, newReason(why)); err != nil && !errors.Is(err, errGone) {
+		s.kill()
+	}
 }
 
 // End waits for the end of a successor that was told to end, and kills it if it takes long. Nothing of it is left then.
@@ -130,8 +132,13 @@ func (s *Successor) End() {
 		return
 	default:
 	}
+	s.kill()
+}
+
+// kill ends the successor at once.
+func (s *Successor) kill() {
 	_ = s.child.signal(syscall.SIGKILL)    // fails only if it has ended
-	pauseUntil(s.child.done(), s.patience) // if the kernel keeps it, it has no end of the pair to serve by
+	pauseUntil(s.child.done(), s.patience) // if the kernel keeps it, it runs no more all the same
 }
 
 // Leave tells the successor that serves that nothing is open here any more but what it has got, and closes the pair.
