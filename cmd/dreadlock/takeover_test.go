@@ -140,6 +140,19 @@ func TestNoTakeover(t *testing.T) {
 	s.stop()
 }
 
+// A daemon that is started by a process in between does not take over: signals for it, and the one that ends a predecessor that hangs,
+// would reach that process.
+func TestTakeoverByAnother(t *testing.T) {
+	d, path := startAt(t, launch{}, "--admin", "off")
+	holder := d.dial()
+	holder.Do("lock a 0", "l locked")
+	replace(t, path, "{} \"$@\"\nexit $?")
+	d.signal(syscall.SIGUSR2)
+	d.serveOn("the new process refuses: process", "has started this one", "a script must start the daemon by exec")
+	holder.Do("lock a 0", "e already locked")
+	d.stop()
+}
+
 // A new process that hangs is given up, and killed.
 func TestTakeoverHangs(t *testing.T) {
 	t.Parallel() // it mostly waits

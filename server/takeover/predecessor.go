@@ -37,7 +37,8 @@ type Predecessor struct {
 }
 
 // Inherit returns the predecessor of this process, nil if it has none: if it was not started to take over. It waits for the
-// hello and for the listeners. The environment is cleared of what was meant for this process alone.
+// hello and for the listeners. The environment is cleared of what was meant for this process alone. There is an error if the predecessor is
+// not the parent: each of the two would take the process in between for the other one.
 func Inherit(ctx context.Context) (*Predecessor, error) {
 	text, ok := os.LookupEnv(Variable)
 	if !ok {
@@ -55,8 +56,14 @@ func Inherit(ctx context.Context) (*Predecessor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s=%s: %w: a daemon sets it for its successor: unset it", Variable, text, err)
 	}
-	p := newPredecessor(c, findParent())
-	if err := p.hear(ctx); err != nil {
+	parent := findParent()
+	p := newPredecessor(c, parent)
+	err = p.hear(ctx)
+	if err == nil && parent.pid != p.PID {
+		err = fmt.Errorf("process %d has started this one, and not the daemon that runs, %d: a script must start the daemon by exec",
+			parent.pid, p.PID)
+	}
+	if err != nil {
 		p.Refuse(err)
 		return nil, err
 	}
