@@ -31,12 +31,12 @@ const (
 	allocated = iota // bytes, ever
 	inUse            // bytes, with what the next collection will find to be garbage
 	live             // bytes that the last collection has found in use
+	gogc             // the GOGC that holds; negative if the collector is off, as while a takeover has the clients wait
 )
 
 // heap is what the collector is tuned by.
 type heap struct {
 	samples   []metrics.Sample
-	percent   int           // GOGC
 	collected chan struct{} // has a token after a collection
 }
 
@@ -58,6 +58,7 @@ func newHeap() *heap {
 			allocated: {Name: "/gc/heap/allocs:bytes"},
 			inUse:     {Name: "/memory/classes/heap/objects:bytes"},
 			live:      {Name: "/gc/heap/live:bytes"},
+			gogc:      {Name: "/gc/gogc:percent"},
 		},
 		collected: make(chan struct{}, 1),
 	}
@@ -72,14 +73,18 @@ func (h *heap) read(metric int) int64 {
 
 // tune is called after a collection, and sees to it that it is called after the next.
 func (h *heap) tune(struct{}) {
-	if percent := gcPercentFor(h.read(live)); percent != h.percent {
-		h.percent = percent
-		debug.SetGCPercent(percent)
-	}
+	h.adjust()
 	runtime.AddCleanup(new(garbage), h.tune, struct{}{})
 	select {
 	case h.collected <- struct{}{}:
 	default:
+	}
+}
+
+// adjust sets GOGC, unless somebody has turned the collector off for a while.
+func (h *heap) adjust() {
+	if now, want := h.read(gogc), gcPercentFor(h.read(live)); now >= 0 && now != int64(want) {
+		debug.SetGCPercent(want)
 	}
 }
 

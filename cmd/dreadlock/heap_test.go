@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -14,6 +15,25 @@ func TestGCPercent(t *testing.T) {
 		if got := gcPercentFor(c.live); got != int(c.want) {
 			t.Errorf("%d bytes live: GOGC is %d, want %d", c.live, got, c.want)
 		}
+	}
+}
+
+// While somebody has turned the collector off, it stays off. What that one sets afterwards is corrected.
+func TestTuneLeavesCollectorOff(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	h := newHeap()
+	h.adjust()
+	if got := debug.SetGCPercent(77); got != -1 {
+		t.Errorf("GOGC is %d", got)
+	}
+	h.adjust()
+	want := gcPercentFor(h.read(live))
+	if got := debug.SetGCPercent(77); got != want {
+		t.Errorf("GOGC is %d, want %d", got, want)
+	}
+	h.adjust()
+	if got := debug.SetGCPercent(-1); got != want {
+		t.Errorf("GOGC was set by somebody else, and is %d then, want %d", got, want)
 	}
 }
 
