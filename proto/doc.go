@@ -62,7 +62,7 @@
 //     from the tables.
 //  2. proto/doc.go and proto/README.md: its grammar and its replies.
 //  3. proto/append.go: the function that writes it, for clients; proto/client where the client sends it.
-//  4. server/shard.go for what it does to a key, server/session.go for what it does to its connection.
+//  4. server/shard.go for what it does to a key, server/session.go and execute.go for what it does to its connection.
 //  5. The tests: the grammar in proto/grammar_test.go, and what it does in those of server.
 //
 // Start reading at the table in command.go, then Parser.Next.

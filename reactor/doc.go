@@ -79,5 +79,6 @@
 // place (heir.go). It reads and writes nothing before it begins, and the predecessor changes nothing, so the one can go on if
 // the other fails.
 //
-// Start reading at loop.go, then budget.go, conn.go, mailbox.go and wheel.go; move.go has how a connection changes its loop.
+// Start reading at loop.go, then budget.go, conn.go, mailbox.go and wheel.go; move.go has how a connection changes its loop,
+// halfclose.go what happens when the peer has ended its side.
 package reactor

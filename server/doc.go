@@ -92,7 +92,7 @@
 // detector, a goroutine, looks in the same way, without the rests, for connections that wait for one another, as soon as one
 // waits that holds a key or has an owner. What clients do wrong is logged by package noise, which one client cannot flood.
 //
-// New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go and shard.go; arrival.go says
+// New makes a server from a Config, and Server.Run serves. Start reading at worker.go, session.go, execute.go and shard.go; arrival.go says
 // how a connection gets there, request.go what belongs to which loop, closing.go how sessions end, drain.go and stop.go how
 // the server does, move.go why sessions change loops; lines.go and place.go how keys are shared, member.go what the store of a
 // fleet says; handover.go and inherit.go how it goes on in another process; memory.go what happens when memory is short, search.go how

@@ -13,7 +13,7 @@ import (
 	"dreadlock/server/takeover"
 )
 
-// How a server takes over from its predecessor: the other side of handover.go.
+// How a server takes over from its predecessor: the other side of handover.go, handoverpause.go and handoverend.go.
 //
 //	listeners ──► loops ──► room for the connections ──► prepared
 //	──► estate ──► stand still, restore, verify ──► ready, commit, ack ──► begin
