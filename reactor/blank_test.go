@@ -162,7 +162,7 @@ func TestNoRoom(t *testing.T) {
 		defer s.Release()
 		fd := unwatched(t)
 		client := srv.handlers[0].Accept(nil)
-		if err := s.On(0, func(l *Loop) { err = l.Adopt(client, fd, ConnState{}) }); err != nil {
+		if err := s.on(0, func(l *Loop) { err = l.Adopt(client, fd, ConnState{}) }); err != nil {
 			t.Fatal(err)
 		}
 		if err == nil || !strings.Contains(err.Error(), "no room") {

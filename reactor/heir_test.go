@@ -231,7 +231,7 @@ func withHeirOf(b *testing.B, fds []int) *server {
 			clients[i] = session{handler: srv.handlers[0], ended: make(chan error, 1)}
 		}
 		b.StartTimer()
-		err = s.On(0, func(l *Loop) {
+		err = s.on(0, func(l *Loop) {
 			for i, fd := range fds {
 				if err := l.Adopt(&clients[i], fd, ConnState{}); err != nil {
 					b.Error(err)

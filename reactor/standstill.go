@@ -15,7 +15,7 @@ import (
 //
 //	coordinator                         each loop
 //	StandStill      ──message──►        ends its turn, stands
-//	Each, On        ──task─────►        runs it
+//	Each            ──task─────►        runs it
 //	Release, or the bound is over ──►   goes on
 //
 // Whatever happens to the coordinator, the loops go on when the bound is over, unless it has committed. Which of the two comes
@@ -91,14 +91,9 @@ func (r *Reactor) StandStill(ctx context.Context, bound time.Duration) (*Standst
 
 // Each runs f on all loops at the same time, each on its own goroutine, and returns when all are done. f may do what is to be
 // done on a loop, but outside of a turn. After an error, which is [ErrReleased], f has not run on some of them.
-func (s *Standstill) Each(f func(l *Loop)) error { return s.run(s.loops, f) }
-
-// On runs f on one loop, as Each does.
-func (s *Standstill) On(loop int, f func(l *Loop)) error { return s.run(s.loops[loop:loop+1], f) }
-
-func (s *Standstill) run(loops []*parking, f func(l *Loop)) (err error) {
+func (s *Standstill) Each(f func(l *Loop)) (err error) {
 	var done sync.WaitGroup
-	for _, p := range loops {
+	for _, p := range s.loops {
 		done.Add(1)
 		select {
 		case p.tasks <- loopTask{f, &done}:

@@ -63,7 +63,7 @@ func (k *takeover) adopt(srv *server, h *Heir, still *Standstill, fds []int, sta
 		s := srv.handlers[at].Accept(nil).(*session)
 		carried = append(carried, s)
 		var failed error
-		if err := still.On(at, func(l *Loop) {
+		if err := still.on(at, func(l *Loop) {
 			if failed = l.Adopt(s, fds[i], states[i]); failed == nil && k.adopted != nil {
 				k.adopted(i, s)
 			}
