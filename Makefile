@@ -27,6 +27,11 @@ run: ## run the daemon from the sources: make run PORT=6001 ARGS='--loops 1'
 build: ## build the programs into .bin/, with the commit in them if git is there
 	$(GOBUILD) -o .bin/ ./cmd/...
 
+# The program with the members of etcd, for trials of a fleet. No other program links the server of etcd.
+.PHONY: members
+members: build
+	$(GO) build -buildvcs=auto -trimpath -o .bin/ ./bench/fleet
+
 # The manual pages are printed by the programs, those of this machine also where others are built for another one.
 .PHONY: man
 man:
@@ -64,8 +69,7 @@ package: ## make a release of this commit in .bin/package: tar.gz, .deb and .rpm
 	.ci/package
 
 .PHONY: fleet
-fleet: build ## run three daemons on three members of etcd, to try a fleet; Ctrl-C ends it: make fleet ARGS='--port 0'
-	$(GO) build -trimpath -o .bin/ ./bench/fleet
+fleet: members ## run three daemons on three members of etcd, to try a fleet; Ctrl-C ends it: make fleet ARGS='--port 0'
 	.bin/fleet run $(ARGS)
 
 .PHONY: test
@@ -77,12 +81,11 @@ check: lint ## lint and the short tests, for the inner loop
 	$(GO) test -race -short -timeout 5m ./...
 
 .PHONY: bench
-bench: build ## compare the daemon with its peers and check the goals, in three minutes: make bench ARGS='--json FILE'
+bench: members ## compare the daemon with its peers and check the goals, in three to four minutes: make bench ARGS='--json FILE'
 	.bin/dreadlock-bench compare $(ARGS)
 
 .PHONY: bench-fleet
-bench-fleet: build ## compare a fleet with clients that lock with etcd alone and check the goals, in three minutes: make bench-fleet ARGS='--json FILE'
-	$(GO) build -buildvcs=auto -trimpath -o .bin/ ./bench/fleet
+bench-fleet: members ## compare a fleet with clients that lock with etcd alone and check the goals, in three minutes: make bench-fleet ARGS='--json FILE'
 	.bin/fleet bench $(ARGS)
 
 .PHONY: test-faults
@@ -90,8 +93,7 @@ test-faults: build ## make everything fail that can and check the promises, as r
 	.bin/dreadlock-bench faults $(ARGS)
 
 .PHONY: test-fleet
-test-fleet: build ## the same for fleets on etcd: make test-fleet ARGS='--long'
-	$(GO) build -trimpath -o .bin/ ./bench/fleet
+test-fleet: members ## the same for fleets on etcd: make test-fleet ARGS='--long'
 	.bin/dreadlock-bench faults --fleet $(ARGS)
 
 .PHONY: soak

@@ -38,6 +38,13 @@ func (r *reporter) idleMemory(cells []*Cell) (chart, error) {
 	}, "bytes", func(v float64) string { return fmt.Sprintf("%.0f", v) })
 }
 
+func (r *reporter) answers(cells []*Cell) (chart, error) {
+	return r.bars(cells, Answer, chart{
+		Title: "Longest answer in a takeover",
+		Text:  "milliseconds that a client waited while another process took over; lower is better",
+	}, "ms", func(v float64) string { return fmt.Sprintf("%.1f", v) })
+}
+
 // bars draws a bar for each cell that has the figure.
 func (r *reporter) bars(cells []*Cell, m Metric, c chart, label string, format func(float64) string) (chart, error) {
 	bars := r.barsOf(cells, m)
@@ -48,7 +55,7 @@ func (r *reporter) bars(cells []*Cell, m Metric, c chart, label string, format f
 	if err != nil {
 		return c, err
 	}
-	text, err := svg(chartWidth, barHeight(len(bars)), nil, p)
+	text, err := svg(chartWidth, barHeight(len(bars)), nil, share{p, 1})
 	c.SVG = inline(text)
 	return c, err
 }
@@ -56,7 +63,7 @@ func (r *reporter) bars(cells []*Cell, m Metric, c chart, label string, format f
 func (r *reporter) barsOf(cells []*Cell, m Metric) (bars []bar) {
 	for _, cell := range cells {
 		if s, ok := cell.Stats[m]; ok && s.finite() {
-			bars = append(bars, bar{cell.Server, r.looks[cell.Server], s})
+			bars = append(bars, bar{inWords(cell.Server), r.looks[cell.Server], s})
 		}
 	}
 	return bars
@@ -71,7 +78,7 @@ func (r *reporter) latency(cells []*Cell) (chart, error) {
 	lines := r.distributions(cells, time.Microsecond, func(result *Result) *Latency { return result.Latency })
 	return curves(lines, chart{
 		Title: title,
-		Text:  "this percentage of the requests took at most this long; both scales are logarithmic",
+		Text:  "this percentage of the requests took at most this long; lower is better. Both scales are logarithmic",
 	}, "percent of requests", "", func(p *plot.Plot) { logAxis(&p.Y, shortMicros) })
 }
 
@@ -85,7 +92,7 @@ func (r *reporter) lateness(cells []*Cell) (chart, error) {
 	})
 	return curves(lines, chart{
 		Title: "Lateness of timeouts",
-		Text:  "for this percentage of the waits, the timeout came at most this long after its time",
+		Text:  "for this percentage of the waits, the timeout came at most this long after its time; lower is better",
 	}, "percent of waits", "ms", func(p *plot.Plot) {
 		p.Y.Min = 0
 		p.Y.Tick.Marker = evenTicks(shortNumber)
@@ -106,7 +113,7 @@ func (r *reporter) distributions(cells []*Cell, unit time.Duration, of func(*Res
 		}
 		slices.SortStableFunc(all, func(a, b *Latency) int { return int(a.P99 - b.P99) })
 		if points := percentiles(all[(len(all)-1)/2], unit); len(points) > 0 {
-			lines = append(lines, series{name: cell.Server, look: r.looks[cell.Server], points: points})
+			lines = append(lines, series{name: inWords(cell.Server), look: r.looks[cell.Server], points: points})
 		}
 	}
 	return lines
@@ -123,7 +130,7 @@ func curves(lines []series, c chart, xLabel, yLabel string, scale func(*plot.Plo
 	}
 	percentileAxis(&p.X)
 	scale(p)
-	text, err := svg(chartWidth, besideBars(len(lines)), lines, p)
+	text, err := svg(chartWidth, besideBars(len(lines)), lines, share{p, 1})
 	c.SVG = inline(text)
 	return c, err
 }
@@ -134,7 +141,7 @@ func (r *reporter) staircase(cells []*Cell, m Metric, title string) (chart, erro
 	if len(lines) == 0 {
 		return chart{}, nil
 	}
-	c := chart{Title: title, Text: "took at most this long, over the rate of completed commands"}
+	c := chart{Title: title, Text: "took at most this long, over the rate of completed commands; lower and further to the right is better"}
 	p, err := linePlot("commands per second", "", lines)
 	if err != nil {
 		return c, err
@@ -142,7 +149,7 @@ func (r *reporter) staircase(cells []*Cell, m Metric, title string) (chart, erro
 	p.X.Min = 0
 	p.X.Tick.Marker = evenTicks(shortNumber)
 	logAxis(&p.Y, shortMicros)
-	text, err := svg(chartWidth, chartHeight, lines, p)
+	text, err := svg(chartWidth, chartHeight, lines, share{p, 1})
 	c.SVG = inline(text)
 	return c, err
 }
@@ -163,7 +170,7 @@ func (r *reporter) queueLength(cells []*Cell, m Metric, title, unit string) (cha
 	p.X.Tick.Marker = lengthTicks(lines)
 	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.15
 	p.Y.Tick.Marker = evenTicks(shortNumber)
-	text, err := svg(chartWidth, chartHeight, lines, p)
+	text, err := svg(chartWidth, chartHeight, lines, share{p, 1})
 	c.SVG = inline(text)
 	return c, err
 }
@@ -176,60 +183,85 @@ func (r *reporter) lines(cells []*Cell, m Metric, over func(*Cell) float64) (lin
 		if !ok || !s.finite() || s.Min <= 0 || !(x > 0) || math.IsInf(x, 0) {
 			continue
 		}
-		i := slices.IndexFunc(lines, func(l series) bool { return l.name == cell.Server })
+		i := slices.IndexFunc(lines, func(l series) bool { return l.name == inWords(cell.Server) })
 		if i < 0 {
 			i = len(lines)
-			lines = append(lines, series{name: cell.Server, look: r.looks[cell.Server], marked: true})
+			lines = append(lines, series{name: inWords(cell.Server), look: r.looks[cell.Server], marked: true})
 		}
 		lines[i].points = append(lines[i].points, point{X: x, Y: s.Median, Stat: s})
 	}
 	return lines
 }
 
-// inWords says what a server of the summary is, for somebody who sees nothing else.
+// words say what a server is, for somebody who sees nothing else. Others have their names.
+var words = map[string]string{
+	Daemon:                  Daemon,
+	Daemon + "+" + overTLS:  Daemon + " over TLS",
+	Daemon + "+" + overUnix: Daemon + ", Unix socket",
+	Daemon + "+" + inFleet:  Daemon + " in a fleet",
+	GnetEcho:                "plain echo, gnet",
+	EpollEcho:               "plain echo, epoll",
+	RedisPeer:               "redis",
+	MemcachedPeer:           "memcached",
+}
+
+// inWords says what a server is, with its loops or threads.
 func inWords(server string) string {
 	kind, loops, _ := strings.Cut(server, ":")
-	name, known := map[string]string{GnetEcho: "echo on gnet", EpollEcho: "echo on epoll", Daemon: Daemon}[kind]
+	name, known := words[kind]
+	unit := "loop"
+	if kind == MemcachedPeer {
+		unit = "thread"
+	}
 	switch {
 	case !known:
 		return server
-	case loops == "1" && kind == EpollEcho:
+	case loops == "" || kind == RedisPeer: // which has one loop
 		return name
 	case loops == "1":
-		return name + ", 1 loop"
-	case loops != "":
-		return name + ", " + loops + " loops"
+		return name + ", 1 " + unit
 	}
-	return name
+	return name + ", " + loops + " " + unit + "s"
 }
 
-// summary draws throughput and processor time of the first workload that has both, side by side. It is empty if there is no such
-// workload.
+// summary draws throughput and processor time of the first workload that has both, side by side, with the daemon first and one column of
+// names. It is empty if there is no such workload.
 func (r *reporter) summary() (string, error) {
 	const width = 600 // 800 pixels
 	for _, cells := range r.workloads() {
 		w := &cells[0].Results[0].Workload
-		throughput, serverTime := r.barsOf(cells, Throughput), r.barsOf(cells, ServerCPU)
-		if len(throughput) == 0 || len(serverTime) == 0 || w.Kind.Unit() != "command" {
+		cells = slices.DeleteFunc(slices.Clone(cells), func(c *Cell) bool {
+			return !c.Stats[Throughput].finite() || !c.Stats[ServerCPU].finite()
+		})
+		if len(cells) == 0 || w.Kind.Unit() != "command" {
 			continue
 		}
-		for _, bars := range [][]bar{throughput, serverTime} {
-			for i := range bars {
-				bars[i].name = inWords(bars[i].name)
+		slices.SortStableFunc(cells, func(a, b *Cell) int {
+			switch {
+			case a.Kind == b.Kind || a.Kind != Daemon && b.Kind != Daemon:
+				return 0
+			case a.Kind == Daemon:
+				return -1
 			}
+			return 1
+		})
+		throughput, serverTime := r.barsOf(cells, Throughput), r.barsOf(cells, ServerCPU)
+		for i := range serverTime {
+			serverTime[i].name = ""
 		}
-		left, err := barPlot("higher is better; median, lowest and highest", shortNumber, throughput)
+		left, err := barPlot("HIGHER is better. Bar: the median; thin line:\nfrom the lowest to the highest round", shortNumber, throughput)
 		if err != nil {
 			return "", err
 		}
-		right, err := barPlot("lower is better; median, lowest and highest", twoDigits, serverTime)
+		right, err := barPlot("LOWER is better. A plain echo has no locks:\nit returns what it gets, over TCP", twoDigits, serverTime)
 		if err != nil {
 			return "", err
 		}
-		left.Title.Text = fmt.Sprintf("Commands per second, %d connections", w.Connections)
-		right.Title.Text = "Server's processor time per command, µs"
-		height := barHeight(max(len(throughput), len(serverTime))) + 18
-		text, err := svg(width, height, nil, left, right)
+		left.Title.Text = fmt.Sprintf("Locks and unlocks per second, %d clients", w.Connections)
+		right.Title.Text = "Processor time that each costs the server, µs"
+		const names = 0.62 // part of the left plot, which has the names
+		height := barHeight(len(cells)) + 30
+		text, err := svg(width, height, nil, share{left, names}, share{right, 1 - names})
 		return themed(text), err
 	}
 	return "", nil

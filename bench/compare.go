@@ -47,7 +47,7 @@ type Cell struct {
 	// Stats summarizes each figure that was measured.
 	Stats map[Metric]Stat `json:"stats"`
 	// RatiosTo is the server that ratios are to, with as many loops: the echo server on gnet; the daemon for a variant of
-	// it; plain TCP for another way to it.
+	// it; plain TCP for another way to it; the daemon alone for one of a fleet.
 	RatiosTo string `json:"ratios_to,omitempty"`
 	// Ratios are taken in each round and then summarized. Empty if that server was not measured.
 	Ratios map[Metric]Stat `json:"ratios,omitempty"`

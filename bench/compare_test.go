@@ -105,6 +105,10 @@ func TestCheckGoals(t *testing.T) {
 		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 129), cellOf(loadFew, peerDaemon1, 100)), true, true},
 		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 131), cellOf(loadFew, peerDaemon1, 100)), true, false},
 		{goal(9, "TLS", cellOf(loadFew, peersTLS[1], 1)), false, false},
+		{goal(11, "command", cellOf(loadFew, peersFleet[1], 130), cellOf(loadFew, peerDaemon1, 100)), true, true},
+		{goal(11, "command", cellOf(loadFew, peersFleet[1], 131), cellOf(loadFew, peerDaemon1, 100)), true, false},
+		{goal(11, "connect,", cellOf(loadVisits, peersFleet[1], 131), cellOf(loadVisits, peerDaemon1, 100)), true, false},
+		{goal(11, "connect,", cellOf(loadVisits, peerDaemon1, 100)), false, false},
 		{goal(10, "1,000", taken(19)), true, true},
 		{goal(10, "1,000", taken(21)), true, false},
 		{goal(9, "Unix", cellOf(loadVisits, peersUnix[1], 76), cellOf(loadVisits, peerDaemon1, 100)), true, false},
@@ -210,12 +214,14 @@ func TestParsePeer(t *testing.T) {
 		"dreadlock+tls:2":  {Kind: Daemon, Way: overTLS, Loops: 2},
 		"dreadlock+unix:1": {Kind: Daemon, Way: overUnix, Loops: 1},
 		"gnet:1":           {Kind: GnetEcho, Loops: 1},
+
+		"dreadlock+fleet:1": {Kind: Daemon, Way: inFleet, Loops: 1},
 	} {
 		if got, err := ParsePeer(text); got != want || err != nil || got.Name() != text {
 			t.Errorf("%s: %+v named %s, %v", text, got, got.Name(), err)
 		}
 	}
-	for _, bad := range []string{"", "nobody", "dreadlock+:1", "dreadlock+ssl", "gnet+tls:1", "redis:2", "dreadlock:0", "dreadlock:2+tls"} {
+	for _, bad := range []string{"", "nobody", "dreadlock+:1", "dreadlock+ssl", "gnet+tls:1", "gnet+fleet:1", "redis:2", "dreadlock:0", "dreadlock:2+tls"} {
 		if _, err := ParsePeer(bad); !errors.Is(err, ErrTarget) {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -231,6 +237,7 @@ func TestReferences(t *testing.T) {
 	}{
 		{Peer{Kind: Daemon, Loops: 2}, ""},
 		{Peer{Kind: Daemon, Way: overTLS, Loops: 2}, "dreadlock:2"},
+		{Peer{Kind: Daemon, Way: inFleet, Loops: 2}, "dreadlock:2"},
 		{Peer{Kind: Daemon, Way: overTLS, Loops: 2, Variant: v}, "dreadlock+tls:2"},
 		{Peer{Kind: Daemon, Loops: 2, Variant: v}, "dreadlock:2"},
 	} {

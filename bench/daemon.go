@@ -116,19 +116,19 @@ func (ps *Peers) daemon(ctx context.Context, v *Variant) (string, error) {
 	return program, nil
 }
 
-// listen returns the options that make a daemon listen at the address of the target and at an admin address. For another way
-// it changes how the target is reached.
-func (ps *Peers) listen(ctx context.Context, way string, t *Target) (options []string, admin string, err error) {
+// listen returns the options that make a daemon listen at the address of the target and at an admin address, which it puts into
+// the target. For another way it changes how the target is reached.
+func (ps *Peers) listen(ctx context.Context, way string, t *Target) (options []string, err error) {
 	adminPort, err := freePort(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	admin = net.JoinHostPort("127.0.0.1", adminPort)
+	t.admin = net.JoinHostPort("127.0.0.1", adminPort)
 	listen := t.Address
 	switch way {
 	case overTLS:
 		if err := ps.certify(); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		t.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: ps.certs.trusted, ServerName: "127.0.0.1"}
 		listen = "tls://" + t.Address
@@ -136,13 +136,16 @@ func (ps *Peers) listen(ctx context.Context, way string, t *Target) (options []s
 	case overUnix:
 		dir, err := ps.directory()
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		_, port, _ := net.SplitHostPort(t.Address) // no other daemon has it
-		t.Network, t.Address = "unix", filepath.Join(dir, port+".sock")
+		t.Network, t.Address = "unix", filepath.Join(dir, portOf(t.Address)+".sock") // no other daemon has the port
 		listen = "unix://" + t.Address
+	case inFleet:
+		if options, err = ps.fleetOptions(ctx, portOf(t.Address)); err != nil {
+			return nil, err
+		}
 	}
-	return append(options, "--listen", listen, "--admin=", "--admin", admin), admin, nil // and no admin socket in /run
+	return append(options, "--listen", listen, "--admin=", "--admin", t.admin), nil // and no admin socket in /run
 }
 
 // certify makes a certificate for all daemons that need one.

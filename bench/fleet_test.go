@@ -180,3 +180,36 @@ func TestRelateTo(t *testing.T) {
 		t.Errorf("%v\n%s", err, &text)
 	}
 }
+
+// Where there is no program with etcd and none can be built, that says what to do, and a comparison goes on without the fleet.
+func TestNoMembers(t *testing.T) {
+	t.Setenv("PATH", "")
+	peers := &Peers{Daemon: daemonProgram}
+	defer peers.Close()
+	cases := []Case{{Workload: short(Uncontended), Peers: []Peer{peersFleet[1], peerDaemon1}, Rounds: 1}}
+	c, err := Compare(t.Context(), peers, cases, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Cells) != 1 || len(c.Skipped) != 1 || !strings.Contains(c.Skipped[0], `start dreadlock+fleet:1`) || !strings.Contains(c.Skipped[0], `"make bench"`) {
+		t.Errorf("%d cells, %q", len(c.Cells), c.Skipped)
+	}
+}
+
+// The goals have figures of every way to a daemon, of a fleet, of connections that come and go, and of takeovers.
+func TestSuiteHasAll(t *testing.T) {
+	rows := make(map[string]bool)
+	for _, k := range Suite(1) {
+		for _, p := range k.Peers {
+			rows[k.Workload.Name()+" "+p.Name()] = true
+		}
+	}
+	for _, row := range []string{
+		"uncontended/50 dreadlock+tls:1", "uncontended/50 dreadlock+unix:1", "uncontended/50 dreadlock+fleet:1", "churn/16 dreadlock:1",
+		"churn/16 dreadlock+tls:1", "churn/16 dreadlock+unix:1", "churn/16 dreadlock+fleet:1", "takeover/1000 dreadlock:1", "takeover/15000 dreadlock:1",
+	} {
+		if !rows[row] {
+			t.Errorf("no row %s", row)
+		}
+	}
+}

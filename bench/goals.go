@@ -60,6 +60,7 @@ const (
 	maxAloneLatency = 1.0    // times redis
 	maxTLSCPU       = 1.3    // times plain TCP
 	maxUnixVisit    = 0.75   // times plain TCP
+	maxFleetCPU     = 1.3    // times a daemon that is alone
 	maxTakeMany     = 20.0   // ms, with 1,000 connections
 	maxTakeMost     = 150.0  // ms, with 15,000
 )
@@ -126,6 +127,10 @@ func (k *goalKeeper) check(echo string) {
 		ratio(k.over(overUnix, &loadVisits), ServerCPU, k.over("", &loadVisits), ServerCPU), maxUnixVisit, "x")
 	k.atMost(10, "longest answer in a takeover, 1,000 connections", k.figure(&loadTakeMany, Answer), maxTakeMany, "ms")
 	k.atMost(10, "longest answer in a takeover, 15,000 connections", k.figure(&loadTakeMost, Answer), maxTakeMost, "ms")
+	k.atMost(11, "server time per command in a fleet, 50 connections with keys of their own, relative to a daemon that is alone",
+		ratio(k.over(inFleet, &loadFew), ServerCPU, k.over("", &loadFew), ServerCPU), maxFleetCPU, "x")
+	k.atMost(11, "server time per connect, lock, unlock, close in a fleet, relative to a daemon that is alone",
+		ratio(k.over(inFleet, &loadVisits), ServerCPU, k.over("", &loadVisits), ServerCPU), maxFleetCPU, "x")
 }
 
 // over returns the cell of a workload on the server, reached by a way; nil if it was not measured.

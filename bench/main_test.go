@@ -59,6 +59,7 @@ func startPeer(t *testing.T, name string) *Server {
 		t.Fatal(err)
 	}
 	peers := &Peers{Daemon: daemonProgram}
+	t.Cleanup(peers.Close)
 	s, err := peers.Start(t.Context(), p)
 	if errors.Is(err, ErrNotInstalled) {
 		t.Skip(err)

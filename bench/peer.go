@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dreadlock/bench/fleet/etcdtest"
 )
 
 // The peers that can be started.
@@ -25,13 +27,17 @@ const (
 	MemcachedPeer = "memcached"
 )
 
-// The ways to a daemon other than plain TCP.
+// The ways to a daemon other than plain TCP, and a daemon over plain TCP that is one of a fleet.
 const (
 	overTLS  = "tls"
 	overUnix = "unix"
+	inFleet  = "fleet"
 )
 
-var ways = []string{overTLS, overUnix}
+var (
+	ways       = []string{overTLS, overUnix}
+	daemonWays = append(slices.Clone(ways), inFleet)
+)
 
 var peerKinds = []string{Daemon, GnetEcho, EpollEcho, RedisPeer, MemcachedPeer}
 
@@ -43,11 +49,11 @@ const (
 // ErrNotInstalled is wrapped by the error of Start if the peer's program is not installed.
 var ErrNotInstalled = errors.New("bench: not installed")
 
-// Peer says which server to start: "gnet:2" is one with two loops, "dreadlock+tls:2" a daemon that is reached by TLS. Or it is
-// a server that is already running.
+// Peer says which server to start: "gnet:2" is one with two loops, "dreadlock+tls:2" a daemon that is reached by TLS,
+// "dreadlock+fleet:2" one of a fleet. Or it is a server that is already running.
 type Peer struct {
 	Kind    string
-	Way     string   // to the daemon: "tls" or "unix"; empty is plain TCP
+	Way     string   // to the daemon: "tls" or "unix", or "fleet"; empty is plain TCP and a daemon that is alone
 	Loops   int      // event loops or threads; 0 is one for each processor
 	Target  *Target  // if it is running; nil if it is to be started
 	Variant *Variant // of the daemon; nil for the ordinary one
@@ -59,9 +65,13 @@ type Peers struct {
 	// Daemon is the program of our daemon. If it is empty, the one next to this program is used, or else one is built
 	// from the checkout.
 	Daemon string
+	// Members is the program in bench/fleet, for the member of etcd that a daemon of a fleet needs. If it is empty, the program
+	// fleet next to this one is used, or else it is built from the checkout.
+	Members string
 
-	dir   string // for what is made for the servers; empty until it is needed
-	certs *certificate
+	dir     string // for what is made for the servers; empty until it is needed
+	certs   *certificate
+	cluster *etcdtest.Cluster // nil until it is needed
 }
 
 // ParsePeer reads the name of a peer with its way and its loops, or the URL of a server: see [ParseTarget].
@@ -79,8 +89,8 @@ func ParsePeer(text string) (Peer, error) {
 	if !slices.Contains(peerKinds, kind) {
 		return p, fmt.Errorf("%w: %s: want a URL or one of %s", ErrTarget, text, strings.Join(peerKinds, ", "))
 	}
-	if another && (kind != Daemon || !slices.Contains(ways, way)) {
-		return p, fmt.Errorf("%w: %s: want %s+%s", ErrTarget, text, Daemon, strings.Join(ways, " or "+Daemon+"+"))
+	if another && (kind != Daemon || !slices.Contains(daemonWays, way)) {
+		return p, fmt.Errorf("%w: %s: want %s+%s", ErrTarget, text, Daemon, strings.Join(daemonWays, " or "+Daemon+"+"))
 	}
 	var err error
 	if some {
@@ -131,7 +141,7 @@ func (p Peer) program() string {
 	return p.Kind
 }
 
-// reference returns the peer that a variant or another way to the daemon is compared with, and false if it is neither.
+// reference returns the peer that a variant, another way to the daemon or one of a fleet is compared with, and false if it is none.
 func (p Peer) reference() (Peer, bool) {
 	switch {
 	case p.Target != nil:
@@ -207,10 +217,9 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 		},
 		ended: make(chan struct{}),
 	}
-	admin := ""
 	if p.Kind == Daemon {
-		var options []string
-		if options, admin, err = ps.listen(ctx, p.Way, &s.Target); err != nil {
+		options, err := ps.listen(ctx, p.Way, &s.Target)
+		if err != nil {
 			return nil, err
 		}
 		args = append(args, options...)
@@ -234,18 +243,18 @@ func (ps *Peers) start(ctx context.Context, p Peer) (*Server, error) {
 		_ = s.cmd.Wait() // it matters only that it ended, and every process that has its output by a takeover
 		close(s.ended)
 	}()
-	if err := s.awaitReady(ctx); err != nil {
+	if err := s.awaitReady(ctx, p.Way == inFleet); err != nil {
 		s.Stop()
 		return nil, err
 	}
 	if p.Kind == Daemon {
-		s.admin, s.allocated, s.waiters = admin, s.askAllocated, waitersOf(admin)
+		s.allocated, s.waiters = s.askAllocated, waitersOf(s.admin)
 	}
 	return s, nil
 }
 
-// awaitReady returns when the server accepts connections.
-func (s *Server) awaitReady(ctx context.Context) error {
+// awaitReady returns when the server accepts connections, and one of a fleet says that it is in touch with it.
+func (s *Server) awaitReady(ctx context.Context, fleet bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -253,14 +262,18 @@ func (s *Server) awaitReady(ctx context.Context) error {
 	for {
 		sock, _, err := s.dial(ctx)
 		if err == nil {
-			return sock.Close()
+			_ = sock.Close()
+			if !fleet || s.inTouch(ctx) {
+				return nil
+			}
+			err = errors.New("it is not in touch with its fleet")
 		}
 		select {
 		case <-tick.C:
 		case <-s.ended:
 			return fmt.Errorf("it exited: %s%s", s.cmd.ProcessState, s.stderr.said())
 		case <-ctx.Done():
-			return fmt.Errorf("it does not accept connections on %s: %w%s", s.Address, ctx.Err(), s.stderr.said())
+			return fmt.Errorf("it does not serve at %s: %w: %w%s", s.Address, ctx.Err(), err, s.stderr.said())
 		}
 	}
 }
@@ -371,8 +384,11 @@ func (ps *Peers) directory() (string, error) {
 	return ps.dir, err
 }
 
-// Close removes what was made for the servers: the daemon that was built, a certificate, sockets.
+// Close removes what was made for the servers: the daemon that was built, a certificate, sockets, a member of etcd.
 func (ps *Peers) Close() {
+	if ps.cluster != nil {
+		ps.cluster.Stop()
+	}
 	if ps.dir != "" {
 		_ = os.RemoveAll(ps.dir)
 	}

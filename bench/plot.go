@@ -24,7 +24,7 @@ const (
 	barPitch    = 20 * vg.Length(1) // from bar to bar
 	legendPitch = 14 * vg.Length(1) // from line to line
 
-	legendColumns = 3
+	legendColumns = 2
 )
 
 // The colours that belong to no server. The page finds them by their value and replaces them with those of its theme.
@@ -62,8 +62,8 @@ var glyphs = []draw.GlyphDrawer{
 	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{},
 }
 
-// newLooks gives each server of a comparison its look. When the colours are used up, they begin again, dotted. Variants
-// come last, so that they do not take the colour of another server.
+// newLooks gives each server of a comparison its look. When the colours are used up, they are given again, dotted: to ways to
+// the daemon and to variants that of the daemon. These come last, so that they do not take the colour of another server.
 func newLooks(cells []*Cell) map[string]look {
 	looks := make(map[string]look)
 	taken := make(map[int]bool)
@@ -85,7 +85,7 @@ func newLooks(cells []*Cell) map[string]look {
 		l := look{width: 1.4, glyph: glyphs[n%len(glyphs)]}
 		switch {
 		case n >= len(colors):
-			l.color, l.dashes = colors[n%len(colors)].color, []vg.Length{1, 2}
+			l.color, l.dashes = colors[meantColor(c, n)].color, []vg.Length{1, vg.Length(2 + n - len(colors))}
 		default:
 			i := freeColor(c, taken)
 			taken[i] = true
@@ -100,6 +100,18 @@ func newLooks(cells []*Cell) map[string]look {
 		looks[c.Server] = l
 	}
 	return looks
+}
+
+// meantColor returns the index of the colour that is meant for a server, whether or not it is taken; the one of a number if there is none.
+func meantColor(c *Cell, number int) int {
+	for _, alsoOther := range []bool{false, true} {
+		for i, meant := range colors {
+			if meant.kind == c.Kind && (alsoOther || meant.one == (c.Loops == 1)) {
+				return i
+			}
+		}
+	}
+	return number % len(colors)
 }
 
 // freeColor returns the index of a server's colour: the one that is meant for it if that is free, otherwise the last free
@@ -313,8 +325,14 @@ func newGrid() *plotter.Grid {
 	return g
 }
 
+// share is a plot and the part of a picture's width that it takes.
+type share struct {
+	*plot.Plot
+	part float64
+}
+
 // svg draws plots side by side, with a legend of the lines below, as SVG.
-func svg(width, height vg.Length, lines []series, plots ...*plot.Plot) (string, error) {
+func svg(width, height vg.Length, lines []series, plots ...share) (string, error) {
 	const columns = legendColumns
 	rows := (len(lines) + columns - 1) / columns
 	below := legendHeight(len(lines))
@@ -323,10 +341,11 @@ func svg(width, height vg.Length, lines []series, plots ...*plot.Plot) (string, 
 	const margin = 4
 	all = draw.Crop(all, margin, -margin, margin, -margin)
 	const gap = 14
-	each := (all.Size().X+gap)/vg.Length(len(plots)) - gap
-	for i, p := range plots {
-		left := (each + gap) * vg.Length(i)
-		p.Draw(draw.Crop(all, left, left+each-all.Size().X, below, 0))
+	left := vg.Length(0)
+	for _, p := range plots {
+		right := left + (all.Size().X+gap)*vg.Length(p.part)
+		p.Draw(draw.Crop(all, left, right-gap-all.Size().X, below, 0))
+		left = right
 	}
 	for column := range columns {
 		legend := newPlot().Legend

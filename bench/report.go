@@ -170,6 +170,8 @@ func (r *reporter) section(cells []*Cell) (*section, error) {
 		charts = []func([]*Cell) (chart, error){r.lateness, r.latency}
 	case Idle:
 		charts = []func([]*Cell) (chart, error){r.idleMemory}
+	case Takeover:
+		charts = []func([]*Cell) (chart, error){r.answers}
 	}
 	err := s.draw(cells, charts...)
 	if n := len(s.Charts); n == 3 {
@@ -304,6 +306,13 @@ func (w *Workload) describe() string {
 		return fmt.Sprintf("Connect, lock, unlock, close; %d connections at a time.", w.Connections)
 	case Idle:
 		return fmt.Sprintf("%d connections; each holds a key and is silent.", w.Connections)
+	case Groups:
+		return fmt.Sprintf("%d connections lock and unlock %d keys; each has one of them.", w.Connections, w.Keys)
+	case Fresh:
+		return fmt.Sprintf("%d connections lock and unlock keys that nobody has used before.", w.Connections)
+	case Takeover:
+		return fmt.Sprintf("Another process takes over from the daemon, five times, with %d connections that hold keys, wait or are silent.",
+			w.Connections)
 	case Mixed:
 		return fmt.Sprintf("%d connections with own keys, %d shared keys and refused commands.", w.Connections, w.Keys)
 	}

@@ -157,7 +157,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("no %q in the page", want)
 		}
 	}
-	for _, want := range []string{"Commands per second, 50 connections", "prefers-color-scheme: dark", "#D55E00", "dreadlock, 1 loop", "memcached"} {
+	for _, want := range []string{"Locks and unlocks per second, 50 clients", "HIGHER is better", "LOWER is better", "prefers-color-scheme: dark", "#D55E00", "dreadlock, 1 loop", "plain echo, gnet", "memcached, "} {
 		if !strings.Contains(summary, want) {
 			t.Errorf("no %q in the summary", want)
 		}

@@ -33,6 +33,7 @@ func endless(kind Kind) Workload {
 func TestEveryWorkloadOnEveryServer(t *testing.T) {
 	names := []string{
 		"dreadlock:2", "gnet:2", "redis", "memcached", "dreadlock:1", "gnet:1", "epoll:2", "dreadlock+tls:2", "dreadlock+unix:2",
+		"dreadlock+fleet:2",
 	}
 	if testing.Short() {
 		names = names[:3] // the others add no other kind of server

@@ -38,11 +38,12 @@ var (
 	peersDaemon   = []Peer{peerDaemon, peerDaemon1}
 	peersTLS      = []Peer{{Kind: Daemon, Way: overTLS}, {Kind: Daemon, Way: overTLS, Loops: 1}}
 	peersUnix     = []Peer{{Kind: Daemon, Way: overUnix}, {Kind: Daemon, Way: overUnix, Loops: 1}}
+	peersFleet    = []Peer{{Kind: Daemon, Way: inFleet}, {Kind: Daemon, Way: inFleet, Loops: 1}}
 	peersWays     = slices.Concat(peersDaemon, peersTLS, peersUnix)
-	peersEvery    = slices.Concat(peersAll, peersTLS, peersUnix)
+	peersEvery    = slices.Concat(peersAll, peersTLS, peersUnix, peersFleet)
 )
 
-// Suite returns the cases that the goals are about. They take about three minutes on a machine with two processors. Scale
+// Suite returns the cases that the goals are about. They take about three and a half minutes on a machine with two processors. Scale
 // multiplies the length of every window.
 func Suite(scale float64) []Case {
 	window := func(w Workload, warmup, window time.Duration) Workload {

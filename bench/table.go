@@ -72,7 +72,7 @@ func WriteComparison(out io.Writer, c *Comparison) error {
 	fmt.Fprintf(out, "%s\n%s; %s, %.0f s\n%s\n", //nolint:errcheck // the flush at the end returns the error
 		c.Machine, commandLine(c.Command), c.Started.Format(time.DateTime), c.Elapsed, strings.Join(c.versions(), "; "))
 	reference := "the echo server on gnet with as many loops; for a variant of the daemon, to the daemon; " +
-		"for TLS and Unix sockets, to plain TCP"
+		"for TLS and Unix sockets, to plain TCP; for a fleet, to the daemon alone"
 	if c.RatiosTo != "" {
 		reference = c.RatiosTo
 	}

@@ -2,8 +2,6 @@ package bench
 
 import (
 	"slices"
-
-	"gonum.org/v1/plot"
 )
 
 // Trend is how a figure develops over the time of a long run.
@@ -37,7 +35,7 @@ func (t *Trend) Slope(without float64) float64 {
 // DrawTrends returns charts of trends side by side, as SVG. Each needs a sample.
 func DrawTrends(trends []*Trend) (string, error) {
 	const minutes = 60
-	var plots []*plot.Plot
+	var plots []share
 	for i, t := range trends {
 		points := make(spreads, len(t.Hours))
 		for n := range points {
@@ -52,7 +50,7 @@ func DrawTrends(trends []*Trend) (string, error) {
 		p.X.Max = max(p.X.Max, 1.0/minutes)
 		p.Y.Max = max(1.1*slices.Max(t.Values), 1)
 		p.X.Tick.Marker, p.Y.Tick.Marker = evenTicks(shortNumber), evenTicks(shortNumber)
-		plots = append(plots, p)
+		plots = append(plots, share{p, 1 / float64(len(trends))})
 	}
 	text, err := svg(chartWidth*2, chartHeight, nil, plots...)
 	return themed(text), err

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -134,20 +133,12 @@ func (o *Options) prepareFleets() (remove func(), err error) {
 	if o.Members != "" {
 		return func() {}, nil
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	o.Members = filepath.Join(filepath.Dir(self), "fleet")
-	if _, err := os.Stat(o.Members); err == nil {
-		return func() {}, nil
-	}
 	dir, err := os.MkdirTemp("", "dreadlock-members-")
 	if err != nil {
 		return nil, err
 	}
 	remove = func() { _ = os.RemoveAll(dir) } // it is in the directory for temporary files
-	if o.Members, err = etcdtest.Build(dir); err != nil {
+	if o.Members, err = etcdtest.Find(dir); err != nil {
 		remove()
 		return nil, err
 	}

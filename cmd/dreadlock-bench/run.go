@@ -11,7 +11,7 @@ import (
 // runCommand measures one workload on one server.
 type runCommand struct {
 	Workload string `arg:"" enum:"${kinds}" help:"Kind of load: ${enum}."`
-	On       string `default:"dreadlock" placeholder:"SERVER" help:"Server: one to start (dreadlock, gnet, epoll, redis, memcached; gnet:2 has two loops, dreadlock+tls and dreadlock+unix are reached by TLS and by a Unix socket), or the URL of a running one (dreadlock://HOST:PORT?pid=N&admin=HOST:PORT, dreadlock+tls://HOST:PORT?ca=FILE, dreadlock+unix:///PATH, redis://, memcached://, echo://)."`
+	On       string `default:"dreadlock" placeholder:"SERVER" help:"Server: one to start (dreadlock, gnet, epoll, redis, memcached; gnet:2 has two loops, dreadlock+tls and dreadlock+unix are reached by TLS and by a Unix socket, dreadlock+fleet is a fleet on a member of etcd that is started for it), or the URL of a running one (dreadlock://HOST:PORT?pid=N&admin=HOST:PORT, dreadlock+tls://HOST:PORT?ca=FILE, dreadlock+unix:///PATH, redis://, memcached://, echo://)."`
 	loadOptions
 	outputOptions
 }

@@ -27,6 +27,19 @@ func Build(dir string) (program string, err error) {
 	return program, nil
 }
 
+// Find returns the program of the members that is next to this program. If there is none it is built into a directory.
+func Find(dir string) (program string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	beside := filepath.Join(filepath.Dir(self), "fleet")
+	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		return beside, nil
+	}
+	return Build(dir)
+}
+
 // Options say what cluster to run.
 type Options struct {
 	// Program is what [Build] has built.
