@@ -342,3 +342,26 @@ func TestBrokenEstate(t *testing.T) {
 		t.Errorf("an estate of a format to come: %v", err)
 	}
 }
+
+// The loops may go on while the estate is put together, since they have been waited for too long: it is of no use then, but touches nothing
+// of theirs.
+func TestEstateOfLoopsThatGoOn(t *testing.T) {
+	d := startDaemon(t, nil)
+	h := &handover{Server: d.server}
+	var err error
+	if h.standstill, err = d.server.reactor.StandStill(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if h.loops, err = h.leaveLoops(); err != nil {
+		t.Fatal(err)
+	}
+	h.standstill.Release()
+	client := d.dial()
+	for range 100 {
+		client.Send("unlock nobodys")
+		if e := h.newEstate(h.loops, nil); e.At <= 0 {
+			t.Fatalf("it is of %s", e.At)
+		}
+		client.Expect("e not locked")
+	}
+}

@@ -23,6 +23,7 @@ type loopEstate struct {
 	// encrypted is the number of connections that are not carried.
 	encrypted int
 
+	at        time.Duration // when it was made
 	nextToken uint64
 	opens     time.Duration
 }
@@ -66,7 +67,7 @@ func (w *worker) leave() (*loopEstate, error) {
 		size: estateSize{
 			Sessions: len(l.left.Sessions), Keys: table.Keys(), Resting: table.Resting(), Waiters: table.Waiters(),
 		},
-		nextToken: table.NextToken(), opens: table.Opens(),
+		at: w.loop.Now(), nextToken: table.NextToken(), opens: table.Opens(),
 	}
 	e.digest.addTable(table)
 	var part bytes.Buffer
@@ -208,10 +209,10 @@ func (l *leaver) wait(w *lockmgr.Waiter) (left waitLeft) {
 	return left
 }
 
-// newEstate returns what the server hands over, from what its loops and the store of its fleet do. The loops stand still.
+// newEstate returns what the server hands over, from what its loops and the store of its fleet do. Safe from any goroutine: the loops may go
+// on meanwhile, if they have stood still for too long.
 func (srv *Server) newEstate(loops []*loopEstate, legacy *fleet.Legacy) *estate {
 	e := &estate{
-		At:        srv.shards[0].loop.Now(),
 		Space:     srv.space,
 		LastID:    srv.lastID.Load(),
 		Untaken:   srv.takeoversFailed.Load(),
@@ -228,6 +229,7 @@ func (srv *Server) newEstate(loops []*loopEstate, legacy *fleet.Legacy) *estate 
 	}
 	for _, l := range loops {
 		e.Parts = append(e.Parts, l.part)
+		e.At = max(e.At, l.at)
 		e.NextToken = max(e.NextToken, l.nextToken)
 		e.Opens = max(e.Opens, l.opens)
 		e.Size.add(l.size)
