@@ -209,8 +209,8 @@ func (l *leaver) wait(w *lockmgr.Waiter) (left waitLeft) {
 	return left
 }
 
-// newEstate returns what the server hands over, from what its loops and the store of its fleet do. Safe from any goroutine: the loops may go
-// on meanwhile, if they have stood still for too long.
+// newEstate returns what the server hands over, from what its loops and the store of its fleet do. Safe from any goroutine: the loops
+// may go on meanwhile, if they have stood still for too long.
 func (srv *Server) newEstate(loops []*loopEstate, legacy *fleet.Legacy) *estate {
 	e := &estate{
 		Space:     srv.space,
