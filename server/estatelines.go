@@ -209,6 +209,11 @@ func (h *linesHeir) addAsked(ask func(key []byte, hash uint64, left *askLeft) (*
 	}
 	for _, l := range h.sorted() {
 		l.asked = add(l, h.from[l].Asked)
+		for _, a := range l.asked {
+			if !a.try {
+				l.waiters++
+			}
+		}
 		for _, p := range l.places {
 			p.asked = add(l, h.asks[p])
 		}

@@ -54,6 +54,7 @@ type line struct {
 	joining *place   // ours, and under way; nil if there is none
 	asked   []*asked // requests that need a place that is under way, or the next one
 	dropped int      // those of them that need none any more
+	waiters int      // those of them that need one and are no tries
 	isKept  bool     // it is among the kept
 	used    bool     // since it was looked at
 
@@ -80,7 +81,7 @@ type decision struct {
 const tryTime = 5 * time.Second
 
 // lineSize is what a line takes in memory beside its key and its places, in bytes.
-const lineSize = 208
+const lineSize = 216
 
 func newLines(sh *shard, clock func() time.Duration) *lines {
 	ls := &lines{shard: sh, byKey: make(map[string]*line), clock: clock, maxKept: maxKept / sh.server.cfg.Loops, perPlace: grantsPerPlace}
@@ -117,6 +118,9 @@ func (ls *lines) execute(r *request) proto.Reply {
 			return sh.decide(r)
 		}
 		return ls.ask(r, l, false)
+	}
+	if r.kind == proto.Lock && l != nil && l.waiters > 0 {
+		return held(r) // they have asked before
 	}
 	if l.decides(h) {
 		return sh.decide(r)
@@ -191,6 +195,7 @@ func (ls *lines) ask(r *request, l *line, try bool) proto.Reply {
 	if try {
 		ls.shard.loop.StartTimer(&r.timer, tryTime)
 	} else {
+		l.waiters++
 		ls.shard.beginWait(r)
 	}
 	l.join()
@@ -224,6 +229,9 @@ func (l *line) take(try bool) (all []*asked) {
 		return true
 	})
 	l.dropped = 0
+	if !try {
+		l.waiters = 0
+	}
 	return all
 }
 
@@ -233,6 +241,9 @@ func (a *asked) withdraw() {
 	l := a.line
 	if slices.Contains(l.asked, a) {
 		l.dropped++
+		if !a.try {
+			l.waiters--
+		}
 		if l.dropped > len(l.asked)/2 {
 			l.asked, l.dropped = slices.DeleteFunc(l.asked, func(a *asked) bool { return a.request == nil }), 0
 		}

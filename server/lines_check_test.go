@@ -134,7 +134,7 @@ func (w *fleetWorld) checkOrder(c *simClient, cmd *fleetCommand) {
 		if first.stands > 0 && first.stands <= cmd.quiets {
 			w.Fatalf("%s is granted %s before %s, who has waited for longer\n%s", c.name, cmd.key, other.name, w.state())
 		}
-		if other.sim == c.sim && cmd.timeout > 0 && first.order > 0 && first.order <= cmd.after && first.loop == cmd.loop &&
+		if other.sim == c.sim && first.order > 0 && first.order <= cmd.after && first.loop == cmd.loop &&
 			(c.loop == cmd.loop || w.retired[cmd.loop]) {
 			w.Fatalf("%s is granted %s before %s, who has asked the same daemon before\n%s", c.name, cmd.key, other.name, w.state())
 		}
@@ -212,7 +212,7 @@ func (w *fleetWorld) checkPlaces(idle bool) {
 						w.Fatalf("%s has the place %s, and it does not stand\n%s", s, p, w.state())
 					}
 				}
-				if l.joining != nil || len(l.asked) > l.dropped {
+				if l.joining != nil || len(l.asked) > l.dropped || l.waiters != 0 {
 					w.Fatalf("%s has work left for %s\n%s", s, key, w.state())
 				}
 			}

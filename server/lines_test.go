@@ -276,3 +276,38 @@ func TestEarlierTryRests(t *testing.T) {
 		t.Errorf("they say %q", got)
 	}
 }
+
+// Who waits behind a place that is to come is not overtaken by who asks later and does not wait, or cannot any more.
+func TestTryAfterWaiter(t *testing.T) {
+	for _, place := range []string{"none", "a try is under way", "used up"} {
+		for _, halfClosed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("place: %s, half-closed: %t", place, halfClosed), func(t *testing.T) {
+				w := quietFleet(1)
+				s := w.servers[0]
+				first, other, third := s.clients[0], s.connect("other", 0), s.connect("third", 0)
+				w.say(0, "lock b 60000\r\nunlock b\r\n")
+				switch place {
+				case "a try is under way":
+					third.send("unlock a\r\n")
+				case "used up":
+					s.loops[0].worker.shard.lines.perPlace = 1
+					w.say(0, "lock a 60000\r\nunlock a\r\n")
+				}
+				w.said()
+				first.send("lock a 60000\r\n")
+				if halfClosed {
+					s.budget = simPart // so that its lock is executed after the end of its input
+					other.send(strings.Repeat("fence b\r\n", 10) + "lock a 60000\r\n")
+					other.closeWrite()
+				} else {
+					other.send("lock a 0\r\n")
+				}
+				s.settle()
+				w.say(0, "")
+				if got := w.said(); slices.Contains(got, "other: l locked") || !slices.Contains(got, "client of 1: l locked") {
+					t.Errorf("they say %q", got)
+				}
+			})
+		}
+	}
+}
