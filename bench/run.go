@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -19,6 +20,9 @@ type Options struct {
 	Patience time.Duration
 	// Progress shows how a run goes on; nil shows nothing.
 	Progress *Progress
+
+	// beside runs during the window, which lasts until it has returned; nil for none.
+	beside func(context.Context) error
 }
 
 // defaultPatience is longer than a busy machine keeps any process waiting.
@@ -86,6 +90,7 @@ func run(ctx context.Context, target *Target, w Workload, o Options, change *Cha
 		prefix:    keyPrefix(),
 		progress:  o.Progress,
 		change:    change,
+		beside:    o.beside,
 	}
 	r.begin(target.Name)
 	r.progress.begin(target.Name, w.Name())
@@ -123,7 +128,8 @@ type runner struct {
 	workload *Workload
 	prefix   string // of all keys
 	progress *Progress
-	change   *Change // nil for none
+	change   *Change                     // nil for none
+	beside   func(context.Context) error // nil for none
 	results  []*Result
 	result   *Result // the last of them
 }
@@ -223,9 +229,19 @@ func (r *runner) measure(ctx context.Context, done func() int64) error {
 	}
 	r.recording.Store(true)
 	before := done()
+	beside, end := r.runBeside(ctx)
+	defer end()
 	show := func() { r.progress.update(r.operations()) }
 	if err := r.wait(ctx, r.workload.Window, show); err != nil {
 		return err
+	}
+	select {
+	case err := <-beside:
+		if err != nil {
+			return err
+		}
+	case <-r.failed:
+		return r.err
 	}
 	for done() == before {
 		if waited := time.Duration(r.now()) - from.at; waited > r.workload.Window+r.patience {
@@ -258,6 +274,22 @@ func (r *runner) measure(ctx context.Context, done func() int64) error {
 		}
 	}
 	return nil
+}
+
+// runBeside starts what runs beside the window. The channel has its error when it has ended; end ends it if it still runs.
+func (r *runner) runBeside(ctx context.Context) (beside <-chan error, end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	if r.beside == nil {
+		done <- nil
+		return done, cancel
+	}
+	var running sync.WaitGroup
+	running.Go(func() { done <- r.beside(ctx) })
+	return done, func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // allocated returns the number of objects that the server has allocated, 0 if it does not report it.

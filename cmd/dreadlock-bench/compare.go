@@ -45,6 +45,11 @@ func (c *compareCommand) Run(ctx context.Context, s *streams) error {
 	if err := bench.WriteGoals(s.stdout, comparison.Goals); err != nil {
 		return err
 	}
+	if c.Workload == "" {
+		if err := bench.WriteScale(s.stdout, comparison); err != nil {
+			return err
+		}
+	}
 	return c.write(comparison, comparison)
 }
 

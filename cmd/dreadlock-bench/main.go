@@ -31,6 +31,7 @@ Every reply is checked. A wrong or lost reply, or a key that two connections hol
 type commandLine struct {
 	Run     runCommand     `cmd:"" help:"Measure one workload on one server."`
 	Compare compareCommand `cmd:"" help:"Measure several servers in turns. Without a workload, check the goals of the daemon."`
+	Profile profileCommand `cmd:"" set:"window=5s" help:"Show where the processor time of the daemon goes: a flame graph, and a table."`
 	Faults  faultsCommand  `cmd:"" help:"Make everything fail that can, and check that the daemon keeps its promises. Needs root."`
 	Soak    soakCommand    `cmd:"" help:"Load the daemon for a long time, with faults, and show what grows. Needs root."`
 	Peer    peerCommand    `cmd:"" hidden:"" help:"Run an echo server until the input ends."`
@@ -57,7 +58,7 @@ func main() {
 		kong.Name("dreadlock-bench"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
-		kong.Vars{"version": cmdline.Version("dreadlock-bench"), "kinds": kinds()},
+		kong.Vars{"version": cmdline.Version("dreadlock-bench"), "kinds": kinds(), "window": "1s"},
 	)
 	if err != nil {
 		fail(err, exitFailed)

@@ -95,7 +95,7 @@ func contains(t *testing.T, text string, parts ...string) {
 
 func TestHelp(t *testing.T) {
 	contains(t, run(t, "--help").stdout, "run <workload>", "compare [<workload>]", "--version", "exit status 1")
-	for command, options := range map[string]any{"run": runCommand{}, "compare": compareCommand{}} {
+	for command, options := range map[string]any{"run": runCommand{}, "compare": compareCommand{}, "profile": profileCommand{}} {
 		o := run(t, command, "--help")
 		if o.status != 0 {
 			t.Errorf("status %d", o.status)
@@ -112,7 +112,7 @@ func TestHelp(t *testing.T) {
 func flags(t *testing.T, command any) (all []string) {
 	t.Helper()
 	value := reflect.New(reflect.TypeOf(command))
-	parser, err := kong.New(value.Interface(), kong.Vars{"kinds": kinds()})
+	parser, err := kong.New(value.Interface(), kong.Vars{"kinds": kinds(), "window": "1s"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,6 +162,11 @@ func TestBadUsage(t *testing.T) {
 		{"compare --scale 0", "scale"},
 		{"compare --variant gnet=--tick=1ms", "NAME=COMMAND"},
 		{"compare uncontended --variant old=/missing", "/missing"},
+		{"profile nothing", "nothing"},
+		{"profile waiters", "no window in which the load is the same all the time"},
+		{"profile --on redis", "only a daemon that is started here"},
+		{"profile --on dreadlock://localhost:6001", "only a daemon that is started here"},
+		{"profile --rate 5,6", "one rate"},
 		{"faults nonsense", "no such case: nonsense: want one of vanish-1s"},
 		{"faults fleet-calm", "no such case"},
 		{"faults --fleet vanish-1s", "want one of fleet-calm, fleet-order, fleet-members-stop"},

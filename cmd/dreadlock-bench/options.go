@@ -22,7 +22,7 @@ type loadOptions struct {
 	Rate        []float64     `placeholder:"N" help:"Commands per second in an open loop, connections per second for churn. Several are run one after another. By default the loop is closed, which finds the most that the server can do."`
 	Share       *float64      `placeholder:"PART" help:"Side load as a fraction of the most that the server can do, 0 to 1 (timeouts)."`
 	Warmup      time.Duration `default:"200ms" placeholder:"TIME" help:"Time before the measurement (${default})."`
-	Window      time.Duration `short:"w" default:"1s" placeholder:"TIME" help:"Length of the measurement (${default})."`
+	Window      time.Duration `short:"w" default:"${window}" placeholder:"TIME" help:"Length of the measurement (${default})."`
 }
 
 // workloads returns the workloads of a kind, one for each length of the queue and each rate.
