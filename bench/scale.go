@@ -64,8 +64,9 @@ func WriteScale(out io.Writer, c *Comparison) error {
 		return nil
 	}
 	loops := peerDaemon.loops()
-	fmt.Fprintf(out, "\nscale: operations per second of N loops on N processors that do nothing else, calculated; "+ //nolint:errcheck // the flush returns it
-		"only us/op, and the rates of one key, are measured\n")
+	const title = "scale: operations per second of N loops on N processors that do nothing else, calculated; " +
+		"only us/op, and the rates of one key, are measured"
+	fmt.Fprintf(out, "\n%s\n", title) //nolint:errcheck // the flush at the end returns the error
 	t := newTable(out)
 	head := []string{"us/op, 1 loop", fmt.Sprintf("us/op, %d loops", loops)}
 	for _, n := range scaleLoops {
@@ -104,12 +105,11 @@ func WriteScale(out io.Writer, c *Comparison) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	writeCosts(out, c, one, many)
-	return nil
+	return writeCosts(out, c, one, many)
 }
 
 // writeCosts prints what connections cost, whatever the loops.
-func writeCosts(out io.Writer, c *Comparison, servers ...string) {
+func writeCosts(out io.Writer, c *Comparison, servers ...string) error {
 	for _, server := range servers {
 		few, most := c.Cell(loadTakeMany.Name(), server), c.Cell(loadTakeMost.Name(), server)
 		if few == nil || most == nil || few.Stats[Answer].Rounds == 0 || most.Stats[Answer].Rounds == 0 {
@@ -117,16 +117,22 @@ func writeCosts(out io.Writer, c *Comparison, servers ...string) {
 		}
 		from, to := few.Stats[Answer].Median, most.Stats[Answer].Median
 		thousand := 1000 * (to - from) / float64(loadTakeMost.Connections-loadTakeMany.Connections)
-		fmt.Fprintf(out, "   %s, longest answer in a takeover: %.1f ms with 1,000 connections, and %.1f ms for each 1,000 more\n", //nolint:errcheck // as above
-			server, from, thousand)
+		const line = "   %s, longest answer in a takeover: %.1f ms with 1,000 connections, and %.1f ms for each 1,000 more\n"
+		if _, err := fmt.Fprintf(out, line, server, from, thousand); err != nil {
+			return err
+		}
 	}
 	for _, server := range servers {
 		if idle := c.Cell(loadIdle.Name(), server); idle != nil && idle.Stats[IdleMemory].Rounds > 0 {
 			const gib = 1 << 30
 			each := idle.Stats[IdleMemory].Median
-			fmt.Fprintf(out, "   %s, a million connections that hold a key: %.1f GiB and a million descriptors\n", server, each*1e6/gib) //nolint:errcheck // as above
+			const line = "   %s, a million connections that hold a key: %.1f GiB and a million descriptors\n"
+			if _, err := fmt.Fprintf(out, line, server, each*1e6/gib); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // threeDigits rounds a number, of which more digits would be false.

@@ -18,9 +18,9 @@
 //
 // # Drawing
 //
-// A box is a function, its width the time in it and in what it calls; it stands on its caller. A function that spends nearly all of its time in one
-// other function of its part shares the box with it, or the picture would be as tall as the deepest stack. A title over each box
-// has all names. The picture needs no script and has colours for light and dark pages.
+// A box is a function, its width the time in it and in what it calls; it stands on its caller. A function that spends nearly all of
+// its time in one other function of its part shares the box with it, or the picture would be as tall as the deepest stack. A title
+// over each box has all names. The picture needs no script and has colours for light and dark pages.
 //
 // All functions are safe from any goroutine. Start reading at profile.go.
 package flame
