@@ -99,6 +99,9 @@ func serve(opts *options, signals requests, command *takeover.Command, predecess
 	cfg := opts.config(sockets, certificates, log)
 	port, serving := make(chan int, 1), make(chan struct{})
 	heirs := &succession{command: command, notify: notify, handed: make(chan *takeover.Successor, 1)}
+	if predecessor == nil { // otherwise process 1 has not started this one
+		heirs.end = findEnd()
+	}
 	if cfg.Fleet, err = opts.store(func() int { return heirs.Port() }, log); err != nil {
 		return err
 	}

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"dreadlock/server"
@@ -21,14 +24,33 @@ func takeoverRequests() <-chan os.Signal {
 	return requests
 }
 
-// errFirstProcess says why there can be no successor where everything ends with this process.
-var errFirstProcess = errors.New("this is process 1 of its container, which ends with it: start it under an init, as docker run --init does, " +
-	"or replace the container")
+// serviceManagers are processes 1 that stay when a process that they have started ends.
+var serviceManagers = []string{"systemd", "init"}
+
+// findEnd returns why everything ends with this process, nil if it does not. A container ends with its process 1; the small inits of containers
+// (tini, docker-init, dumb-init, catatonit) and shells end with the process that they have started. To be called when the process starts:
+// later process 1 is the parent of every orphan, and does not wait for those.
+func findEnd() error {
+	if os.Getpid() == 1 {
+		return errors.New("this is process 1 of its container, which ends with it: replace the container after a drain")
+	}
+	if os.Getppid() != 1 {
+		return nil
+	}
+	comm, err := os.ReadFile("/proc/1/comm") // fails where a service manager hides it
+	name := strings.TrimSpace(string(comm))
+	if err != nil || slices.Contains(serviceManagers, name) {
+		return nil
+	}
+	return fmt.Errorf("it was started by process 1 of its container, %s, which ends with it, and all that runs there: "+
+		"replace the container after a drain", name)
+}
 
 // succession has successors take over from the daemon: the server as the admin interface sees it.
 type succession struct {
 	*server.Server
 	command *takeover.Command
+	end     error // why there can be no successor: see findEnd
 	notify  *notifier
 	view    *admin.Server            // nil if there is none
 	handed  chan *takeover.Successor // gets the one that serves
@@ -50,8 +72,8 @@ func (s *succession) configure(cfg *server.Config, predecessor *takeover.Predece
 
 // start starts a successor.
 func (s *succession) start() (*takeover.Successor, error) {
-	if os.Getpid() == 1 {
-		return nil, errFirstProcess
+	if s.end != nil {
+		return nil, s.end
 	}
 	return s.command.Start()
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -229,35 +231,56 @@ func TestTakeoverOrStop(t *testing.T) {
 	}
 }
 
-// As process 1 of a container it cannot hand over, and says what to do instead.
-func TestTakeoverFirstProcess(t *testing.T) {
+// As process 1 of a container it cannot hand over, nor as the child of one that ends with it, and says what to do instead.
+func TestTakeoverEndOfContainer(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make a PID namespace")
 	}
-	if err := command(launch{via: []string{"unshare", "--pid", "--fork"}}, "--version").Run(); err != nil {
+	container := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}
+	if err := command(launch{via: container}, "--version").Run(); err != nil {
 		t.Skipf("there can be no PID namespace here: %v", err)
 	}
-	d := startWith(t, launch{via: []string{"unshare", "--pid", "--fork", "--kill-child"}}, "--listen", "127.0.0.1:0", "--admin", "off")
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", d.cmd.Process.Pid, d.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		name   string
+		first  []string // process 1
+		depth  int      // of the daemon below unshare
+		reason string
+	}{
+		{"alone", nil, 1, "this is process 1 of its container"},
+		{"shell", []string{"sh", "-c", `"$0" "$@"; exit $?`}, 2, "started by process 1 of its container, sh, which ends with it"},
+		{"tini", []string{"tini", "--"}, 2, "started by process 1 of its container, tini, which ends with it"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.first != nil {
+				if _, err := exec.LookPath(c.first[0]); err != nil {
+					t.Skip(err)
+				}
+			}
+			d := startWith(t, launch{via: slices.Concat(container, c.first)}, "--listen", "127.0.0.1:0", "--admin", "off")
+			pid := d.cmd.Process.Pid
+			for range c.depth {
+				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := fmt.Sscan(string(text), &pid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+				t.Fatal(err)
+			}
+			d.serveOn(c.reason, "replace the container after a drain")
+			d.alive()
+			if strings.Contains(d.log.String(), "starts a process") {
+				t.Errorf("a process was started:\n%s", d.log)
+			}
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			d.wait()
+		})
 	}
-	var pid int
-	if _, err := fmt.Sscan(string(text), &pid); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
-		t.Fatal(err)
-	}
-	d.serveOn("process 1 of its container", "under an init", "replace the container")
-	d.alive()
-	if strings.Contains(d.log.String(), "starts a process") {
-		t.Errorf("a process was started:\n%s", d.log)
-	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	d.wait()
 }
 
 // A request that comes before the daemon serves is answered in the log.
