@@ -137,6 +137,7 @@ func TestPackages(t *testing.T) {
 	t.Run("archive", func(t *testing.T) { checkArchives(t, dir, commit, version) })
 	t.Run("deb", func(t *testing.T) { checkDeb(t, dir) })
 	t.Run("rpm", func(t *testing.T) { checkRPM(t, dir) })
+	t.Run("systemd", func(t *testing.T) { checkSystemd(t, dir) })
 }
 
 // What is in the programs is in the lists, with versions and checksums.
