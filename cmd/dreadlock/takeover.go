@@ -37,9 +37,9 @@ func findEnd() error {
 	if os.Getppid() != 1 {
 		return nil
 	}
-	comm, err := os.ReadFile("/proc/1/comm") // fails where a service manager hides it
+	comm, _ := os.ReadFile("/proc/1/comm") // fails where a service manager hides it
 	name := strings.TrimSpace(string(comm))
-	if err != nil || slices.Contains(serviceManagers, name) {
+	if name == "" || slices.Contains(serviceManagers, name) {
 		return nil
 	}
 	return fmt.Errorf("it was started by process 1 of its container, %s, which ends with it, and all that runs there: "+
