@@ -43,7 +43,7 @@ var (
 	peersEvery    = slices.Concat(peersAll, peersTLS, peersUnix, peersFleet)
 )
 
-// Suite returns the cases that the goals are about. They take about three and a half minutes on a machine with two processors. Scale
+// Suite returns the cases that the goals are about. They take about four minutes on a machine with two processors. Scale
 // multiplies the length of every window.
 func Suite(scale float64) []Case {
 	window := func(w Workload, warmup, window time.Duration) Workload {
@@ -54,7 +54,7 @@ func Suite(scale float64) []Case {
 	const ms = time.Millisecond
 	cases := []Case{
 		{Workload: window(loadFew, 100*ms, 400*ms), Peers: peersEvery, Rounds: 5},
-		{Workload: window(loadMany, 600*ms, 500*ms), Peers: peersAll, Rounds: 3},
+		{Workload: window(loadMany, 1000*ms, 500*ms), Peers: peersAll, Rounds: 5},
 		{Workload: window(loadRivals, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadContended, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
 		{Workload: window(loadPipelined, 100*ms, 400*ms), Peers: peersDaemon, Rounds: 5},
