@@ -74,7 +74,7 @@ fleet: members ## run three daemons on three members of etcd, to try a fleet; Ct
 
 .PHONY: test
 test: ## run all tests with the race detector
-	$(GO) test -race -timeout 10m ./...
+	$(GO) test -race -timeout 15m ./...
 
 .PHONY: check
 check: lint ## lint and the short tests, for the inner loop
