@@ -47,8 +47,7 @@ func (p *profileCommand) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	title := fmt.Sprintf("%s on %s: %.2f s of processor time in %.0f s",
-		result.Workload.Name(), result.Server, profile.Total().Seconds(), result.Elapsed.Seconds())
+	title := fmt.Sprintf("%s on %s: where %.2f s of processor time went", result.Workload.Name(), result.Server, profile.Total().Seconds())
 	var operation time.Duration
 	per := ""
 	if result.ServerCPU != nil {
