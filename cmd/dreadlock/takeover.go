@@ -37,6 +37,12 @@ func findEnd() error {
 	if os.Getppid() != 1 {
 		return nil
 	}
+	// An init starts its process as the leader of a process group, a shell that is process 1 in its own one. Others are orphans: those who
+	// have started them have ended since.
+	group := syscall.Getpgrp()
+	if first, err := syscall.Getpgid(1); err == nil && group != os.Getpid() && group != first {
+		return nil
+	}
 	comm, _ := os.ReadFile("/proc/1/comm") // fails where a service manager hides it
 	name := strings.TrimSpace(string(comm))
 	if name == "" || slices.Contains(serviceManagers, name) {

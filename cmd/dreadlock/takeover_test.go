@@ -233,13 +233,7 @@ func TestTakeoverOrStop(t *testing.T) {
 
 // As process 1 of a container it cannot hand over, nor as the child of one that ends with it, and says what to do instead.
 func TestTakeoverEndOfContainer(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can make a PID namespace")
-	}
-	container := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}
-	if err := command(launch{via: container}, "--version").Run(); err != nil {
-		t.Skipf("there can be no PID namespace here: %v", err)
-	}
+	via := container(t)
 	for _, c := range []struct {
 		name   string
 		first  []string // process 1
@@ -249,6 +243,8 @@ func TestTakeoverEndOfContainer(t *testing.T) {
 		{"alone", nil, 1, "this is process 1 of its container"},
 		{"shell", []string{"sh", "-c", `"$0" "$@"; exit $?`}, 2, "started by process 1 of its container, sh, which ends with it"},
 		{"tini", []string{"tini", "--"}, 2, "started by process 1 of its container, tini, which ends with it"},
+		{"dumb-init", []string{"dumb-init"}, 2, "started by process 1 of its container, dumb-init, which ends with it"},
+		{"catatonit", []string{"catatonit", "--"}, 2, "started by process 1 of its container, catatonit, which ends with it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.first != nil {
@@ -256,17 +252,8 @@ func TestTakeoverEndOfContainer(t *testing.T) {
 					t.Skip(err)
 				}
 			}
-			d := startWith(t, launch{via: slices.Concat(container, c.first)}, "--listen", "127.0.0.1:0", "--admin", "off")
-			pid := d.cmd.Process.Pid
-			for range c.depth {
-				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := fmt.Sscan(string(text), &pid); err != nil {
-					t.Fatal(err)
-				}
-			}
+			d := startWith(t, launch{via: slices.Concat(via, c.first)}, "--listen", "127.0.0.1:0", "--admin", "off")
+			pid := descendant(t, d.cmd.Process.Pid, c.depth)
 			if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 				t.Fatal(err)
 			}
@@ -281,6 +268,46 @@ func TestTakeoverEndOfContainer(t *testing.T) {
 			d.wait()
 		})
 	}
+}
+
+// A daemon whose parent has ended is no child of process 1 that this one waits for, and hands over as everywhere.
+func TestTakeoverOfOrphan(t *testing.T) {
+	orphan := []string{"sh", "-c", `setsid sh -c '"$0" "$@" &' "$0" "$@"; exec sleep 600`}
+	d := startWith(t, launch{via: slices.Concat(container(t), orphan)}, "--listen", "127.0.0.1:0", "--admin", "off")
+	if err := syscall.Kill(descendant(t, d.cmd.Process.Pid, 2), syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := d.log.await("dreadlock has taken over"); !ok {
+		t.Errorf("nobody has taken over; log:\n%s", d.log)
+	}
+}
+
+// container returns the command that runs another one in a PID namespace of its own, as process 1. It ends with the command that it is.
+func container(t *testing.T) []string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a PID namespace")
+	}
+	via := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}
+	if err := command(launch{via: via}, "--version").Run(); err != nil {
+		t.Skipf("there can be no PID namespace here: %v", err)
+	}
+	return via
+}
+
+// descendant returns the child of a process, or the child of that, and so on.
+func descendant(t *testing.T, pid, depth int) int {
+	t.Helper()
+	for range depth {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscan(string(text), &pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return pid
 }
 
 // A request that comes before the daemon serves is answered in the log.
